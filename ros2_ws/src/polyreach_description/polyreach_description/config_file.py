@@ -1,0 +1,165 @@
+"""Read and check `robot.yaml`: what is written there, before any model is loaded."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+MAX_HINGE_VELOCITY = 30.0  # [rad/s]; above it the number is most likely in degrees
+MAX_SLIDE_VELOCITY = 10.0  # [m/s]; above it the number is most likely in millimetres
+MAX_ACCELERATION = 2000.0  # [rad/s^2 or m/s^2]
+MAX_CONTROL_RATE = 1000.0  # [Hz]
+
+
+class RobotError(ValueError):
+    """A robot file is wrong; the message says which file, what was found and what is legal."""
+
+
+@dataclass(frozen=True)
+class EffectorEntry:
+    """An effector: a site of the model, or a point of a body (for URDF, which has no sites)."""
+
+    site: str | None
+    body: str | None
+    offset: tuple[float, float, float]  # [m], in the body's frame
+
+
+@dataclass(frozen=True)
+class JointEntry:
+    """Limits of one controlled joint."""
+
+    velocity: float  # [rad/s or m/s]
+    acceleration: float  # [rad/s^2 or m/s^2]
+    effort: float | None  # [N m or N]; None: not limited in simulation
+
+
+@dataclass(frozen=True)
+class RobotFile:
+    """The content of a robot.yaml."""
+
+    path: Path
+    name: str
+    model: Path
+    base_frame: str
+    control_rate: float  # [Hz]
+    effectors: dict[str, EffectorEntry]
+    joints: dict[str, JointEntry]
+    home: dict[str, float]
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """A safe YAML loader that refuses a key written twice."""
+
+
+def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: set[Any] = set()
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node)
+        if key in seen:
+            line = key_node.start_mark.line + 1
+            raise RobotError(f"duplicate key '{key}' in line {line}: every name may appear once")
+        seen.add(key)
+    return loader.construct_mapping(node)
+
+
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
+
+_TOP_KEYS = ("name", "model", "base_frame", "control_rate", "effectors", "joints", "home")
+
+
+def read_robot_file(path: Path) -> RobotFile:
+    """Parse `path`. Raises RobotError with one sentence that names the file, the key and what is legal."""
+    try:
+        return _parse(path)
+    except RobotError as error:
+        raise RobotError(f"{path}: {error}") from None
+
+
+def _parse(path: Path) -> RobotFile:
+    if not path.is_file():
+        raise RobotError("no such robot file")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RobotError(f"not valid YAML: {' '.join(str(error).split())}") from None
+    content = _mapping(content, "the file", _TOP_KEYS)
+    for key in _TOP_KEYS[:-1]:
+        if key not in content:
+            raise RobotError(f"key '{key}' is missing (needed: {', '.join(_TOP_KEYS[:-1])})")
+    model = path.parent / _text(content["model"], "model")
+    if not model.is_file():
+        raise RobotError(f"model file '{model}' does not exist (paths are relative to the yaml)")
+    effectors = _named(content["effectors"], "effectors")
+    joints = _named(content["joints"], "joints")
+    home = _named(content.get("home") or {}, "home", empty=True)
+    return RobotFile(
+        path=path,
+        name=_text(content["name"], "name"),
+        model=model,
+        base_frame=_text(content["base_frame"], "base_frame"),
+        control_rate=_number(content["control_rate"], "control_rate", 1.0, MAX_CONTROL_RATE, "Hz"),
+        effectors={name: _effector(name, entry) for name, entry in effectors.items()},
+        joints={name: _joint(name, entry) for name, entry in joints.items()},
+        home={name: _number(value, f"home of '{name}'", -1e3, 1e3, "rad or m") for name, value in home.items()},
+    )
+
+
+def _effector(name: str, entry: Any) -> EffectorEntry:
+    what = f"effector '{name}'"
+    entry = _mapping(entry, what, ("site", "body", "offset"))
+    if ("site" in entry) == ("body" in entry):
+        raise RobotError(f"{what} needs either 'site: NAME' or 'body: NAME' (with an optional 'offset: [x, y, z]')")
+    offset = entry.get("offset", [0.0, 0.0, 0.0])
+    if "site" in entry and "offset" in entry:
+        raise RobotError(f"{what}: 'offset' goes with 'body', a site has its own position")
+    if not isinstance(offset, list) or len(offset) != 3:
+        raise RobotError(f"{what}: offset {offset!r} must be three numbers [x, y, z] in metres")
+    x, y, z = (_number(value, f"offset of {what}", -10.0, 10.0, "m") for value in offset)
+    key = "site" if "site" in entry else "body"
+    named = _text(entry[key], f"{key} of {what}")
+    return EffectorEntry(named if key == "site" else None, named if key == "body" else None, (x, y, z))
+
+
+def _joint(name: str, entry: Any) -> JointEntry:
+    what = f"joint '{name}'"
+    entry = _mapping(entry, what, ("velocity", "acceleration", "effort"))
+    for key in ("velocity", "acceleration"):
+        if key not in entry:
+            raise RobotError(f"{what} needs '{key}' [{'rad/s' if key == 'velocity' else 'rad/s^2'}]")
+    effort = entry.get("effort")
+    return JointEntry(
+        velocity=_number(entry["velocity"], f"velocity of {what}", 1e-3, MAX_HINGE_VELOCITY, "rad/s"),
+        acceleration=_number(entry["acceleration"], f"acceleration of {what}", 1e-3, MAX_ACCELERATION, "rad/s^2"),
+        effort=None if effort is None else _number(effort, f"effort of {what}", 1e-3, 1e6, "N m"),
+    )
+
+
+def _mapping(value: Any, what: str, legal: tuple[str, ...]) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RobotError(f"{what} must be a mapping with the keys {', '.join(legal)}, not {value!r}")
+    for key in value:
+        if key not in legal:
+            raise RobotError(f"unknown key '{key}' in {what} (legal: {', '.join(legal)})")
+    return value
+
+
+def _named(value: Any, what: str, empty: bool = False) -> dict[str, Any]:
+    if not isinstance(value, dict) or not (value or empty):
+        raise RobotError(f"'{what}' must map at least one name to its entry, not {value!r}")
+    for name in value:
+        if not isinstance(name, str):
+            raise RobotError(f"name {name!r} in '{what}' must be text (quote it)")
+    return value
+
+
+def _text(value: Any, what: str) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise RobotError(f"{what} must be a non-empty text, not {value!r}")
+    return value
+
+
+def _number(value: Any, what: str, low: float, high: float, unit: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise RobotError(f"{what} is {value!r}, but must be a number from {low:g} to {high:g} [{unit}]")
+    return float(value)

@@ -1,0 +1,105 @@
+"""The kinematic tree of the controlled joints, read off a MuJoCo model as a product of exponentials.
+
+With every joint at its reference value, joint j has a screw: an anchor point and an axis. Moving the
+joint by theta maps everything behind it by exp_j(theta): a rotation about that line, or a translation
+along it. An effector is its reference position carried through exp of every joint above it
+(Lynch & Park, Modern Robotics, section 4.1.1).
+"""
+
+import json
+from dataclasses import dataclass
+from hashlib import sha256
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class KinematicTree:
+    """Screws of nu controlled joints and reference positions of E effectors, in the base frame.
+
+    parent: (nu,) index of the nearest controlled joint above, or -1; a parent comes before its child.
+    is_slide: (nu,) true for a slide joint. reference: (nu,) joint value of the reference pose [rad or m].
+    anchor: (nu, 3) a point on the joint's axis [m]. axis: (nu, 3) unit vector.
+    effector_parent: (E,) the last controlled joint above the effector. effector: (E, 3) [m].
+    """
+
+    parent: NDArray[np.int64]
+    is_slide: NDArray[np.bool_]
+    reference: NDArray[np.float64]
+    anchor: NDArray[np.float64]
+    axis: NDArray[np.float64]
+    effector_parent: NDArray[np.int64]
+    effector: NDArray[np.float64]
+
+    @property
+    def action_sets(self) -> NDArray[np.bool_]:
+        """(E, nu): true where joint j moves effector i, the paper's a_i (digrad-2018, section 4.1)."""
+        sets = np.zeros((len(self.effector), len(self.parent)), dtype=bool)
+        for effector, joint in enumerate(self.effector_parent):
+            while joint >= 0:
+                sets[effector, joint] = True
+                joint = self.parent[joint]
+        return sets
+
+    def digest(self) -> str:
+        """SHA-256 of every number here, rounded to a micrometre or microradian."""
+        numbers = {
+            name: (np.round(np.asarray(value, dtype=np.float64), 6) + 0.0).tolist()
+            for name, value in vars(self).items()
+        }
+        return sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
+
+
+def read_tree(
+    model: mujoco.MjModel,
+    joint_ids: NDArray[np.int64],
+    site_ids: NDArray[np.int64],
+    base_body: int,
+    qpos: NDArray[np.float64],
+) -> KinematicTree:
+    """Read the tree of `joint_ids` off `model`.
+
+    qpos: (model.nq,) full configuration in which the joints that are not controlled are held. The base
+    body must not move with a controlled joint.
+    """
+    order = {int(joint): index for index, joint in enumerate(joint_ids)}
+    addresses = model.jnt_qposadr[joint_ids]
+    data = mujoco.MjData(model)
+    data.qpos[:] = qpos
+    data.qpos[addresses] = model.qpos0[addresses]
+    mujoco.mj_kinematics(model, data)
+    rotation = data.xmat[base_body].reshape(3, 3)
+    origin = data.xpos[base_body]
+
+    def to_base(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (points - origin) @ rotation
+
+    parents = []
+    for joint in joint_ids:
+        above = [other for other in joints_above(model, int(model.jnt_bodyid[joint])) if other < joint]
+        parents.append(next((order[other] for other in above if other in order), -1))
+    effector_parents = [
+        next((order[joint] for joint in joints_above(model, int(body)) if joint in order), -1)
+        for body in model.site_bodyid[site_ids]
+    ]
+    return KinematicTree(
+        parent=np.array(parents, dtype=np.int64),
+        is_slide=model.jnt_type[joint_ids] == mujoco.mjtJoint.mjJNT_SLIDE,
+        reference=model.qpos0[addresses].copy(),
+        anchor=to_base(data.xanchor[joint_ids]),
+        axis=data.xaxis[joint_ids] @ rotation,
+        effector_parent=np.array(effector_parents, dtype=np.int64),
+        effector=to_base(data.site_xpos[site_ids]),
+    )
+
+
+def joints_above(model: mujoco.MjModel, body: int) -> list[int]:
+    """All joints that move `body`, nearest first (the joints of one body act in their order)."""
+    joints: list[int] = []
+    while body > 0:
+        first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
+        joints.extend(reversed(range(first, first + count)) if count else ())
+        body = int(model.body_parentid[body])
+    return joints

@@ -1,0 +1,344 @@
+"""A robot: a MuJoCo model together with what its `robot.yaml` says is controlled."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+
+import mujoco
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from polyreach_description.config_file import (
+    MAX_SLIDE_VELOCITY,
+    RobotError,
+    RobotFile,
+    read_robot_file,
+)
+from polyreach_description.kinematic_tree import KinematicTree, joints_above, read_tree
+
+ROBOTS_DIR = Path(__file__).parent / "robots"
+SAMPLING_MARGIN = 0.05  # share of a joint's range kept clear at both ends when goals are drawn
+SERVO_TIME_CONSTANT = 0.02  # [s], of the simulated velocity servos
+HOLD_STIFFNESS = 30.0  # [1/s], bandwidth of the servos that hold the other joints
+
+_HINGE, _SLIDE = mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE
+
+
+def list_robots() -> tuple[str, ...]:
+    """Names of the robots that ship with the package."""
+    return tuple(sorted(path.parent.name for path in ROBOTS_DIR.glob("*/robot.yaml")))
+
+
+def load_robot(name_or_path: str | Path) -> "Robot":
+    """Load a shipped robot by name, or any other by the path of its yaml.
+
+    Raises RobotError with one sentence that names what is wrong and what is legal.
+    """
+    text = str(name_or_path)
+    if text in list_robots():
+        return Robot(read_robot_file(ROBOTS_DIR / text / "robot.yaml"))
+    if text.endswith((".yaml", ".yml")):
+        return Robot(read_robot_file(Path(text)))
+    raise RobotError(
+        f"unknown robot '{text}' (shipped: {', '.join(list_robots())}; or give the path of a robot.yaml)"
+    )
+
+
+@dataclass(frozen=True)
+class HeldJoint:
+    """A joint that is present but not controlled, and the value at which it is held."""
+
+    name: str
+    qpos_adr: int
+    value: float  # [rad or m]
+
+
+class Robot:
+    """A checked robot; nu controlled joints in the order of the yaml's model, E effectors.
+
+    Arrays: joint_pos_limits (nu, 2) [rad or m], joint_vel_limits (nu,) [rad/s or m/s],
+    joint_acc_limits (nu,) [rad/s^2 or m/s^2], home (nu,) [rad or m], action_sets (E, nu) bool.
+    """
+
+    def __init__(self, file: RobotFile) -> None:
+        self.file = file
+        self.name = file.name
+        self.base_frame = file.base_frame
+        self.control_rate = file.control_rate
+        self.effector_names = tuple(file.effectors)
+        try:
+            self._build(file)
+        except RobotError as error:
+            raise RobotError(f"{file.path}: {error}") from None
+
+    def _build(self, file: RobotFile) -> None:
+        self.model = model = _load_spec(file).compile()
+        site_of = {name: entry.site or f"{name}_effector" for name, entry in file.effectors.items()}
+        self.site_ids = np.array([model.site(site).id for site in site_of.values()], dtype=np.int64)
+        self.joint_ids = np.array(sorted(_joint_id(model, name) for name in file.joints), dtype=np.int64)
+        self.joint_names = tuple(model.joint(int(joint)).name for joint in self.joint_ids)
+        self.qpos_adr = model.jnt_qposadr[self.joint_ids].astype(np.int64)
+        self.dof_adr = model.jnt_dofadr[self.joint_ids].astype(np.int64)
+        entries = [file.joints[name] for name in self.joint_names]
+        self.joint_vel_limits = np.array([entry.velocity for entry in entries])
+        self.joint_acc_limits = np.array([entry.acceleration for entry in entries])
+        self.joint_pos_limits = model.jnt_range[self.joint_ids].copy()
+        self._check_joints()
+        self._home_qpos = self._read_home()
+        self.home = self._home_qpos[self.qpos_adr]
+        self.base_body = self._read_base_body()
+        self.tree: KinematicTree = read_tree(
+            model, self.joint_ids, self.site_ids, self.base_body, self._home_qpos
+        )
+        self.action_sets = self.tree.action_sets
+        self._check_tree()
+        self._data = mujoco.MjData(model)
+
+    def _check_joints(self) -> None:
+        model = self.model
+        for joint in range(model.njnt):
+            kind = mujoco.mjtJoint(model.jnt_type[joint])
+            if kind not in (_HINGE, _SLIDE):
+                name = model.joint(joint).name or f"number {joint}"
+                raise RobotError(
+                    f"joint '{name}' is of type {kind.name[5:].lower()}, but only hinge and slide joints are "
+                    "supported (fix a floating base to the world)"
+                )
+        for name, joint, (low, high) in zip(
+            self.joint_names, self.joint_ids, self.joint_pos_limits, strict=True
+        ):
+            if not model.jnt_limited[joint] or not low < high:
+                raise RobotError(f"joint '{name}' has no position limits in the model: give it a range")
+            is_hinge = model.jnt_type[joint] == _HINGE
+            if is_hinge and high - low > 4 * np.pi + 1e-9:
+                raise RobotError(
+                    f"joint '{name}' has range {low:g} to {high:g} rad, more than two turns: is it in degrees?"
+                )
+            velocity = self.file.joints[name].velocity
+            if not is_hinge and velocity > MAX_SLIDE_VELOCITY:
+                raise RobotError(
+                    f"velocity of joint '{name}' is {velocity:g}, but a slide joint's must be at most "
+                    f"{MAX_SLIDE_VELOCITY:g} [m/s]"
+                )
+
+    def _read_home(self) -> NDArray[np.float64]:
+        model, qpos = self.model, self.model.qpos0.copy()
+        for joint in range(model.njnt):
+            low, high = model.jnt_range[joint]
+            address = model.jnt_qposadr[joint]
+            if model.jnt_limited[joint] and not low <= qpos[address] <= high:
+                qpos[address] = (low + high) / 2
+        for name, value in self.file.home.items():
+            joint = _joint_id(model, name)
+            low, high = model.jnt_range[joint]
+            if model.jnt_limited[joint] and not low <= value <= high:
+                raise RobotError(f"home of joint '{name}' is {value:g}, outside its range {low:g} to {high:g}")
+            qpos[model.jnt_qposadr[joint]] = value
+        return qpos
+
+    def _read_base_body(self) -> int:
+        body = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, self.base_frame)
+        if body < 0:
+            return 0
+        moving = [joint for joint in joints_above(self.model, body) if joint in self.joint_ids]
+        if moving:
+            name = self.model.joint(moving[0]).name
+            raise RobotError(f"base_frame '{self.base_frame}' moves with the controlled joint '{name}'")
+        return body
+
+    def _check_tree(self) -> None:
+        for name, actions in zip(self.effector_names, self.action_sets, strict=True):
+            if not actions.any():
+                raise RobotError(f"effector '{name}' is moved by no controlled joint (controlled: {self._joints})")
+        for name, tasks in zip(self.joint_names, self.action_sets.T, strict=True):
+            if not tasks.any():
+                raise RobotError(
+                    f"joint '{name}' moves no effector ({', '.join(self.effector_names)}): remove it from 'joints'"
+                )
+        seen: dict[int, str] = {}
+        for name, site in zip(self.effector_names, self.site_ids, strict=True):
+            if site in seen:
+                raise RobotError(f"effectors '{seen[site]}' and '{name}' are the same site: duplicate")
+            seen[int(site)] = name
+
+    @property
+    def _joints(self) -> str:
+        return ", ".join(self.joint_names)
+
+    @cached_property
+    def sha256(self) -> str:
+        """Digest of what a policy depends on: names, limits, rate and the kinematic tree."""
+        parts = [
+            self.name,
+            self.base_frame,
+            repr((self.joint_names, self.effector_names, round(self.control_rate, 6))),
+            *(np.array2string(np.round(a, 6) + 0.0, threshold=10**6) for a in self._limits),
+            self.tree.digest(),
+        ]
+        return sha256("\n".join(parts).encode()).hexdigest()
+
+    @property
+    def _limits(self) -> tuple[NDArray[np.float64], ...]:
+        return self.joint_pos_limits, self.joint_vel_limits, self.joint_acc_limits
+
+    @property
+    def shared_joints(self) -> tuple[str, ...]:
+        """Joints that move more than one effector."""
+        return tuple(n for n, k in zip(self.joint_names, self.action_sets.sum(0), strict=True) if k > 1)
+
+    @cached_property
+    def held_joints(self) -> tuple[HeldJoint, ...]:
+        """Joints of the model that are not controlled, in the model's order."""
+        others = [joint for joint in range(self.model.njnt) if joint not in self.joint_ids]
+        return tuple(
+            HeldJoint(
+                name=self.model.joint(joint).name,
+                qpos_adr=int(self.model.jnt_qposadr[joint]),
+                value=float(self._home_qpos[self.model.jnt_qposadr[joint]]),
+            )
+            for joint in others
+        )
+
+    @cached_property
+    def held_home(self) -> NDArray[np.float64]:
+        """Values at which the other joints are held, (number of them,) [rad or m]."""
+        return np.array([joint.value for joint in self.held_joints])
+
+    def qpos(self, joint_pos: ArrayLike) -> NDArray[np.float64]:
+        """Full configuration (..., model.nq) for controlled joints at joint_pos (..., nu) [rad or m]."""
+        joint_pos = np.asarray(joint_pos, dtype=np.float64)
+        qpos = np.broadcast_to(self._home_qpos, (*joint_pos.shape[:-1], self.model.nq)).copy()
+        qpos[..., self.qpos_adr] = joint_pos
+        return qpos
+
+    def forward_kinematics(self, joint_pos: ArrayLike) -> NDArray[np.float64]:
+        """Effector positions (E, 3) [m, base frame] at joint_pos (nu,), by MuJoCo."""
+        self._data.qpos[:] = self.qpos(joint_pos)
+        mujoco.mj_kinematics(self.model, self._data)
+        rotation = self._data.xmat[self.base_body].reshape(3, 3)
+        return (self._data.site_xpos[self.site_ids] - self._data.xpos[self.base_body]) @ rotation
+
+    def in_self_collision(self, joint_pos: ArrayLike) -> bool:
+        """Whether geoms of the model touch at joint_pos (nu,)."""
+        self._data.qpos[:] = self._home_qpos
+        self._data.qpos[self.qpos_adr] = joint_pos
+        mujoco.mj_kinematics(self.model, self._data)
+        mujoco.mj_collision(self.model, self._data)
+        return bool(self._data.ncon)
+
+    def sample_configuration(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+        """Draw (count, nu) configurations, uniform in the limits less a margin, none in self-collision."""
+        low, high = self.joint_pos_limits.T
+        margin = SAMPLING_MARGIN * (high - low)
+        drawn = np.empty((count, len(low)))
+        tries, index = 0, 0
+        while index < count:
+            candidate = rng.uniform(low + margin, high - margin)
+            tries += 1
+            if not self.in_self_collision(candidate):
+                drawn[index] = candidate
+                index += 1
+            elif tries > 1000 and index < tries / 1000:
+                contact = self._data.contact[0]
+                pair = " and ".join(self._geom_label(int(geom)) for geom in contact.geom)
+                raise RobotError(
+                    f"robot '{self.name}' collides with itself in almost every configuration, for example {pair}: "
+                    "exclude that pair in the model's <contact> or shrink the geoms"
+                )
+        return drawn
+
+    def _geom_label(self, geom: int) -> str:
+        named = self.model.geom(geom).name
+        return f"'{named}'" if named else f"a geom of body '{self.model.body(self.model.geom_bodyid[geom]).name}'"
+
+    def simulation_model(self) -> mujoco.MjModel:
+        """The robot as driven hardware: gravity compensated, a velocity servo per controlled joint.
+
+        ctrl[:nu] are joint velocities [rad/s or m/s]; ctrl[nu:] hold the other joints (see held_home).
+        A servo's gain is the joint's inertia at home over SERVO_TIME_CONSTANT.
+        """
+        spec = _load_spec(self.file)
+        for actuator in list(spec.actuators):
+            actuator.delete()
+        for body in spec.bodies:
+            body.gravcomp = 1.0
+        data = mujoco.MjData(self.model)
+        data.qpos[:] = self._home_qpos
+        mujoco.mj_forward(self.model, data)
+        inertia = np.zeros((self.model.nv, self.model.nv))
+        mujoco.mj_fullM(self.model, inertia, data.qM)
+        for name, dof in zip(self.joint_names, self.dof_adr, strict=True):
+            damping = inertia[dof, dof] / SERVO_TIME_CONSTANT
+            actuator = _add_servo(spec, f"{name}_velocity", name, gain=damping, bias=(0.0, 0.0, -damping))
+            effort = self.file.joints[name].effort
+            if effort is not None:
+                actuator.forcelimited, actuator.forcerange = True, [-effort, effort]
+        for held in self.held_joints:
+            dof = int(self.model.jnt_dofadr[self.model.joint(held.name).id])
+            stiffness = inertia[dof, dof] * HOLD_STIFFNESS**2
+            damping = 2 * inertia[dof, dof] * HOLD_STIFFNESS
+            bias = (0.0, -stiffness, -damping)
+            _add_servo(spec, f"{held.name}_hold", held.name, gain=stiffness, bias=bias)
+        spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
+        return spec.compile()
+
+    def simulation_ctrl(self, joint_vel: ArrayLike) -> NDArray[np.float64]:
+        """Controls (..., simulation model's nu) for joint_vel (..., nu) [rad/s or m/s]."""
+        joint_vel = np.asarray(joint_vel, dtype=np.float64)
+        held = np.broadcast_to(self.held_home, (*joint_vel.shape[:-1], len(self.held_joints)))
+        return np.concatenate([joint_vel, held], axis=-1)
+
+
+def _load_spec(file: RobotFile) -> mujoco.MjSpec:
+    try:
+        spec = mujoco.MjSpec.from_file(str(file.model))
+        spec.compiler.fusestatic = False
+        # a URDF's links would otherwise be merged, and its effector links with them
+        for name, entry in file.effectors.items():
+            if entry.body is not None:
+                body = next((b for b in spec.bodies if b.name == entry.body), None)
+                if body is None:
+                    legal = ", ".join(b.name for b in spec.bodies if b.name)
+                    raise RobotError(f"unknown body '{entry.body}' of effector '{name}' (the model has: {legal})")
+                body.add_site(name=f"{name}_effector", pos=entry.offset)
+            elif entry.site not in {site.name for site in spec.sites}:
+                legal = ", ".join(site.name for site in spec.sites if site.name) or "none; use 'body:'"
+                raise RobotError(f"unknown site '{entry.site}' of effector '{name}' (the model has: {legal})")
+        _exclude_neighbours_of_base(spec)
+        spec.compile()
+    except RobotError:
+        raise
+    except ValueError as error:
+        raise RobotError(f"MuJoCo cannot load '{file.model}': {' '.join(str(error).split())}") from None
+    return spec
+
+
+def _exclude_neighbours_of_base(spec: mujoco.MjSpec) -> None:
+    """Let links that are joined to the fixed base touch it; MuJoCo does so for moving neighbours only."""
+    model = spec.compile()
+    for body in range(1, model.nbody):
+        parent = int(model.body_parentid[body])
+        if model.body_weldid[parent] == 0 and model.body_weldid[body] != 0 and parent != 0:
+            names = model.body(parent).name, model.body(body).name
+            if all(names):
+                spec.add_exclude(bodyname1=names[0], bodyname2=names[1])
+
+
+def _add_servo(
+    spec: mujoco.MjSpec, name: str, joint: str, gain: float, bias: tuple[float, float, float]
+) -> mujoco.MjsActuator:
+    """Add an actuator of force gain * ctrl + bias . (1, qpos, qvel) on a joint."""
+    actuator = spec.add_actuator(name=name, target=joint)
+    actuator.trntype = mujoco.mjtTrn.mjTRN_JOINT
+    actuator.gaintype, actuator.gainprm[0] = mujoco.mjtGain.mjGAIN_FIXED, gain
+    actuator.biastype, actuator.biasprm[:3] = mujoco.mjtBias.mjBIAS_AFFINE, bias
+    return actuator
+
+
+def _joint_id(model: mujoco.MjModel, name: str) -> int:
+    joint = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name)
+    if joint < 0:
+        legal = ", ".join(model.joint(j).name for j in range(model.njnt))
+        raise RobotError(f"unknown joint '{name}' (the model has: {legal})")
+    return joint

@@ -1,0 +1,17 @@
+from setuptools import find_packages, setup
+
+setup(
+    name="polyreach_description",
+    version="0.1.0",
+    packages=find_packages(exclude=["tests"]),
+    package_data={"polyreach_description": ["robots/*/*", "py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/polyreach_description"]),
+        ("share/polyreach_description", ["package.xml"]),
+    ],
+    python_requires=">=3.10",
+    install_requires=["mujoco>=3.3,<3.4", "numpy", "pyyaml"],
+    zip_safe=False,
+    description="Branched robots of polyreach: MJCF models and their robot.yaml",
+    license="Apache-2.0",
+)

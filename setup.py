@@ -1,0 +1,37 @@
+from glob import glob
+
+from setuptools import find_packages, setup
+
+setup(
+    name="polyreach",
+    version="0.1.0",
+    package_dir={"": "training"},
+    packages=find_packages("training"),
+    package_data={"polyreach": ["py.typed"]},
+    data_files=[
+        ("share/ament_index/resource_index/packages", ["resource/polyreach"]),
+        ("share/polyreach", ["package.xml"]),
+        ("share/polyreach/launch", glob("launch/*.launch.py")),
+        ("share/polyreach/config", glob("config/*.yaml")),
+        ("share/polyreach/models", glob("models/*.onnx") + glob("models/*.md")),
+    ],
+    python_requires=">=3.10",
+    install_requires=[
+        "gymnasium>=1.1",
+        "matplotlib",
+        "mujoco>=3.3,<3.4",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "polyreach_description",
+        "pyyaml",
+        "rich",
+        "tensorboard",
+        "torch>=2.5",
+        "tyro",
+    ],
+    entry_points={"console_scripts": ["polyreach = polyreach.cli:main"]},
+    zip_safe=False,
+    description="Learned multi-task policies for branched robots",
+    license="Apache-2.0",
+)

@@ -1,0 +1,70 @@
+"""Checkpoints that survive anything: written beside and renamed, checked by digest, the previous one kept."""
+
+import io
+import os
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MAGIC = b"polyreach-checkpoint-1\n"
+KEEP = 2
+
+
+class CheckpointError(RuntimeError):
+    """No usable checkpoint; the message says what was found."""
+
+
+def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
+    """Write `state` as the checkpoint of `step`, durably, then drop all but the newest KEEP."""
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    payload = buffer.getvalue()
+    path = folder / f"step-{step:012d}.pt"
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        file.write(MAGIC + sha256(payload).digest() + payload)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    for old in list_checkpoints(folder)[KEEP:]:
+        old.unlink()
+    return path
+
+
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Checkpoints in `folder`, newest first."""
+    return sorted(folder.glob("step-*.pt"), reverse=True)
+
+
+def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """Read one checkpoint. Raises CheckpointError if it is not whole."""
+    content = path.read_bytes()
+    digest, payload = content[len(MAGIC) : len(MAGIC) + 32], content[len(MAGIC) + 32 :]
+    if not content.startswith(MAGIC) or sha256(payload).digest() != digest:
+        raise CheckpointError(f"checkpoint '{path}' is corrupt ({len(content)} bytes, digest does not match)")
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    return state
+
+
+def read_newest(folder: Path, device: str = "cpu") -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest whole checkpoint in `folder` (None if there never was one), and a warning for each passed over.
+
+    Raises CheckpointError if there are checkpoints and all are corrupt.
+    """
+    warnings: list[str] = []
+    for path in list_checkpoints(folder):
+        try:
+            return read_checkpoint(path, device), warnings
+        except CheckpointError as error:
+            warnings.append(str(error))
+    if warnings:
+        raise CheckpointError("no usable checkpoint: " + "; ".join(warnings))
+    return None, warnings

@@ -1,0 +1,229 @@
+"""Reach with every effector of a branched robot: a batched Gymnasium environment in torch.
+
+Kinematic mode integrates the commanded velocities, as in digrad-2018; dynamic mode steps MuJoCo with velocity servos.
+Both are batches from top to bottom: no environment is ever handled on its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import gymnasium
+import mujoco
+import numpy as np
+import torch
+from gymnasium.spaces import Box
+from gymnasium.vector import AutoresetMode, VectorEnv
+from mujoco import rollout
+from numpy.typing import NDArray
+from polyreach_description import Robot
+from torch import Tensor
+
+from polyreach.envs.reward import REWARDS, RewardName, reward_size
+from polyreach.kinematics import ForwardKinematics
+from polyreach.observation import Observation
+
+Mode = Literal["kinematic", "dynamic"]
+
+
+@dataclass(frozen=True)
+class ReachConfig:
+    """A reach environment."""
+
+    mode: Mode = "kinematic"
+    """kinematic: integrated velocities. dynamic: MuJoCo with velocity servos."""
+    horizon_s: float = 4.0
+    """Length of an episode [s]; reaching it truncates, it never terminates."""
+    action_repeat: int = 2
+    """Control periods of the robot for which one action is held."""
+    all_active: float = 0.7
+    """Share of episodes in which every effector has a goal; the others draw a non-empty subset."""
+    tolerance: float = 0.02
+    """Error below which a task is done [m]."""
+    reward: RewardName = "precise"
+    """Reward function, see polyreach.envs.reward."""
+    configurations: int = 20000
+    """Size of the bank of collision-free configurations from which starts and goals are drawn."""
+
+
+class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
+    """N robots, each with E tasks: effector i at goal i.
+
+    Observations (N, nu + 4 E): joint_pos, goals, active (see polyreach.observation). Actions (N, nu) in [-1, 1], in
+    units of the joint velocity limits. `step` returns as reward (N,) the sum over tasks; `infos` holds `task_reward`
+    (N, T), `error` (N, E) [m], `success` (N, E) bool, `active` (N, E) and, where an episode was cut, `final_obs`
+    (N, O). All are torch tensors on `device`.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+
+    def __init__(
+        self, robot: Robot, num_envs: int, config: ReachConfig, device: str = "cpu", threads: int = 1, seed: int = 0
+    ) -> None:
+        if num_envs < 1:
+            raise ValueError(f"num_envs is {num_envs}, but must be at least 1")
+        self.robot, self.num_envs, self.config, self.device = robot, num_envs, config, torch.device(device)
+        self.joints, self.effectors = len(robot.joint_names), len(robot.effector_names)
+        self.period = config.action_repeat / robot.control_rate  # [s]
+        self.horizon = max(1, round(config.horizon_s / self.period))
+        self.kinematics = ForwardKinematics(robot.tree).to(self.device)
+        self.low, self.high = self._tensor(robot.joint_pos_limits).T
+        self.velocity = self._tensor(robot.joint_vel_limits)
+        self.rewards = reward_size(config.reward, self.effectors)
+        self._reward = REWARDS[config.reward]
+        rng = np.random.default_rng(seed)
+        self.configurations = self._tensor(robot.sample_configuration(rng, config.configurations))
+        self.bank = self.kinematics(self.configurations).effector  # (bank, E, 3) [m]
+        self.generator = torch.Generator(device=self.device)
+        self.generator.manual_seed(seed)
+        self._dynamics = _Dynamics(robot, num_envs, self.period, threads) if config.mode == "dynamic" else None
+        size = self.joints + 4 * self.effectors
+        self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float32)
+        self.single_action_space = Box(-1.0, 1.0, (self.joints,), np.float32)
+        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
+        self.joint_pos = torch.zeros(num_envs, self.joints, device=self.device)
+        self.goals = torch.zeros(num_envs, self.effectors, 3, device=self.device)
+        self.active = torch.zeros(num_envs, self.effectors, device=self.device)
+        self.elapsed = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+
+    def _tensor(self, values: NDArray[np.float64]) -> Tensor:
+        return torch.tensor(values, dtype=torch.float32, device=self.device)
+
+    @property
+    def observation(self) -> Tensor:
+        """(N, nu + 4 E)."""
+        return Observation(self.joint_pos, self.goals, self.active).flat
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
+        """Start all episodes anew. options {"stagger": True} spreads their first ends over the horizon."""
+        if seed is not None:
+            self.generator.manual_seed(seed)
+        everyone = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        self._reset(everyone)
+        if (options or {}).get("stagger"):
+            self.elapsed = self._randint(self.horizon, (self.num_envs,))
+        return self.observation, {}
+
+    def reset_to(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> Tensor:
+        """Start all episodes from given joint_pos (N, nu), goals (N, E, 3), active (N, E)."""
+        self.joint_pos, self.goals, self.active = joint_pos.clone(), goals.clone(), active.clone()
+        self.elapsed = torch.zeros_like(self.elapsed)
+        if self._dynamics is not None:
+            everyone = torch.ones(self.num_envs, dtype=torch.bool)
+            self._dynamics.reset(everyone.numpy(), self.joint_pos.cpu().numpy())
+        return self.observation
+
+    def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+        """actions: (N, nu) in [-1, 1]; values outside are clipped, a non-finite one is an error."""
+        if not torch.isfinite(actions).all():
+            raise ValueError("an action is not finite; every action must be a number from -1 to 1")
+        joint_vel = actions.clamp(-1.0, 1.0) * self.velocity  # [rad/s]
+        if self._dynamics is None:
+            self.joint_pos = (self.joint_pos + joint_vel * self.period).clamp(self.low, self.high)
+        else:
+            self.joint_pos = self._tensor(self._dynamics.step(joint_vel.cpu().numpy()))
+        self.elapsed = self.elapsed + 1
+        error = self.error()
+        task_reward = self._reward(error, self.active, self.config.tolerance)
+        truncations = self.elapsed >= self.horizon
+        infos = {
+            "task_reward": task_reward,
+            "error": error,
+            "success": (error < self.config.tolerance) & (self.active > 0),
+            "active": self.active,
+            "final_obs": self.observation,
+        }
+        if truncations.any():
+            self._reset(truncations)
+        terminations = torch.zeros_like(truncations)
+        return self.observation, task_reward.sum(dim=-1), terminations, truncations, infos
+
+    def error(self) -> Tensor:
+        """Distances from effectors to goals (N, E) [m], active or not."""
+        return (self.kinematics(self.joint_pos).effector - self.goals).norm(dim=-1)
+
+    def _reset(self, which: Tensor) -> None:
+        # every environment draws, so that the random stream does not depend on which of them were reset
+        starts = self._draw_configurations()
+        goals, active = self.sample_goals(self.num_envs, self.generator)
+        self.joint_pos = torch.where(which[:, None], starts, self.joint_pos)
+        self.goals = torch.where(which[:, None, None], goals, self.goals)
+        self.active = torch.where(which[:, None], active, self.active)
+        self.elapsed = torch.where(which, 0, self.elapsed)
+        if self._dynamics is not None:
+            self._dynamics.reset(which.cpu().numpy(), self.joint_pos.cpu().numpy())
+
+    def sample_goals(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Draw jointly reachable goals (count, E, 3) [m] and active masks (count, E)."""
+        index = torch.randint(len(self.bank), (count,), generator=generator, device=self.device)
+        # a subset is one of the 2^E - 1 non-empty masks, all equally likely
+        subset = torch.randint(1, 2**self.effectors, (count,), generator=generator, device=self.device)
+        everything = torch.rand(count, generator=generator, device=self.device) < self.config.all_active
+        subset = torch.where(everything, 2**self.effectors - 1, subset)
+        bits = torch.arange(self.effectors, device=self.device)
+        return self.bank[index], ((subset[:, None] >> bits) & 1).float()
+
+    def _draw_configurations(self) -> Tensor:
+        return self.configurations[self._randint(len(self.configurations), (self.num_envs,))]
+
+    def _randint(self, high: int, shape: tuple[int, ...]) -> Tensor:
+        return torch.randint(high, shape, generator=self.generator, device=self.device)
+
+    def relabel(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """The reward of a transition whose goals were changed: (error (B, E), active (B, E)) -> (B, T)."""
+        return lambda error, active: self._reward(error, active, self.config.tolerance)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the next step depends on."""
+        state = {name: getattr(self, name) for name in ("joint_pos", "goals", "active", "elapsed")}
+        dynamics = None if self._dynamics is None else self._dynamics.state.copy()
+        return {**state, "generator": self.generator.get_state(), "dynamics": dynamics}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned."""
+        for name in ("joint_pos", "goals", "active", "elapsed"):
+            setattr(self, name, state[name].to(self.device))
+        self.generator.set_state(state["generator"])
+        if self._dynamics is not None:
+            self._dynamics.state[:] = state["dynamics"]
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Stop the simulation threads."""
+        if self._dynamics is not None:
+            self._dynamics.close()
+
+
+class _Dynamics:
+    """N copies of the simulated robot as one array of states, stepped by MuJoCo's threaded rollout."""
+
+    def __init__(self, robot: Robot, num_envs: int, period: float, threads: int) -> None:
+        self.robot, self.model = robot, robot.simulation_model()
+        self.substeps = max(1, round(period / self.model.opt.timestep))
+        self.model.opt.timestep = period / self.substeps
+        self.data = [mujoco.MjData(self.model) for _ in range(threads)]
+        self.rollout = rollout.Rollout(nthread=threads if threads > 1 else 0)
+        size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+        # a full physics state is time, qpos, qvel, act
+        self.qpos = slice(1, 1 + self.model.nq)
+        self.state = np.zeros((num_envs, size))
+        self.state[:, self.qpos] = robot.qpos(robot.home)
+        self.states = np.zeros((num_envs, self.substeps, size))
+
+    def reset(self, which: NDArray[np.bool_], joint_pos: NDArray[np.float32]) -> None:
+        """Put the robots in `which` (N,) at rest at their row of joint_pos (N, nu)."""
+        self.state[which] = 0.0
+        self.state[which, self.qpos] = self.robot.qpos(joint_pos[which])
+
+    def step(self, joint_vel: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Hold joint_vel (N, nu) for one period; returns joint positions (N, nu)."""
+        control = self.robot.simulation_ctrl(joint_vel)[:, None]
+        self.rollout.rollout(
+            self.model, self.data, self.state, np.repeat(control, self.substeps, axis=1), state=self.states
+        )
+        self.state[:] = self.states[:, -1]
+        return cast(NDArray[np.float64], self.state[:, 1 + self.robot.qpos_adr])
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self.rollout.close()

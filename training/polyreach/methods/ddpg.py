@@ -1,0 +1,70 @@
+"""DDPG, the baseline of digrad-2018 (section 3, eq. 1 to 3; Lillicrap et al. 2015, arXiv:1509.02971).
+
+One action value for the whole robot, so that the reward must be one number. The paper tries two: a bonus when all
+effectors are at their goals and otherwise minus the summed error (`paper_scalar`), and the sum of DiGrad's rewards
+(`paper_sum`). Both are reward functions of the environment; everything else is shared with DiGrad.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+
+from polyreach.envs.reach import ReachConfig, ReachEnv
+from polyreach.methods import digrad
+from polyreach.methods.off_policy import Metrics, OffPolicyConfig, OffPolicyLearner, Step
+
+PAPER = "Lillicrap et al. 2015, Continuous control with deep reinforcement learning; baseline of Dewangan et al. 2018"
+
+
+@dataclass(frozen=True)
+class DDPGConfig(OffPolicyConfig):
+    """Settings of DDPG."""
+
+
+class DDPG(OffPolicyLearner):
+    """One actor, one action value, one reward."""
+
+    paper = PAPER
+
+    def __init__(self, config: DDPGConfig, env: ReachEnv, total_steps: int, seed: int) -> None:
+        if env.rewards != 1:
+            raise ValueError(
+                f"DDPG needs one reward, but '{env.config.reward}' gives {env.rewards} "
+                "(legal: paper_scalar, paper_sum, precise_sum)"
+            )
+        everything = torch.ones(1, env.joints)
+        super().__init__(config, env, total_steps, seed, everything, multi=False)
+
+    def update_critic(self, step: Step) -> Metrics:
+        """Take one critic step."""
+        # y = r + gamma Q'(s', mu'(s'))  (2)
+        y = self.target(step)  # (B, 1)
+        q = self.critic(step.features, step.action)  # (M, B, 1)
+        # L = (Q(s, a) - y)^2  (1)
+        loss = ((q - y) ** 2).sum(dim=-1).mean()
+        self.critic_optimizer.zero_grad()
+        loss.backward()
+        norm = self.apply(self.critic_optimizer, list(self.critic.parameters()))
+        return {"critic_loss": float(loss.detach()), "critic_grad": norm, "q": float(q.detach().mean())}
+
+    def update_actor(self, step: Step) -> Metrics:
+        """Take one actor step."""
+        action = self.policy.act(step.features, step.active)  # mu(s), (B, nu)
+        # grad_a Q(s, a) at a = mu(s)
+        leaf = action.detach().requires_grad_()
+        (dq,) = torch.autograd.grad(self.critic(step.features, leaf)[0].sum(), leaf)
+        # theta <- theta + eta grad_a Q grad_theta mu  (3)
+        self.actor_optimizer.zero_grad()
+        action.backward(-dq / len(dq))
+        norm = self.apply(self.actor_optimizer, list(self.policy.actor.parameters()))
+        return {"actor_grad": norm}
+
+
+def paper_preset() -> tuple[DDPGConfig, ReachConfig]:
+    """The paper's settings, the same as DiGrad's but for the reward."""
+    return DDPGConfig(), replace(digrad.PAPER_ENV, reward="paper_scalar")
+
+
+def tuned_preset() -> tuple[DDPGConfig, ReachConfig]:
+    """DiGrad's tuned settings with the sum of its rewards."""
+    return DDPGConfig(**digrad.TUNED), replace(digrad.TUNED_ENV, reward="precise_sum")

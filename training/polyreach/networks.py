@@ -1,0 +1,127 @@
+"""Actors and critics."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+Activation = Literal["relu", "crelu", "silu"]
+
+
+def crelu(x: Tensor) -> Tensor:
+    """Concatenated ReLU (Shang et al. 2016, definition 2.1): twice as wide as x."""
+    return functional.relu(torch.cat([x, -x], dim=-1))
+
+
+_ACTIVATIONS: dict[Activation, tuple[Callable[[Tensor], Tensor], int]] = {
+    "relu": (functional.relu, 1),
+    "crelu": (crelu, 2),
+    "silu": (functional.silu, 1),
+}
+
+
+class EnsembleLinear(nn.Module):
+    """`members` linear layers evaluated in one batched product: (M, B, in) -> (M, B, out)."""
+
+    def __init__(self, members: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = inputs**-0.5  # as torch.nn.Linear
+        self.weight = nn.Parameter(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (M, B, in)."""
+        return torch.baddbmm(self.bias, x, self.weight)
+
+
+class EnsembleMLP(nn.Module):
+    """`members` multilayer perceptrons side by side; LayerNorm after each hidden layer if asked for."""
+
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        hidden: tuple[int, ...],
+        outputs: int,
+        activation: Activation,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        self.activation, growth = _ACTIVATIONS[activation]
+        widths = [inputs]
+        layers: list[nn.Module] = []
+        norms: list[nn.Module] = []
+        for width in hidden:
+            layers.append(EnsembleLinear(members, widths[-1], width))
+            norms.append(nn.LayerNorm(width) if layer_norm else nn.Identity())
+            widths.append(width * growth)
+        self.layers = nn.ModuleList(layers)
+        self.norms = nn.ModuleList(norms)
+        self.head = EnsembleLinear(members, widths[-1], outputs)
+        self.members = members
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (B, in) for all members or (M, B, in) -> (M, B, out)."""
+        if x.dim() == 2:
+            x = x.expand(self.members, *x.shape)
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            x = self.activation(norm(layer(x)))
+        return self.head(x)
+
+
+class Actor(nn.Module):
+    """mu(s): features (B, F) -> action (B, nu) in [-1, 1], in units of the joint velocity limits."""
+
+    def __init__(
+        self, inputs: int, hidden: tuple[int, ...], actions: int, activation: Activation, skip: bool = False
+    ) -> None:
+        super().__init__()
+        self.net = EnsembleMLP(1, inputs, hidden, actions, activation)
+        self.skip = actions if skip else 0
+        with torch.no_grad():
+            self.net.head.weight.mul_(0.1)
+            self.net.head.bias.zero_()
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features: (B, F); with `skip` the last nu features are an action to which the network adds its own."""
+        raw = self.net(features)[0]
+        if self.skip:
+            return torch.clamp(raw + features[:, -self.skip :], -1.0, 1.0)
+        return torch.tanh(raw)
+
+
+class Critic(nn.Module):
+    """Q_i(s, a) for T tasks: (B, F), (B, nu) -> (M, B, T).
+
+    single: one network with T outputs per member (digrad-2018, eq. 5). multi: T networks per member, the i-th on
+    (s, a_i), that is, with the joints outside a_i at zero (eq. 7).
+    """
+
+    def __init__(
+        self,
+        members: int,
+        inputs: int,
+        hidden: tuple[int, ...],
+        action_sets: Tensor,
+        multi: bool,
+        activation: Activation,
+        layer_norm: bool = False,
+    ) -> None:
+        super().__init__()
+        tasks, actions = action_sets.shape
+        self.action_sets: Tensor
+        self.register_buffer("action_sets", action_sets.float())
+        self.members, self.tasks, self.multi = members, tasks, multi
+        stack, outputs = (members * tasks, 1) if multi else (members, tasks)
+        self.net = EnsembleMLP(stack, inputs + actions, hidden, outputs, activation, layer_norm)
+
+    def forward(self, features: Tensor, action: Tensor) -> Tensor:
+        """features: (B, F), action: (B, nu) -> (M, B, T)."""
+        if not self.multi:
+            return self.net(torch.cat([features, action], dim=-1))
+        own = action * self.action_sets[:, None]  # (T, B, nu): a_i
+        x = torch.cat([features.expand(self.tasks, *features.shape), own], dim=-1)
+        q = self.net(x.repeat(self.members, 1, 1))  # (M T, B, 1)
+        return q.reshape(self.members, self.tasks, -1).mT

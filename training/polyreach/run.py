@@ -1,0 +1,167 @@
+"""A run folder: its configuration, checkpoints, metrics and TensorBoard log."""
+
+import dataclasses
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polyreach_description import Robot, load_robot
+
+from polyreach.envs.reach import ReachConfig
+from polyreach.methods import PresetName, get_method
+from polyreach.methods.off_policy import OffPolicyConfig
+
+
+class RunError(RuntimeError):
+    """A run folder cannot be used as asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """What determines a run, on one machine, bit for bit."""
+
+    method: str
+    env: str
+    preset: PresetName
+    steps: int
+    """Environment steps, the total over all environments."""
+    seed: int
+    num_envs: int
+    threads: int
+    """CPU threads of torch; another number rounds differently."""
+    device: str
+    eval_goals: int
+    """Goals of an evaluation during training."""
+    eval_every: int
+    """Environment steps between two evaluations."""
+    robot_sha256: str
+    method_config: OffPolicyConfig
+    env_config: ReachConfig
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return values
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> "RunConfig":
+        """Inverse of to_json. Raises RunError for a configuration of another version."""
+        try:
+            method = get_method(values["method"])
+            rest = {**values}
+            method_config = method.config(**_tuples(rest.pop("method_config")))
+            env_config = ReachConfig(**_tuples(rest.pop("env_config")))
+            return RunConfig(**rest, method_config=method_config, env_config=env_config)
+        except (TypeError, KeyError, ValueError) as error:
+            raise RunError(f"the run's configuration is of another version of polyreach: {error}") from None
+
+
+def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+
+
+class RunFolder:
+    """Files of one run. `config.json` is written once and never changed."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.jsonl"
+        self.config_file = path / "config.json"
+
+    def read_config(self) -> RunConfig:
+        """The configuration of the run. Raises RunError if there is none."""
+        if not self.config_file.is_file():
+            raise RunError(f"'{self.path}' is not a run folder: it has no config.json")
+        try:
+            values = json.loads(self.config_file.read_text())["config"]
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise RunError(f"'{self.config_file}' cannot be read: {error!r}") from None
+        return RunConfig.from_json(values)
+
+    def create(self, config: RunConfig) -> None:
+        """Start a new run here. Raises RunError if there is one already."""
+        if self.config_file.exists():
+            found = self.read_config()
+            difference = describe_difference(found, config)
+            reason = f"of another configuration ({difference})" if difference else "of this configuration"
+            raise RunError(
+                f"'{self.path}' already holds a run {reason}: go on with it by --resume {self.path}, "
+                "or choose another folder with --out"
+            )
+        self.path.mkdir(parents=True, exist_ok=True)
+        content = {"config": config.to_json(), "git_commit": git_commit()}
+        partial = self.config_file.with_suffix(".partial")
+        partial.write_text(json.dumps(content, indent=2) + "\n")
+        partial.replace(self.config_file)
+
+    def check(self, config: RunConfig) -> None:
+        """Raise RunError if `config` is not that of this run."""
+        difference = describe_difference(self.read_config(), config)
+        if difference:
+            raise RunError(f"'{self.path}' is a run of another configuration: {difference}")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        """Append one evaluation to metrics.jsonl."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(dict(record)) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All evaluations so far, oldest first; a line cut off by a kill is left out."""
+        records = []
+        for line in self.metrics.read_text().splitlines() if self.metrics.exists() else []:
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+        return records
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Forget evaluations later than the checkpoint from which the run goes on."""
+        kept = [record for record in self.read_metrics() if record["step"] <= step]
+        partial = self.metrics.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+        partial.replace(self.metrics)
+
+
+def describe_difference(found: RunConfig, wanted: RunConfig) -> str:
+    """Every key in which two configurations differ, with both values; empty if they are the same."""
+    left, right = _flatten(found.to_json()), _flatten(wanted.to_json())
+    keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
+    return ", ".join(f"{key} is {left.get(key)!r} there, {right.get(key)!r} here" for key in keys)
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat
+
+
+def git_commit() -> str:
+    """The commit of the checkout this package is in, with '+changes' if it was modified; else 'unknown'."""
+    here = Path(__file__).parent
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(here, "status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True)  # noqa: S603, S607
+    return done.stdout.strip()
+
+
+def load_run_robot(config: RunConfig) -> Robot:
+    """The robot of a run. Raises RunError if it has changed since."""
+    robot = load_robot(config.env)
+    if robot.sha256 != config.robot_sha256:
+        raise RunError(
+            f"robot '{config.env}' has changed since the run was started "
+            f"(robot_sha256 {config.robot_sha256[:12]}... there, {robot.sha256[:12]}... now)"
+        )
+    return robot
