@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from polyreach.errors import UserError
+
 MAGIC = b"polyreach-checkpoint-1\n"
 KEEP = 2
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(UserError):
     """No usable checkpoint; the message says what was found."""
 
 

@@ -41,3 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except commands.USER_ERRORS as error:
         errors.print(f"polyreach {words[0]}: {error}", markup=False)
         return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -94,12 +94,13 @@ def _levels(parent: np.ndarray) -> list[list[int]]:
 def damped_least_squares(pose: Pose, error: Tensor, active: Tensor, scale: Tensor, damping: float) -> Tensor:
     """Joint step that reduces the errors of all active effectors at once (Buss & Kim 2005, eq. 11).
 
-    error: (B, E, 3) [m] goal minus position. active: (B, E) in {0, 1}. scale: (nu,) weights the joints:
+    error: (B, E, 3) [m] goal minus position. active: (B, E) in {0, 1}. scale: (nu,) or (B, nu) weights the joints:
     the step is scale * x with x of least norm. damping [m]. Returns x, (B, nu), without unit.
     """
     batch, effectors, _, joints = pose.jacobian.shape
     mask = active[:, :, None]
-    jacobian = (pose.jacobian * mask[..., None] * scale).reshape(batch, 3 * effectors, joints)
+    weights = mask[..., None] * scale.reshape(-1, 1, 1, joints)
+    jacobian = (pose.jacobian * weights).reshape(batch, 3 * effectors, joints)
     wanted = (error * mask).reshape(batch, 3 * effectors, 1)
     gram = jacobian @ jacobian.mT + damping**2 * torch.eye(3 * effectors, dtype=error.dtype, device=error.device)
     return (jacobian.mT @ solve_positive_definite(gram, wanted))[..., 0]

@@ -72,24 +72,34 @@ class EnsembleMLP(nn.Module):
 
 
 class Actor(nn.Module):
-    """mu(s): features (B, F) -> action (B, nu) in [-1, 1], in units of the joint velocity limits."""
+    """mu(s): features (B, F) -> action (B, nu) in [-1, 1], in units of the joint velocity limits.
+
+    With `skip` the actor is residual (Silver et al. 2018): the last nu + 1 features are an action and the authority in
+    [0, 1] which the network has over it. Where the sum leaves [-1, 1] its gradient is passed straight through.
+    """
 
     def __init__(
         self, inputs: int, hidden: tuple[int, ...], actions: int, activation: Activation, skip: bool = False
     ) -> None:
         super().__init__()
         self.net = EnsembleMLP(1, inputs, hidden, actions, activation)
-        self.skip = actions if skip else 0
+        self.actions, self.skip = actions, skip
         with torch.no_grad():
             self.net.head.weight.mul_(0.1)
             self.net.head.bias.zero_()
 
     def forward(self, features: Tensor) -> Tensor:
-        """features: (B, F); with `skip` the last nu features are an action to which the network adds its own."""
-        raw = self.net(features)[0]
-        if self.skip:
-            return torch.clamp(raw + features[:, -self.skip :], -1.0, 1.0)
-        return torch.tanh(raw)
+        """features: (B, F)."""
+        own = torch.tanh(self.net(features)[0])
+        if not self.skip:
+            return own
+        import os
+        V = os.environ.get("VAR", "sum")
+        if "t" in V: own = 4.0 * (own - features[:, : self.actions])
+        own = own + (own.clamp(-1.0, 1.0) - own).detach()
+        base, authority = features[:, -self.actions - 1 : -1], features[:, -1:]
+        total = base + authority * own if "sum" in V else base + authority * (own - base)
+        return total + (total.clamp(-1.0, 1.0) - total).detach()
 
 
 class Critic(nn.Module):

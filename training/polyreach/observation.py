@@ -13,7 +13,9 @@ from polyreach.kinematics import ForwardKinematics, Pose, damped_least_squares
 
 DAMPING = 0.05  # [m], of the least-squares direction among the features
 NEAR = 0.05  # [m], scale of the fine error feature
-CONTROLLER_GAIN = 4.0  # [1/s], scale of the least-squares direction
+HANDOVER = 0.2  # [m], error below which the authority of a residual actor shrinks
+LIMIT_MARGIN = 0.02  # share of half a joint's range, at whose end the least-squares direction leaves it out
+CONTROLLER_GAIN = 8.0  # [1/s], scale of the least-squares direction
 
 FeatureSet = Literal["paper", "kinematic"]
 
@@ -86,10 +88,13 @@ class KinematicFeatures(Features):
         self.register_buffer("centre", (low + high) / 2)
         self.register_buffer("half_range", (high - low) / 2)
         self.register_buffer("velocity", torch.tensor(robot.joint_vel_limits, dtype=torch.float32))
-        self.size = self.joints * (2 + self.effectors) + 13 * self.effectors
+        self.size = self.joints * (2 + self.effectors) + 13 * self.effectors + 1
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Pose]:
-        """obs: (B, nu + 4 E) -> features (B, F), the last nu of which are the least-squares action, and the pose."""
+        """obs: (B, nu + 4 E) -> features (B, F) and the pose.
+
+        The last nu + 1 features are the least-squares action and how far, from 0 to 1, the goals are.
+        """
         joint_pos, goals, active = split_observation(obs, self.effectors)
         pose = self.kinematics(joint_pos)
         mask = active[..., None]
@@ -97,9 +102,13 @@ class KinematicFeatures(Features):
         fine = error / (error.norm(dim=-1, keepdim=True) + NEAR)
         # J_i^T e_i, with e_i saturated, in units of the joint velocity limits
         transpose = (fine[..., None, :] @ pose.jacobian)[..., 0, :] * self.velocity  # (B, E, nu)
+        place = (joint_pos - self.centre) / self.half_range  # in [-1, 1]
         squares = damped_least_squares(pose, error, active, self.velocity, DAMPING)
+        # a joint that this would push against its limit is left out, and the others take its share
+        free = (place * squares.sign() < 1.0 - LIMIT_MARGIN).to(squares.dtype)
+        squares = damped_least_squares(pose, error, active, self.velocity * free, DAMPING)
         parts = [
-            (joint_pos - self.centre) / self.half_range,
+            place,
             pose.effector.flatten(1),
             (goals * mask).flatten(1),
             error.flatten(1),
@@ -107,6 +116,8 @@ class KinematicFeatures(Features):
             active,
             transpose.flatten(1),
             torch.tanh(CONTROLLER_GAIN * squares),
+            # 0 at the goals, 1 where an error is larger than HANDOVER
+            (error.norm(dim=-1).amax(dim=-1, keepdim=True) / HANDOVER).clamp(max=1.0) ** 2,
         ]
         return torch.cat(parts, dim=-1), pose
 

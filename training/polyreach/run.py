@@ -11,11 +11,12 @@ from typing import Any
 from polyreach_description import Robot, load_robot
 
 from polyreach.envs.reach import ReachConfig
+from polyreach.errors import UserError
 from polyreach.methods import PresetName, get_method
 from polyreach.methods.off_policy import OffPolicyConfig
 
 
-class RunError(RuntimeError):
+class RunError(UserError):
     """A run folder cannot be used as asked; the message says why and what to do."""
 
 
@@ -81,6 +82,10 @@ class RunFolder:
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise RunError(f"'{self.config_file}' cannot be read: {error!r}") from None
         return RunConfig.from_json(values)
+
+    def read_git_commit(self) -> str:
+        """The commit from which the run was started."""
+        return str(json.loads(self.config_file.read_text()).get("git_commit", "unknown"))
 
     def create(self, config: RunConfig) -> None:
         """Start a new run here. Raises RunError if there is one already."""

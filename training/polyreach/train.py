@@ -74,6 +74,7 @@ def train(config: RunConfig, out: Path, resume: bool, checkpoint_minutes: float,
     else:
         folder.create(config)
     evaluation = TrainingEvaluation(robot, config)
+    wall_before = max((record["wall_s"] for record in folder.read_metrics()), default=0.0)
     started, steps_before = time.monotonic(), learner.env_steps
     saved_at = started
     writer = SummaryWriter(str(folder.path), purge_step=learner.env_steps or None)
@@ -84,7 +85,7 @@ def train(config: RunConfig, out: Path, resume: bool, checkpoint_minutes: float,
             metrics = learner.step()
             if learner.env_steps // config.eval_every > due or learner.env_steps >= config.steps:
                 record = evaluation(learner)
-                record["wall_s"] = round(time.monotonic() - started, 3)
+                record["wall_s"] = round(wall_before + time.monotonic() - started, 3)
                 folder.log({"step": learner.env_steps, "updates": learner.updates, **record})
                 for name, value in {**metrics, **record}.items():
                     if isinstance(value, float):
@@ -104,7 +105,7 @@ def train(config: RunConfig, out: Path, resume: bool, checkpoint_minutes: float,
 def _restore(learner: OffPolicyLearner, folder: RunFolder, config: RunConfig, console: Console) -> None:
     state, warnings = read_newest(folder.checkpoints, config.device)
     for warning in warnings:
-        console.print(f"[yellow]warning:[/yellow] {warning}; using the one before it")
+        console.print(f"warning: {warning}; using the one before it")
     if state is None:
         console.print(f"'{folder.path}' has no checkpoint yet: starting its run from the beginning")
         folder.drop_metrics_after(0)

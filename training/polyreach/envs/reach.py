@@ -20,6 +20,7 @@ from polyreach_description import Robot
 from torch import Tensor
 
 from polyreach.envs.reward import REWARDS, RewardName, reward_size
+from polyreach.errors import UserError
 from polyreach.kinematics import ForwardKinematics
 from polyreach.observation import Observation
 
@@ -61,7 +62,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self, robot: Robot, num_envs: int, config: ReachConfig, device: str = "cpu", threads: int = 1, seed: int = 0
     ) -> None:
         if num_envs < 1:
-            raise ValueError(f"num_envs is {num_envs}, but must be at least 1")
+            raise UserError(f"num_envs is {num_envs}, but must be at least 1")
         self.robot, self.num_envs, self.config, self.device = robot, num_envs, config, torch.device(device)
         self.joints, self.effectors = len(robot.joint_names), len(robot.effector_names)
         self.period = config.action_repeat / robot.control_rate  # [s]
@@ -116,6 +117,8 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
 
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """actions: (N, nu) in [-1, 1]; values outside are clipped, a non-finite one is an error."""
+        if actions.shape != (self.num_envs, self.joints):
+            raise ValueError(f"actions have shape {tuple(actions.shape)}, expected {(self.num_envs, self.joints)}")
         if not torch.isfinite(actions).all():
             raise ValueError("an action is not finite; every action must be a number from -1 to 1")
         joint_vel = actions.clamp(-1.0, 1.0) * self.velocity  # [rad/s]
@@ -177,8 +180,9 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step depends on."""
         state = {name: getattr(self, name) for name in ("joint_pos", "goals", "active", "elapsed")}
-        dynamics = None if self._dynamics is None else self._dynamics.state.copy()
-        return {**state, "generator": self.generator.get_state(), "dynamics": dynamics}
+        if self._dynamics is not None:
+            state["dynamics"] = torch.from_numpy(self._dynamics.state.copy())
+        return {**state, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what state_dict returned."""
@@ -186,7 +190,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
             setattr(self, name, state[name].to(self.device))
         self.generator.set_state(state["generator"])
         if self._dynamics is not None:
-            self._dynamics.state[:] = state["dynamics"]
+            self._dynamics.state[:] = state["dynamics"].cpu().numpy()
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the simulation threads."""

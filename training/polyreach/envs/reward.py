@@ -4,6 +4,7 @@ Each takes error (N, E) [m] and active (N, E) in {0, 1} and returns the reward o
 methods that see one reward per task, (N, 1) for those that see one in all.
 """
 
+import math
 from collections.abc import Callable
 from typing import Literal
 
@@ -38,9 +39,18 @@ def paper_sum_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
 
 
 def precise_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
-    """-error_i less a logarithm that keeps its slope down to millimetres; 0 at the goal, about -1.5 at 1 m."""
-    fine = torch.log1p(error / FINE) / torch.log1p(torch.tensor(1.0 / FINE))
-    return -(0.5 * error + fine) * active
+    """-error_i less a logarithm that keeps its slope down to millimetres, of the own error and of the largest.
+
+    The share of the largest error is the smooth counterpart of the paper's bonus: a task gains from the others' success.
+    """
+    error = error * active
+    largest = error.amax(dim=-1, keepdim=True)
+    return -(0.5 * error + _logarithm(error) + _logarithm(largest)) * active
+
+
+def _logarithm(error: Tensor) -> Tensor:
+    """0 at the goal, 1 at 1 m."""
+    return torch.log1p(error / FINE) / math.log1p(1.0 / FINE)
 
 
 def precise_sum_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:

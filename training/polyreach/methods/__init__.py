@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from polyreach.envs.reach import ReachConfig
+from polyreach.errors import UserError
 from polyreach.methods import ddpg, digrad
 from polyreach.methods.off_policy import OffPolicyConfig, OffPolicyLearner
 
@@ -32,7 +33,7 @@ METHODS: dict[str, Method] = {
 
 
 def get_method(name: str) -> Method:
-    """The method called `name`; ValueError with the legal names otherwise."""
+    """The method called `name`; UserError with the legal names otherwise."""
     if name not in METHODS:
-        raise ValueError(f"unknown method '{name}' (legal: {', '.join(METHODS)})")
+        raise UserError(f"unknown method '{name}' (legal: {', '.join(METHODS)})")
     return METHODS[name]

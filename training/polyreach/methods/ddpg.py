@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from polyreach.envs.reach import ReachConfig, ReachEnv
+from polyreach.errors import UserError
 from polyreach.methods import digrad
 from polyreach.methods.off_policy import Metrics, OffPolicyConfig, OffPolicyLearner, Step
 
@@ -28,7 +29,7 @@ class DDPG(OffPolicyLearner):
 
     def __init__(self, config: DDPGConfig, env: ReachEnv, total_steps: int, seed: int) -> None:
         if env.rewards != 1:
-            raise ValueError(
+            raise UserError(
                 f"DDPG needs one reward, but '{env.config.reward}' gives {env.rewards} "
                 "(legal: paper_scalar, paper_sum, precise_sum)"
             )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from polyreach.envs.reach import ReachEnv
+from polyreach.errors import UserError
 from polyreach.networks import Activation, Actor, Critic
 from polyreach.observation import FEATURES, Features, FeatureSet, Observation, split_observation
 from polyreach.replay import Batch, Replay
@@ -45,6 +46,8 @@ class OffPolicyConfig:
     """Both rates fall linearly to this share of themselves at the last step."""
     gamma: float = 0.99
     """Discount factor (the paper's)."""
+    reward_scale: float = 1.0
+    """Factor on the rewards that the critic sees."""
     tau: float = 0.001
     """Share by which the target networks move at every update (DDPG's; the paper: much smaller than 1)."""
     target_noise: float = 0.0
@@ -110,9 +113,9 @@ class OffPolicyLearner(ABC):
         self, config: OffPolicyConfig, env: ReachEnv, total_steps: int, seed: int, action_sets: Tensor, multi: bool
     ) -> None:
         if config.skip and config.features != "kinematic":
-            raise ValueError(f"skip needs features 'kinematic', not '{config.features}'")
+            raise UserError(f"skip needs features 'kinematic', not '{config.features}'")
         if config.learning_starts < 1 or config.replay_size < max(config.batch_size, env.num_envs):
-            raise ValueError(
+            raise UserError(
                 f"replay_size {config.replay_size} must hold a batch of {config.batch_size} and a step of "
                 f"{env.num_envs} environments, and learning_starts {config.learning_starts} must be positive"
             )
@@ -190,7 +193,7 @@ class OffPolicyLearner(ABC):
                 noise = torch.randn(action.shape, generator=self.generator, device=self.device)
                 action = (action + (self.config.target_noise * noise.clamp(-2, 2))).clamp(-1, 1)
             q: Tensor = self.target_critic(step.next_features, action).amin(dim=0)
-            return step.reward + self.config.gamma * q
+            return self.config.reward_scale * step.reward + self.config.gamma * q
 
     def apply(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> float:
         """Clip the gradients of `parameters`, step `optimizer`; returns the norm before clipping."""

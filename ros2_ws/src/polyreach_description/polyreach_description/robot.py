@@ -102,7 +102,7 @@ class Robot:
             if kind not in (_HINGE, _SLIDE):
                 name = model.joint(joint).name or f"number {joint}"
                 raise RobotError(
-                    f"joint '{name}' is of type {kind.name[5:].lower()}, but only hinge and slide joints are "
+                    f"joint '{name}' is of type {kind.name.removeprefix('mjJNT_').lower()}, but only hinge and slide joints are "
                     "supported (fix a floating base to the world)"
                 )
         for name, joint, (low, high) in zip(

@@ -1,0 +1,134 @@
+"""The exported policy: torch and ONNX Runtime agree, any batch, physical units, the contract in the file."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from polyreach.envs.reach import ReachEnv
+from polyreach.errors import UserError
+from polyreach.evaluate import EvaluationConfig, PolicyFile, evaluate_actions, least_squares_actions
+from polyreach.export import ExportedPolicy, robot_contract, write_onnx
+from polyreach.methods import get_method
+from polyreach.methods.off_policy import Policy
+from polyreach_description import Robot, load_robot
+
+torch.set_num_threads(1)
+GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")
+MODELS = Path(__file__).parents[2] / "models"
+
+
+def fresh_policy(robot: Robot, method: str, preset: str) -> Policy:
+    config, env_config = get_method(method).presets[preset]()  # type: ignore[index]
+    env = ReachEnv(robot, 2, replace(env_config, configurations=50))
+    config = replace(config, hidden=(32, 32), replay_size=config.batch_size)
+    policy: Policy = get_method(method).learner(config, env, 1000, 0).policy
+    with torch.no_grad():  # a fresh head is almost zero: every input should matter
+        policy.actor.net.head.weight.mul_(30.0)
+    return policy.eval()
+
+
+def random_inputs(robot: Robot, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(0)
+    low, high = robot.joint_pos_limits.T
+    joint_pos = rng.uniform(low, high, (count, len(low)))
+    goals = np.stack([robot.forward_kinematics(row) for row in rng.uniform(low, high, (count, len(low)))])
+    active = rng.integers(0, 2, (count, len(robot.effector_names)))
+    return tuple(torch.tensor(part, dtype=torch.float32) for part in (joint_pos, goals, active))  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize("name", ["planar8", "humanoid27", GANTRY], ids=["planar8", "humanoid27", "gantry"])
+@pytest.mark.parametrize(("method", "preset"), [("digrad", "tuned"), ("digrad", "paper"), ("ddpg", "tuned")])
+def test_onnx_runtime_equals_torch_for_any_batch(name: str, method: str, preset: str, tmp_path: Path) -> None:
+    robot = load_robot(name)
+    policy = fresh_policy(robot, method, preset)
+    path = tmp_path / "policy.onnx"
+    write_onnx(policy, robot, robot_contract(robot), path)
+    inputs = random_inputs(robot, 500)
+    with torch.no_grad():
+        expected = ExportedPolicy(policy, robot)(*inputs)
+    session = PolicyFile(path)
+    for size in (1, 2, 7, 500):
+        found = session(*(part[:size] for part in inputs))
+        for ours, theirs in zip(expected, found, strict=True):
+            assert (ours[:size] - theirs).abs().max() < 1e-5
+    assert expected[0].abs().max() > 0.5  # the comparison is not one of zeros
+
+
+@pytest.mark.parametrize("name", ["planar8", GANTRY], ids=["planar8", "gantry"])
+def test_outputs_are_physical(name: str, tmp_path: Path) -> None:
+    robot = load_robot(name)
+    path = tmp_path / "policy.onnx"
+    write_onnx(fresh_policy(robot, "digrad", "tuned"), robot, robot_contract(robot), path)
+    joint_pos, goals, active = random_inputs(robot, 200)
+    joint_vel, effector_pos = PolicyFile(path)(joint_pos, goals, active)
+    assert (joint_vel.abs().numpy() <= robot.joint_vel_limits.astype(np.float32)).all()
+    expected = np.stack([robot.forward_kinematics(row) for row in joint_pos.double().numpy()])
+    assert np.abs(effector_pos.numpy() - expected).max() < 1e-5
+    unserved = (active.numpy() @ robot.action_sets) == 0
+    assert unserved.any() and (joint_vel.numpy()[unserved] == 0).all()
+
+
+def test_the_contract_is_in_the_file_at_full_precision(tmp_path: Path) -> None:
+    robot = load_robot("humanoid27")
+    path = tmp_path / "policy.onnx"
+    write_onnx(fresh_policy(robot, "digrad", "tuned"), robot, robot_contract(robot), path)
+    properties = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
+    contract = {key: json.loads(value) for key, value in properties.items()}
+    assert contract["joint_names"] == list(robot.joint_names)
+    assert contract["action_type"] == "joint_velocity" and contract["schema_version"] == 1
+    assert np.array_equal(contract["joint_pos_limits"], robot.joint_pos_limits)
+    assert contract["update_rate"] == 50.0 and contract["robot_sha256"] == robot.sha256
+
+
+def test_a_file_that_is_no_policy_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "policy.onnx"
+    with pytest.raises(UserError, match="no such policy file"):
+        PolicyFile(path)
+    path.write_bytes(b"not a model")
+    with pytest.raises(UserError, match="not a readable policy file"):
+        PolicyFile(path)
+    identity = onnx.helper.make_node("Identity", ["x"], ["y"])
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph([identity], "g", [value("x", 1, [1])], [value("y", 1, [1])])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), path)
+    with pytest.raises(UserError, match="metadata has no 'robot'"):
+        PolicyFile(path)
+
+
+def test_a_policy_for_another_robot_is_refused(tmp_path: Path) -> None:
+    robot = load_robot("planar8")
+    path = tmp_path / "policy.onnx"
+    write_onnx(fresh_policy(robot, "digrad", "paper"), robot, robot_contract(robot), path)
+    with pytest.raises(UserError, match="for robot 'planar8' with robot_sha256"):
+        PolicyFile(path).check(load_robot("humanoid27"))
+
+
+def test_evaluation_measures_what_it_says() -> None:
+    robot = load_robot("planar8")
+    config = EvaluationConfig(goals=20, seconds=2.0, seed=3)
+    still = evaluate_actions(lambda obs: torch.zeros(len(obs), 8), robot, config)
+    assert still["error_median_m"] == pytest.approx(still["start_error_median_m"], rel=0.2)
+    moved = evaluate_actions(least_squares_actions(robot), robot, config)
+    assert moved["error_median_m"] < 0.02 < still["error_median_m"]
+    assert moved["success_all"]["0.02"] <= min(own["success"]["0.02"] for own in moved["effectors"].values())
+
+
+@pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
+def test_shipped_policies_match_their_robot_and_their_card(path: Path) -> None:
+    policy = PolicyFile(path)
+    robot = load_robot(policy.robot_name)
+    policy.check(robot)
+    assert path.stem == f"{robot.name}-{policy.contract['method']}"
+    evaluation = policy.contract["evaluation"]
+    assert evaluation["mode"] == "dynamic" and evaluation["episodes"] >= 1000
+    card = path.with_suffix(".md").read_text()
+    assert f"| all at once | {evaluation['success_all']['0.01']:.1%} | {evaluation['success_all']['0.02']:.1%} |" in card
+    again = evaluate_actions(policy.actions(robot), robot, EvaluationConfig(goals=60, seconds=evaluation["seconds"]))
+    # 60 goals against the 1000 of the card: three standard errors
+    rate = evaluation["success_all"]["0.02"]
+    assert abs(again["success_all"]["0.02"] - rate) < 3 * (max(rate * (1 - rate), 0.02) / 60) ** 0.5

@@ -1,0 +1,42 @@
+"""Checkpoints: whole or not there, the previous one used when the newest is damaged."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from polyreach.checkpoint import CheckpointError, list_checkpoints, read_newest, save_checkpoint
+
+
+def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+    state = {"weights": torch.randn(3, 4), "step": 7, "nested": {"list": [torch.arange(3)]}}
+    save_checkpoint(tmp_path, 7, state)
+    found, warnings = read_newest(tmp_path)
+    assert found is not None and not warnings
+    assert torch.equal(found["weights"], state["weights"]) and found["step"] == 7  # type: ignore[arg-type]
+
+
+def test_only_the_two_newest_are_kept(tmp_path: Path) -> None:
+    for step in (5, 50, 500):
+        save_checkpoint(tmp_path, step, {"step": step})
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000000000500.pt", "step-000000000050.pt"]
+    assert not list(tmp_path.glob("*.partial"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "garbage"])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None:
+    save_checkpoint(tmp_path, 1, {"step": 1, "weights": torch.zeros(100)})
+    newest = save_checkpoint(tmp_path, 2, {"step": 2, "weights": torch.zeros(100)})
+    content = bytearray(newest.read_bytes())
+    content[len(content) // 2] ^= 1
+    damaged = {"truncated": newest.read_bytes()[:-40], "flipped": bytes(content), "empty": b"", "garbage": b"x" * 500}
+    newest.write_bytes(damaged[damage])
+    found, warnings = read_newest(tmp_path)
+    assert found is not None and found["step"] == 1
+    assert len(warnings) == 1 and "corrupt" in warnings[0] and newest.name in warnings[0]
+
+
+def test_no_checkpoint_and_only_damaged_ones_are_told_apart(tmp_path: Path) -> None:
+    assert read_newest(tmp_path) == (None, [])
+    save_checkpoint(tmp_path, 1, {"step": 1}).write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no usable checkpoint"):
+        read_newest(tmp_path)

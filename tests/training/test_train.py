@@ -1,0 +1,178 @@
+"""Training as a user runs it: kill, stop, resume, refuse."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from polyreach.checkpoint import list_checkpoints, read_checkpoint
+from polyreach.run import RunFolder
+
+SMALL = """--steps 6400 --num-envs 16 --seed 3 --eval-every 1600 --eval-goals 8 --checkpoint-minutes 0.005
+ --method-config.hidden 16 16 --method-config.batch-size 16 --method-config.replay-size 3000
+ --method-config.learning-starts 160 --env-config.configurations 100 --env-config.horizon-s 1""".split()
+
+
+def polyreach(*words: str | Path) -> list[str]:
+    return [sys.executable, "-m", "polyreach.cli", *map(str, words)]
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(polyreach(*words), capture_output=True, text=True, timeout=300, check=False)  # noqa: S603
+
+
+def last_state(folder: Path) -> dict:
+    return read_checkpoint(list_checkpoints(folder / "checkpoints")[0])
+
+
+def assert_same(left: object, right: object, where: str = "") -> None:
+    assert type(left) is type(right), where
+    if isinstance(left, torch.Tensor):
+        assert torch.equal(left, right), where  # type: ignore[arg-type]
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), where  # type: ignore[attr-defined]
+        for key in left:
+            assert_same(left[key], right[key], f"{where}.{key}")  # type: ignore[index]
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), where  # type: ignore[arg-type]
+        for index, pair in enumerate(zip(left, right, strict=True)):  # type: ignore[call-overload]
+            assert_same(*pair, f"{where}[{index}]")
+    else:
+        assert left == right, where
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
+    """Until a checkpoint of at least `step` is there."""
+    deadline = time.monotonic() + 200
+    while time.monotonic() < deadline and process.poll() is None:
+        found = list_checkpoints(folder / "checkpoints")
+        if found and int(found[0].stem.removeprefix("step-")) >= step:
+            return
+        time.sleep(0.005)
+    raise AssertionError(f"no checkpoint of step {step} was written: {process.poll()}")
+
+
+@pytest.mark.parametrize(
+    ("method", "extra"),
+    [
+        ("digrad", ["--preset", "tuned", "--method-config.relabel", "0.5"]),
+        ("ddpg", ["--preset", "paper", "--env-config.mode", "dynamic"]),
+    ],
+    ids=["digrad", "ddpg in dynamic mode"],
+)
+def test_a_killed_run_resumes_bit_for_bit(method: str, extra: list[str], tmp_path: Path) -> None:
+    words = ["train", method, "planar8", *extra, *SMALL]
+    done = run(*words, "--out", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    kill_at = random.SystemRandom()
+    with subprocess.Popen(polyreach(*words, "--out", tmp_path / "killed"), stdout=subprocess.DEVNULL) as process:  # noqa: S603
+        wait_for_step(tmp_path / "killed", kill_at.randrange(200, 4000), process)
+        time.sleep(kill_at.uniform(0.0, 0.4))
+        process.send_signal(signal.SIGKILL)
+    assert process.returncode == -signal.SIGKILL
+    resumed = run("train", method, "planar8", "--resume", tmp_path / "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on at step" in resumed.stdout
+    assert_same(last_state(tmp_path / "killed"), last_state(tmp_path / "whole"))
+    expected, found = (RunFolder(tmp_path / name).read_metrics() for name in ("whole", "killed"))
+    for record in (*expected, *found):
+        del record["wall_s"]
+    assert found == expected and len(found) == 4
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_a_checkpoint_and_the_command_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["train", "digrad", "planar8", *SMALL, "--steps", "1000000", "--checkpoint-minutes", "60"]
+    process = subprocess.Popen(  # noqa: S603
+        polyreach(*words, "--out", folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 200
+    while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number, err
+    assert f"polyreach train digrad planar8 --resume {folder}" in out
+    assert last_state(folder)["env_steps"] >= 1600
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("finished") / "run"
+    done = run("train", "digrad", "planar8", *SMALL, "--steps", "1600", "--out", folder)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_a_run_folder_tells_everything(finished: Path) -> None:
+    assert list(finished.glob("events.out.tfevents.*"))
+    config = RunFolder(finished).read_config()
+    assert (config.method, config.env, config.seed, config.method_config.hidden) == ("digrad", "planar8", 3, (16, 16))
+    content = json.loads((finished / "config.json").read_text())
+    assert len(content["git_commit"].removesuffix("+changes")) in (7, 40)
+
+
+def test_a_run_is_exported_and_measured(finished: Path, tmp_path: Path) -> None:
+    done = run("export", finished, "--out", tmp_path / "p.onnx", "--goals", "10")
+    assert done.returncode == 0, done.stderr
+    assert "W1" not in done.stderr and "Traceback" not in done.stderr
+    assert "10 sets of goals" in (tmp_path / "p.md").read_text()
+    measured = run("evaluate", tmp_path / "p.onnx", "--goals", "10", "--json")
+    figures = json.loads(measured.stdout)
+    assert figures["policy"]["episodes"] == 10 and set(figures["policy"]["effectors"]) == {"left", "middle", "right"}
+
+
+REFUSED = {
+    "unknown method": (["train", "digrd", "planar8"], ["unknown method 'digrd'", "digrad"]),
+    "unknown env": (["train", "digrad", "planar9"], ["unknown robot 'planar9'", "planar8"]),
+    "unknown preset": (["train", "digrad", "planar8", "--preset", "best"], ["unknown preset 'best'", "paper, tuned"]),
+    "unknown command": (["trian"], ["unknown command 'trian'", "train"]),
+    "no run there": (["train", "digrad", "planar8", "--resume", "nowhere"], ["'nowhere' is not a run folder"]),
+    "no steps": (["train", "digrad", "planar8", "--steps", "-5"], ["steps is -5"]),
+    "no such device": (["train", "digrad", "planar8", "--device", "tpu"], ["device 'tpu' cannot be used", "cpu, cuda"]),
+    "no such policy": (["evaluate", "none.onnx"], ["no such policy file: 'none.onnx'"]),
+    "no such experiment": (["report", "fig9"], ["unknown experiment 'fig9'", "digrad-fig4"]),
+    "unknown robot action": (["robot", "look", "planar8"], ["unknown action 'look'", "check, show"]),
+}
+
+
+@pytest.mark.parametrize(("words", "expected"), REFUSED.values(), ids=REFUSED.keys())
+def test_mistakes_on_the_command_line_are_told_in_one_line(words: list[str], expected: list[str], tmp_path: Path) -> None:
+    done = subprocess.run(  # noqa: S603
+        polyreach(*words), capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False, env={**os.environ}
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
+    for word in expected:
+        assert word in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_of_another_configuration_is_refused(finished: Path) -> None:
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in finished.rglob("*"))
+    other = run("train", "digrad", "planar8", *SMALL, "--steps", "1600", "--seed", "4", "--out", finished)
+    assert other.returncode == 2 and "seed is 3 there, 4 here" in other.stderr
+    other = run("train", "digrad", "planar8", "--resume", finished, "--method-config.gamma", "0.5")
+    assert other.returncode == 2 and "method_config.gamma is" in other.stderr and "0.5 here" in other.stderr
+    other = run("train", "ddpg", "planar8", "--resume", finished)
+    assert other.returncode == 2 and "method is 'digrad' there" in other.stderr
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in finished.rglob("*")) == before
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    assert run("train", "digrad", "planar8", *SMALL, "--out", folder).returncode == 0
+    expected = last_state(folder)
+    newest, previous = list_checkpoints(folder / "checkpoints")
+    newest.write_bytes(newest.read_bytes()[:1000])
+    done = run("train", "digrad", "planar8", "--resume", folder)
+    assert done.returncode == 0, done.stderr
+    assert "corrupt" in done.stdout and "using the one before it" in done.stdout
+    assert_same(last_state(folder), expected)

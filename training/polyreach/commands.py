@@ -1,0 +1,378 @@
+"""What each command of the command line does: parse its options, call the package, print the outcome."""
+
+import dataclasses
+import json
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from polyreach_description import RobotError, list_robots, load_robot
+from rich.console import Console
+from rich.table import Table
+
+from polyreach.envs.reach import ReachConfig
+from polyreach.errors import UserError
+from polyreach.methods import METHODS, PresetName, get_method
+from polyreach.methods.off_policy import OffPolicyConfig
+
+USER_ERRORS = (UserError, RobotError)
+
+DEFAULT_STEPS: dict[str, int] = {"paper": 2_000_000, "tuned": 10_000_000}
+DEFAULT_ENVS: dict[str, int] = {"paper": 64, "tuned": 256}
+
+console = Console(highlight=False, markup=False)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a policy; checkpoints, metrics and a TensorBoard log go to the run folder.
+
+    Settings of the method and of the environment can be changed one by one, below.
+    """
+
+    method: Annotated[str, tyro.conf.Positional]
+    """Method to train with, see `polyreach list`."""
+    env: Annotated[str, tyro.conf.Positional]
+    """A shipped robot's name, or the path of a robot.yaml."""
+    preset: PresetName = "tuned"
+    """paper: as written in the method's paper. tuned: what makes the shipped policies."""
+    steps: int = 0
+    """Environment steps, the total over all environments."""
+    seed: int = 0
+    """Of everything random."""
+    num_envs: int = 0
+    """Environments stepped together; one update follows each step of all."""
+    threads: int = 1
+    """CPU threads."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    out: Path | None = None
+    """Run folder; by default runs/METHOD-ROBOT-PRESET-sSEED."""
+    resume: Path | None = None
+    """Go on with the run in this folder, exactly where its last checkpoint is."""
+    eval_every: int = 100_000
+    """Environment steps between two evaluations."""
+    eval_goals: int = 256
+    """Goals of such an evaluation."""
+    checkpoint_minutes: float = 3.0
+    """Minutes between two checkpoints; there is one on Ctrl-C and SIGTERM too."""
+
+
+def train(words: Sequence[str]) -> int:
+    """polyreach train METHOD ENV."""
+    options, method_config, env_config, stored = _train_options(list(words))
+    from polyreach.run import RunConfig
+    from polyreach.train import train as run_training
+
+    robot = load_robot(options.env)
+    config = RunConfig(
+        method=options.method,
+        env=options.env,
+        preset=options.preset,
+        steps=options.steps,
+        seed=options.seed,
+        num_envs=options.num_envs,
+        threads=options.threads,
+        device=options.device,
+        eval_goals=options.eval_goals,
+        eval_every=options.eval_every,
+        robot_sha256=stored.robot_sha256 if stored else robot.sha256,
+        method_config=method_config,
+        env_config=env_config,
+    )
+    name = f"{options.method}-{robot.name}-{options.preset}-s{options.seed}"
+    folder = options.resume or options.out or Path("runs") / name
+    result = run_training(config, folder, options.resume is not None, options.checkpoint_minutes, console)
+    if result.signal is not None:
+        name = signal.Signals(result.signal).name
+        console.print(f"stopped by {name} at step {result.env_steps:,}; a checkpoint is written. To go on:")
+        console.print(f"  polyreach train {options.method} {options.env} --resume {folder}", soft_wrap=True)
+        return 128 + result.signal
+    console.print(f"trained {result.env_steps:,} steps. To get the policy:")
+    console.print(f"  polyreach export {folder} --out {robot.name}-{options.method}.onnx", soft_wrap=True)
+    return 0
+
+
+def _train_options(words: list[str]) -> tuple[TrainOptions, OffPolicyConfig, ReachConfig, Any]:
+    """Parse the command line of `train`: its defaults are the preset's, or with --resume the stored run's."""
+    from polyreach.run import RunFolder
+
+    method_name = next((word for word in words if not word.startswith("-")), None)
+    if method_name is None:
+        parsed = tyro.cli(TrainOptions, args=words, prog="polyreach train")
+        method_name = parsed.method
+    method = get_method(method_name)
+    stored = None
+    resume = _peek(words, "--resume")
+    if resume is not None:
+        stored = RunFolder(Path(resume)).read_config()
+        if stored.method != method_name:
+            raise UserError(f"'{resume}' is a run of another configuration: method is {stored.method!r} there")
+        method_config, env_config = stored.method_config, stored.env_config
+        known = {f.name: getattr(stored, f.name) for f in dataclasses.fields(TrainOptions) if hasattr(stored, f.name)}
+    else:
+        preset = _peek(words, "--preset") or "tuned"
+        if preset not in method.presets:
+            raise UserError(f"unknown preset '{preset}' (legal: {', '.join(method.presets)})")
+        method_config, env_config = method.presets[preset]()  # type: ignore[index]
+        known = {"steps": DEFAULT_STEPS[preset], "num_envs": DEFAULT_ENVS[preset]}
+    known = {name: value for name, value in known.items() if name not in ("method", "env")}
+    # the options with the defaults that apply, and the settings of this method and environment beside them
+    fields: list[Any] = [
+        (f.name, f.type, field(default=known[f.name])) for f in dataclasses.fields(TrainOptions) if f.name in known
+    ]
+    fields += [
+        ("method_config", method.config, field(default=method_config)),
+        ("env_config", ReachConfig, field(default=env_config)),
+    ]
+    full = dataclasses.make_dataclass("TrainOptions", fields, bases=(TrainOptions,), frozen=True)
+    full.__doc__ = TrainOptions.__doc__
+    parsed = tyro.cli(full, args=words, prog="polyreach train")
+    values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(TrainOptions)}
+    options = TrainOptions(**values)
+    if options.steps < 1:
+        raise UserError(f"steps is {options.steps}, but must be at least 1")
+    return options, parsed.method_config, parsed.env_config, stored
+
+
+def _peek(words: Sequence[str], option: str) -> str | None:
+    """Value of an option that decides how the others are read."""
+    for index, word in enumerate(words):
+        if word == option and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith(option + "="):
+            return word.removeprefix(option + "=")
+    return None
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Measure a policy file in the dynamic simulation, all goals at once, beside a controller without learning."""
+
+    policy: Annotated[Path, tyro.conf.Positional]
+    """An exported policy."""
+    robot: str | None = None
+    """Robot, if it is not a shipped one: the path of its robot.yaml."""
+    goals: int = 1000
+    """Sets of goals, each from its own random start."""
+    seconds: float = 5.0
+    """Time given to reach them [s]."""
+    seed: int = 20_000
+    """Of starts and goals."""
+    threads: int = 1
+    """Threads of the simulation."""
+    json: bool = False
+    """Print the figures as JSON."""
+
+
+def evaluate(words: Sequence[str]) -> int:
+    """polyreach evaluate POLICY."""
+    from polyreach import evaluate as measure
+
+    options = tyro.cli(EvaluateOptions, args=words, prog="polyreach evaluate")
+    policy = measure.PolicyFile(options.policy)
+    robot = load_robot(options.robot or policy.robot_name)
+    policy.check(robot)
+    config = measure.EvaluationConfig(_positive(options.goals, "goals"), options.seconds, options.seed, options.threads)
+    result = measure.evaluate_actions(policy.actions(robot), robot, config)
+    baseline = measure.evaluate_actions(measure.least_squares_actions(robot), robot, config)
+    if options.json:
+        print(json.dumps({"policy": result, "least_squares": baseline}, indent=2))
+        return 0
+    title = f"{options.policy.name}: {config.goals} goals for all effectors at once, error after {config.seconds:g} s"
+    _print_table(title, *measure.evaluation_rows(result))
+    _print_table("damped least squares, no learning, same goals", *measure.evaluation_rows(baseline))
+    return 0
+
+
+def _positive(value: int, name: str) -> int:
+    if value < 1:
+        raise UserError(f"{name} is {value}, but must be at least 1")
+    return value
+
+
+def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    table = Table(title=title, title_justify="left")
+    for index, name in enumerate(header):
+        table.add_column(name, justify="right" if index else "left")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Write the policy of a run to one ONNX file, measure it, and write its model card beside it."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """Run folder."""
+    out: Path | None = None
+    """File to write; by default RUN/policy.onnx."""
+    goals: int = 1000
+    """Sets of goals of the evaluation that is written into the file; 0 leaves it out."""
+    threads: int = 1
+    """Threads of that evaluation."""
+
+
+def export(words: Sequence[str]) -> int:
+    """polyreach export RUN."""
+    from polyreach.evaluate import EvaluationConfig
+    from polyreach.export import export_run
+    from polyreach.model_card import measure_and_describe
+
+    options = tyro.cli(ExportOptions, args=words, prog="polyreach export")
+    path = options.out or options.run / "policy.onnx"
+    if path.suffix != ".onnx":
+        raise UserError(f"a policy file ends in .onnx, but --out is '{path}'")
+    export_run(options.run, path)
+    written = [path]
+    if options.goals > 0:
+        robot = load_robot(_stored_env(options.run))
+        written.append(measure_and_describe(path, robot, EvaluationConfig(options.goals, threads=options.threads)))
+    console.print("wrote " + " and ".join(str(file) for file in written), soft_wrap=True)
+    return 0
+
+
+def _stored_env(run: Path) -> str:
+    from polyreach.run import RunFolder
+
+    return RunFolder(run).read_config().env
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Methods, robots and shipped policies."""
+
+    json: bool = False
+    """Print them as JSON."""
+
+
+def list_all(words: Sequence[str]) -> int:
+    """polyreach list."""
+    from polyreach.models import list_policies
+
+    options = tyro.cli(ListOptions, args=words, prog="polyreach list")
+    methods = {name: method.paper for name, method in METHODS.items()}
+    robots = {}
+    for name in list_robots():
+        found = load_robot(name)
+        robots[name] = {"joints": list(found.joint_names), "effectors": list(found.effector_names)}
+    policies = [str(path) for path in list_policies()]
+    if options.json:
+        print(json.dumps({"methods": methods, "robots": robots, "policies": policies}, indent=2))
+        return 0
+    _print_table("methods", ["name", "paper"], [[name, paper] for name, paper in methods.items()])
+    rows = [[name, str(len(own["joints"])), ", ".join(own["effectors"])] for name, own in robots.items()]
+    _print_table("robots", ["name", "controlled joints", "effectors"], rows)
+    _print_table("policies", ["file"], [[path] for path in policies])
+    return 0
+
+
+@dataclass(frozen=True)
+class RobotOptions:
+    """Check a robot's files, or show what is in them."""
+
+    action: Annotated[str, tyro.conf.Positional]
+    """check or show."""
+    robot: Annotated[str, tyro.conf.Positional]
+    """A shipped robot's name, or the path of a robot.yaml."""
+    json: bool = False
+    """Print as JSON."""
+
+
+def robot(words: Sequence[str]) -> int:
+    """polyreach robot check|show ROBOT."""
+    from polyreach.robot_report import check_robot, describe_robot, joint_rows
+
+    options = tyro.cli(RobotOptions, args=words, prog="polyreach robot")
+    if options.action not in ("check", "show"):
+        raise UserError(f"unknown action '{options.action}' (legal: check, show)")
+    found = load_robot(options.robot)
+    if options.action == "check":
+        measured = check_robot(found)
+        if options.json:
+            print(json.dumps({**describe_robot(found), "check": measured}, indent=2))
+            return 0
+    if options.json:
+        print(json.dumps(describe_robot(found), indent=2))
+        return 0
+    for key, value in describe_robot(found).items():
+        if key != "joints":
+            console.print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}", soft_wrap=True)
+    _print_table("controlled joints", *joint_rows(found))
+    if options.action == "check":
+        console.print(", ".join(f"{key} {value}" for key, value in measured.items()), soft_wrap=True)
+        console.print(f"robot '{found.name}' is fine")
+    return 0
+
+
+def report(words: Sequence[str]) -> int:
+    """polyreach report RUNS."""
+    from polyreach.report import ReportOptions, write_report
+
+    write_report(tyro.cli(ReportOptions, args=words, prog="polyreach report"), console)
+    return 0
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Simulator, controller and goals over real ROS 2 topics, on this machine alone."""
+
+    robot: Annotated[str, tyro.conf.Positional] = "planar8"
+    """A shipped robot's name, or the path of a robot.yaml."""
+    policy: Path | None = None
+    """Policy file; by default the shipped one."""
+    goal_sets: int = 5
+    """How many sets of goals are sent, one after the other, each for all effectors at once."""
+    seconds: float = 60.0
+    """Time after which the demo ends in any case [s]."""
+    seed: int = 1
+    """Of the goals."""
+    picture: Path | None = None
+    """Where the picture of the motion goes; by default runs/demo-ROBOT.png."""
+    json: bool = False
+    """Print the result as JSON too."""
+
+
+def demo(words: Sequence[str]) -> int:
+    """polyreach demo [ROBOT]."""
+    options = tyro.cli(DemoOptions, args=words, prog="polyreach demo")
+    from polyreach.models import find_policy
+
+    nodes = _nodes("demo")
+    robot = load_robot(options.robot)
+    policy = options.policy or find_policy(robot.name)
+    picture = options.picture or Path("runs") / f"demo-{robot.name}.png"
+    result = nodes.run_demo(
+        nodes.DemoConfig(
+            robot=options.robot,
+            policy=policy,
+            goal_sets=options.goal_sets,
+            seconds=options.seconds,
+            seed=options.seed,
+            picture=picture,
+            json=options.json,
+        )
+    )
+    return int(result.exit_code)
+
+
+def goal(words: Sequence[str]) -> int:
+    """polyreach goal EFFECTOR X Y Z."""
+    return int(_nodes("goal_node").main(list(words)))
+
+
+def _nodes(module: str) -> Any:
+    """A module of polyreach_nodes; it needs rclpy, which training does not."""
+    import importlib
+
+    try:
+        return importlib.import_module(f"polyreach_nodes.{module}")
+    except ImportError as error:
+        raise UserError(
+            f"the ROS 2 nodes cannot be imported ({error}): source a ROS 2 installation, or install the wheels with "
+            "'make setup'"
+        ) from None

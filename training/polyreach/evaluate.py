@@ -1,0 +1,139 @@
+"""Measure a policy file on the simulated robot: all goals at once, in dynamic mode, at the robot's control rate."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import torch
+from polyreach_description import Robot
+from torch import Tensor
+
+from polyreach.envs.reach import ReachConfig, ReachEnv
+from polyreach.errors import UserError
+from polyreach.kinematics import ForwardKinematics, damped_least_squares
+from polyreach.observation import CONTROLLER_GAIN, DAMPING, split_observation
+
+RADII = (0.01, 0.02, 0.05)  # [m]
+QUANTILES = (0.5, 0.75, 0.9, 0.95)
+
+Act = Callable[[Tensor], Tensor]  # observation (N, nu + 4 E) -> action (N, nu)
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a policy is measured."""
+
+    goals: int = 1000
+    """Sets of goals, each from its own random start."""
+    seconds: float = 5.0
+    """Time given to reach them [s]."""
+    seed: int = 20_000
+    """Of starts and goals; training never draws from it."""
+    threads: int = 1
+    """Threads of the simulation."""
+
+
+class PolicyFile:
+    """An exported policy, run by ONNX Runtime."""
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise UserError(f"no such policy file: '{path}'")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            properties = self.session.get_modelmeta().custom_metadata_map
+            self.contract: dict[str, Any] = {key: json.loads(value) for key, value in properties.items()}
+            self.robot_name = str(self.contract["robot"])
+        except KeyError:
+            raise UserError(f"'{path}' is not a policy of polyreach: its metadata has no 'robot'") from None
+        except Exception as error:  # onnxruntime's errors have no common base class
+            raise UserError(f"'{path}' is not a readable policy file: {' '.join(str(error).split())}") from None
+
+    def __call__(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, nu), (N, E, 3), (N, E) -> joint_vel (N, nu), effector_pos (N, E, 3)."""
+        feed = {"joint_pos": joint_pos.numpy(), "goals": goals.numpy(), "active": active.numpy()}
+        joint_vel, effector_pos = self.session.run(["joint_vel", "effector_pos"], feed)
+        return torch.from_numpy(joint_vel), torch.from_numpy(effector_pos)
+
+    def check(self, robot: Robot) -> None:
+        """Raise UserError if this policy is not for `robot`."""
+        if self.contract.get("robot_sha256") != robot.sha256:
+            raise UserError(
+                f"the policy is for robot '{self.robot_name}' with robot_sha256 "
+                f"{self.contract.get('robot_sha256')!r}, but robot '{robot.name}' has {robot.sha256!r}"
+            )
+
+    def actions(self, robot: Robot) -> Act:
+        """The policy as a function of the environment's observation."""
+        limit = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
+
+        def act(obs: Tensor) -> Tensor:
+            joint_vel, _ = self(*(part.contiguous() for part in split_observation(obs, len(robot.effector_names))))
+            return joint_vel / limit
+
+        return act
+
+
+def least_squares_actions(robot: Robot) -> Act:
+    """The controller without learning: damped least squares on all goals together (Buss & Kim 2005, eq. 11)."""
+    kinematics = ForwardKinematics(robot.tree)
+    limit = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
+
+    def act(obs: Tensor) -> Tensor:
+        joint_pos, goals, active = split_observation(obs, len(robot.effector_names))
+        pose = kinematics(joint_pos)
+        step = damped_least_squares(pose, (goals - pose.effector) * active[..., None], active, limit, DAMPING)
+        return torch.tanh(CONTROLLER_GAIN * step)
+
+    return act
+
+
+def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
+    """Errors at the end of each episode, as success rates and quantiles [m], per effector and for all together."""
+    settings = ReachConfig(mode="dynamic", horizon_s=config.seconds + 1.0, action_repeat=1, all_active=1.0)
+    env = ReachEnv(robot, config.goals, settings, threads=config.threads, seed=config.seed)
+    obs, _ = env.reset(seed=config.seed)
+    start = env.error()
+    with torch.no_grad():
+        for _ in range(round(config.seconds * robot.control_rate)):
+            obs, *_, infos = env.step(act(obs))
+    env.close()
+    error = infos["error"].double().numpy()  # (N, E)
+    return {
+        "mode": "dynamic",
+        "episodes": config.goals,
+        "seconds": config.seconds,
+        "seed": config.seed,
+        "start_error_median_m": float(start.median()),
+        "error_median_m": float(np.median(error)),
+        "success_all": {f"{radius:g}": float((error < radius).all(axis=1).mean()) for radius in RADII},
+        "effectors": {
+            name: {
+                "success": {f"{radius:g}": float((own < radius).mean()) for radius in RADII},
+                "error_quantiles_m": {f"{q:g}": float(np.quantile(own, q)) for q in QUANTILES},
+                "error_mean_m": float(own.mean()),
+            }
+            for name, own in zip(robot.effector_names, error.T, strict=True)
+        },
+    }
+
+
+def evaluation_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A table of what evaluate_actions returned: header and rows of text."""
+    header = ["effector", *(f"within {1e3 * r:g} mm" for r in RADII), *(f"{q:.0%} below" for q in QUANTILES)]
+    rows = [
+        [
+            name,
+            *(f"{rate:.1%}" for rate in own["success"].values()),
+            *(f"{1e3 * quantile:.2f} mm" for quantile in own["error_quantiles_m"].values()),
+        ]
+        for name, own in result["effectors"].items()
+    ]
+    rows.append(["all at once", *(f"{rate:.1%}" for rate in result["success_all"].values()), *("" for _ in QUANTILES)])
+    return header, rows

@@ -1,0 +1,147 @@
+"""Export a trained policy to one self-contained ONNX file: the contract between training and the robot.
+
+Inputs joint_pos (B, nu) [rad or m], goals (B, E, 3) [m, base frame], active (B, E) in {0, 1}; outputs joint_vel
+(B, nu) [rad/s or m/s], within the robot's limits, and effector_pos (B, E, 3) [m]. Kinematics, features and scaling are
+in the graph. `metadata_props` hold the contract, each value as JSON.
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from polyreach_description import Robot
+from torch import Tensor, nn
+
+from polyreach.checkpoint import read_newest
+from polyreach.envs.reach import ReachEnv
+from polyreach.errors import UserError
+from polyreach.methods import get_method
+from polyreach.methods.off_policy import Policy
+from polyreach.observation import Observation
+from polyreach.run import RunConfig, RunFolder, load_run_robot
+
+SCHEMA_VERSION = 1
+OPSET = 18
+INPUTS = ("joint_pos", "goals", "active")
+OUTPUTS = ("joint_vel", "effector_pos")
+
+
+class ExportedPolicy(nn.Module):
+    """A policy in physical units."""
+
+    def __init__(self, policy: Policy, robot: Robot) -> None:
+        super().__init__()
+        self.policy = policy
+        self.limit: Tensor
+        self.register_buffer("limit", torch.tensor(robot.joint_vel_limits, dtype=torch.float32))
+
+    def forward(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        """joint_pos: (B, nu), goals: (B, E, 3), active: (B, E) -> joint_vel (B, nu), effector_pos (B, E, 3)."""
+        features, pose = self.policy.features(Observation(joint_pos, goals, active).flat)
+        action = self.policy.act(features, active).clamp(-1.0, 1.0)
+        return action * self.limit, pose.effector
+
+
+def load_run_policy(folder: Path) -> tuple[Policy, Robot, RunConfig, dict[str, int]]:
+    """The newest policy of a run folder, its robot, configuration and progress.
+
+    Raises RunError if `folder` holds no run and CheckpointError if no checkpoint can be read.
+    """
+    run = RunFolder(folder)
+    config = run.read_config()
+    robot = load_run_robot(config)
+    state, _ = read_newest(run.checkpoints)
+    if state is None:
+        raise UserError(f"'{folder}' has no checkpoint yet: train it first (polyreach train --resume {folder})")
+    env = ReachEnv(robot, 1, config.env_config)
+    learner = get_method(config.method).learner(config.method_config, env, config.steps, config.seed)
+    learner.policy.load_state_dict(state["policy"])
+    return learner.policy.eval(), robot, config, {"steps": state["env_steps"], "updates": state["updates"]}
+
+
+def write_onnx(policy: Policy, robot: Robot, contract: Mapping[str, Any], path: Path) -> None:
+    """Write `policy` for `robot` to `path`, with `contract` as metadata; a batch may have any size."""
+    module = ExportedPolicy(policy, robot).eval()
+    joints, effectors = len(robot.joint_names), len(robot.effector_names)
+    example = (torch.zeros(2, joints), torch.zeros(2, effectors, 3), torch.ones(2, effectors))
+    batch = {0: torch.export.Dim("batch")}
+    # it tells of every operator of torchvision that is not there
+    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module,
+            example,
+            dynamo=True,
+            input_names=INPUTS,
+            output_names=OUTPUTS,
+            dynamic_shapes=(batch, batch, batch),
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    model = program.model_proto
+    del model.metadata_props[:]
+    for node in model.graph.node:
+        del node.metadata_props[:]
+    write_metadata(model, contract)
+    save(model, path)
+
+
+def write_metadata(model: onnx.ModelProto, contract: Mapping[str, Any]) -> None:
+    """Put the contract into `model`, each value as JSON at full precision."""
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in contract.items()})
+
+
+def save(model: onnx.ModelProto, path: Path) -> None:
+    """Check `model` and write it, whole or not at all."""
+    onnx.checker.check_model(model)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    partial.write_bytes(model.SerializeToString())
+    partial.replace(path)
+
+
+def robot_contract(robot: Robot) -> dict[str, Any]:
+    """What a policy file says of the robot it is for, and what the controller compares."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "robot": robot.name,
+        "joint_names": list(robot.joint_names),
+        "effector_names": list(robot.effector_names),
+        "base_frame": robot.base_frame,
+        "update_rate": robot.control_rate,
+        "action_type": "joint_velocity",
+        "joint_pos_limits": robot.joint_pos_limits.tolist(),
+        "joint_vel_limits": robot.joint_vel_limits.tolist(),
+        "joint_acc_limits": robot.joint_acc_limits.tolist(),
+        "observation_names": list(INPUTS),
+        "robot_sha256": robot.sha256,
+    }
+
+
+def export_run(folder: Path, path: Path) -> dict[str, Any]:
+    """Export the newest checkpoint of the run in `folder` to `path`; returns the contract, not yet evaluated."""
+    policy, robot, config, progress = load_run_policy(folder)
+    run = RunFolder(folder)
+    records = run.read_metrics()
+    contract = {
+        **robot_contract(robot),
+        "method": config.method,
+        "method_paper": get_method(config.method).paper,
+        "training": {
+            **progress,
+            "seeds": [config.seed],
+            "git_commit": run.read_git_commit(),
+            "wall_s": round(sum(record["wall_s"] for record in records[-1:]), 1),
+            "config": config.to_json(),
+        },
+        "evaluation": {},
+    }
+    write_onnx(policy, robot, contract, path)
+    return contract

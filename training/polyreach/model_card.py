@@ -1,0 +1,75 @@
+"""Measure an exported policy and write its model card; the figures go into the policy file too."""
+
+from pathlib import Path
+from typing import Any
+
+import onnx
+from polyreach_description import Robot
+
+from polyreach.evaluate import (
+    EvaluationConfig,
+    PolicyFile,
+    evaluate_actions,
+    evaluation_rows,
+    least_squares_actions,
+)
+from polyreach.export import save, write_metadata
+
+
+def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> Path:
+    """Evaluate the policy file at `path`, write the result into its metadata and its card; returns the card's path."""
+    policy = PolicyFile(path)
+    policy.check(robot)
+    evaluation = evaluate_actions(policy.actions(robot), robot, config)
+    baseline = evaluate_actions(least_squares_actions(robot), robot, config)
+    contract = {**policy.contract, "evaluation": evaluation}
+    model = onnx.load(str(path))
+    write_metadata(model, contract)
+    save(model, path)
+    card = path.with_suffix(".md")
+    card.write_text(model_card(path.name, contract, baseline))
+    return card
+
+
+def model_card(name: str, contract: dict[str, Any], baseline: dict[str, Any]) -> str:
+    """The card as Markdown."""
+    training, evaluation = contract["training"], contract["evaluation"]
+    config = training["config"]
+    return f"""# {name}
+
+A policy for `{contract["robot"]}` ({", ".join(contract["effector_names"])}), trained with `{contract["method"]}`:
+{contract["method_paper"]}.
+
+## Measured
+
+{evaluation["episodes"]} sets of goals, all effectors at once, dynamic simulation at {contract["update_rate"]:g} Hz; error
+{evaluation["seconds"]:g} s after a random start at rest (median distance at the start
+{1e3 * evaluation["start_error_median_m"]:.0f} mm). Goals are effector positions of random configurations within the
+joint limits, hence reachable together. Made by `polyreach evaluate {name}`, seed {evaluation["seed"]}.
+
+{_markdown(*evaluation_rows(evaluation))}
+
+The same goals with damped least squares, a controller without learning:
+
+{_markdown(*evaluation_rows(baseline))}
+
+## Trained
+
+`polyreach train {contract["method"]} {config["env"]} --preset {config["preset"]}`: {training["steps"]:,} environment
+steps, {training["updates"]:,} updates, seed {", ".join(map(str, training["seeds"]))}, {training["wall_s"] / 60:.0f} minutes
+on {config["threads"]} {config["device"]} thread(s), commit `{training["git_commit"]}`. Every setting is in the file's metadata
+(`training`).
+
+## Interface
+
+Inputs `joint_pos` (B, {len(contract["joint_names"])}) [rad or m], `goals` (B, {len(contract["effector_names"])}, 3)
+[m, `{contract["base_frame"]}`], `active` (B, {len(contract["effector_names"])}); outputs `joint_vel` [rad/s or m/s] and
+`effector_pos` [m]. Joint order: {", ".join(f"`{joint}`" for joint in contract["joint_names"])}.
+
+The policy knows nothing of obstacles. Goals outside the reach of the robot make it stretch towards them.
+"""
+
+
+def _markdown(header: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
