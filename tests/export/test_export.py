@@ -1,4 +1,7 @@
-"""The exported policy: torch and ONNX Runtime agree, any batch, physical units, the contract in the file."""
+"""The exported policy:
+
+torch and ONNX Runtime agree, any batch, physical units, the contract in the file.
+"""
 
 import json
 from dataclasses import replace
@@ -9,6 +12,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+
 from polyreach.envs.reach import ReachEnv
 from polyreach.errors import UserError
 from polyreach.evaluate import EvaluationConfig, PolicyFile, evaluate_actions, least_squares_actions
@@ -36,14 +40,22 @@ def random_inputs(robot: Robot, count: int) -> tuple[torch.Tensor, torch.Tensor,
     rng = np.random.default_rng(0)
     low, high = robot.joint_pos_limits.T
     joint_pos = rng.uniform(low, high, (count, len(low)))
-    goals = np.stack([robot.forward_kinematics(row) for row in rng.uniform(low, high, (count, len(low)))])
+    goals = np.stack(
+        [robot.forward_kinematics(row) for row in rng.uniform(low, high, (count, len(low)))]
+    )
     active = rng.integers(0, 2, (count, len(robot.effector_names)))
     return tuple(torch.tensor(part, dtype=torch.float32) for part in (joint_pos, goals, active))  # type: ignore[return-value]
 
 
-@pytest.mark.parametrize("name", ["planar8", "humanoid27", GANTRY], ids=["planar8", "humanoid27", "gantry"])
-@pytest.mark.parametrize(("method", "preset"), [("digrad", "tuned"), ("digrad", "paper"), ("ddpg", "tuned")])
-def test_onnx_runtime_equals_torch_for_any_batch(name: str, method: str, preset: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["planar8", "humanoid27", GANTRY], ids=["planar8", "humanoid27", "gantry"]
+)
+@pytest.mark.parametrize(
+    ("method", "preset"), [("digrad", "tuned"), ("digrad", "paper"), ("ddpg", "tuned")]
+)
+def test_onnx_runtime_equals_torch_for_any_batch(
+    name: str, method: str, preset: str, tmp_path: Path
+) -> None:
     robot = load_robot(name)
     policy = fresh_policy(robot, method, preset)
     path = tmp_path / "policy.onnx"
@@ -95,7 +107,12 @@ def test_a_file_that_is_no_policy_is_refused(tmp_path: Path) -> None:
     identity = onnx.helper.make_node("Identity", ["x"], ["y"])
     value = onnx.helper.make_tensor_value_info
     graph = onnx.helper.make_graph([identity], "g", [value("x", 1, [1])], [value("y", 1, [1])])
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), path)
+    onnx.save(
+        onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9
+        ),
+        path,
+    )
     with pytest.raises(UserError, match="metadata has no 'robot'"):
         PolicyFile(path)
 
@@ -115,7 +132,9 @@ def test_evaluation_measures_what_it_says() -> None:
     assert still["error_median_m"] == pytest.approx(still["start_error_median_m"], rel=0.2)
     moved = evaluate_actions(least_squares_actions(robot), robot, config)
     assert moved["error_median_m"] < 0.02 < still["error_median_m"]
-    assert moved["success_all"]["0.02"] <= min(own["success"]["0.02"] for own in moved["effectors"].values())
+    assert moved["success_all"]["0.02"] <= min(
+        own["success"]["0.02"] for own in moved["effectors"].values()
+    )
 
 
 @pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
@@ -127,8 +146,13 @@ def test_shipped_policies_match_their_robot_and_their_card(path: Path) -> None:
     evaluation = policy.contract["evaluation"]
     assert evaluation["mode"] == "dynamic" and evaluation["episodes"] >= 1000
     card = path.with_suffix(".md").read_text()
-    assert f"| all at once | {evaluation['success_all']['0.01']:.1%} | {evaluation['success_all']['0.02']:.1%} |" in card
-    again = evaluate_actions(policy.actions(robot), robot, EvaluationConfig(goals=60, seconds=evaluation["seconds"]))
+    assert (
+        f"| all at once | {evaluation['success_all']['0.01']:.1%} | {evaluation['success_all']['0.02']:.1%} |"
+        in card
+    )
+    again = evaluate_actions(
+        policy.actions(robot), robot, EvaluationConfig(goals=60, seconds=evaluation["seconds"])
+    )
     # 60 goals against the 1000 of the card: three standard errors
     rate = evaluation["success_all"]["0.02"]
     assert abs(again["success_all"]["0.02"] - rate) < 3 * (max(rate * (1 - rate), 0.02) / 60) ** 0.5

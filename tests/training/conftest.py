@@ -1,4 +1,7 @@
-"""One thread for each test process: the networks are small, and several test processes share the machine."""
+"""One thread for each test process:
+
+the networks are small, and several test processes share the machine.
+"""
 
 import torch
 

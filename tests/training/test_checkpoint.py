@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from polyreach.checkpoint import CheckpointError, list_checkpoints, read_newest, save_checkpoint
 
 
@@ -18,7 +19,10 @@ def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
 def test_only_the_two_newest_are_kept(tmp_path: Path) -> None:
     for step in (5, 50, 500):
         save_checkpoint(tmp_path, step, {"step": step})
-    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-000000000500.pt", "step-000000000050.pt"]
+    assert [path.name for path in list_checkpoints(tmp_path)] == [
+        "step-000000000500.pt",
+        "step-000000000050.pt",
+    ]
     assert not list(tmp_path.glob("*.partial"))
 
 
@@ -28,7 +32,12 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> Non
     newest = save_checkpoint(tmp_path, 2, {"step": 2, "weights": torch.zeros(100)})
     content = bytearray(newest.read_bytes())
     content[len(content) // 2] ^= 1
-    damaged = {"truncated": newest.read_bytes()[:-40], "flipped": bytes(content), "empty": b"", "garbage": b"x" * 500}
+    damaged = {
+        "truncated": newest.read_bytes()[:-40],
+        "flipped": bytes(content),
+        "empty": b"",
+        "garbage": b"x" * 500,
+    }
     newest.write_bytes(damaged[damage])
     found, warnings = read_newest(tmp_path)
     assert found is not None and found["step"] == 1

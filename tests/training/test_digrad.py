@@ -1,9 +1,13 @@
-"""DiGrad and DDPG against arithmetic done by hand, and a short run of each that must beat its start."""
+"""DiGrad and DDPG against arithmetic done by hand, and a short run of each that must beat its
+start.
+"""
 
 from dataclasses import replace
 
 import pytest
 import torch
+from torch import Tensor
+
 from polyreach.envs.reach import ReachConfig, ReachEnv
 from polyreach.errors import UserError
 from polyreach.methods.ddpg import DDPG, DDPGConfig
@@ -11,11 +15,12 @@ from polyreach.methods.digrad import DiGrad, DiGradConfig, differential_gradient
 from polyreach.methods.off_policy import OffPolicyConfig, OffPolicyLearner
 from polyreach.networks import Critic
 from polyreach_description import load_robot
-from torch import Tensor
 
 # three tasks, four joints: joint 0 shared by all, joint 1 by tasks 0 and 1, joints 2 and 3 by one task each
 SETS = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 1.0]])
-DQ = torch.tensor([[[1.0, 2.0, 3.0, 4.0]], [[10.0, 20.0, 30.0, 40.0]], [[100.0, 200.0, 300.0, 400.0]]])
+DQ = torch.tensor(
+    [[[1.0, 2.0, 3.0, 4.0]], [[10.0, 20.0, 30.0, 40.0]], [[100.0, 200.0, 300.0, 400.0]]]
+)
 
 
 def gradient(active: list[float], heuristic: bool) -> list[float]:
@@ -42,7 +47,9 @@ def small(**changes: object) -> dict:
     return {"hidden": (16,), "batch_size": 32, "replay_size": 2000, "learning_starts": 64} | changes
 
 
-def learner_of(kind: type[OffPolicyLearner], config: OffPolicyConfig, env_config: ReachConfig) -> OffPolicyLearner:
+def learner_of(
+    kind: type[OffPolicyLearner], config: OffPolicyConfig, env_config: ReachConfig
+) -> OffPolicyLearner:
     env = ReachEnv(load_robot("planar8"), 16, replace(env_config, configurations=300), seed=1)
     return kind(config, env, 10_000, 0)  # type: ignore[call-arg, arg-type]
 
@@ -55,7 +62,9 @@ class RecordedStep:
         self.grads: list[Tensor] = []
 
     def __call__(self, optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> float:
-        self.grads = [parameter.grad.clone() for parameter in parameters if parameter.grad is not None]
+        self.grads = [
+            parameter.grad.clone() for parameter in parameters if parameter.grad is not None
+        ]
         return 0.0
 
 
@@ -76,7 +85,9 @@ def test_the_actor_ascends_the_differential_gradient(critic: str, heuristic: boo
     for row in range(8):
         features, active = step.features[row : row + 1], step.active[row : row + 1]
         for joint in range(8):
-            tasks = [i for i in range(3) if learner.env.robot.action_sets[i, joint] and active[0, i]]
+            tasks = [
+                i for i in range(3) if learner.env.robot.action_sets[i, joint] and active[0, i]
+            ]
             g = 0.0
             for task in tasks:
                 action = learner.policy.act(features, active).detach().requires_grad_()
@@ -85,7 +96,9 @@ def test_the_actor_ascends_the_differential_gradient(critic: str, heuristic: boo
                 g += float(action.grad[0, joint]) / (len(tasks) if heuristic else 1)
             if tasks:
                 mu_j = learner.policy.act(features, active)[0, joint]
-                for total, part in zip(expected, torch.autograd.grad(mu_j, parameters), strict=True):
+                for total, part in zip(
+                    expected, torch.autograd.grad(mu_j, parameters), strict=True
+                ):
                     total -= g * part / 8
     assert max(float(part.abs().max()) for part in expected) > 1e-5
     for found, wanted in zip(recorded.grads, expected, strict=True):
@@ -117,14 +130,18 @@ def test_targets_of_each_task_bootstrap_from_that_task() -> None:
 
 
 def test_the_critic_loss_leaves_out_tasks_without_a_goal() -> None:
-    learner = learner_of(DiGrad, DiGradConfig(**small()), ReachConfig(reward="paper", all_active=0.0))
+    learner = learner_of(
+        DiGrad, DiGradConfig(**small()), ReachConfig(reward="paper", all_active=0.0)
+    )
     for _ in range(8):
         learner.step()
     step = learner._prepare(learner.replay.sample(32, learner.generator))
     assert 0 < float(step.weight.mean()) < 1
     q = learner.critic(step.features, step.action)[0]
     expected = (step.weight * (q - learner.target(step)) ** 2).sum(dim=1).mean()
-    assert learner.update_critic(step)["critic_loss"] == pytest.approx(float(expected.detach()), rel=1e-5)
+    assert learner.update_critic(step)["critic_loss"] == pytest.approx(
+        float(expected.detach()), rel=1e-5
+    )
 
 
 def test_joints_that_serve_no_active_effector_stand_still() -> None:
@@ -148,7 +165,9 @@ def test_relabelled_rewards_are_those_of_the_new_goals() -> None:
 
 
 def test_transitions_across_a_restart_keep_the_state_before_it() -> None:
-    learner = learner_of(DiGrad, DiGradConfig(**small()), ReachConfig(horizon_s=0.2, action_repeat=1))
+    learner = learner_of(
+        DiGrad, DiGradConfig(**small()), ReachConfig(horizon_s=0.2, action_repeat=1)
+    )
     for _ in range(40):
         learner.step()
     kept = learner.replay.size
@@ -159,13 +178,15 @@ def test_transitions_across_a_restart_keep_the_state_before_it() -> None:
 
 
 def test_ddpg_needs_one_reward() -> None:
-    with pytest.raises(UserError, match="DDPG needs one reward, but 'paper' gives 3 .legal: paper_scalar"):
+    with pytest.raises(
+        UserError, match="DDPG needs one reward, but 'paper' gives 3 .legal: paper_scalar"
+    ):
         learner_of(DDPG, DDPGConfig(**small()), ReachConfig(reward="paper"))
 
 
 def test_a_residual_actor_needs_kinematic_features() -> None:
-    with pytest.raises(UserError, match="skip needs features 'kinematic', not 'paper'"):
-        learner_of(DiGrad, DiGradConfig(**small(skip=True)), ReachConfig())
+    with pytest.raises(UserError, match="handover needs features 'kinematic', not 'paper'"):
+        learner_of(DiGrad, DiGradConfig(**small(handover=True)), ReachConfig())
 
 
 def mean_error(learner: OffPolicyLearner) -> float:
@@ -178,19 +199,32 @@ def mean_error(learner: OffPolicyLearner) -> float:
 
 
 LEARNING = {"hidden": (64, 64), "batch_size": 128, "replay_size": 50_000, "learning_starts": 640}
-FAST = {"optimizer": "adam", "actor_lr": 1e-3, "critic_lr": 2e-3, "tau": 0.02, "gamma": 0.9, "relabel": 0.5}
+FAST = {
+    "optimizer": "adam",
+    "actor_lr": 1e-3,
+    "critic_lr": 2e-3,
+    "tau": 0.02,
+    "gamma": 0.9,
+    "relabel": 0.5,
+}
 
 
 @pytest.mark.parametrize(
     ("kind", "config", "reward"),
     [
         (DiGrad, DiGradConfig(**LEARNING, **FAST, features="kinematic"), "precise"),
-        (DiGrad, DiGradConfig(**LEARNING, **FAST, features="kinematic", critic="multi", heuristic=False), "precise"),
+        (
+            DiGrad,
+            DiGradConfig(**LEARNING, **FAST, features="kinematic", critic="multi", heuristic=False),
+            "precise",
+        ),
         (DDPG, DDPGConfig(**LEARNING, **FAST, features="kinematic"), "precise_sum"),
     ],
     ids=["digrad", "digrad multi critic, summed", "ddpg"],
 )
-def test_a_short_run_beats_its_start(kind: type[OffPolicyLearner], config: OffPolicyConfig, reward: str) -> None:
+def test_a_short_run_beats_its_start(
+    kind: type[OffPolicyLearner], config: OffPolicyConfig, reward: str
+) -> None:
     learner = learner_of(kind, config, ReachConfig(reward=reward, action_repeat=4, horizon_s=3.0))  # type: ignore[arg-type]
     before = mean_error(learner)
     while learner.updates < 500:

@@ -1,4 +1,7 @@
-"""The batched reach environment: Gymnasium's vector interface, both modes, rewards, masks, truncation, state."""
+"""The batched reach environment:
+
+Gymnasium's vector interface, both modes, rewards, masks, truncation, state.
+"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 import torch
+
 from polyreach.envs.reach import ReachConfig, ReachEnv
 from polyreach.envs.reward import BONUS, DONE_REWARD, REWARDS, reward_size
 from polyreach.errors import UserError
@@ -18,7 +22,13 @@ GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"
 SMALL = ReachConfig(horizon_s=0.4, action_repeat=1, configurations=200)
 
 
-def make(robot: str | Path = "planar8", count: int = 6, threads: int = 1, seed: int = 0, **changes: object) -> ReachEnv:
+def make(
+    robot: str | Path = "planar8",
+    count: int = 6,
+    threads: int = 1,
+    seed: int = 0,
+    **changes: object,
+) -> ReachEnv:
     return ReachEnv(load_robot(robot), count, replace(SMALL, **changes), threads=threads, seed=seed)  # type: ignore[arg-type]
 
 
@@ -28,7 +38,9 @@ def test_it_is_a_gymnasium_vector_env() -> None:
     obs, _ = env.reset(seed=1)
     assert env.single_observation_space.contains(obs[0].numpy())
     obs, reward, terminations, truncations, infos = env.step(torch.zeros(6, 8))
-    assert obs.shape == (6, 8 + 12) and reward.shape == terminations.shape == truncations.shape == (6,)
+    assert obs.shape == (6, 8 + 12) and reward.shape == terminations.shape == truncations.shape == (
+        6,
+    )
     assert infos["task_reward"].shape == infos["error"].shape == infos["success"].shape == (6, 3)
 
 
@@ -47,7 +59,9 @@ def test_kinematic_step_integrates_the_velocity_and_stops_at_the_limits() -> Non
     assert (env.joint_pos <= limits[:, 1]).all()
 
 
-@pytest.mark.parametrize("robot", ["planar8", "humanoid27", GANTRY], ids=["planar8", "humanoid27", "gantry"])
+@pytest.mark.parametrize(
+    "robot", ["planar8", "humanoid27", GANTRY], ids=["planar8", "humanoid27", "gantry"]
+)
 @pytest.mark.parametrize("threads", [1, 2])
 def test_dynamic_step_equals_a_loop_of_mj_step(robot: str | Path, threads: int) -> None:
     env = make(robot, count=3, threads=threads, mode="dynamic")
@@ -84,7 +98,9 @@ def test_episodes_are_truncated_by_time_never_terminated_and_start_anew_in_the_s
     before = split_observation(infos["final_obs"], 3)
     after = split_observation(obs, 3)
     assert torch.equal(before.goals, goals)
-    assert not torch.equal(after.goals, goals) and not torch.equal(after.joint_pos, before.joint_pos)
+    assert not torch.equal(after.goals, goals) and not torch.equal(
+        after.joint_pos, before.joint_pos
+    )
     assert (env.elapsed == 0).all()
 
 
@@ -116,7 +132,11 @@ def test_success_needs_an_active_task_within_tolerance() -> None:
     active = torch.tensor([[1.0, 1.0, 1.0], [0.0, 1.0, 1.0], [1.0, 0.0, 0.0]])
     env.reset_to(env.joint_pos, goals, active)
     *_, infos = env.step(torch.zeros(3, 8))
-    assert infos["success"].tolist() == [[False, True, True], [False, True, True], [True, False, False]]
+    assert infos["success"].tolist() == [
+        [False, True, True],
+        [False, True, True],
+        [True, False, False],
+    ]
 
 
 ERROR = torch.tensor([[0.3, 0.01, 0.2], [0.01, 0.01, 0.005], [0.01, 0.01, 0.5]])
@@ -127,7 +147,9 @@ def test_paper_rewards_by_hand() -> None:
     done = DONE_REWARD + BONUS
     expected = [[-0.3, DONE_REWARD, -0.2], [done, done, done], [done, done, 0.0]]
     assert torch.allclose(REWARDS["paper"](ERROR, ACTIVE, 0.02), torch.tensor(expected))
-    assert torch.allclose(REWARDS["paper_scalar"](ERROR, ACTIVE, 0.02), torch.tensor([[-0.51], [BONUS], [BONUS]]))
+    assert torch.allclose(
+        REWARDS["paper_scalar"](ERROR, ACTIVE, 0.02), torch.tensor([[-0.51], [BONUS], [BONUS]])
+    )
     sums = torch.tensor(expected).sum(dim=1, keepdim=True)
     assert torch.allclose(REWARDS["paper_sum"](ERROR, ACTIVE, 0.02), sums)
 

@@ -1,4 +1,7 @@
-"""Robots: what is computed from the tree, and one clear sentence for every mistake in a robot's files."""
+"""Robots:
+
+what is computed from the tree, and one clear sentence for every mistake in a robot's files.
+"""
 
 import shutil
 from collections.abc import Callable
@@ -8,6 +11,7 @@ import mujoco
 import numpy as np
 import pytest
 import yaml
+
 from polyreach_description import RobotError, list_robots, load_robot
 
 ROBOTS = Path(__file__).parents[1] / "robots"
@@ -96,32 +100,67 @@ def drop(*keys: str) -> Callable[[dict], None]:
 
 
 MISTAKES = {
-    "unknown site": (put("effectors", "left", value={"site": "nose"}), ["unknown site 'nose'", "left_tip, right_tip"]),
-    "unknown body": (put("effectors", "wrist", "body", value="nose"), ["unknown body 'nose'", "left_wrist"]),
-    "unknown joint": (put("joints", "knee", value={"velocity": 1.0, "acceleration": 1.0}), ["unknown joint 'knee'", "rail"]),
+    "unknown site": (
+        put("effectors", "left", value={"site": "nose"}),
+        ["unknown site 'nose'", "left_tip, right_tip"],
+    ),
+    "unknown body": (
+        put("effectors", "wrist", "body", value="nose"),
+        ["unknown body 'nose'", "left_wrist"],
+    ),
+    "unknown joint": (
+        put("joints", "knee", value={"velocity": 1.0, "acceleration": 1.0}),
+        ["unknown joint 'knee'", "rail"],
+    ),
     "unknown key": (put("colour", value="red"), ["unknown key 'colour'", "control_rate"]),
-    "unknown effector key": (put("effectors", "left", value={"frame": "x"}), ["unknown key 'frame'", "site"]),
+    "unknown effector key": (
+        put("effectors", "left", value={"frame": "x"}),
+        ["unknown key 'frame'", "site"],
+    ),
     "missing key": (drop("control_rate"), ["'control_rate' is missing"]),
     "missing model": (put("model", value="none.xml"), ["none.xml", "does not exist"]),
     "missing velocity": (drop("joints", "rail", "velocity"), ["joint 'rail' needs 'velocity'"]),
-    "degrees": (put("joints", "turn", "velocity", value=180), ["velocity of joint 'turn' is 180", "[rad/s]"]),
+    "degrees": (
+        put("joints", "turn", "velocity", value=180),
+        ["velocity of joint 'turn' is 180", "[rad/s]"],
+    ),
     "millimetres": (put("joints", "rail", "velocity", value=20.0), ["slide joint", "[m/s]"]),
     "negative rate": (put("control_rate", value=-50), ["control_rate is -50"]),
     "text for a number": (put("control_rate", value="fast"), ["control_rate is 'fast'"]),
-    "NaN": (put("joints", "rail", "velocity", value=float("nan")), ["velocity of joint 'rail' is nan"]),
-    "offset in millimetres": (put("effectors", "wrist", "offset", value=[0, 0, 50]), ["offset of effector 'wrist' is 50"]),
-    "same site twice": (put("effectors", "other", value={"site": "left_tip"}), ["'left' and 'other'", "duplicate"]),
+    "NaN": (
+        put("joints", "rail", "velocity", value=float("nan")),
+        ["velocity of joint 'rail' is nan"],
+    ),
+    "offset in millimetres": (
+        put("effectors", "wrist", "offset", value=[0, 0, 50]),
+        ["offset of effector 'wrist' is 50"],
+    ),
+    "same site twice": (
+        put("effectors", "other", value={"site": "left_tip"}),
+        ["'left' and 'other'", "duplicate"],
+    ),
     "home outside": (put("home", "lamp", value=3.0), ["home of joint 'lamp' is 3", "-1 to 1"]),
     "no effectors": (put("effectors", value={}), ["'effectors' must map at least one name"]),
-    "joint for nobody": (put("joints", "lamp", value={"velocity": 1.0, "acceleration": 1.0}), ["'lamp' moves no effector"]),
-    "effector on no joint": (put("effectors", "base", value={"body": "base"}), ["'base' is moved by no controlled joint"]),
-    "moving base": (put("base_frame", value="column"), ["base_frame 'column' moves with", "'tilt'"]),
+    "joint for nobody": (
+        put("joints", "lamp", value={"velocity": 1.0, "acceleration": 1.0}),
+        ["'lamp' moves no effector"],
+    ),
+    "effector on no joint": (
+        put("effectors", "base", value={"body": "base"}),
+        ["'base' is moved by no controlled joint"],
+    ),
+    "moving base": (
+        put("base_frame", value="column"),
+        ["base_frame 'column' moves with", "'tilt'"],
+    ),
     "list for a mapping": (put("joints", value=["rail"]), ["'joints' must map"]),
 }
 
 
 @pytest.mark.parametrize(("change", "words"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes_are_told_in_one_sentence(edited: Callable, change: Callable[[dict], None], words: list[str]) -> None:
+def test_mistakes_are_told_in_one_sentence(
+    edited: Callable, change: Callable[[dict], None], words: list[str]
+) -> None:
     path = edited(change)
     with pytest.raises(RobotError) as caught:
         load_robot(path)
@@ -140,14 +179,24 @@ def replace_in_model(path: Path, old: str, new: str) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        (' range="-1 1"/>\n          <geom type="capsule"', '/>\n          <geom type="capsule"', ["'tilt' has no position limits"]),
+        (
+            ' range="-1 1"/>\n          <geom type="capsule"',
+            '/>\n          <geom type="capsule"',
+            ["'tilt' has no position limits"],
+        ),
         ('range="-1.5 1.5"', 'range="-90 90"', ["'turn' has range -90 to 90 rad", "degrees"]),
-        ('name="rail" type="slide" axis="1 0.2 0" range="-0.4 0.4"', 'name="rail" type="ball"', ["'rail' is of type ball"]),
+        (
+            'name="rail" type="slide" axis="1 0.2 0" range="-0.4 0.4"',
+            'name="rail" type="ball"',
+            ["'rail' is of type ball"],
+        ),
         ("</mujoco>", "", ["MuJoCo cannot load", "robot.xml"]),
     ],
     ids=["no limits", "degrees", "ball joint", "broken file"],
 )
-def test_mistakes_in_the_model_are_told_in_one_sentence(edited: Callable, old: str, new: str, words: list[str]) -> None:
+def test_mistakes_in_the_model_are_told_in_one_sentence(
+    edited: Callable, old: str, new: str, words: list[str]
+) -> None:
     path = edited(lambda content: None)
     replace_in_model(path, old, new)
     with pytest.raises(RobotError) as caught:
@@ -195,7 +244,10 @@ def test_a_urdf_is_a_robot(tmp_path: Path) -> None:
         "model": "twin.urdf",
         "base_frame": "base",
         "control_rate": 50.0,
-        "effectors": {"left": {"body": "left", "offset": [0.0, 0.1, 0.0]}, "right": {"body": "right"}},
+        "effectors": {
+            "left": {"body": "left", "offset": [0.0, 0.1, 0.0]},
+            "right": {"body": "right"},
+        },
         "joints": {"yaw": joint, "l": joint, "r": joint},
     }
     path = tmp_path / "twin.yaml"
@@ -203,4 +255,6 @@ def test_a_urdf_is_a_robot(tmp_path: Path) -> None:
     robot = load_robot(path)
     assert robot.shared_joints == ("yaw",)
     assert robot.action_sets.tolist() == [[True, True, False], [True, False, True]]
-    assert np.allclose(robot.forward_kinematics([0.0, 0.0, 0.1]), [[0.0, 0.4, 0.2], [0.1, -0.3, 0.2]])
+    assert np.allclose(
+        robot.forward_kinematics([0.0, 0.0, 0.1]), [[0.0, 0.4, 0.2], [0.1, -0.3, 0.2]]
+    )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from polyreach.checkpoint import list_checkpoints, read_checkpoint
 from polyreach.run import RunFolder
 
@@ -24,7 +25,9 @@ def polyreach(*words: str | Path) -> list[str]:
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(polyreach(*words), capture_output=True, text=True, timeout=300, check=False)  # noqa: S603
+    return subprocess.run(
+        polyreach(*words), capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def last_state(folder: Path) -> dict:
@@ -71,7 +74,9 @@ def test_a_killed_run_resumes_bit_for_bit(method: str, extra: list[str], tmp_pat
     done = run(*words, "--out", tmp_path / "whole")
     assert done.returncode == 0, done.stderr
     kill_at = random.SystemRandom()
-    with subprocess.Popen(polyreach(*words, "--out", tmp_path / "killed"), stdout=subprocess.DEVNULL) as process:  # noqa: S603
+    with subprocess.Popen(
+        polyreach(*words, "--out", tmp_path / "killed"), stdout=subprocess.DEVNULL
+    ) as process:
         wait_for_step(tmp_path / "killed", kill_at.randrange(200, 4000), process)
         time.sleep(kill_at.uniform(0.0, 0.4))
         process.send_signal(signal.SIGKILL)
@@ -87,11 +92,25 @@ def test_a_killed_run_resumes_bit_for_bit(method: str, extra: list[str], tmp_pat
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_checkpoint_and_the_command_to_go_on(number: signal.Signals, tmp_path: Path) -> None:
+def test_a_signal_leaves_a_checkpoint_and_the_command_to_go_on(
+    number: signal.Signals, tmp_path: Path
+) -> None:
     folder = tmp_path / "run"
-    words = ["train", "digrad", "planar8", *SMALL, "--steps", "1000000", "--checkpoint-minutes", "60"]
-    process = subprocess.Popen(  # noqa: S603
-        polyreach(*words, "--out", folder), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    words = [
+        "train",
+        "digrad",
+        "planar8",
+        *SMALL,
+        "--steps",
+        "1000000",
+        "--checkpoint-minutes",
+        "60",
+    ]
+    process = subprocess.Popen(
+        polyreach(*words, "--out", folder),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     deadline = time.monotonic() + 200
     while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline:
@@ -114,7 +133,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_folder_tells_everything(finished: Path) -> None:
     assert list(finished.glob("events.out.tfevents.*"))
     config = RunFolder(finished).read_config()
-    assert (config.method, config.env, config.seed, config.method_config.hidden) == ("digrad", "planar8", 3, (16, 16))
+    assert (config.method, config.env, config.seed, config.method_config.hidden) == (
+        "digrad",
+        "planar8",
+        3,
+        (16, 16),
+    )
     content = json.loads((finished / "config.json").read_text())
     assert len(content["git_commit"].removesuffix("+changes")) in (7, 40)
 
@@ -126,27 +150,51 @@ def test_a_run_is_exported_and_measured(finished: Path, tmp_path: Path) -> None:
     assert "10 sets of goals" in (tmp_path / "p.md").read_text()
     measured = run("evaluate", tmp_path / "p.onnx", "--goals", "10", "--json")
     figures = json.loads(measured.stdout)
-    assert figures["policy"]["episodes"] == 10 and set(figures["policy"]["effectors"]) == {"left", "middle", "right"}
+    assert figures["policy"]["episodes"] == 10 and set(figures["policy"]["effectors"]) == {
+        "left",
+        "middle",
+        "right",
+    }
 
 
 REFUSED = {
     "unknown method": (["train", "digrd", "planar8"], ["unknown method 'digrd'", "digrad"]),
     "unknown env": (["train", "digrad", "planar9"], ["unknown robot 'planar9'", "planar8"]),
-    "unknown preset": (["train", "digrad", "planar8", "--preset", "best"], ["unknown preset 'best'", "paper, tuned"]),
+    "unknown preset": (
+        ["train", "digrad", "planar8", "--preset", "best"],
+        ["unknown preset 'best'", "paper, tuned"],
+    ),
     "unknown command": (["trian"], ["unknown command 'trian'", "train"]),
-    "no run there": (["train", "digrad", "planar8", "--resume", "nowhere"], ["'nowhere' is not a run folder"]),
+    "no run there": (
+        ["train", "digrad", "planar8", "--resume", "nowhere"],
+        ["'nowhere' is not a run folder"],
+    ),
     "no steps": (["train", "digrad", "planar8", "--steps", "-5"], ["steps is -5"]),
-    "no such device": (["train", "digrad", "planar8", "--device", "tpu"], ["device 'tpu' cannot be used", "cpu, cuda"]),
+    "no such device": (
+        ["train", "digrad", "planar8", "--device", "tpu"],
+        ["device 'tpu' cannot be used", "cpu, cuda"],
+    ),
     "no such policy": (["evaluate", "none.onnx"], ["no such policy file: 'none.onnx'"]),
     "no such experiment": (["report", "fig9"], ["unknown experiment 'fig9'", "digrad-fig4"]),
-    "unknown robot action": (["robot", "look", "planar8"], ["unknown action 'look'", "check, show"]),
+    "unknown robot action": (
+        ["robot", "look", "planar8"],
+        ["unknown action 'look'", "check, show"],
+    ),
 }
 
 
 @pytest.mark.parametrize(("words", "expected"), REFUSED.values(), ids=REFUSED.keys())
-def test_mistakes_on_the_command_line_are_told_in_one_line(words: list[str], expected: list[str], tmp_path: Path) -> None:
-    done = subprocess.run(  # noqa: S603
-        polyreach(*words), capture_output=True, text=True, cwd=tmp_path, timeout=120, check=False, env={**os.environ}
+def test_mistakes_on_the_command_line_are_told_in_one_line(
+    words: list[str], expected: list[str], tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        polyreach(*words),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=120,
+        check=False,
+        env={**os.environ},
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr and len(done.stderr.strip().splitlines()) == 1
@@ -157,10 +205,16 @@ def test_mistakes_on_the_command_line_are_told_in_one_line(words: list[str], exp
 
 def test_a_run_of_another_configuration_is_refused(finished: Path) -> None:
     before = sorted((path.name, path.stat().st_mtime_ns) for path in finished.rglob("*"))
-    other = run("train", "digrad", "planar8", *SMALL, "--steps", "1600", "--seed", "4", "--out", finished)
+    other = run(
+        "train", "digrad", "planar8", *SMALL, "--steps", "1600", "--seed", "4", "--out", finished
+    )
     assert other.returncode == 2 and "seed is 3 there, 4 here" in other.stderr
     other = run("train", "digrad", "planar8", "--resume", finished, "--method-config.gamma", "0.5")
-    assert other.returncode == 2 and "method_config.gamma is" in other.stderr and "0.5 here" in other.stderr
+    assert (
+        other.returncode == 2
+        and "method_config.gamma is" in other.stderr
+        and "0.5 here" in other.stderr
+    )
     other = run("train", "ddpg", "planar8", "--resume", finished)
     assert other.returncode == 2 and "method is 'digrad' there" in other.stderr
     assert sorted((path.name, path.stat().st_mtime_ns) for path in finished.rglob("*")) == before

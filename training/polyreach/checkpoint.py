@@ -1,4 +1,7 @@
-"""Checkpoints that survive anything: written beside and renamed, checked by digest, the previous one kept."""
+"""Checkpoints that survive anything:
+
+written beside and renamed, checked by digest, the previous one kept.
+"""
 
 import io
 import os
@@ -51,13 +54,16 @@ def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
     content = path.read_bytes()
     digest, payload = content[len(MAGIC) : len(MAGIC) + 32], content[len(MAGIC) + 32 :]
     if not content.startswith(MAGIC) or sha256(payload).digest() != digest:
-        raise CheckpointError(f"checkpoint '{path}' is corrupt ({len(content)} bytes, digest does not match)")
+        raise CheckpointError(
+            f"checkpoint '{path}' is corrupt ({len(content)} bytes, digest does not match)"
+        )
     state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
     return state
 
 
 def read_newest(folder: Path, device: str = "cpu") -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest whole checkpoint in `folder` (None if there never was one), and a warning for each passed over.
+    """The newest whole checkpoint in `folder` (None if there never was one), and a warning for each
+    passed over.
 
     Raises CheckpointError if there are checkpoints and all are corrupt.
     """

@@ -23,18 +23,26 @@ def usage() -> str:
     """What there is to call."""
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
-    return "usage: polyreach COMMAND [options]; `polyreach COMMAND --help` tells more\n\n" + "\n".join(lines)
+    return (
+        "usage: polyreach COMMAND [options]; `polyreach COMMAND --help` tells more\n\n"
+        + "\n".join(lines)
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status. Known mistakes print one line, without a traceback."""
+    """Run a command;
+
+    returns its exit status. Known mistakes print one line, without a traceback.
+    """
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0 if words else 2
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     if words[0] not in COMMANDS:
-        errors.print(f"polyreach: unknown command '{words[0]}' (legal: {', '.join(COMMANDS)})", markup=False)
+        errors.print(
+            f"polyreach: unknown command '{words[0]}' (legal: {', '.join(COMMANDS)})", markup=False
+        )
         return 2
     try:
         return COMMANDS[words[0]][0](words[1:])

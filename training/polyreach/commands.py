@@ -1,4 +1,7 @@
-"""What each command of the command line does: parse its options, call the package, print the outcome."""
+"""What each command of the command line does:
+
+parse its options, call the package, print the outcome.
+"""
 
 import dataclasses
 import json
@@ -9,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from polyreach_description import RobotError, list_robots, load_robot
 from rich.console import Console
 from rich.table import Table
 
@@ -17,10 +19,11 @@ from polyreach.envs.reach import ReachConfig
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, PresetName, get_method
 from polyreach.methods.off_policy import OffPolicyConfig
+from polyreach_description import RobotError, list_robots, load_robot
 
 USER_ERRORS = (UserError, RobotError)
 
-DEFAULT_STEPS: dict[str, int] = {"paper": 2_000_000, "tuned": 10_000_000}
+DEFAULT_STEPS: dict[str, int] = {"paper": 2_000_000, "tuned": 6_000_000}
 DEFAULT_ENVS: dict[str, int] = {"paper": 64, "tuned": 256}
 
 console = Console(highlight=False, markup=False)
@@ -85,19 +88,30 @@ def train(words: Sequence[str]) -> int:
     )
     name = f"{options.method}-{robot.name}-{options.preset}-s{options.seed}"
     folder = options.resume or options.out or Path("runs") / name
-    result = run_training(config, folder, options.resume is not None, options.checkpoint_minutes, console)
+    result = run_training(
+        config, folder, options.resume is not None, options.checkpoint_minutes, console
+    )
     if result.signal is not None:
         name = signal.Signals(result.signal).name
-        console.print(f"stopped by {name} at step {result.env_steps:,}; a checkpoint is written. To go on:")
-        console.print(f"  polyreach train {options.method} {options.env} --resume {folder}", soft_wrap=True)
+        console.print(
+            f"stopped by {name} at step {result.env_steps:,}; a checkpoint is written. To go on:"
+        )
+        console.print(
+            f"  polyreach train {options.method} {options.env} --resume {folder}", soft_wrap=True
+        )
         return 128 + result.signal
     console.print(f"trained {result.env_steps:,} steps. To get the policy:")
-    console.print(f"  polyreach export {folder} --out {robot.name}-{options.method}.onnx", soft_wrap=True)
+    console.print(
+        f"  polyreach export {folder} --out {robot.name}-{options.method}.onnx", soft_wrap=True
+    )
     return 0
 
 
 def _train_options(words: list[str]) -> tuple[TrainOptions, OffPolicyConfig, ReachConfig, Any]:
-    """Parse the command line of `train`: its defaults are the preset's, or with --resume the stored run's."""
+    """Parse the command line of `train`:
+
+    its defaults are the preset's, or with --resume the stored run's.
+    """
     from polyreach.run import RunFolder
 
     method_name = next((word for word in words if not word.startswith("-")), None)
@@ -110,9 +124,15 @@ def _train_options(words: list[str]) -> tuple[TrainOptions, OffPolicyConfig, Rea
     if resume is not None:
         stored = RunFolder(Path(resume)).read_config()
         if stored.method != method_name:
-            raise UserError(f"'{resume}' is a run of another configuration: method is {stored.method!r} there")
+            raise UserError(
+                f"'{resume}' is a run of another configuration: method is {stored.method!r} there"
+            )
         method_config, env_config = stored.method_config, stored.env_config
-        known = {f.name: getattr(stored, f.name) for f in dataclasses.fields(TrainOptions) if hasattr(stored, f.name)}
+        known = {
+            f.name: getattr(stored, f.name)
+            for f in dataclasses.fields(TrainOptions)
+            if hasattr(stored, f.name)
+        }
     else:
         preset = _peek(words, "--preset") or "tuned"
         if preset not in method.presets:
@@ -122,7 +142,9 @@ def _train_options(words: list[str]) -> tuple[TrainOptions, OffPolicyConfig, Rea
     known = {name: value for name, value in known.items() if name not in ("method", "env")}
     # the options with the defaults that apply, and the settings of this method and environment beside them
     fields: list[Any] = [
-        (f.name, f.type, field(default=known[f.name])) for f in dataclasses.fields(TrainOptions) if f.name in known
+        (f.name, f.type, field(default=known[f.name]))
+        for f in dataclasses.fields(TrainOptions)
+        if f.name in known
     ]
     fields += [
         ("method_config", method.config, field(default=method_config)),
@@ -150,7 +172,9 @@ def _peek(words: Sequence[str], option: str) -> str | None:
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measure a policy file in the dynamic simulation, all goals at once, beside a controller without learning."""
+    """Measure a policy file in the dynamic simulation, all goals at once, beside a controller
+    without learning.
+    """
 
     policy: Annotated[Path, tyro.conf.Positional]
     """An exported policy."""
@@ -176,7 +200,9 @@ def evaluate(words: Sequence[str]) -> int:
     policy = measure.PolicyFile(options.policy)
     robot = load_robot(options.robot or policy.robot_name)
     policy.check(robot)
-    config = measure.EvaluationConfig(_positive(options.goals, "goals"), options.seconds, options.seed, options.threads)
+    config = measure.EvaluationConfig(
+        _positive(options.goals, "goals"), options.seconds, options.seed, options.threads
+    )
     result = measure.evaluate_actions(policy.actions(robot), robot, config)
     baseline = measure.evaluate_actions(measure.least_squares_actions(robot), robot, config)
     if options.json:
@@ -184,7 +210,9 @@ def evaluate(words: Sequence[str]) -> int:
         return 0
     title = f"{options.policy.name}: {config.goals} goals for all effectors at once, error after {config.seconds:g} s"
     _print_table(title, *measure.evaluation_rows(result))
-    _print_table("damped least squares, no learning, same goals", *measure.evaluation_rows(baseline))
+    _print_table(
+        "damped least squares, no learning, same goals", *measure.evaluation_rows(baseline)
+    )
     return 0
 
 
@@ -231,7 +259,11 @@ def export(words: Sequence[str]) -> int:
     written = [path]
     if options.goals > 0:
         robot = load_robot(_stored_env(options.run))
-        written.append(measure_and_describe(path, robot, EvaluationConfig(options.goals, threads=options.threads)))
+        written.append(
+            measure_and_describe(
+                path, robot, EvaluationConfig(options.goals, threads=options.threads)
+            )
+        )
     console.print("wrote " + " and ".join(str(file) for file in written), soft_wrap=True)
     return 0
 
@@ -265,7 +297,9 @@ def list_all(words: Sequence[str]) -> int:
         print(json.dumps({"methods": methods, "robots": robots, "policies": policies}, indent=2))
         return 0
     _print_table("methods", ["name", "paper"], [[name, paper] for name, paper in methods.items()])
-    rows = [[name, str(len(own["joints"])), ", ".join(own["effectors"])] for name, own in robots.items()]
+    rows = [
+        [name, str(len(own["joints"])), ", ".join(own["effectors"])] for name, own in robots.items()
+    ]
     _print_table("robots", ["name", "controlled joints", "effectors"], rows)
     _print_table("policies", ["file"], [[path] for path in policies])
     return 0
@@ -301,10 +335,15 @@ def robot(words: Sequence[str]) -> int:
         return 0
     for key, value in describe_robot(found).items():
         if key != "joints":
-            console.print(f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}", soft_wrap=True)
+            console.print(
+                f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}",
+                soft_wrap=True,
+            )
     _print_table("controlled joints", *joint_rows(found))
     if options.action == "check":
-        console.print(", ".join(f"{key} {value}" for key, value in measured.items()), soft_wrap=True)
+        console.print(
+            ", ".join(f"{key} {value}" for key, value in measured.items()), soft_wrap=True
+        )
         console.print(f"robot '{found.name}' is fine")
     return 0
 

@@ -1,4 +1,7 @@
-"""Measure a policy file on the simulated robot: all goals at once, in dynamic mode, at the robot's control rate."""
+"""Measure a policy file on the simulated robot:
+
+all goals at once, in dynamic mode, at the robot's control rate.
+"""
 
 import json
 from collections.abc import Callable
@@ -9,13 +12,13 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
-from polyreach_description import Robot
 from torch import Tensor
 
 from polyreach.envs.reach import ReachConfig, ReachEnv
 from polyreach.errors import UserError
 from polyreach.kinematics import ForwardKinematics, damped_least_squares
 from polyreach.observation import CONTROLLER_GAIN, DAMPING, split_observation
+from polyreach_description import Robot
 
 RADII = (0.01, 0.02, 0.05)  # [m]
 QUANTILES = (0.5, 0.75, 0.9, 0.95)
@@ -46,14 +49,22 @@ class PolicyFile:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
             properties = self.session.get_modelmeta().custom_metadata_map
-            self.contract: dict[str, Any] = {key: json.loads(value) for key, value in properties.items()}
+            self.contract: dict[str, Any] = {
+                key: json.loads(value) for key, value in properties.items()
+            }
             self.robot_name = str(self.contract["robot"])
         except KeyError:
-            raise UserError(f"'{path}' is not a policy of polyreach: its metadata has no 'robot'") from None
+            raise UserError(
+                f"'{path}' is not a policy of polyreach: its metadata has no 'robot'"
+            ) from None
         except Exception as error:  # onnxruntime's errors have no common base class
-            raise UserError(f"'{path}' is not a readable policy file: {' '.join(str(error).split())}") from None
+            raise UserError(
+                f"'{path}' is not a readable policy file: {' '.join(str(error).split())}"
+            ) from None
 
     def __call__(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """(N, nu), (N, E, 3), (N, E) -> joint_vel (N, nu), effector_pos (N, E, 3)."""
@@ -74,29 +85,40 @@ class PolicyFile:
         limit = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
 
         def act(obs: Tensor) -> Tensor:
-            joint_vel, _ = self(*(part.contiguous() for part in split_observation(obs, len(robot.effector_names))))
+            joint_vel, _ = self(
+                *(part.contiguous() for part in split_observation(obs, len(robot.effector_names)))
+            )
             return joint_vel / limit
 
         return act
 
 
 def least_squares_actions(robot: Robot) -> Act:
-    """The controller without learning: damped least squares on all goals together (Buss & Kim 2005, eq. 11)."""
+    """The controller without learning:
+
+    damped least squares on all goals together (Buss & Kim 2005, eq. 11).
+    """
     kinematics = ForwardKinematics(robot.tree)
     limit = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
 
     def act(obs: Tensor) -> Tensor:
         joint_pos, goals, active = split_observation(obs, len(robot.effector_names))
         pose = kinematics(joint_pos)
-        step = damped_least_squares(pose, (goals - pose.effector) * active[..., None], active, limit, DAMPING)
+        step = damped_least_squares(
+            pose, (goals - pose.effector) * active[..., None], active, limit, DAMPING
+        )
         return torch.tanh(CONTROLLER_GAIN * step)
 
     return act
 
 
 def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
-    """Errors at the end of each episode, as success rates and quantiles [m], per effector and for all together."""
-    settings = ReachConfig(mode="dynamic", horizon_s=config.seconds + 1.0, action_repeat=1, all_active=1.0)
+    """Errors at the end of each episode, as success rates and quantiles [m], per effector and for
+    all together.
+    """
+    settings = ReachConfig(
+        mode="dynamic", horizon_s=config.seconds + 1.0, action_repeat=1, all_active=1.0
+    )
     env = ReachEnv(robot, config.goals, settings, threads=config.threads, seed=config.seed)
     obs, _ = env.reset(seed=config.seed)
     start = env.error()
@@ -112,7 +134,9 @@ def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[s
         "seed": config.seed,
         "start_error_median_m": float(start.median()),
         "error_median_m": float(np.median(error)),
-        "success_all": {f"{radius:g}": float((error < radius).all(axis=1).mean()) for radius in RADII},
+        "success_all": {
+            f"{radius:g}": float((error < radius).all(axis=1).mean()) for radius in RADII
+        },
         "effectors": {
             name: {
                 "success": {f"{radius:g}": float((own < radius).mean()) for radius in RADII},
@@ -126,7 +150,11 @@ def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[s
 
 def evaluation_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """A table of what evaluate_actions returned: header and rows of text."""
-    header = ["effector", *(f"within {1e3 * r:g} mm" for r in RADII), *(f"{q:.0%} below" for q in QUANTILES)]
+    header = [
+        "effector",
+        *(f"within {1e3 * r:g} mm" for r in RADII),
+        *(f"{q:.0%} below" for q in QUANTILES),
+    ]
     rows = [
         [
             name,
@@ -135,5 +163,11 @@ def evaluation_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]
         ]
         for name, own in result["effectors"].items()
     ]
-    rows.append(["all at once", *(f"{rate:.1%}" for rate in result["success_all"].values()), *("" for _ in QUANTILES)])
+    rows.append(
+        [
+            "all at once",
+            *(f"{rate:.1%}" for rate in result["success_all"].values()),
+            *("" for _ in QUANTILES),
+        ]
+    )
     return header, rows

@@ -1,8 +1,10 @@
-"""Export a trained policy to one self-contained ONNX file: the contract between training and the robot.
+"""Export a trained policy to one self-contained ONNX file: the contract between training and the
+robot.
 
-Inputs joint_pos (B, nu) [rad or m], goals (B, E, 3) [m, base frame], active (B, E) in {0, 1}; outputs joint_vel
-(B, nu) [rad/s or m/s], within the robot's limits, and effector_pos (B, E, 3) [m]. Kinematics, features and scaling are
-in the graph. `metadata_props` hold the contract, each value as JSON.
+Inputs joint_pos (B, nu) [rad or m], goals (B, E, 3) [m, base frame], active (B, E) in {0, 1};
+outputs joint_vel (B, nu) [rad/s or m/s], within the robot's limits, and effector_pos (B, E, 3) [m].
+Kinematics, features and scaling are in the graph. `metadata_props` hold the contract, each value as
+JSON.
 """
 
 import json
@@ -14,7 +16,6 @@ from typing import Any
 
 import onnx
 import torch
-from polyreach_description import Robot
 from torch import Tensor, nn
 
 from polyreach.checkpoint import read_newest
@@ -24,6 +25,7 @@ from polyreach.methods import get_method
 from polyreach.methods.off_policy import Policy
 from polyreach.observation import Observation
 from polyreach.run import RunConfig, RunFolder, load_run_robot
+from polyreach_description import Robot
 
 SCHEMA_VERSION = 1
 OPSET = 18
@@ -41,7 +43,10 @@ class ExportedPolicy(nn.Module):
         self.register_buffer("limit", torch.tensor(robot.joint_vel_limits, dtype=torch.float32))
 
     def forward(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """joint_pos: (B, nu), goals: (B, E, 3), active: (B, E) -> joint_vel (B, nu), effector_pos (B, E, 3)."""
+        """joint_pos:
+
+        (B, nu), goals: (B, E, 3), active: (B, E) -> joint_vel (B, nu), effector_pos (B, E, 3).
+        """
         features, pose = self.policy.features(Observation(joint_pos, goals, active).flat)
         action = self.policy.act(features, active).clamp(-1.0, 1.0)
         return action * self.limit, pose.effector
@@ -57,15 +62,27 @@ def load_run_policy(folder: Path) -> tuple[Policy, Robot, RunConfig, dict[str, i
     robot = load_run_robot(config)
     state, _ = read_newest(run.checkpoints)
     if state is None:
-        raise UserError(f"'{folder}' has no checkpoint yet: train it first (polyreach train --resume {folder})")
+        raise UserError(
+            f"'{folder}' has no checkpoint yet: train it first (polyreach train --resume {folder})"
+        )
     env = ReachEnv(robot, 1, config.env_config)
-    learner = get_method(config.method).learner(config.method_config, env, config.steps, config.seed)
+    learner = get_method(config.method).learner(
+        config.method_config, env, config.steps, config.seed
+    )
     learner.policy.load_state_dict(state["policy"])
-    return learner.policy.eval(), robot, config, {"steps": state["env_steps"], "updates": state["updates"]}
+    return (
+        learner.policy.eval(),
+        robot,
+        config,
+        {"steps": state["env_steps"], "updates": state["updates"]},
+    )
 
 
 def write_onnx(policy: Policy, robot: Robot, contract: Mapping[str, Any], path: Path) -> None:
-    """Write `policy` for `robot` to `path`, with `contract` as metadata; a batch may have any size."""
+    """Write `policy` for `robot` to `path`, with `contract` as metadata;
+
+    a batch may have any size.
+    """
     module = ExportedPolicy(policy, robot).eval()
     joints, effectors = len(robot.joint_names), len(robot.effector_names)
     example = (torch.zeros(2, joints), torch.zeros(2, effectors, 3), torch.ones(2, effectors))
@@ -126,7 +143,10 @@ def robot_contract(robot: Robot) -> dict[str, Any]:
 
 
 def export_run(folder: Path, path: Path) -> dict[str, Any]:
-    """Export the newest checkpoint of the run in `folder` to `path`; returns the contract, not yet evaluated."""
+    """Export the newest checkpoint of the run in `folder` to `path`;
+
+    returns the contract, not yet evaluated.
+    """
     policy, robot, config, progress = load_run_policy(folder)
     run = RunFolder(folder)
     records = run.read_metrics()

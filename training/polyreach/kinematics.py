@@ -1,15 +1,16 @@
 """Differentiable forward kinematics of a branched robot, in torch and exportable to ONNX.
 
-Product of exponentials (Lynch & Park, Modern Robotics, sections 4.1.1 and 5.1.2), evaluated level by level of the
-kinematic tree, so that branches are computed side by side.
+Product of exponentials (Lynch & Park, Modern Robotics, sections 4.1.1 and 5.1.2), evaluated level
+by level of the kinematic tree, so that branches are computed side by side.
 """
 
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from polyreach_description import KinematicTree
 from torch import Tensor, nn
+
+from polyreach_description import KinematicTree
 
 
 class Pose(NamedTuple):
@@ -29,7 +30,9 @@ class ForwardKinematics(nn.Module):
         # the joints are computed level after level; `place` puts them back in the robot's order
         order = np.concatenate(self.levels)
         self.place = np.argsort(order).tolist()
-        self.parent_place = [[self.place[p] for p in tree.parent[level] if p >= 0] for level in self.levels]
+        self.parent_place = [
+            [self.place[p] for p in tree.parent[level] if p >= 0] for level in self.levels
+        ]
         self.effector_parent = tree.effector_parent.tolist()
         axis = torch.tensor(tree.axis)
         self.axis: Tensor
@@ -45,7 +48,9 @@ class ForwardKinematics(nn.Module):
         self.register_buffer("effector", torch.tensor(tree.effector))
         self.register_buffer("reference", torch.tensor(tree.reference))
         self.register_buffer("hinge", torch.tensor(~tree.is_slide).to(axis.dtype)[:, None])
-        rows = torch.linalg.cross(axis[:, None].expand(-1, 3, 3), torch.eye(3, dtype=axis.dtype).expand(len(axis), 3, 3))
+        rows = torch.linalg.cross(
+            axis[:, None].expand(-1, 3, 3), torch.eye(3, dtype=axis.dtype).expand(len(axis), 3, 3)
+        )
         self.register_buffer("skew", rows.mT.contiguous())  # [w] v = w x v
         self.register_buffer("skew_squared", rows.mT @ rows.mT)
         self.register_buffer("moves", torch.tensor(tree.action_sets).to(axis.dtype))
@@ -57,9 +62,13 @@ class ForwardKinematics(nn.Module):
         angle = (theta * self.hinge)[..., None]
         # Rodrigues: exp([w] theta) = I + sin(theta) [w] + (1 - cos(theta)) [w]^2
         eye = torch.eye(3, dtype=joint_pos.dtype, device=joint_pos.device)
-        rotation = eye + torch.sin(angle) * self.skew + (1 - torch.cos(angle)) * self.skew_squared  # (B, nu, 3, 3)
+        rotation = (
+            eye + torch.sin(angle) * self.skew + (1 - torch.cos(angle)) * self.skew_squared
+        )  # (B, nu, 3, 3)
         slide = theta * (1 - self.hinge) * self.axis
-        translation = self.anchor - (rotation @ self.anchor[..., None])[..., 0] + slide  # (B, nu, 3)
+        translation = (
+            self.anchor - (rotation @ self.anchor[..., None])[..., 0] + slide
+        )  # (B, nu, 3)
 
         rotations, translations = rotation[:, self.levels[0]], translation[:, self.levels[0]]
         for level, parents in zip(self.levels[1:], self.parent_place[1:], strict=True):
@@ -71,7 +80,9 @@ class ForwardKinematics(nn.Module):
         rotations, translations = rotations[:, self.place], translations[:, self.place]
 
         last = self.effector_parent
-        effector = (rotations[:, last] @ self.effector[..., None])[..., 0] + translations[:, last]  # (B, E, 3)
+        effector = (rotations[:, last] @ self.effector[..., None])[..., 0] + translations[
+            :, last
+        ]  # (B, E, 3)
         # a hinge leaves its own axis where it is; a slide moves its anchor, which is taken back
         joint = (rotations @ (self.anchor - slide)[..., None])[..., 0] + translations
         axis = (rotations @ self.axis[..., None])[..., 0]  # (B, nu, 3)
@@ -91,18 +102,23 @@ def _levels(parent: np.ndarray) -> list[list[int]]:
     return [[j for j, d in enumerate(depth) if d == level] for level in range(max(depth) + 1)]
 
 
-def damped_least_squares(pose: Pose, error: Tensor, active: Tensor, scale: Tensor, damping: float) -> Tensor:
+def damped_least_squares(
+    pose: Pose, error: Tensor, active: Tensor, scale: Tensor, damping: float
+) -> Tensor:
     """Joint step that reduces the errors of all active effectors at once (Buss & Kim 2005, eq. 11).
 
-    error: (B, E, 3) [m] goal minus position. active: (B, E) in {0, 1}. scale: (nu,) or (B, nu) weights the joints:
-    the step is scale * x with x of least norm. damping [m]. Returns x, (B, nu), without unit.
+    error: (B, E, 3) [m] goal minus position. active: (B, E) in {0, 1}. scale: (nu,) or (B, nu)
+    weights the joints: the step is scale * x with x of least norm. damping [m]. Returns x, (B, nu),
+    without unit.
     """
     batch, effectors, _, joints = pose.jacobian.shape
     mask = active[:, :, None]
     weights = mask[..., None] * scale.reshape(-1, 1, 1, joints)
     jacobian = (pose.jacobian * weights).reshape(batch, 3 * effectors, joints)
     wanted = (error * mask).reshape(batch, 3 * effectors, 1)
-    gram = jacobian @ jacobian.mT + damping**2 * torch.eye(3 * effectors, dtype=error.dtype, device=error.device)
+    gram = jacobian @ jacobian.mT + damping**2 * torch.eye(
+        3 * effectors, dtype=error.dtype, device=error.device
+    )
     return (jacobian.mT @ solve_positive_definite(gram, wanted))[..., 0]
 
 

@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from polyreach_description import Robot
 
 from polyreach.evaluate import (
     EvaluationConfig,
@@ -14,10 +13,14 @@ from polyreach.evaluate import (
     least_squares_actions,
 )
 from polyreach.export import save, write_metadata
+from polyreach_description import Robot
 
 
 def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> Path:
-    """Evaluate the policy file at `path`, write the result into its metadata and its card; returns the card's path."""
+    """Evaluate the policy file at `path`, write the result into its metadata and its card;
+
+    returns the card's path.
+    """
     policy = PolicyFile(path)
     policy.check(robot)
     evaluation = evaluate_actions(policy.actions(robot), robot, config)

@@ -1,4 +1,7 @@
-"""Where the shipped policies are: models/ of the checkout, or share/polyreach/models of an installation."""
+"""Where the shipped policies are:
+
+models/ of the checkout, or share/polyreach/models of an installation.
+"""
 
 import sys
 from pathlib import Path
@@ -13,7 +16,11 @@ def model_folders() -> list[Path]:
     checkout = Path(__file__).resolve().parents[2] / "models"
     # an ament or pip prefix holds lib/.../site-packages/polyreach and share/polyreach
     prefixes = [*Path(__file__).resolve().parents, Path(sys.prefix)]
-    return [folder for folder in (checkout, *(p / "share/polyreach/models" for p in prefixes)) if folder.is_dir()]
+    return [
+        folder
+        for folder in (checkout, *(p / "share/polyreach/models" for p in prefixes))
+        if folder.is_dir()
+    ]
 
 
 def list_policies() -> list[Path]:
@@ -28,4 +35,6 @@ def find_policy(robot: str) -> Path:
             if path.name == f"{robot}-{method}.onnx":
                 return path
     found = ", ".join(path.name for path in list_policies()) or "none"
-    raise UserError(f"no policy is shipped for robot '{robot}' (shipped: {found}): give one with --policy")
+    raise UserError(
+        f"no policy is shipped for robot '{robot}' (shipped: {found}): give one with --policy"
+    )

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+APPROACH_GAIN = 4.0  # full speed where a joint is more than an eighth of its range away
+
 Activation = Literal["relu", "crelu", "silu"]
 
 
@@ -37,7 +39,10 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleMLP(nn.Module):
-    """`members` multilayer perceptrons side by side; LayerNorm after each hidden layer if asked for."""
+    """`members` multilayer perceptrons side by side;
+
+    LayerNorm after each hidden layer if asked for.
+    """
 
     def __init__(
         self,
@@ -74,16 +79,22 @@ class EnsembleMLP(nn.Module):
 class Actor(nn.Module):
     """mu(s): features (B, F) -> action (B, nu) in [-1, 1], in units of the joint velocity limits.
 
-    With `skip` the actor is residual (Silver et al. 2018): the last nu + 1 features are an action and the authority in
-    [0, 1] which the network has over it. Where the sum leaves [-1, 1] its gradient is passed straight through.
+    With `handover` (needs kinematic features) the network names a configuration, to which the
+    action leads, and hands over to the least-squares velocity as the goals come near: residual
+    learning in the sense of Silver et al. 2018.
     """
 
     def __init__(
-        self, inputs: int, hidden: tuple[int, ...], actions: int, activation: Activation, skip: bool = False
+        self,
+        inputs: int,
+        hidden: tuple[int, ...],
+        actions: int,
+        activation: Activation,
+        handover: bool = False,
     ) -> None:
         super().__init__()
         self.net = EnsembleMLP(1, inputs, hidden, actions, activation)
-        self.actions, self.skip = actions, skip
+        self.actions, self.handover = actions, handover
         with torch.no_grad():
             self.net.head.weight.mul_(0.1)
             self.net.head.bias.zero_()
@@ -91,22 +102,24 @@ class Actor(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """features: (B, F)."""
         own = torch.tanh(self.net(features)[0])
-        if not self.skip:
+        if not self.handover:
             return own
-        import os
-        V = os.environ.get("VAR", "sum")
-        if "t" in V: own = 4.0 * (own - features[:, : self.actions])
-        own = own + (own.clamp(-1.0, 1.0) - own).detach()
-        base, authority = features[:, -self.actions - 1 : -1], features[:, -1:]
-        total = base + authority * own if "sum" in V else base + authority * (own - base)
-        return total + (total.clamp(-1.0, 1.0) - total).detach()
+        place = features[:, : self.actions]  # joint positions in [-1, 1]
+        least_squares, far = features[:, -self.actions - 1 : -1], features[:, -1:]
+        own = _clip(APPROACH_GAIN * (own - place))
+        return least_squares + far * (own - least_squares)
+
+
+def _clip(action: Tensor) -> Tensor:
+    """Clip to [-1, 1], with the gradient passed straight through."""
+    return action + (action.clamp(-1.0, 1.0) - action).detach()
 
 
 class Critic(nn.Module):
     """Q_i(s, a) for T tasks: (B, F), (B, nu) -> (M, B, T).
 
-    single: one network with T outputs per member (digrad-2018, eq. 5). multi: T networks per member, the i-th on
-    (s, a_i), that is, with the joints outside a_i at zero (eq. 7).
+    single: one network with T outputs per member (digrad-2018, eq. 5). multi: T networks per
+    member, the i-th on (s, a_i), that is, with the joints outside a_i at zero (eq. 7).
     """
 
     def __init__(

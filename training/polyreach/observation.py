@@ -1,20 +1,23 @@
 """What a reach policy observes, and the features that are computed from it inside the policy.
 
-An observation is one flat vector: joint_pos (nu) [rad or m], goals (E x 3) [m, base frame], active (E) in {0, 1}.
+An observation is one flat vector: joint_pos (nu) [rad or m], goals (E x 3) [m, base frame], active
+(E) in {0, 1}.
 """
 
 from typing import Literal, NamedTuple
 
 import torch
-from polyreach_description import Robot
 from torch import Tensor, nn
 
 from polyreach.kinematics import ForwardKinematics, Pose, damped_least_squares
+from polyreach_description import Robot
 
 DAMPING = 0.05  # [m], of the least-squares direction among the features
 NEAR = 0.05  # [m], scale of the fine error feature
 HANDOVER = 0.2  # [m], error below which the authority of a residual actor shrinks
-LIMIT_MARGIN = 0.02  # share of half a joint's range, at whose end the least-squares direction leaves it out
+LIMIT_MARGIN = (
+    0.02  # share of half a joint's range, at whose end the least-squares direction leaves it out
+)
 CONTROLLER_GAIN = 8.0  # [1/s], scale of the least-squares direction
 
 FeatureSet = Literal["paper", "kinematic"]
@@ -41,7 +44,10 @@ def split_observation(obs: Tensor, effectors: int) -> Observation:
 
 
 class Features(nn.Module):
-    """Base of the feature sets: holds the robot's kinematics; `size` is the width F of the features."""
+    """Base of the feature sets:
+
+    holds the robot's kinematics; `size` is the width F of the features.
+    """
 
     def __init__(self, robot: Robot) -> None:
         super().__init__()
@@ -57,7 +63,10 @@ class Features(nn.Module):
 
 
 class PaperFeatures(Features):
-    """digrad-2018, section 5: joint angles, joint positions and goal positions; and which goals are set."""
+    """digrad-2018, section 5:
+
+    joint angles, joint positions and goal positions; and which goals are set.
+    """
 
     def __init__(self, robot: Robot) -> None:
         super().__init__(robot)
@@ -68,15 +77,22 @@ class PaperFeatures(Features):
         joint_pos, goals, active = split_observation(obs, self.effectors)
         pose = self.kinematics(joint_pos)
         goals = goals * active[..., None]
-        parts = [joint_pos, pose.joint.flatten(1), pose.effector.flatten(1), goals.flatten(1), active]
+        parts = [
+            joint_pos,
+            pose.joint.flatten(1),
+            pose.effector.flatten(1),
+            goals.flatten(1),
+            active,
+        ]
         return torch.cat(parts, dim=-1), pose
 
 
 class KinematicFeatures(Features):
     """The paper's features, scaled to order one, and directions computed from the Jacobians J_i.
 
-    Added are the error vectors e_i, coarse and fine, the joint directions J_i^T e_i of every effector, and the
-    damped least-squares velocity of all active effectors together, saturated at the velocity limits.
+    Added are the error vectors e_i, coarse and fine, the joint directions J_i^T e_i of every
+    effector, and the damped least-squares velocity of all active effectors together, saturated at
+    the velocity limits.
     """
 
     def __init__(self, robot: Robot) -> None:
@@ -93,7 +109,8 @@ class KinematicFeatures(Features):
     def forward(self, obs: Tensor) -> tuple[Tensor, Pose]:
         """obs: (B, nu + 4 E) -> features (B, F) and the pose.
 
-        The last nu + 1 features are the least-squares action and how far, from 0 to 1, the goals are.
+        The last nu + 1 features are the least-squares action and how far, from 0 to 1, the goals
+        are.
         """
         joint_pos, goals, active = split_observation(obs, self.effectors)
         pose = self.kinematics(joint_pos)

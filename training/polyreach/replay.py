@@ -16,11 +16,18 @@ class Batch(NamedTuple):
 
 
 class Replay:
-    """A ring of `capacity` transitions; there is no terminal flag, since reach episodes are only cut by time."""
+    """A ring of `capacity` transitions;
 
-    def __init__(self, capacity: int, obs: int, action: int, reward: int, device: torch.device) -> None:
+    there is no terminal flag, since reach episodes are only cut by time.
+    """
+
+    def __init__(
+        self, capacity: int, obs: int, action: int, reward: int, device: torch.device
+    ) -> None:
         self.capacity = capacity
-        self.store = Batch(*(torch.zeros(capacity, width, device=device) for width in (obs, action, reward, obs)))
+        self.store = Batch(
+            *(torch.zeros(capacity, width, device=device) for width in (obs, action, reward, obs))
+        )
         self.next = 0
         self.size = 0
 
@@ -40,7 +47,11 @@ class Replay:
 
     def state_dict(self) -> dict[str, Any]:
         """What has been stored so far, exactly."""
-        return {"next": self.next, "size": self.size, "store": [kept[: self.size].clone() for kept in self.store]}
+        return {
+            "next": self.next,
+            "size": self.size,
+            "store": [kept[: self.size].clone() for kept in self.store],
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what state_dict returned."""

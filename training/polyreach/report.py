@@ -1,4 +1,7 @@
-"""Run an experiment of a paper and report it: curves and a table with interquartile means and bootstrap intervals."""
+"""Run an experiment of a paper and report it:
+
+curves and a table with interquartile means and bootstrap intervals.
+"""
 
 import shlex
 import subprocess
@@ -24,7 +27,10 @@ LAST = 3  # evaluations at the end of a run whose mean is its result
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Run what is missing of an experiment, then write its curves and its table; stop and repeat at any time."""
+    """Run what is missing of an experiment, then write its curves and its table;
+
+    stop and repeat at any time.
+    """
 
     experiment: Annotated[str, tyro.conf.Positional]
     """Experiment, for example digrad-fig4."""
@@ -71,8 +77,10 @@ def run_job(job: Job) -> str | None:
     place = ("--resume" if has_run else "--out", str(job.folder))
     job.folder.mkdir(parents=True, exist_ok=True)
     with (job.folder / "log.txt").open("a") as log:
-        done = subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "polyreach.cli", *job.command, *place], stdout=log, stderr=subprocess.STDOUT
+        done = subprocess.run(
+            [sys.executable, "-m", "polyreach.cli", *job.command, *place],
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     if done.returncode == 0:
         return None
@@ -110,18 +118,26 @@ def write_report(options: ReportOptions, console: Console) -> None:
 
 
 def interquartile_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the middle half of the last axis (Agarwal et al. 2021, section 4.3), values at its edge in part."""
+    """Mean of the middle half of the last axis (Agarwal et al.
+
+    2021, section 4.3), values at its edge in part.
+    """
     ordered = np.sort(values, axis=-1)
     count = ordered.shape[-1]
     edges = np.arange(count + 1)
     # share of value i that lies between the quartiles
-    share = np.clip(np.minimum(edges[1:], 0.75 * count) - np.maximum(edges[:-1], 0.25 * count), 0.0, 1.0)
+    share = np.clip(
+        np.minimum(edges[1:], 0.75 * count) - np.maximum(edges[:-1], 0.25 * count), 0.0, 1.0
+    )
     mean: NDArray[np.float64] = (ordered * share).sum(axis=-1) / share.sum()
     return mean
 
 
 def bootstrap_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """Interval of the interquartile mean of values (seeds, tasks): seeds are drawn again, for each task on its own."""
+    """Interval of the interquartile mean of values (seeds, tasks):
+
+    seeds are drawn again, for each task on its own.
+    """
     rng = np.random.default_rng(seed)
     seeds, tasks = values.shape
     drawn = rng.integers(seeds, size=(BOOTSTRAP, seeds, tasks))
@@ -140,20 +156,27 @@ def scores(records: list[dict[str, Any]]) -> NDArray[np.float64]:
 def draw_curves(
     experiment: Experiment, jobs: list[Job], curves: dict[Path, list[dict[str, Any]]], path: Path
 ) -> None:
-    """Score against environment steps: a panel per environment, a line per variant with the range of its seeds."""
+    """Score against environment steps:
+
+    a panel per environment, a line per variant with the range of its seeds.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(1, len(experiment.envs), figsize=(6 * len(experiment.envs), 4.5), squeeze=False)
+    figure, panels = pyplot.subplots(
+        1, len(experiment.envs), figsize=(6 * len(experiment.envs), 4.5), squeeze=False
+    )
     for panel, env in zip(panels[0], experiment.envs, strict=True):
         for variant in experiment.variants:
             own = [curves[job.folder] for job in jobs if job.env == env and job.variant == variant]
             steps = np.array([record["step"] for record in own[0]])
             score = np.stack([scores(records).mean(axis=1) for records in own])
             (line,) = panel.plot(steps, score.mean(axis=0), label=variant.label)
-            panel.fill_between(steps, score.min(axis=0), score.max(axis=0), color=line.get_color(), alpha=0.15)
+            panel.fill_between(
+                steps, score.min(axis=0), score.max(axis=0), color=line.get_color(), alpha=0.15
+            )
         panel.set(title=env, xlabel="environment steps", ylabel="mean score, -log(error / m)")
         panel.grid(alpha=0.3)
     panels[0][-1].legend(fontsize="small")
@@ -164,7 +187,10 @@ def draw_curves(
 
 
 def describe(
-    experiment: Experiment, jobs: list[Job], curves: dict[Path, list[dict[str, Any]]], options: ReportOptions
+    experiment: Experiment,
+    jobs: list[Job],
+    curves: dict[Path, list[dict[str, Any]]],
+    options: ReportOptions,
 ) -> str:
     """The report as Markdown."""
     first = RunFolder(jobs[0].folder).read_config()
@@ -187,14 +213,23 @@ def describe(
         f"{CONFIDENCE:.0%} bootstrap interval (Agarwal et al. 2021). With {seeds} seeds intervals are rough.",
     ]
     for env in experiment.envs:
-        lines += ["", f"## {env}", "", "| variant | score (IQM) | interval | median error [mm] | all within 2 cm |"]
+        lines += [
+            "",
+            f"## {env}",
+            "",
+            "| variant | score (IQM) | interval | median error [mm] | all within 2 cm |",
+        ]
         lines += ["|---|---|---|---|---|"]
         for variant in experiment.variants:
             own = [curves[job.folder] for job in jobs if job.env == env and job.variant == variant]
             values = np.stack([scores(records)[-LAST:].mean(axis=0) for records in own])
             low, high = bootstrap_interval(values)
-            error = np.median([record["error_median"] for records in own for record in records[-LAST:]])
-            success = np.mean([record["success_all"] for records in own for record in records[-LAST:]])
+            error = np.median(
+                [record["error_median"] for records in own for record in records[-LAST:]]
+            )
+            success = np.mean(
+                [record["success_all"] for records in own for record in records[-LAST:]]
+            )
             lines.append(
                 f"| {variant.label} | {interquartile_mean(values.ravel()):.2f} | {low:.2f} to {high:.2f} "
                 f"| {1e3 * error:.0f} | {success:.1%} |"

@@ -5,9 +5,9 @@ from typing import Any
 import mujoco
 import numpy as np
 import torch
-from polyreach_description import Robot, RobotError
 
 from polyreach.kinematics import ForwardKinematics
+from polyreach_description import Robot, RobotError
 
 CHECKED = 200  # random configurations
 TOLERANCE = 1e-6  # [m], between our kinematics and MuJoCo's
@@ -31,17 +31,34 @@ def describe_robot(robot: Robot) -> dict[str, Any]:
         "shared joints": list(robot.shared_joints),
         "held joints": [joint.name for joint in robot.held_joints],
         "robot_sha256": robot.sha256,
-        "joints": [dict(zip(*_joint(robot, index), strict=True)) for index in range(len(robot.joint_names))],
+        "joints": [
+            dict(zip(*_joint(robot, index), strict=True)) for index in range(len(robot.joint_names))
+        ],
     }
 
 
 def _joint(robot: Robot, index: int) -> tuple[list[str], list[Any]]:
     low, high = robot.joint_pos_limits[index]
     unit = "m" if robot.tree.is_slide[index] else "rad"
-    tasks = [name for name, row in zip(robot.effector_names, robot.action_sets, strict=True) if row[index]]
+    tasks = [
+        name
+        for name, row in zip(robot.effector_names, robot.action_sets, strict=True)
+        if row[index]
+    ]
     keys = ["name", "unit", "low", "high", "home", "velocity", "acceleration", "effectors"]
-    numbers = (low, high, robot.home[index], robot.joint_vel_limits[index], robot.joint_acc_limits[index])
-    return keys, [robot.joint_names[index], unit, *(round(float(value), 6) for value in numbers), tasks]
+    numbers = (
+        low,
+        high,
+        robot.home[index],
+        robot.joint_vel_limits[index],
+        robot.joint_acc_limits[index],
+    )
+    return keys, [
+        robot.joint_names[index],
+        unit,
+        *(round(float(value), 6) for value in numbers),
+        tasks,
+    ]
 
 
 def joint_rows(robot: Robot) -> tuple[list[str], list[list[str]]]:
@@ -49,12 +66,15 @@ def joint_rows(robot: Robot) -> tuple[list[str], list[list[str]]]:
     header, rows = [], []
     for index in range(len(robot.joint_names)):
         header, values = _joint(robot, index)
-        rows.append([", ".join(value) if isinstance(value, list) else str(value) for value in values])
+        rows.append(
+            [", ".join(value) if isinstance(value, list) else str(value) for value in values]
+        )
     return header, rows
 
 
 def check_robot(robot: Robot) -> dict[str, Any]:
-    """Compare the kinematics with MuJoCo's, measure self-collision, and drive the simulated robot for a second.
+    """Compare the kinematics with MuJoCo's, measure self-collision, and drive the simulated robot
+    for a second.
 
     Raises RobotError if the two kinematics differ or the simulation does not stay finite.
     """
@@ -71,10 +91,16 @@ def check_robot(robot: Robot) -> dict[str, Any]:
         )
     collisions = float(np.mean([robot.in_self_collision(joint_pos) for joint_pos in uniform]))
     free = robot.sample_configuration(rng, CHECKED)
-    spread = np.stack([robot.forward_kinematics(joint_pos) for joint_pos in free]).std(axis=0).max(axis=-1)
+    spread = (
+        np.stack([robot.forward_kinematics(joint_pos) for joint_pos in free])
+        .std(axis=0)
+        .max(axis=-1)
+    )
     for name, extent in zip(robot.effector_names, spread, strict=True):
         if extent < TOLERANCE:
-            raise RobotError(f"robot '{robot.name}': effector '{name}' stays where it is, on the axis of its joints")
+            raise RobotError(
+                f"robot '{robot.name}': effector '{name}' stays where it is, on the axis of its joints"
+            )
     drift = _simulate(robot)
     return {
         "forward kinematics against MuJoCo [m]": float(f"{difference:.2g}"),

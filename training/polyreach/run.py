@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyreach_description import Robot, load_robot
-
 from polyreach.envs.reach import ReachConfig
 from polyreach.errors import UserError
 from polyreach.methods import PresetName, get_method
 from polyreach.methods.off_policy import OffPolicyConfig
+from polyreach_description import Robot, load_robot
 
 
 class RunError(UserError):
@@ -57,11 +56,15 @@ class RunConfig:
             env_config = ReachConfig(**_tuples(rest.pop("env_config")))
             return RunConfig(**rest, method_config=method_config, env_config=env_config)
         except (TypeError, KeyError, ValueError) as error:
-            raise RunError(f"the run's configuration is of another version of polyreach: {error}") from None
+            raise RunError(
+                f"the run's configuration is of another version of polyreach: {error}"
+            ) from None
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in values.items()}
+    return {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
 
 
 class RunFolder:
@@ -92,7 +95,11 @@ class RunFolder:
         if self.config_file.exists():
             found = self.read_config()
             difference = describe_difference(found, config)
-            reason = f"of another configuration ({difference})" if difference else "of this configuration"
+            reason = (
+                f"of another configuration ({difference})"
+                if difference
+                else "of this configuration"
+            )
             raise RunError(
                 f"'{self.path}' already holds a run {reason}: go on with it by --resume {self.path}, "
                 "or choose another folder with --out"
@@ -133,7 +140,10 @@ class RunFolder:
 
 
 def describe_difference(found: RunConfig, wanted: RunConfig) -> str:
-    """Every key in which two configurations differ, with both values; empty if they are the same."""
+    """Every key in which two configurations differ, with both values;
+
+    empty if they are the same.
+    """
     left, right = _flatten(found.to_json()), _flatten(wanted.to_json())
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
     return ", ".join(f"{key} is {left.get(key)!r} there, {right.get(key)!r} here" for key in keys)
@@ -142,12 +152,19 @@ def describe_difference(found: RunConfig, wanted: RunConfig) -> str:
 def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        flat |= (
+            _flatten(value, f"{prefix}{key}.")
+            if isinstance(value, Mapping)
+            else {prefix + key: value}
+        )
     return flat
 
 
 def git_commit() -> str:
-    """The commit of the checkout this package is in, with '+changes' if it was modified; else 'unknown'."""
+    """The commit of the checkout this package is in, with '+changes' if it was modified;
+
+    else 'unknown'.
+    """
     here = Path(__file__).parent
     try:
         commit = _git(here, "rev-parse", "HEAD")
@@ -157,7 +174,7 @@ def git_commit() -> str:
 
 
 def _git(folder: Path, *words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True)  # noqa: S603, S607
+    done = subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True)
     return done.stdout.strip()
 
 

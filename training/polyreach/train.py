@@ -1,4 +1,7 @@
-"""Train one policy: collect and update until the steps are done, with checkpoints, logs and exact resume."""
+"""Train one policy:
+
+collect and update until the steps are done, with checkpoints, logs and exact resume.
+"""
 
 import signal
 import time
@@ -8,7 +11,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-from polyreach_description import Robot
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
@@ -18,6 +20,7 @@ from polyreach.envs.reach import ReachEnv
 from polyreach.methods import get_method
 from polyreach.methods.off_policy import OffPolicyLearner
 from polyreach.run import RunConfig, RunError, RunFolder, load_run_robot
+from polyreach_description import Robot
 
 EVALUATION_SEED = 1_000_003
 
@@ -33,7 +36,10 @@ class TrainResult:
 
 
 class Interrupt:
-    """Remembers SIGINT and SIGTERM, so that the loop can end between two steps; a second one acts at once."""
+    """Remembers SIGINT and SIGTERM, so that the loop can end between two steps;
+
+    a second one acts at once.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -53,10 +59,13 @@ class Interrupt:
             signal.signal(number, handler)
 
 
-def train(config: RunConfig, out: Path, resume: bool, checkpoint_minutes: float, console: Console) -> TrainResult:
+def train(
+    config: RunConfig, out: Path, resume: bool, checkpoint_minutes: float, console: Console
+) -> TrainResult:
     """Run `config` in `out`, or go on with the run there.
 
-    Raises RunError for a folder of another configuration and CheckpointError if no checkpoint is whole.
+    Raises RunError for a folder of another configuration and CheckpointError if no checkpoint is
+    whole.
     """
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
@@ -66,7 +75,9 @@ def train(config: RunConfig, out: Path, resume: bool, checkpoint_minutes: float,
         folder.check(config)
     else:
         _check_device(config.device)
-    env = ReachEnv(robot, config.num_envs, config.env_config, config.device, config.threads, config.seed)
+    env = ReachEnv(
+        robot, config.num_envs, config.env_config, config.device, config.threads, config.seed
+    )
     method = get_method(config.method)
     learner = method.learner(config.method_config, env, config.steps, config.seed)
     if resume:
@@ -79,7 +90,12 @@ def train(config: RunConfig, out: Path, resume: bool, checkpoint_minutes: float,
     saved_at = started
     writer = SummaryWriter(str(folder.path), purge_step=learner.env_steps or None)
     with Interrupt() as interrupt, _progress(console) as progress, writer:
-        bar = progress.add_task(f"{config.method} {robot.name}", total=config.steps, completed=learner.env_steps, note="")
+        bar = progress.add_task(
+            f"{config.method} {robot.name}",
+            total=config.steps,
+            completed=learner.env_steps,
+            note="",
+        )
         while learner.env_steps < config.steps and interrupt.received is None:
             due = learner.env_steps // config.eval_every
             metrics = learner.step()
@@ -102,7 +118,9 @@ def train(config: RunConfig, out: Path, resume: bool, checkpoint_minutes: float,
     return TrainResult(folder.path, learner.env_steps, interrupt.received)
 
 
-def _restore(learner: OffPolicyLearner, folder: RunFolder, config: RunConfig, console: Console) -> None:
+def _restore(
+    learner: OffPolicyLearner, folder: RunFolder, config: RunConfig, console: Console
+) -> None:
     state, warnings = read_newest(folder.checkpoints, config.device)
     for warning in warnings:
         console.print(f"warning: {warning}; using the one before it")
@@ -119,7 +137,9 @@ def _check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise RunError(f"device '{device}' cannot be used: {str(error).splitlines()[0]} (legal: cpu, cuda)") from None
+        raise RunError(
+            f"device '{device}' cannot be used: {str(error).splitlines()[0]} (legal: cpu, cuda)"
+        ) from None
 
 
 def _progress(console: Console) -> Progress:
@@ -135,17 +155,24 @@ def _progress(console: Console) -> Progress:
 
 
 class TrainingEvaluation:
-    """The policy without noise on a fixed set of goals, all at once, in the environment it is trained in."""
+    """The policy without noise on a fixed set of goals, all at once, in the environment it is
+    trained in.
+    """
 
     def __init__(self, robot: Robot, config: RunConfig) -> None:
         # the reward is left out: it may be of another size and is not what is compared
         settings = replace(config.env_config, all_active=1.0)
-        self.env = ReachEnv(robot, config.eval_goals, settings, config.device, config.threads, EVALUATION_SEED)
+        self.env = ReachEnv(
+            robot, config.eval_goals, settings, config.device, config.threads, EVALUATION_SEED
+        )
         self.names = robot.effector_names
 
     @torch.no_grad()
     def __call__(self, learner: OffPolicyLearner) -> dict[str, Any]:
-        """Errors at the end of an episode: `score_<effector>` is -log(error), as in digrad-2018, section 5."""
+        """Errors at the end of an episode:
+
+        `score_<effector>` is -log(error), as in digrad-2018, section 5.
+        """
         obs, _ = self.env.reset(seed=EVALUATION_SEED)
         returns = torch.zeros(self.env.num_envs, device=self.env.device)
         for _ in range(self.env.horizon):

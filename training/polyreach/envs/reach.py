@@ -1,7 +1,8 @@
 """Reach with every effector of a branched robot: a batched Gymnasium environment in torch.
 
-Kinematic mode integrates the commanded velocities, as in digrad-2018; dynamic mode steps MuJoCo with velocity servos.
-Both are batches from top to bottom: no environment is ever handled on its own.
+Kinematic mode integrates the commanded velocities, as in digrad-2018; dynamic mode steps MuJoCo
+with velocity servos. Both are batches from top to bottom: no environment is ever handled on its
+own.
 """
 
 from collections.abc import Callable
@@ -16,13 +17,13 @@ from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
 from mujoco import rollout
 from numpy.typing import NDArray
-from polyreach_description import Robot
 from torch import Tensor
 
 from polyreach.envs.reward import REWARDS, RewardName, reward_size
 from polyreach.errors import UserError
 from polyreach.kinematics import ForwardKinematics
 from polyreach.observation import Observation
+from polyreach_description import Robot
 
 Mode = Literal["kinematic", "dynamic"]
 
@@ -50,20 +51,32 @@ class ReachConfig:
 class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     """N robots, each with E tasks: effector i at goal i.
 
-    Observations (N, nu + 4 E): joint_pos, goals, active (see polyreach.observation). Actions (N, nu) in [-1, 1], in
-    units of the joint velocity limits. `step` returns as reward (N,) the sum over tasks; `infos` holds `task_reward`
-    (N, T), `error` (N, E) [m], `success` (N, E) bool, `active` (N, E) and, where an episode was cut, `final_obs`
-    (N, O). All are torch tensors on `device`.
+    Observations (N, nu + 4 E): joint_pos, goals, active (see polyreach.observation). Actions (N,
+    nu) in [-1, 1], in units of the joint velocity limits. `step` returns as reward (N,) the sum
+    over tasks; `infos` holds `task_reward` (N, T), `error` (N, E) [m], `success` (N, E) bool,
+    `active` (N, E) and, where an episode was cut, `final_obs` (N, O). All are torch tensors on
+    `device`.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
 
     def __init__(
-        self, robot: Robot, num_envs: int, config: ReachConfig, device: str = "cpu", threads: int = 1, seed: int = 0
+        self,
+        robot: Robot,
+        num_envs: int,
+        config: ReachConfig,
+        device: str = "cpu",
+        threads: int = 1,
+        seed: int = 0,
     ) -> None:
         if num_envs < 1:
             raise UserError(f"num_envs is {num_envs}, but must be at least 1")
-        self.robot, self.num_envs, self.config, self.device = robot, num_envs, config, torch.device(device)
+        self.robot, self.num_envs, self.config, self.device = (
+            robot,
+            num_envs,
+            config,
+            torch.device(device),
+        )
         self.joints, self.effectors = len(robot.joint_names), len(robot.effector_names)
         self.period = config.action_repeat / robot.control_rate  # [s]
         self.horizon = max(1, round(config.horizon_s / self.period))
@@ -77,11 +90,15 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self.bank = self.kinematics(self.configurations).effector  # (bank, E, 3) [m]
         self.generator = torch.Generator(device=self.device)
         self.generator.manual_seed(seed)
-        self._dynamics = _Dynamics(robot, num_envs, self.period, threads) if config.mode == "dynamic" else None
+        self._dynamics = (
+            _Dynamics(robot, num_envs, self.period, threads) if config.mode == "dynamic" else None
+        )
         size = self.joints + 4 * self.effectors
         self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float32)
         self.single_action_space = Box(-1.0, 1.0, (self.joints,), np.float32)
-        self.observation_space = gymnasium.vector.utils.batch_space(self.single_observation_space, num_envs)
+        self.observation_space = gymnasium.vector.utils.batch_space(
+            self.single_observation_space, num_envs
+        )
         self.action_space = gymnasium.vector.utils.batch_space(self.single_action_space, num_envs)
         self.joint_pos = torch.zeros(num_envs, self.joints, device=self.device)
         self.goals = torch.zeros(num_envs, self.effectors, 3, device=self.device)
@@ -96,8 +113,13 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         """(N, nu + 4 E)."""
         return Observation(self.joint_pos, self.goals, self.active).flat
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Tensor, dict[str, Any]]:
-        """Start all episodes anew. options {"stagger": True} spreads their first ends over the horizon."""
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Start all episodes anew.
+
+        Options {"stagger": True} spreads their first ends over the horizon.
+        """
         if seed is not None:
             self.generator.manual_seed(seed)
         everyone = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
@@ -118,7 +140,9 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """actions: (N, nu) in [-1, 1]; values outside are clipped, a non-finite one is an error."""
         if actions.shape != (self.num_envs, self.joints):
-            raise ValueError(f"actions have shape {tuple(actions.shape)}, expected {(self.num_envs, self.joints)}")
+            raise ValueError(
+                f"actions have shape {tuple(actions.shape)}, expected {(self.num_envs, self.joints)}"
+            )
         if not torch.isfinite(actions).all():
             raise ValueError("an action is not finite; every action must be a number from -1 to 1")
         joint_vel = actions.clamp(-1.0, 1.0) * self.velocity  # [rad/s]
@@ -161,8 +185,12 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         """Draw jointly reachable goals (count, E, 3) [m] and active masks (count, E)."""
         index = torch.randint(len(self.bank), (count,), generator=generator, device=self.device)
         # a subset is one of the 2^E - 1 non-empty masks, all equally likely
-        subset = torch.randint(1, 2**self.effectors, (count,), generator=generator, device=self.device)
-        everything = torch.rand(count, generator=generator, device=self.device) < self.config.all_active
+        subset = torch.randint(
+            1, 2**self.effectors, (count,), generator=generator, device=self.device
+        )
+        everything = (
+            torch.rand(count, generator=generator, device=self.device) < self.config.all_active
+        )
         subset = torch.where(everything, 2**self.effectors - 1, subset)
         bits = torch.arange(self.effectors, device=self.device)
         return self.bank[index], ((subset[:, None] >> bits) & 1).float()
@@ -174,7 +202,10 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         return torch.randint(high, shape, generator=self.generator, device=self.device)
 
     def relabel(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """The reward of a transition whose goals were changed: (error (B, E), active (B, E)) -> (B, T)."""
+        """The reward of a transition whose goals were changed:
+
+        (error (B, E), active (B, E)) -> (B, T).
+        """
         return lambda error, active: self._reward(error, active, self.config.tolerance)
 
     def state_dict(self) -> dict[str, Any]:
@@ -223,7 +254,11 @@ class _Dynamics:
         """Hold joint_vel (N, nu) for one period; returns joint positions (N, nu)."""
         control = self.robot.simulation_ctrl(joint_vel)[:, None]
         self.rollout.rollout(
-            self.model, self.data, self.state, np.repeat(control, self.substeps, axis=1), state=self.states
+            self.model,
+            self.data,
+            self.state,
+            np.repeat(control, self.substeps, axis=1),
+            state=self.states,
         )
         self.state[:] = self.states[:, -1]
         return cast(NDArray[np.float64], self.state[:, 1 + self.robot.qpos_adr])

@@ -1,7 +1,7 @@
 """Rewards of the reach tasks: pure functions of the effectors' errors.
 
-Each takes error (N, E) [m] and active (N, E) in {0, 1} and returns the reward of every critic output: (N, E) for
-methods that see one reward per task, (N, 1) for those that see one in all.
+Each takes error (N, E) [m] and active (N, E) in {0, 1} and returns the reward of every critic
+output: (N, E) for methods that see one reward per task, (N, 1) for those that see one in all.
 """
 
 import math
@@ -20,7 +20,10 @@ Reward = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def paper_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
-    """digrad-2018, section 5, "Reward function": r_i > 0 if task i is done, a bonus if all are, else -error_i."""
+    """digrad-2018, section 5, "Reward function":
+
+    r_i > 0 if task i is done, a bonus if all are, else -error_i.
+    """
     done = error < tolerance
     all_done = (done | (active == 0)).all(dim=-1, keepdim=True)
     reward = torch.where(done, torch.full_like(error, DONE_REWARD), -error)
@@ -28,9 +31,14 @@ def paper_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
 
 
 def paper_scalar_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
-    """The paper's reward for DDPG: positive when all effectors are at their goals, else minus the summed error."""
+    """The paper's reward for DDPG:
+
+    positive when all effectors are at their goals, else minus the summed error.
+    """
     all_done = ((error < tolerance) | (active == 0)).all(dim=-1, keepdim=True)
-    return torch.where(all_done, torch.full_like(error[:, :1], BONUS), -(error * active).sum(dim=-1, keepdim=True))
+    return torch.where(
+        all_done, torch.full_like(error[:, :1], BONUS), -(error * active).sum(dim=-1, keepdim=True)
+    )
 
 
 def paper_sum_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
@@ -41,7 +49,8 @@ def paper_sum_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
 def precise_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
     """-error_i less a logarithm that keeps its slope down to millimetres, of the own error and of the largest.
 
-    The share of the largest error is the smooth counterpart of the paper's bonus: a task gains from the others' success.
+    The share of the largest error is the smooth counterpart of the paper's bonus: a task gains from
+    the others' success.
     """
     error = error * active
     largest = error.amax(dim=-1, keepdim=True)

@@ -24,7 +24,9 @@ class Method:
 
 
 METHODS: dict[str, Method] = {
-    name: Method(config, learner, module.PAPER, {"paper": module.paper_preset, "tuned": module.tuned_preset})
+    name: Method(
+        config, learner, module.PAPER, {"paper": module.paper_preset, "tuned": module.tuned_preset}
+    )
     for name, config, learner, module in (
         ("ddpg", ddpg.DDPGConfig, ddpg.DDPG, ddpg),
         ("digrad", digrad.DiGradConfig, digrad.DiGrad, digrad),

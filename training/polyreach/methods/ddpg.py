@@ -1,8 +1,10 @@
-"""DDPG, the baseline of digrad-2018 (section 3, eq. 1 to 3; Lillicrap et al. 2015, arXiv:1509.02971).
+"""DDPG, the baseline of digrad-2018 (section 3, eq. 1 to 3; Lillicrap et al. 2015,
+arXiv:1509.02971).
 
-One action value for the whole robot, so that the reward must be one number. The paper tries two: a bonus when all
-effectors are at their goals and otherwise minus the summed error (`paper_scalar`), and the sum of DiGrad's rewards
-(`paper_sum`). Both are reward functions of the environment; everything else is shared with DiGrad.
+One action value for the whole robot, so that the reward must be one number. The paper tries two: a
+bonus when all effectors are at their goals and otherwise minus the summed error (`paper_scalar`),
+and the sum of DiGrad's rewards (`paper_sum`). Both are reward functions of the environment;
+everything else is shared with DiGrad.
 """
 
 from dataclasses import dataclass, replace
@@ -46,7 +48,11 @@ class DDPG(OffPolicyLearner):
         self.critic_optimizer.zero_grad()
         loss.backward()
         norm = self.apply(self.critic_optimizer, list(self.critic.parameters()))
-        return {"critic_loss": float(loss.detach()), "critic_grad": norm, "q": float(q.detach().mean())}
+        return {
+            "critic_loss": float(loss.detach()),
+            "critic_grad": norm,
+            "q": float(q.detach().mean()),
+        }
 
     def update_actor(self, step: Step) -> Metrics:
         """Take one actor step."""

@@ -1,4 +1,5 @@
-"""What the deterministic off-policy methods share: lines 1 to 10 and 12 of Algorithm 1 of digrad-2018.
+"""What the deterministic off-policy methods share: lines 1 to 10 and 12 of Algorithm 1 of
+digrad-2018.
 
 A method adds how its critic and its actor are updated (line 11): see ddpg.py and digrad.py.
 """
@@ -25,13 +26,20 @@ class OffPolicyConfig:
     """Settings of the deterministic off-policy methods; the defaults are the `paper` preset."""
 
     hidden: tuple[int, ...] = (256, 256)
-    """Widths of the hidden layers of actor and critics (the paper: two; their widths are not given)."""
+    """Widths of the hidden layers of actor and critics (the paper:
+
+    two; their widths are not given).
+    """
     activation: Activation = "crelu"
     """Activation of the hidden layers (the paper: CReLU)."""
     features: FeatureSet = "paper"
-    """Features of the state: the paper's, or with kinematic directions (see polyreach.observation)."""
-    skip: bool = False
-    """Add the least-squares direction to the actor's output before it is squashed (needs kinematic features)."""
+    """Features of the state:
+
+    the paper's, or with kinematic directions (see polyreach.observation).
+    """
+    handover: bool = False
+    """The actor names a configuration and hands over to least squares near the goals (see Actor).
+    """
     layer_norm: bool = False
     """Normalise the critics' hidden layers (Ba et al. 2016)."""
     twin: bool = False
@@ -49,11 +57,19 @@ class OffPolicyConfig:
     reward_scale: float = 1.0
     """Factor on the rewards that the critic sees."""
     tau: float = 0.001
-    """Share by which the target networks move at every update (DDPG's; the paper: much smaller than 1)."""
+    """Share by which the target networks move at every update (DDPG's;
+
+    the paper: much smaller than 1).
+    """
     target_noise: float = 0.0
-    """Standard deviation of the noise on target actions (Fujimoto et al. 2018); it is clipped at twice that."""
+    """Standard deviation of the noise on target actions (Fujimoto et al.
+
+    2018); it is clipped at twice that.
+    """
     noise_start: float = 0.5
-    """Standard deviation of the exploration noise at the first step, in units of the velocity limits."""
+    """Standard deviation of the exploration noise at the first step, in units of the velocity
+    limits.
+    """
     noise_end: float = 0.05
     """The same when it has decayed."""
     noise_steps: int = 1_000_000
@@ -67,7 +83,10 @@ class OffPolicyConfig:
     updates_per_step: int = 1
     """Updates after each step of all environments."""
     relabel: float = 0.0
-    """Share of each batch whose goals are replaced by freshly drawn ones (Andrychowicz et al. 2017)."""
+    """Share of each batch whose goals are replaced by freshly drawn ones (Andrychowicz et al.
+
+    2017).
+    """
     grad_clip: float = 10.0
     """Norm at which the gradients of actor and critic are clipped."""
 
@@ -87,14 +106,20 @@ class Policy(nn.Module):
         return self.act(features, split_observation(obs, self.features.effectors).active)
 
     def act(self, features: Tensor, active: Tensor, actor: Actor | None = None) -> Tensor:
-        """Action (B, nu) of `actor`, or of the policy's own; joints that serve no active effector stand still."""
+        """Action (B, nu) of `actor`, or of the policy's own;
+
+        joints that serve no active effector stand still.
+        """
         served = ((active @ self.action_sets) > 0).to(features.dtype)  # (B, nu)
         action: Tensor = (actor or self.actor)(features)
         return action * served
 
 
 class Step(NamedTuple):
-    """A batch as an update sees it; T rewards, each with a weight that is 0 where its task is not active."""
+    """A batch as an update sees it;
+
+    T rewards, each with a weight that is 0 where its task is not active.
+    """
 
     features: Tensor  # (B, F)
     action: Tensor  # (B, nu)
@@ -105,15 +130,24 @@ class Step(NamedTuple):
 
 
 class OffPolicyLearner(ABC):
-    """Collects with the behaviour policy, samples from the replay, updates; `step` is one turn of that."""
+    """Collects with the behaviour policy, samples from the replay, updates;
+
+    `step` is one turn of that.
+    """
 
     paper: ClassVar[str]
 
     def __init__(
-        self, config: OffPolicyConfig, env: ReachEnv, total_steps: int, seed: int, action_sets: Tensor, multi: bool
+        self,
+        config: OffPolicyConfig,
+        env: ReachEnv,
+        total_steps: int,
+        seed: int,
+        action_sets: Tensor,
+        multi: bool,
     ) -> None:
-        if config.skip and config.features != "kinematic":
-            raise UserError(f"skip needs features 'kinematic', not '{config.features}'")
+        if config.handover and config.features != "kinematic":
+            raise UserError(f"handover needs features 'kinematic', not '{config.features}'")
         if config.learning_starts < 1 or config.replay_size < max(config.batch_size, env.num_envs):
             raise UserError(
                 f"replay_size {config.replay_size} must hold a batch of {config.batch_size} and a step of "
@@ -126,11 +160,17 @@ class OffPolicyLearner(ABC):
         self.generator.manual_seed(seed + 1)
         features = FEATURES[config.features](env.robot)
         tasks, actions = action_sets.shape
-        actor = Actor(features.size, config.hidden, actions, config.activation, config.skip)
+        actor = Actor(features.size, config.hidden, actions, config.activation, config.handover)
         self.policy = Policy(features, actor, torch.tensor(env.robot.action_sets)).to(self.device)
         members = 2 if config.twin else 1
         self.critic = Critic(
-            members, features.size, config.hidden, action_sets, multi, config.activation, config.layer_norm
+            members,
+            features.size,
+            config.hidden,
+            action_sets,
+            multi,
+            config.activation,
+            config.layer_norm,
         ).to(self.device)
         self.target_actor = copy.deepcopy(self.policy.actor).requires_grad_(False)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
@@ -154,7 +194,9 @@ class OffPolicyLearner(ABC):
     def step(self) -> Metrics:
         """One step of all environments and the updates that follow it (Algorithm 1, lines 7 to 12)."""
         with torch.no_grad():
-            noise = torch.randn(self.env.num_envs, self.env.joints, generator=self.generator, device=self.device)
+            noise = torch.randn(
+                self.env.num_envs, self.env.joints, generator=self.generator, device=self.device
+            )
             # a_t = mu(s_t) + N
             action = (self.policy(self.obs) + self.noise_scale * noise).clamp(-1.0, 1.0)
         next_obs, reward, _, _, infos = self.env.step(action)
@@ -174,8 +216,13 @@ class OffPolicyLearner(ABC):
         metrics = self.update_critic(step) | self.update_actor(step)
         # theta' <- tau theta + (1 - tau) theta'
         with torch.no_grad():
-            for target, network in ((self.target_actor, self.policy.actor), (self.target_critic, self.critic)):
-                torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), self.config.tau)
+            for target, network in (
+                (self.target_actor, self.policy.actor),
+                (self.target_critic, self.critic),
+            ):
+                torch._foreach_lerp_(
+                    list(target.parameters()), list(network.parameters()), self.config.tau
+                )
         self.updates += 1
         return metrics
 
@@ -186,7 +233,10 @@ class OffPolicyLearner(ABC):
         return self.config.noise_start + done * (self.config.noise_end - self.config.noise_start)
 
     def target(self, step: Step) -> Tensor:
-        """y_i = r_i + gamma Q'_i(s', mu'(s')), (B, T); the smaller of two critics where there are two."""
+        """y_i = r_i + gamma Q'_i(s', mu'(s')), (B, T);
+
+        the smaller of two critics where there are two.
+        """
         with torch.no_grad():
             action = self.policy.act(step.next_features, step.active, self.target_actor)
             if self.config.target_noise > 0:
@@ -196,7 +246,10 @@ class OffPolicyLearner(ABC):
             return self.config.reward_scale * step.reward + self.config.gamma * q
 
     def apply(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> float:
-        """Clip the gradients of `parameters`, step `optimizer`; returns the norm before clipping."""
+        """Clip the gradients of `parameters`, step `optimizer`;
+
+        returns the norm before clipping.
+        """
         norm = nn.utils.clip_grad_norm_(parameters, self.config.grad_clip)
         optimizer.step()
         return float(norm)
@@ -219,11 +272,15 @@ class OffPolicyLearner(ABC):
     def _relabel_goals(self, obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor]:
         count, effectors = len(obs), self.env.effectors
         goals, active = self.env.sample_goals(count, self.generator)
-        chosen = torch.rand(count, generator=self.generator, device=self.device) < self.config.relabel
+        chosen = (
+            torch.rand(count, generator=self.generator, device=self.device) < self.config.relabel
+        )
         before, after = split_observation(obs, effectors), split_observation(next_obs, effectors)
         goals = torch.where(chosen[:, None, None], goals, before.goals)
         active = torch.where(chosen[:, None], active, before.active)
-        return Observation(before.joint_pos, goals, active).flat, Observation(after.joint_pos, goals, active).flat
+        return Observation(before.joint_pos, goals, active).flat, Observation(
+            after.joint_pos, goals, active
+        ).flat
 
     def _schedule_rates(self) -> None:
         done = min(1.0, self.env_steps / self.total_steps)
@@ -235,7 +292,16 @@ class OffPolicyLearner(ABC):
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
 
-    _MODULES = ("policy", "critic", "target_actor", "target_critic", "actor_optimizer", "critic_optimizer", "replay", "env")
+    _MODULES = (
+        "policy",
+        "critic",
+        "target_actor",
+        "target_critic",
+        "actor_optimizer",
+        "critic_optimizer",
+        "replay",
+        "env",
+    )
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""

@@ -1,4 +1,7 @@
-"""Branched robots: their MJCF or URDF models, and the `robot.yaml` that names what is controlled."""
+"""Branched robots:
+
+their MJCF or URDF models, and the `robot.yaml` that names what is controlled.
+"""
 
 from polyreach_description.kinematic_tree import KinematicTree
 from polyreach_description.robot import Robot, RobotError, list_robots, load_robot

@@ -69,7 +69,10 @@ _TOP_KEYS = ("name", "model", "base_frame", "control_rate", "effectors", "joints
 
 
 def read_robot_file(path: Path) -> RobotFile:
-    """Parse `path`. Raises RobotError with one sentence that names the file, the key and what is legal."""
+    """Parse `path`.
+
+    Raises RobotError with one sentence that names the file, the key and what is legal.
+    """
     try:
         return _parse(path)
     except RobotError as error:
@@ -80,7 +83,7 @@ def _parse(path: Path) -> RobotFile:
     if not path.is_file():
         raise RobotError("no such robot file")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)  # noqa: S506
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RobotError(f"not valid YAML: {' '.join(str(error).split())}") from None
     content = _mapping(content, "the file", _TOP_KEYS)
@@ -101,7 +104,10 @@ def _parse(path: Path) -> RobotFile:
         control_rate=_number(content["control_rate"], "control_rate", 1.0, MAX_CONTROL_RATE, "Hz"),
         effectors={name: _effector(name, entry) for name, entry in effectors.items()},
         joints={name: _joint(name, entry) for name, entry in joints.items()},
-        home={name: _number(value, f"home of '{name}'", -1e3, 1e3, "rad or m") for name, value in home.items()},
+        home={
+            name: _number(value, f"home of '{name}'", -1e3, 1e3, "rad or m")
+            for name, value in home.items()
+        },
     )
 
 
@@ -109,7 +115,9 @@ def _effector(name: str, entry: Any) -> EffectorEntry:
     what = f"effector '{name}'"
     entry = _mapping(entry, what, ("site", "body", "offset"))
     if ("site" in entry) == ("body" in entry):
-        raise RobotError(f"{what} needs either 'site: NAME' or 'body: NAME' (with an optional 'offset: [x, y, z]')")
+        raise RobotError(
+            f"{what} needs either 'site: NAME' or 'body: NAME' (with an optional 'offset: [x, y, z]')"
+        )
     offset = entry.get("offset", [0.0, 0.0, 0.0])
     if "site" in entry and "offset" in entry:
         raise RobotError(f"{what}: 'offset' goes with 'body', a site has its own position")
@@ -118,7 +126,9 @@ def _effector(name: str, entry: Any) -> EffectorEntry:
     x, y, z = (_number(value, f"offset of {what}", -10.0, 10.0, "m") for value in offset)
     key = "site" if "site" in entry else "body"
     named = _text(entry[key], f"{key} of {what}")
-    return EffectorEntry(named if key == "site" else None, named if key == "body" else None, (x, y, z))
+    return EffectorEntry(
+        named if key == "site" else None, named if key == "body" else None, (x, y, z)
+    )
 
 
 def _joint(name: str, entry: Any) -> JointEntry:
@@ -126,18 +136,26 @@ def _joint(name: str, entry: Any) -> JointEntry:
     entry = _mapping(entry, what, ("velocity", "acceleration", "effort"))
     for key in ("velocity", "acceleration"):
         if key not in entry:
-            raise RobotError(f"{what} needs '{key}' [{'rad/s' if key == 'velocity' else 'rad/s^2'}]")
+            raise RobotError(
+                f"{what} needs '{key}' [{'rad/s' if key == 'velocity' else 'rad/s^2'}]"
+            )
     effort = entry.get("effort")
     return JointEntry(
-        velocity=_number(entry["velocity"], f"velocity of {what}", 1e-3, MAX_HINGE_VELOCITY, "rad/s"),
-        acceleration=_number(entry["acceleration"], f"acceleration of {what}", 1e-3, MAX_ACCELERATION, "rad/s^2"),
+        velocity=_number(
+            entry["velocity"], f"velocity of {what}", 1e-3, MAX_HINGE_VELOCITY, "rad/s"
+        ),
+        acceleration=_number(
+            entry["acceleration"], f"acceleration of {what}", 1e-3, MAX_ACCELERATION, "rad/s^2"
+        ),
         effort=None if effort is None else _number(effort, f"effort of {what}", 1e-3, 1e6, "N m"),
     )
 
 
 def _mapping(value: Any, what: str, legal: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise RobotError(f"{what} must be a mapping with the keys {', '.join(legal)}, not {value!r}")
+        raise RobotError(
+            f"{what} must be a mapping with the keys {', '.join(legal)}, not {value!r}"
+        )
     for key in value:
         if key not in legal:
             raise RobotError(f"unknown key '{key}' in {what} (legal: {', '.join(legal)})")
@@ -161,5 +179,7 @@ def _text(value: Any, what: str) -> str:
 
 def _number(value: Any, what: str, low: float, high: float, unit: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise RobotError(f"{what} is {value!r}, but must be a number from {low:g} to {high:g} [{unit}]")
+        raise RobotError(
+            f"{what} is {value!r}, but must be a number from {low:g} to {high:g} [{unit}]"
+        )
     return float(value)

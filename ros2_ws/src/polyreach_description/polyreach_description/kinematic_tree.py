@@ -1,9 +1,10 @@
-"""The kinematic tree of the controlled joints, read off a MuJoCo model as a product of exponentials.
+"""The kinematic tree of the controlled joints, read off a MuJoCo model as a product of
+exponentials.
 
-With every joint at its reference value, joint j has a screw: an anchor point and an axis. Moving the
-joint by theta maps everything behind it by exp_j(theta): a rotation about that line, or a translation
-along it. An effector is its reference position carried through exp of every joint above it
-(Lynch & Park, Modern Robotics, section 4.1.1).
+With every joint at its reference value, joint j has a screw: an anchor point and an axis. Moving
+the joint by theta maps everything behind it by exp_j(theta): a rotation about that line, or a
+translation along it. An effector is its reference position carried through exp of every joint above
+it (Lynch & Park, Modern Robotics, section 4.1.1).
 """
 
 import json
@@ -19,9 +20,9 @@ from numpy.typing import NDArray
 class KinematicTree:
     """Screws of nu controlled joints and reference positions of E effectors, in the base frame.
 
-    parent: (nu,) index of the nearest controlled joint above, or -1; a parent comes before its child.
-    is_slide: (nu,) true for a slide joint. reference: (nu,) joint value of the reference pose [rad or m].
-    anchor: (nu, 3) a point on the joint's axis [m]. axis: (nu, 3) unit vector.
+    parent: (nu,) index of the nearest controlled joint above, or -1; a parent comes before its
+    child. is_slide: (nu,) true for a slide joint. reference: (nu,) joint value of the reference
+    pose [rad or m]. anchor: (nu, 3) a point on the joint's axis [m]. axis: (nu, 3) unit vector.
     effector_parent: (E,) the last controlled joint above the effector. effector: (E, 3) [m].
     """
 
@@ -35,7 +36,10 @@ class KinematicTree:
 
     @property
     def action_sets(self) -> NDArray[np.bool_]:
-        """(E, nu): true where joint j moves effector i, the paper's a_i (digrad-2018, section 4.1)."""
+        """(E, nu):
+
+        true where joint j moves effector i, the paper's a_i (digrad-2018, section 4.1).
+        """
         sets = np.zeros((len(self.effector), len(self.parent)), dtype=bool)
         for effector, joint in enumerate(self.effector_parent):
             while joint >= 0:
@@ -61,8 +65,8 @@ def read_tree(
 ) -> KinematicTree:
     """Read the tree of `joint_ids` off `model`.
 
-    qpos: (model.nq,) full configuration in which the joints that are not controlled are held. The base
-    body must not move with a controlled joint.
+    qpos: (model.nq,) full configuration in which the joints that are not controlled are held. The
+    base body must not move with a controlled joint.
     """
     order = {int(joint): index for index, joint in enumerate(joint_ids)}
     addresses = model.jnt_qposadr[joint_ids]
@@ -78,7 +82,9 @@ def read_tree(
 
     parents = []
     for joint in joint_ids:
-        above = [other for other in joints_above(model, int(model.jnt_bodyid[joint])) if other < joint]
+        above = [
+            other for other in joints_above(model, int(model.jnt_bodyid[joint])) if other < joint
+        ]
         parents.append(next((order[other] for other in above if other in order), -1))
     effector_parents = [
         next((order[joint] for joint in joints_above(model, int(body)) if joint in order), -1)

@@ -76,7 +76,9 @@ class Robot:
         self.model = model = _load_spec(file).compile()
         site_of = {name: entry.site or f"{name}_effector" for name, entry in file.effectors.items()}
         self.site_ids = np.array([model.site(site).id for site in site_of.values()], dtype=np.int64)
-        self.joint_ids = np.array(sorted(_joint_id(model, name) for name in file.joints), dtype=np.int64)
+        self.joint_ids = np.array(
+            sorted(_joint_id(model, name) for name in file.joints), dtype=np.int64
+        )
         self.joint_names = tuple(model.joint(int(joint)).name for joint in self.joint_ids)
         self.qpos_adr = model.jnt_qposadr[self.joint_ids].astype(np.int64)
         self.dof_adr = model.jnt_dofadr[self.joint_ids].astype(np.int64)
@@ -109,7 +111,9 @@ class Robot:
             self.joint_names, self.joint_ids, self.joint_pos_limits, strict=True
         ):
             if not model.jnt_limited[joint] or not low < high:
-                raise RobotError(f"joint '{name}' has no position limits in the model: give it a range")
+                raise RobotError(
+                    f"joint '{name}' has no position limits in the model: give it a range"
+                )
             is_hinge = model.jnt_type[joint] == _HINGE
             if is_hinge and high - low > 4 * np.pi + 1e-9:
                 raise RobotError(
@@ -133,7 +137,9 @@ class Robot:
             joint = _joint_id(model, name)
             low, high = model.jnt_range[joint]
             if model.jnt_limited[joint] and not low <= value <= high:
-                raise RobotError(f"home of joint '{name}' is {value:g}, outside its range {low:g} to {high:g}")
+                raise RobotError(
+                    f"home of joint '{name}' is {value:g}, outside its range {low:g} to {high:g}"
+                )
             qpos[model.jnt_qposadr[joint]] = value
         return qpos
 
@@ -144,13 +150,17 @@ class Robot:
         moving = [joint for joint in joints_above(self.model, body) if joint in self.joint_ids]
         if moving:
             name = self.model.joint(moving[0]).name
-            raise RobotError(f"base_frame '{self.base_frame}' moves with the controlled joint '{name}'")
+            raise RobotError(
+                f"base_frame '{self.base_frame}' moves with the controlled joint '{name}'"
+            )
         return body
 
     def _check_tree(self) -> None:
         for name, actions in zip(self.effector_names, self.action_sets, strict=True):
             if not actions.any():
-                raise RobotError(f"effector '{name}' is moved by no controlled joint (controlled: {self._joints})")
+                raise RobotError(
+                    f"effector '{name}' is moved by no controlled joint (controlled: {self._joints})"
+                )
         for name, tasks in zip(self.joint_names, self.action_sets.T, strict=True):
             if not tasks.any():
                 raise RobotError(
@@ -159,7 +169,9 @@ class Robot:
         seen: dict[int, str] = {}
         for name, site in zip(self.effector_names, self.site_ids, strict=True):
             if site in seen:
-                raise RobotError(f"effectors '{seen[site]}' and '{name}' are the same site: duplicate")
+                raise RobotError(
+                    f"effectors '{seen[site]}' and '{name}' are the same site: duplicate"
+                )
             seen[int(site)] = name
 
     @property
@@ -185,7 +197,9 @@ class Robot:
     @property
     def shared_joints(self) -> tuple[str, ...]:
         """Joints that move more than one effector."""
-        return tuple(n for n, k in zip(self.joint_names, self.action_sets.sum(0), strict=True) if k > 1)
+        return tuple(
+            n for n, k in zip(self.joint_names, self.action_sets.sum(0), strict=True) if k > 1
+        )
 
     @cached_property
     def held_joints(self) -> tuple[HeldJoint, ...]:
@@ -206,7 +220,9 @@ class Robot:
         return np.array([joint.value for joint in self.held_joints])
 
     def qpos(self, joint_pos: ArrayLike) -> NDArray[np.float64]:
-        """Full configuration (..., model.nq) for controlled joints at joint_pos (..., nu) [rad or m]."""
+        """Full configuration (..., model.nq) for controlled joints at joint_pos (..., nu) [rad or
+        m].
+        """
         joint_pos = np.asarray(joint_pos, dtype=np.float64)
         qpos = np.broadcast_to(self._home_qpos, (*joint_pos.shape[:-1], self.model.nq)).copy()
         qpos[..., self.qpos_adr] = joint_pos
@@ -228,7 +244,9 @@ class Robot:
         return bool(self._data.ncon)
 
     def sample_configuration(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-        """Draw (count, nu) configurations, uniform in the limits less a margin, none in self-collision."""
+        """Draw (count, nu) configurations, uniform in the limits less a margin, none in self-
+        collision.
+        """
         low, high = self.joint_pos_limits.T
         margin = SAMPLING_MARGIN * (high - low)
         drawn = np.empty((count, len(low)))
@@ -250,13 +268,17 @@ class Robot:
 
     def _geom_label(self, geom: int) -> str:
         named = self.model.geom(geom).name
-        return f"'{named}'" if named else f"a geom of body '{self.model.body(self.model.geom_bodyid[geom]).name}'"
+        return (
+            f"'{named}'"
+            if named
+            else f"a geom of body '{self.model.body(self.model.geom_bodyid[geom]).name}'"
+        )
 
     def simulation_model(self) -> mujoco.MjModel:
         """The robot as driven hardware: gravity compensated, a velocity servo per controlled joint.
 
-        ctrl[:nu] are joint velocities [rad/s or m/s]; ctrl[nu:] hold the other joints (see held_home).
-        A servo's gain is the joint's inertia at home over SERVO_TIME_CONSTANT.
+        ctrl[:nu] are joint velocities [rad/s or m/s]; ctrl[nu:] hold the other joints (see
+        held_home). A servo's gain is the joint's inertia at home over SERVO_TIME_CONSTANT.
         """
         spec = _load_spec(self.file)
         for actuator in list(spec.actuators):
@@ -270,7 +292,9 @@ class Robot:
         mujoco.mj_fullM(self.model, inertia, data.qM)
         for name, dof in zip(self.joint_names, self.dof_adr, strict=True):
             damping = inertia[dof, dof] / SERVO_TIME_CONSTANT
-            actuator = _add_servo(spec, f"{name}_velocity", name, gain=damping, bias=(0.0, 0.0, -damping))
+            actuator = _add_servo(
+                spec, f"{name}_velocity", name, gain=damping, bias=(0.0, 0.0, -damping)
+            )
             effort = self.file.joints[name].effort
             if effort is not None:
                 actuator.forcelimited, actuator.forcerange = True, [-effort, effort]
@@ -300,22 +324,33 @@ def _load_spec(file: RobotFile) -> mujoco.MjSpec:
                 body = next((b for b in spec.bodies if b.name == entry.body), None)
                 if body is None:
                     legal = ", ".join(b.name for b in spec.bodies if b.name)
-                    raise RobotError(f"unknown body '{entry.body}' of effector '{name}' (the model has: {legal})")
+                    raise RobotError(
+                        f"unknown body '{entry.body}' of effector '{name}' (the model has: {legal})"
+                    )
                 body.add_site(name=f"{name}_effector", pos=entry.offset)
             elif entry.site not in {site.name for site in spec.sites}:
-                legal = ", ".join(site.name for site in spec.sites if site.name) or "none; use 'body:'"
-                raise RobotError(f"unknown site '{entry.site}' of effector '{name}' (the model has: {legal})")
+                legal = (
+                    ", ".join(site.name for site in spec.sites if site.name) or "none; use 'body:'"
+                )
+                raise RobotError(
+                    f"unknown site '{entry.site}' of effector '{name}' (the model has: {legal})"
+                )
         _exclude_neighbours_of_base(spec)
         spec.compile()
     except RobotError:
         raise
     except ValueError as error:
-        raise RobotError(f"MuJoCo cannot load '{file.model}': {' '.join(str(error).split())}") from None
+        raise RobotError(
+            f"MuJoCo cannot load '{file.model}': {' '.join(str(error).split())}"
+        ) from None
     return spec
 
 
 def _exclude_neighbours_of_base(spec: mujoco.MjSpec) -> None:
-    """Let links that are joined to the fixed base touch it; MuJoCo does so for moving neighbours only."""
+    """Let links that are joined to the fixed base touch it;
+
+    MuJoCo does so for moving neighbours only.
+    """
     model = spec.compile()
     for body in range(1, model.nbody):
         parent = int(model.body_parentid[body])
