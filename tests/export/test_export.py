@@ -1,6 +1,5 @@
-"""The exported policy:
-
-torch and ONNX Runtime agree, any batch, physical units, the contract in the file.
+"""The exported policy: torch and ONNX Runtime agree, any batch, physical units, the contract in the
+file.
 """
 
 import json
@@ -147,8 +146,8 @@ def test_shipped_policies_match_their_robot_and_their_card(path: Path) -> None:
     assert evaluation["mode"] == "dynamic" and evaluation["episodes"] >= 1000
     card = path.with_suffix(".md").read_text()
     assert (
-        f"| all at once | {evaluation['success_all']['0.01']:.1%} | {evaluation['success_all']['0.02']:.1%} |"
-        in card
+        f"| all at once | {evaluation['success_all']['0.01']:.1%} | "
+        f"{evaluation['success_all']['0.02']:.1%} |" in card
     )
     again = evaluate_actions(
         policy.actions(robot), robot, EvaluationConfig(goals=60, seconds=evaluation["seconds"])

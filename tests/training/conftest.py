@@ -1,6 +1,5 @@
-"""One thread for each test process:
-
-the networks are small, and several test processes share the machine.
+"""One thread for each test process: the networks are small, and several test processes share the
+machine.
 """
 
 import torch

@@ -16,7 +16,8 @@ from polyreach.methods.off_policy import OffPolicyConfig, OffPolicyLearner
 from polyreach.networks import Critic
 from polyreach_description import load_robot
 
-# three tasks, four joints: joint 0 shared by all, joint 1 by tasks 0 and 1, joints 2 and 3 by one task each
+# three tasks, four joints: joint 0 shared by all, joint 1 by tasks 0 and 1, joints 2 and 3 by one
+# task each
 SETS = torch.tensor([[1.0, 1.0, 0.0, 0.0], [1.0, 1.0, 1.0, 0.0], [1.0, 0.0, 0.0, 1.0]])
 DQ = torch.tensor(
     [[[1.0, 2.0, 3.0, 4.0]], [[10.0, 20.0, 30.0, 40.0]], [[100.0, 200.0, 300.0, 400.0]]]
@@ -28,7 +29,8 @@ def gradient(active: list[float], heuristic: bool) -> list[float]:
 
 
 def test_gradients_of_shared_joints_are_added() -> None:
-    # joint 0: 1 + 10 + 100; joint 1: 2 + 20, for task 2 does not move it; joint 2: task 1; joint 3: task 2
+    # joint 0: 1 + 10 + 100; joint 1: 2 + 20, for task 2 does not move it; joint 2: task 1; joint 3:
+    # task 2
     assert gradient([1.0, 1.0, 1.0], heuristic=False) == [111.0, 22.0, 30.0, 400.0]
 
 

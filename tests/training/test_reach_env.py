@@ -1,6 +1,5 @@
-"""The batched reach environment:
-
-Gymnasium's vector interface, both modes, rewards, masks, truncation, state.
+"""The batched reach environment: Gymnasium's vector interface, both modes, rewards, masks,
+truncation, state.
 """
 
 from dataclasses import replace

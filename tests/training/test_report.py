@@ -23,7 +23,8 @@ from polyreach.run import RunFolder
 def test_interquartile_mean_by_hand() -> None:
     assert interquartile_mean(np.array([100.0, 1.0, 2.0, -50.0])) == pytest.approx(1.5)
     assert interquartile_mean(np.arange(8.0)) == pytest.approx(3.5)
-    # three values: quartiles at 0.75 and 2.25, so a quarter of the first, the second, a quarter of the third
+    # three values: quartiles at 0.75 and 2.25, so a quarter of the first, the second, a quarter of
+    # the third
     assert interquartile_mean(np.array([0.0, 1.0, 5.0])) == pytest.approx(
         (0.25 * 0 + 1 + 0.25 * 5) / 1.5
     )
@@ -60,7 +61,8 @@ def test_the_comparison_of_the_paper_has_all_its_variants() -> None:
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Experiment:
     small = """--preset paper --num-envs 8 --eval-every 400 --eval-goals 4 --method-config.hidden 8
-     --method-config.batch-size 8 --method-config.learning-starts 80 --env-config.configurations 50""".split()
+     --method-config.batch-size 8 --method-config.learning-starts 80
+     --env-config.configurations 50""".split()
     variants = (DIGRAD_FIG4.variants[0], DIGRAD_FIG4.variants[4])
     tiny = replace(
         DIGRAD_FIG4,

@@ -15,9 +15,11 @@ import torch
 from polyreach.checkpoint import list_checkpoints, read_checkpoint
 from polyreach.run import RunFolder
 
-SMALL = """--steps 6400 --num-envs 16 --seed 3 --eval-every 1600 --eval-goals 8 --checkpoint-minutes 0.005
+SMALL = """--steps 6400 --num-envs 16 --seed 3 --eval-every 1600 --eval-goals 8
+ --checkpoint-minutes 0.005
  --method-config.hidden 16 16 --method-config.batch-size 16 --method-config.replay-size 3000
- --method-config.learning-starts 160 --env-config.configurations 100 --env-config.horizon-s 1""".split()
+ --method-config.learning-starts 160
+ --env-config.configurations 100 --env-config.horizon-s 1""".split()
 
 
 def polyreach(*words: str | Path) -> list[str]:
@@ -224,7 +226,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path
     folder = tmp_path / "run"
     assert run("train", "digrad", "planar8", *SMALL, "--out", folder).returncode == 0
     expected = last_state(folder)
-    newest, previous = list_checkpoints(folder / "checkpoints")
+    newest, _ = list_checkpoints(folder / "checkpoints")
     newest.write_bytes(newest.read_bytes()[:1000])
     done = run("train", "digrad", "planar8", "--resume", folder)
     assert done.returncode == 0, done.stderr

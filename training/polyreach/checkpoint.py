@@ -1,6 +1,5 @@
-"""Checkpoints that survive anything:
-
-written beside and renamed, checked by digest, the previous one kept.
+"""Checkpoints that survive anything: written beside and renamed, checked by digest, the previous
+one kept.
 """
 
 import io

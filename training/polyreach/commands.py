@@ -1,6 +1,5 @@
-"""What each command of the command line does:
-
-parse its options, call the package, print the outcome.
+"""What each command of the command line does: parse its options, call the package, print the
+outcome.
 """
 
 import dataclasses
@@ -19,6 +18,7 @@ from polyreach.envs.reach import ReachConfig
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, PresetName, get_method
 from polyreach.methods.off_policy import OffPolicyConfig
+from polyreach.models import find_policy, list_policies
 from polyreach_description import RobotError, list_robots, load_robot
 
 USER_ERRORS = (UserError, RobotError)
@@ -108,9 +108,8 @@ def train(words: Sequence[str]) -> int:
 
 
 def _train_options(words: list[str]) -> tuple[TrainOptions, OffPolicyConfig, ReachConfig, Any]:
-    """Parse the command line of `train`:
-
-    its defaults are the preset's, or with --resume the stored run's.
+    """Parse the command line of `train`: its defaults are the preset's, or with --resume the stored
+    run's.
     """
     from polyreach.run import RunFolder
 
@@ -140,7 +139,8 @@ def _train_options(words: list[str]) -> tuple[TrainOptions, OffPolicyConfig, Rea
         method_config, env_config = method.presets[preset]()  # type: ignore[index]
         known = {"steps": DEFAULT_STEPS[preset], "num_envs": DEFAULT_ENVS[preset]}
     known = {name: value for name, value in known.items() if name not in ("method", "env")}
-    # the options with the defaults that apply, and the settings of this method and environment beside them
+    # the options with the defaults that apply, and the settings of this method and environment
+    # beside them
     fields: list[Any] = [
         (f.name, f.type, field(default=known[f.name]))
         for f in dataclasses.fields(TrainOptions)
@@ -208,7 +208,10 @@ def evaluate(words: Sequence[str]) -> int:
     if options.json:
         print(json.dumps({"policy": result, "least_squares": baseline}, indent=2))
         return 0
-    title = f"{options.policy.name}: {config.goals} goals for all effectors at once, error after {config.seconds:g} s"
+    title = (
+        f"{options.policy.name}: {config.goals} goals for all effectors at once, "
+        f"error after {config.seconds:g} s"
+    )
     _print_table(title, *measure.evaluation_rows(result))
     _print_table(
         "damped least squares, no learning, same goals", *measure.evaluation_rows(baseline)
@@ -233,7 +236,7 @@ def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Write the policy of a run to one ONNX file, measure it, and write its model card beside it."""
+    """Write the policy of a run to one ONNX file, measure it, write its model card beside it."""
 
     run: Annotated[Path, tyro.conf.Positional]
     """Run folder."""
@@ -284,8 +287,6 @@ class ListOptions:
 
 def list_all(words: Sequence[str]) -> int:
     """polyreach list."""
-    from polyreach.models import list_policies
-
     options = tyro.cli(ListOptions, args=words, prog="polyreach list")
     methods = {name: method.paper for name, method in METHODS.items()}
     robots = {}
@@ -373,30 +374,32 @@ class DemoOptions:
     picture: Path | None = None
     """Where the picture of the motion goes; by default runs/demo-ROBOT.png."""
     json: bool = False
-    """Print the result as JSON too."""
+    """Print the result as JSON instead of live errors."""
 
 
 def demo(words: Sequence[str]) -> int:
-    """polyreach demo [ROBOT]."""
+    """polyreach demo [ROBOT]; 0 if all goals were reached."""
     options = tyro.cli(DemoOptions, args=words, prog="polyreach demo")
-    from polyreach.models import find_policy
-
     nodes = _nodes("demo")
     robot = load_robot(options.robot)
-    policy = options.policy or find_policy(robot.name)
     picture = options.picture or Path("runs") / f"demo-{robot.name}.png"
-    result = nodes.run_demo(
-        nodes.DemoConfig(
-            robot=options.robot,
-            policy=policy,
-            goal_sets=options.goal_sets,
-            seconds=options.seconds,
-            seed=options.seed,
-            picture=picture,
-            json=options.json,
-        )
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    config = nodes.DemoConfig(
+        robot=options.robot,
+        policy=options.policy or find_policy(robot.name),
+        goal_sets=_positive(options.goal_sets, "goal_sets"),
+        seconds=options.seconds,
+        seed=options.seed,
+        picture=picture,
+        live=not options.json,
     )
-    return int(result.exit_code)
+    try:
+        result = nodes.run_demo(config)
+    except (nodes.DemoError, ValueError) as error:
+        raise UserError(str(error)) from None
+    if options.json:
+        print(json.dumps({**result.to_dict(), "picture": str(picture)}, indent=2))
+    return 0 if result.success else 1
 
 
 def goal(words: Sequence[str]) -> int:
@@ -412,6 +415,7 @@ def _nodes(module: str) -> Any:
         return importlib.import_module(f"polyreach_nodes.{module}")
     except ImportError as error:
         raise UserError(
-            f"the ROS 2 nodes cannot be imported ({error}): source a ROS 2 installation, or install the wheels with "
+            f"the ROS 2 nodes cannot be imported ({error}): source a ROS 2 installation, or "
+            "install the wheels with "
             "'make setup'"
         ) from None

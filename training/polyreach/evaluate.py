@@ -1,6 +1,5 @@
-"""Measure a policy file on the simulated robot:
-
-all goals at once, in dynamic mode, at the robot's control rate.
+"""Measure a policy file on the simulated robot: all goals at once, in dynamic mode, at the robot's
+control rate.
 """
 
 import json
@@ -77,7 +76,8 @@ class PolicyFile:
         if self.contract.get("robot_sha256") != robot.sha256:
             raise UserError(
                 f"the policy is for robot '{self.robot_name}' with robot_sha256 "
-                f"{self.contract.get('robot_sha256')!r}, but robot '{robot.name}' has {robot.sha256!r}"
+                f"{self.contract.get('robot_sha256')!r}, but robot '{robot.name}' has "
+                f"{robot.sha256!r}"
             )
 
     def actions(self, robot: Robot) -> Act:
@@ -94,9 +94,8 @@ class PolicyFile:
 
 
 def least_squares_actions(robot: Robot) -> Act:
-    """The controller without learning:
-
-    damped least squares on all goals together (Buss & Kim 2005, eq. 11).
+    """The controller without learning: damped least squares on all goals together (Buss & Kim 2005,
+    eq. 11).
     """
     kinematics = ForwardKinematics(robot.tree)
     limit = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)

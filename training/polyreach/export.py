@@ -43,9 +43,8 @@ class ExportedPolicy(nn.Module):
         self.register_buffer("limit", torch.tensor(robot.joint_vel_limits, dtype=torch.float32))
 
     def forward(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """joint_pos:
-
-        (B, nu), goals: (B, E, 3), active: (B, E) -> joint_vel (B, nu), effector_pos (B, E, 3).
+        """joint_pos: (B, nu), goals: (B, E, 3), active: (B, E) -> joint_vel (B, nu), effector_pos
+        (B, E, 3).
         """
         features, pose = self.policy.features(Observation(joint_pos, goals, active).flat)
         action = self.policy.act(features, active).clamp(-1.0, 1.0)

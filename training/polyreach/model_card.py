@@ -37,18 +37,21 @@ def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> 
 def model_card(name: str, contract: dict[str, Any], baseline: dict[str, Any]) -> str:
     """The card as Markdown."""
     training, evaluation = contract["training"], contract["evaluation"]
-    config = training["config"]
+    config, effectors = training["config"], len(contract["effector_names"])
+    seeds = ", ".join(map(str, training["seeds"]))
+    joints = ", ".join(f"`{joint}`" for joint in contract["joint_names"])
     return f"""# {name}
 
-A policy for `{contract["robot"]}` ({", ".join(contract["effector_names"])}), trained with `{contract["method"]}`:
-{contract["method_paper"]}.
+A policy for `{contract["robot"]}` ({", ".join(contract["effector_names"])}).
+Method `{contract["method"]}`: {contract["method_paper"]}.
 
 ## Measured
 
-{evaluation["episodes"]} sets of goals, all effectors at once, dynamic simulation at {contract["update_rate"]:g} Hz; error
-{evaluation["seconds"]:g} s after a random start at rest (median distance at the start
-{1e3 * evaluation["start_error_median_m"]:.0f} mm). Goals are effector positions of random configurations within the
-joint limits, hence reachable together. Made by `polyreach evaluate {name}`, seed {evaluation["seed"]}.
+{evaluation["episodes"]} sets of goals, all effectors at once, in the dynamic simulation at
+{contract["update_rate"]:g} Hz. The error is that after {evaluation["seconds"]:g} s, from a random
+start at rest (median distance there {1e3 * evaluation["start_error_median_m"]:.0f} mm). Goals are
+the effectors' positions at random configurations within the joint limits, hence reachable
+together. Made by `polyreach evaluate {name} --seed {evaluation["seed"]}`.
 
 {_markdown(*evaluation_rows(evaluation))}
 
@@ -58,18 +61,18 @@ The same goals with damped least squares, a controller without learning:
 
 ## Trained
 
-`polyreach train {contract["method"]} {config["env"]} --preset {config["preset"]}`: {training["steps"]:,} environment
-steps, {training["updates"]:,} updates, seed {", ".join(map(str, training["seeds"]))}, {training["wall_s"] / 60:.0f} minutes
-on {config["threads"]} {config["device"]} thread(s), commit `{training["git_commit"]}`. Every setting is in the file's metadata
-(`training`).
+`polyreach train {contract["method"]} {config["env"]} --preset {config["preset"]}`:
+{training["steps"]:,} environment steps, {training["updates"]:,} updates, seed {seeds},
+{training["wall_s"] / 60:.0f} minutes on {config["threads"]} {config["device"]} thread(s),
+commit `{training["git_commit"]}`. Every setting is in the file's metadata, under `training`.
 
 ## Interface
 
-Inputs `joint_pos` (B, {len(contract["joint_names"])}) [rad or m], `goals` (B, {len(contract["effector_names"])}, 3)
-[m, `{contract["base_frame"]}`], `active` (B, {len(contract["effector_names"])}); outputs `joint_vel` [rad/s or m/s] and
-`effector_pos` [m]. Joint order: {", ".join(f"`{joint}`" for joint in contract["joint_names"])}.
+Inputs `joint_pos` (B, {len(contract["joint_names"])}) [rad or m],
+`goals` (B, {effectors}, 3) [m, frame `{contract["base_frame"]}`], `active` (B, {effectors}) 0 or 1.
+Outputs `joint_vel` [rad/s or m/s] and `effector_pos` [m]. Joints: {joints}.
 
-The policy knows nothing of obstacles. Goals outside the reach of the robot make it stretch towards them.
+The policy knows nothing of obstacles. Goals out of reach make the robot stretch towards them.
 """
 
 

@@ -1,6 +1,5 @@
-"""Where the shipped policies are:
-
-models/ of the checkout, or share/polyreach/models of an installation.
+"""Where the shipped policies are: models/ of the checkout, or share/polyreach/models of an
+installation.
 """
 
 import sys

@@ -34,8 +34,9 @@ class EnsembleLinear(nn.Module):
         self.bias = nn.Parameter(torch.empty(members, 1, outputs).uniform_(-bound, bound))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (M, B, in)."""
-        return torch.baddbmm(self.bias, x, self.weight)
+        """x: (m, B, in), for the first m members."""
+        count = len(x)
+        return torch.baddbmm(self.bias[:count], x, self.weight[:count])
 
 
 class EnsembleMLP(nn.Module):
@@ -68,7 +69,7 @@ class EnsembleMLP(nn.Module):
         self.members = members
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (B, in) for all members or (M, B, in) -> (M, B, out)."""
+        """x: (B, in) for all members, or (m, B, in) for the first m -> (M or m, B, out)."""
         if x.dim() == 2:
             x = x.expand(self.members, *x.shape)
         for layer, norm in zip(self.layers, self.norms, strict=True):
@@ -140,11 +141,13 @@ class Critic(nn.Module):
         stack, outputs = (members * tasks, 1) if multi else (members, tasks)
         self.net = EnsembleMLP(stack, inputs + actions, hidden, outputs, activation, layer_norm)
 
-    def forward(self, features: Tensor, action: Tensor) -> Tensor:
-        """features: (B, F), action: (B, nu) -> (M, B, T)."""
+    def forward(self, features: Tensor, action: Tensor, members: int | None = None) -> Tensor:
+        """features: (B, F), action: (B, nu) -> (M, B, T), or only the first `members` of M."""
+        members = members or self.members
         if not self.multi:
-            return self.net(torch.cat([features, action], dim=-1))
+            x = torch.cat([features, action], dim=-1)
+            return self.net(x.expand(members, *x.shape))
         own = action * self.action_sets[:, None]  # (T, B, nu): a_i
         x = torch.cat([features.expand(self.tasks, *features.shape), own], dim=-1)
-        q = self.net(x.repeat(self.members, 1, 1))  # (M T, B, 1)
-        return q.reshape(self.members, self.tasks, -1).mT
+        q = self.net(x.repeat(members, 1, 1))  # (M T, B, 1)
+        return q.reshape(members, self.tasks, -1).mT

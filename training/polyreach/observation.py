@@ -44,9 +44,8 @@ def split_observation(obs: Tensor, effectors: int) -> Observation:
 
 
 class Features(nn.Module):
-    """Base of the feature sets:
-
-    holds the robot's kinematics; `size` is the width F of the features.
+    """Base of the feature sets: holds the robot's kinematics; `size` is the width F of the
+    features.
     """
 
     def __init__(self, robot: Robot) -> None:
@@ -63,9 +62,8 @@ class Features(nn.Module):
 
 
 class PaperFeatures(Features):
-    """digrad-2018, section 5:
-
-    joint angles, joint positions and goal positions; and which goals are set.
+    """digrad-2018, section 5: joint angles, joint positions and goal positions; and which goals are
+    set.
     """
 
     def __init__(self, robot: Robot) -> None:
@@ -118,7 +116,7 @@ class KinematicFeatures(Features):
         error = (goals - pose.effector) * mask  # (B, E, 3)
         fine = error / (error.norm(dim=-1, keepdim=True) + NEAR)
         # J_i^T e_i, with e_i saturated, in units of the joint velocity limits
-        transpose = (fine[..., None, :] @ pose.jacobian)[..., 0, :] * self.velocity  # (B, E, nu)
+        transpose = (fine[..., None] * pose.jacobian).sum(dim=-2) * self.velocity  # (B, E, nu)
         place = (joint_pos - self.centre) / self.half_range  # in [-1, 1]
         squares = damped_least_squares(pose, error, active, self.velocity, DAMPING)
         # a joint that this would push against its limit is left out, and the others take its share

@@ -1,6 +1,5 @@
-"""Run an experiment of a paper and report it:
-
-curves and a table with interquartile means and bootstrap intervals.
+"""Run an experiment of a paper and report it: curves and a table with interquartile means and
+bootstrap intervals.
 """
 
 import shlex
@@ -84,7 +83,8 @@ def run_job(job: Job) -> str | None:
         )
     if done.returncode == 0:
         return None
-    return f"{shlex.join(('polyreach', *job.command, *place))} ended with {done.returncode}, see {job.folder}/log.txt"
+    command = shlex.join(("polyreach", *job.command, *place))
+    return f"{command} ended with {done.returncode}, see {job.folder}/log.txt"
 
 
 def is_complete(job: Job) -> bool:
@@ -134,9 +134,8 @@ def interquartile_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def bootstrap_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """Interval of the interquartile mean of values (seeds, tasks):
-
-    seeds are drawn again, for each task on its own.
+    """Interval of the interquartile mean of values (seeds, tasks): seeds are drawn again, for each
+    task on its own.
     """
     rng = np.random.default_rng(seed)
     seeds, tasks = values.shape
@@ -156,9 +155,8 @@ def scores(records: list[dict[str, Any]]) -> NDArray[np.float64]:
 def draw_curves(
     experiment: Experiment, jobs: list[Job], curves: dict[Path, list[dict[str, Any]]], path: Path
 ) -> None:
-    """Score against environment steps:
-
-    a panel per environment, a line per variant with the range of its seeds.
+    """Score against environment steps: a panel per environment, a line per variant with the range
+    of its seeds.
     """
     import matplotlib
 
@@ -202,15 +200,21 @@ def describe(
         "",
         f"![curves]({experiment.name}.png)",
         "",
-        f"Score of effector i: -log(error_i / m) at the end of an episode, without noise, over {first.eval_goals} goal sets, "
+        "Score of effector i: -log(error_i / m) at the end of an episode, without noise, over "
+        f"{first.eval_goals} goal sets, "
         "all effectors at once; higher is better. Shaded: range over seeds.",
-        f"Budget: {first.steps:,} environment steps each, {first.num_envs} environments, one update per step of all; "
-        f"{seeds} seeds; {hours:.1f} core hours in all on {first.device}, commit {', '.join(commits)}.",
-        f"Made by `polyreach report {experiment.name} --steps {first.steps} --seeds {seeds}`; a run is "
+        f"Budget: {first.steps:,} environment steps each, {first.num_envs} environments, one "
+        "update per step of all; "
+        f"{seeds} seeds; {hours:.1f} core hours in all on {first.device}, commit "
+        f"{', '.join(commits)}.",
+        f"Made by `polyreach report {experiment.name} --steps {first.steps} --seeds {seeds}`; a "
+        "run is "
         f"`polyreach {shlex.join(jobs[0].command)}` and the like.",
         "",
-        f"IQM: interquartile mean over seeds and effectors of the mean of the last {LAST} evaluations, with a "
-        f"{CONFIDENCE:.0%} bootstrap interval (Agarwal et al. 2021). With {seeds} seeds intervals are rough.",
+        f"IQM: interquartile mean over seeds and effectors of the mean of the last {LAST} "
+        "evaluations, with a "
+        f"{CONFIDENCE:.0%} bootstrap interval (Agarwal et al. 2021). With {seeds} seeds intervals "
+        "are rough.",
     ]
     for env in experiment.envs:
         lines += [
@@ -231,7 +235,8 @@ def describe(
                 [record["success_all"] for records in own for record in records[-LAST:]]
             )
             lines.append(
-                f"| {variant.label} | {interquartile_mean(values.ravel()):.2f} | {low:.2f} to {high:.2f} "
+                f"| {variant.label} | {interquartile_mean(values.ravel()):.2f} | {low:.2f} to "
+                f"{high:.2f} "
                 f"| {1e3 * error:.0f} | {success:.1%} |"
             )
     return "\n".join(lines) + "\n"

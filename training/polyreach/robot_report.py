@@ -63,7 +63,8 @@ def _joint(robot: Robot, index: int) -> tuple[list[str], list[Any]]:
 
 def joint_rows(robot: Robot) -> tuple[list[str], list[list[str]]]:
     """Header and rows of a table of the controlled joints."""
-    header, rows = [], []
+    header: list[str] = []
+    rows = []
     for index in range(len(robot.joint_names)):
         header, values = _joint(robot, index)
         rows.append(
@@ -86,7 +87,8 @@ def check_robot(robot: Robot) -> dict[str, Any]:
     difference = float(np.abs(ours - theirs).max())
     if difference > TOLERANCE:
         raise RobotError(
-            f"robot '{robot.name}': its forward kinematics differ from MuJoCo's by {difference:.2g} m; an equality "
+            f"robot '{robot.name}': its forward kinematics differ from MuJoCo's by "
+            f"{difference:.2g} m; an equality "
             "constraint or a mimic joint between controlled joints is not supported"
         )
     collisions = float(np.mean([robot.in_self_collision(joint_pos) for joint_pos in uniform]))
@@ -99,7 +101,8 @@ def check_robot(robot: Robot) -> dict[str, Any]:
     for name, extent in zip(robot.effector_names, spread, strict=True):
         if extent < TOLERANCE:
             raise RobotError(
-                f"robot '{robot.name}': effector '{name}' stays where it is, on the axis of its joints"
+                f"robot '{robot.name}': effector '{name}' stays where it is, on the axis of its "
+                "joints"
             )
     drift = _simulate(robot)
     return {
@@ -119,7 +122,8 @@ def _simulate(robot: Robot) -> float:
     drift = float(np.abs(data.qpos[robot.qpos_adr] - robot.home).max())
     if not np.isfinite(drift) or drift > 0.1:
         raise RobotError(
-            f"robot '{robot.name}' does not stand still in simulation: with zero velocity a joint moves by {drift:.2g} "
+            f"robot '{robot.name}' does not stand still in simulation: with zero velocity a joint "
+            f"moves by {drift:.2g} "
             "within a second; check inertias, effort limits and self-collisions at home"
         )
     return drift

@@ -101,7 +101,8 @@ class RunFolder:
                 else "of this configuration"
             )
             raise RunError(
-                f"'{self.path}' already holds a run {reason}: go on with it by --resume {self.path}, "
+                f"'{self.path}' already holds a run {reason}: go on with it by --resume "
+                f"{self.path}, "
                 "or choose another folder with --out"
             )
         self.path.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,5 @@
-"""Train one policy:
-
-collect and update until the steps are done, with checkpoints, logs and exact resume.
+"""Train one policy: collect and update until the steps are done, with checkpoints, logs and exact
+resume.
 """
 
 import signal
@@ -107,7 +106,8 @@ def train(
                     if isinstance(value, float):
                         writer.add_scalar(name, value, learner.env_steps)
                 rate = (learner.env_steps - steps_before) / (time.monotonic() - started)
-                note = f"{rate:,.0f} steps/s  median {1e3 * record['error_median']:.1f} mm  all {record['success_all']:.0%}"
+                note = f"{rate:,.0f} steps/s  median {1e3 * record['error_median']:.1f} mm"
+                note += f"  all {record['success_all']:.0%}"
                 progress.update(bar, note=note)
             progress.update(bar, completed=min(learner.env_steps, config.steps))
             if time.monotonic() - saved_at > 60 * checkpoint_minutes:
@@ -169,9 +169,8 @@ class TrainingEvaluation:
 
     @torch.no_grad()
     def __call__(self, learner: OffPolicyLearner) -> dict[str, Any]:
-        """Errors at the end of an episode:
-
-        `score_<effector>` is -log(error), as in digrad-2018, section 5.
+        """Errors at the end of an episode: `score_<effector>` is -log(error), as in digrad-2018,
+        section 5.
         """
         obs, _ = self.env.reset(seed=EVALUATION_SEED)
         returns = torch.zeros(self.env.num_envs, device=self.env.device)

@@ -58,7 +58,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     `device`.
     """
 
-    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
 
     def __init__(
         self,
@@ -141,7 +141,8 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         """actions: (N, nu) in [-1, 1]; values outside are clipped, a non-finite one is an error."""
         if actions.shape != (self.num_envs, self.joints):
             raise ValueError(
-                f"actions have shape {tuple(actions.shape)}, expected {(self.num_envs, self.joints)}"
+                f"actions have shape {tuple(actions.shape)}, expected "
+                f"{(self.num_envs, self.joints)}"
             )
         if not torch.isfinite(actions).all():
             raise ValueError("an action is not finite; every action must be a number from -1 to 1")
@@ -171,7 +172,8 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         return (self.kinematics(self.joint_pos).effector - self.goals).norm(dim=-1)
 
     def _reset(self, which: Tensor) -> None:
-        # every environment draws, so that the random stream does not depend on which of them were reset
+        # every environment draws, so that the random stream does not depend on which of them were
+        # reset
         starts = self._draw_configurations()
         goals, active = self.sample_goals(self.num_envs, self.generator)
         self.joint_pos = torch.where(which[:, None], starts, self.joint_pos)
@@ -202,9 +204,8 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         return torch.randint(high, shape, generator=self.generator, device=self.device)
 
     def relabel(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """The reward of a transition whose goals were changed:
-
-        (error (B, E), active (B, E)) -> (B, T).
+        """The reward of a transition whose goals were changed: (error (B, E), active (B, E)) -> (B,
+        T).
         """
         return lambda error, active: self._reward(error, active, self.config.tolerance)
 
@@ -230,7 +231,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
 
 
 class _Dynamics:
-    """N copies of the simulated robot as one array of states, stepped by MuJoCo's threaded rollout."""
+    """N copies of the simulated robot, one array of states stepped by MuJoCo's threaded rollout."""
 
     def __init__(self, robot: Robot, num_envs: int, period: float, threads: int) -> None:
         self.robot, self.model = robot, robot.simulation_model()

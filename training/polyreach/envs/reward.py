@@ -31,9 +31,8 @@ def paper_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
 
 
 def paper_scalar_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
-    """The paper's reward for DDPG:
-
-    positive when all effectors are at their goals, else minus the summed error.
+    """The paper's reward for DDPG: positive when all effectors are at their goals, else minus the
+    summed error.
     """
     all_done = ((error < tolerance) | (active == 0)).all(dim=-1, keepdim=True)
     return torch.where(
@@ -47,7 +46,7 @@ def paper_sum_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
 
 
 def precise_reward(error: Tensor, active: Tensor, tolerance: float) -> Tensor:
-    """-error_i less a logarithm that keeps its slope down to millimetres, of the own error and of the largest.
+    """-error_i less logarithms of the own and of the largest error, steep down to millimetres.
 
     The share of the largest error is the smooth counterpart of the paper's bonus: a task gains from
     the others' success.

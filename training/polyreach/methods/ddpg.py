@@ -16,7 +16,10 @@ from polyreach.errors import UserError
 from polyreach.methods import digrad
 from polyreach.methods.off_policy import Metrics, OffPolicyConfig, OffPolicyLearner, Step
 
-PAPER = "Lillicrap et al. 2015, Continuous control with deep reinforcement learning; baseline of Dewangan et al. 2018"
+PAPER = (
+    "Lillicrap et al. 2015, Continuous control with deep reinforcement learning; "
+    "baseline of Dewangan et al. 2018"
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class DDPG(OffPolicyLearner):
         action = self.policy.act(step.features, step.active)  # mu(s), (B, nu)
         # grad_a Q(s, a) at a = mu(s)
         leaf = action.detach().requires_grad_()
-        (dq,) = torch.autograd.grad(self.critic(step.features, leaf)[0].sum(), leaf)
+        (dq,) = torch.autograd.grad(self.critic(step.features, leaf, members=1).sum(), leaf)
         # theta <- theta + eta grad_a Q grad_theta mu  (3)
         self.actor_optimizer.zero_grad()
         action.backward(-dq / len(dq))

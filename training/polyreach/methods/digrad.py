@@ -14,7 +14,7 @@ truncation, so targets always bootstrap.
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -68,11 +68,10 @@ class DiGrad(OffPolicyLearner):
         """Take one actor step."""
         action = self.policy.act(step.features, step.active)  # mu(s), (B, nu)
         leaf = action.detach().requires_grad_()
-        q = self.critic(step.features, leaf)[0]  # (M, B, n) -> (B, n)
-        # dQ_i / da, (n, B, nu)
-        dq = torch.stack(
-            [torch.autograd.grad(q_i.sum(), leaf, retain_graph=True)[0] for q_i in q.T]
-        )
+        q = self.critic(step.features, leaf, members=1)[0]  # (1, B, n) -> (B, n)
+        # dQ_i / da, (n, B, nu), all tasks in one backward pass
+        each = torch.eye(q.shape[1], device=self.device)[:, None].expand(-1, *q.shape)
+        (dq,) = torch.autograd.grad(q, leaf, each, is_grads_batched=True)
         g = differential_gradient(
             dq, self.critic.action_sets, step.active, self.digrad_config.heuristic
         )
@@ -121,7 +120,7 @@ def tuned_preset() -> tuple[DiGradConfig, ReachConfig]:
     return replace(DiGradConfig(), **TUNED), TUNED_ENV
 
 
-TUNED = {
+TUNED: dict[str, Any] = {
     "hidden": (256, 256),
     "activation": "relu",
     "features": "kinematic",

@@ -26,16 +26,13 @@ class OffPolicyConfig:
     """Settings of the deterministic off-policy methods; the defaults are the `paper` preset."""
 
     hidden: tuple[int, ...] = (256, 256)
-    """Widths of the hidden layers of actor and critics (the paper:
-
-    two; their widths are not given).
+    """Widths of the hidden layers of actor and critics (the paper: two; their widths are not
+    given).
     """
     activation: Activation = "crelu"
     """Activation of the hidden layers (the paper: CReLU)."""
     features: FeatureSet = "paper"
-    """Features of the state:
-
-    the paper's, or with kinematic directions (see polyreach.observation).
+    """Features of the state: the paper's, or with kinematic directions (see polyreach.observation).
     """
     handover: bool = False
     """The actor names a configuration and hands over to least squares near the goals (see Actor).
@@ -150,8 +147,10 @@ class OffPolicyLearner(ABC):
             raise UserError(f"handover needs features 'kinematic', not '{config.features}'")
         if config.learning_starts < 1 or config.replay_size < max(config.batch_size, env.num_envs):
             raise UserError(
-                f"replay_size {config.replay_size} must hold a batch of {config.batch_size} and a step of "
-                f"{env.num_envs} environments, and learning_starts {config.learning_starts} must be positive"
+                f"replay_size {config.replay_size} must hold a batch of {config.batch_size} and a "
+                "step of "
+                f"{env.num_envs} environments, and learning_starts {config.learning_starts} must "
+                "be positive"
             )
         self.config, self.env, self.total_steps = config, env, total_steps
         self.device = env.device
@@ -192,7 +191,7 @@ class OffPolicyLearner(ABC):
         """Take one actor step."""
 
     def step(self) -> Metrics:
-        """One step of all environments and the updates that follow it (Algorithm 1, lines 7 to 12)."""
+        """One step of all environments and the updates after it (Algorithm 1, lines 7 to 12)."""
         with torch.no_grad():
             noise = torch.randn(
                 self.env.num_envs, self.env.joints, generator=self.generator, device=self.device
@@ -214,7 +213,12 @@ class OffPolicyLearner(ABC):
         self._schedule_rates()
         step = self._prepare(self.replay.sample(self.config.batch_size, self.generator))
         metrics = self.update_critic(step) | self.update_actor(step)
-        # theta' <- tau theta + (1 - tau) theta'
+        self.move_targets()
+        self.updates += 1
+        return metrics
+
+    def move_targets(self) -> None:
+        """theta' <- tau theta + (1 - tau) theta' (Algorithm 1, line 12)."""
         with torch.no_grad():
             for target, network in (
                 (self.target_actor, self.policy.actor),
@@ -223,8 +227,6 @@ class OffPolicyLearner(ABC):
                 torch._foreach_lerp_(
                     list(target.parameters()), list(network.parameters()), self.config.tau
                 )
-        self.updates += 1
-        return metrics
 
     @property
     def noise_scale(self) -> float:

@@ -1,0 +1,52 @@
+# make demo: set up and run the main job. make test: set up and pass the tests.
+PYTHON ?= python3
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+ROBOT ?= planar8
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-done
+FILES := Makefile requirements.txt requirements-ros.txt setup.py \
+	ros2_ws/src/polyreach_description/setup.py ros2_ws/src/polyreach_nodes/setup.py
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: setup demo test check format bench
+setup: $(STAMP)
+
+# A sourced ROS 2 brings its own rclpy, which is built for NumPy 1; otherwise the wheels are used.
+# Where the CPU build of torch can be had, it is preferred to the one with CUDA.
+$(STAMP): $(FILES)
+	@set -e; \
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
+		$(PYTHON) -m venv --without-pip $(VENV) && \
+		$(PYTHON) -m pip --python $(BIN)/python install -q pip; } || { rm -rf $(VENV); \
+		echo "cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }; \
+	probe='import urllib.request; urllib.request.urlopen("$(TORCH_INDEX)/", timeout=5)'; \
+	index=$$($(BIN)/python -c "$$probe" 2>/dev/null && echo "--extra-index-url $(TORCH_INDEX)" || true); \
+	if [ -n "$$ROS_DISTRO" ] && $(BIN)/python -c 'import rclpy' 2>/dev/null; \
+	then ros="numpy<2"; echo "using the sourced ROS 2 $$ROS_DISTRO"; \
+	else ros="-r requirements-ros.txt"; echo "no ROS 2 is sourced: using its wheels"; fi; \
+	echo "setting up $(VENV) (some minutes the first time)"; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check $$index -r requirements.txt $$ros; \
+	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps \
+		-e ros2_ws/src/polyreach_description -e ros2_ws/src/polyreach_nodes -e .; \
+	touch $(STAMP)
+
+demo: setup
+	$(BIN)/polyreach demo $(ROBOT)
+
+test: setup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy training/polyreach ros2_ws/src/polyreach_description/polyreach_description \
+		ros2_ws/src/polyreach_nodes/polyreach_nodes
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup
+	$(BIN)/python -m benchmarks

@@ -1,0 +1,1 @@
+"""Speed of polyreach as ratios against peers, each pair measured in one run."""

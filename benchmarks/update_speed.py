@@ -1,0 +1,124 @@
+"""DiGrad updates per second against the same update written naively, on the same batch and weights."""
+
+import copy
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.timing import seconds_per_call
+from polyreach.envs.reach import ReachEnv
+from polyreach.methods.digrad import DiGrad, tuned_preset
+from polyreach.methods.off_policy import Step
+from polyreach.networks import EnsembleMLP
+from polyreach_description import load_robot
+
+
+class NaiveDiGrad:
+    """One module per critic, one backward pass per task and joint set, targets moved one by one."""
+
+    def __init__(self, learner: DiGrad) -> None:
+        self.learner = copy.deepcopy(learner)
+        self.critics = nn.ModuleList(_unstack(self.learner.critic.net))
+        self.targets = copy.deepcopy(self.critics)
+        self.critic_optimizer = torch.optim.Adam(
+            self.critics.parameters(), lr=learner.config.critic_lr, foreach=False
+        )
+        parameters = self.learner.policy.actor.parameters()
+        self.actor_optimizer = torch.optim.Adam(
+            parameters, lr=learner.config.actor_lr, foreach=False
+        )
+
+    def update(self, step: Step) -> None:
+        """The same arithmetic as DiGrad.update on a prepared batch."""
+        learner, config = self.learner, self.learner.digrad_config
+        tasks = len(learner.critic.action_sets)
+        with torch.no_grad():
+            action = learner.policy.act(step.next_features, step.active, learner.target_actor)
+            noise = torch.randn(action.shape).clamp(-2, 2) * config.target_noise
+            x = torch.cat([step.next_features, (action + noise).clamp(-1, 1)], dim=-1)
+            y = torch.minimum(*(target(x) for target in self.targets)) * config.gamma
+            y = y + config.reward_scale * step.reward
+        x = torch.cat([step.features, step.action], dim=-1)
+        self.critic_optimizer.zero_grad()
+        for critic in self.critics:
+            for task in range(tasks):
+                error = step.weight[:, task] * (critic(x)[:, task] - y[:, task]) ** 2
+                (error.mean() / len(self.critics)).backward()
+        nn.utils.clip_grad_norm_(self.critics.parameters(), config.grad_clip, foreach=False)
+        self.critic_optimizer.step()
+        action = learner.policy.act(step.features, step.active)
+        leaf = action.detach().requires_grad_()
+        gradient = torch.zeros_like(leaf)
+        count = torch.zeros_like(leaf)
+        for task in range(tasks):
+            q = self.critics[0](torch.cat([step.features, leaf], dim=-1))[:, task]
+            (dq,) = torch.autograd.grad(q.sum(), leaf)
+            member = learner.critic.action_sets[task] * step.active[:, task : task + 1]
+            gradient += member * dq
+            count += member
+        self.actor_optimizer.zero_grad()
+        action.backward(-(gradient / count.clamp(min=1)) / len(gradient))
+        nn.utils.clip_grad_norm_(learner.policy.actor.parameters(), config.grad_clip, foreach=False)
+        self.actor_optimizer.step()
+        pairs = [(self.targets, self.critics), (learner.target_actor, learner.policy.actor)]
+        with torch.no_grad():
+            for old, new in pairs:
+                for target, parameter in zip(old.parameters(), new.parameters(), strict=True):
+                    target.copy_((1 - config.tau) * target + config.tau * parameter)
+
+
+def _unstack(net: EnsembleMLP) -> list[nn.Sequential]:
+    members = []
+    for member in range(net.members):
+        modules: list[nn.Module] = []
+        for layer in [*net.layers, net.head]:
+            linear = nn.Linear(layer.weight.shape[1], layer.weight.shape[2])
+            with torch.no_grad():
+                linear.weight.copy_(layer.weight[member].T)
+                linear.bias.copy_(layer.bias[member, 0])
+            modules += [linear, nn.ReLU()]
+        members.append(nn.Sequential(*modules[:-1]))
+    return members
+
+
+def measure(robot: str) -> list[tuple[str, str]]:
+    """Rows of (what, ratio) for one robot."""
+    config, env_config = tuned_preset()
+    config = replace(config, replay_size=20_000)
+    env = ReachEnv(load_robot(robot), 256, replace(env_config, configurations=500))
+    learner = DiGrad(config, env, 10_000_000, 0)
+    while learner.updates < 3:
+        learner.step()
+    naive = NaiveDiGrad(learner)
+    step = learner._prepare(learner.replay.sample(config.batch_size, learner.generator))
+    _check_equal(learner, naive, step)
+
+    def ours() -> None:
+        learner.update_critic(step)
+        learner.update_actor(step)
+        learner.move_targets()
+
+    seconds = seconds_per_call(
+        {"ours": ours, "naive": lambda: naive.update(step), "all": learner.update}
+    )
+    ratio = seconds["naive"] / seconds["ours"]
+    rate, other = 1 / seconds["ours"], 1 / seconds["naive"]
+    return [
+        (
+            f"{robot}, over the naive update",
+            f"{ratio:.1f} x ({rate:.0f} against {other:.0f} updates/s)",
+        ),
+        (
+            f"{robot}, with sampling, relabelling and features",
+            f"{1 / seconds['all']:.0f} updates/s",
+        ),
+    ]
+
+
+def _check_equal(learner: DiGrad, naive: NaiveDiGrad, step: Step) -> None:
+    """Both must have the same critics, or the comparison means nothing."""
+    x = torch.cat([step.features, step.action], dim=-1)
+    ours: Tensor = learner.critic(step.features, step.action)
+    theirs = torch.stack([critic(x) for critic in naive.critics])
+    assert torch.allclose(ours, theirs, atol=1e-4)
