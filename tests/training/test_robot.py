@@ -227,10 +227,12 @@ URDF = """<robot name="twin">
   <link name="right"><inertial><mass value="1"/>INERTIA</inertial></link>
   <joint name="yaw" type="revolute"><parent link="base"/><child link="shoulder"/><axis xyz="0 0 1"/>
     <limit lower="-1" upper="1" velocity="2" effort="10"/></joint>
-  <joint name="l" type="revolute"><parent link="shoulder"/><child link="left"/><origin xyz="0 0.3 0.2"/>
+  <joint name="l" type="revolute">
+    <parent link="shoulder"/><child link="left"/><origin xyz="0 0.3 0.2"/>
     <axis xyz="1 0 0"/>
     <limit lower="-1" upper="1" velocity="2" effort="10"/></joint>
-  <joint name="r" type="prismatic"><parent link="shoulder"/><child link="right"/><origin xyz="0 -0.3 0.2"/>
+  <joint name="r" type="prismatic">
+    <parent link="shoulder"/><child link="right"/><origin xyz="0 -0.3 0.2"/>
     <axis xyz="1 0 0"/>
     <limit lower="-0.2" upper="0.2" velocity="1" effort="10"/></joint>
 </robot>

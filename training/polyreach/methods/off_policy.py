@@ -25,7 +25,7 @@ Metrics = dict[str, float]
 class OffPolicyConfig:
     """Settings of the deterministic off-policy methods; the defaults are the `paper` preset."""
 
-    hidden: tuple[int, ...] = (256, 256)
+    hidden: tuple[int, ...] = (128, 128)
     """Widths of the hidden layers of actor and critics (the paper: two; their widths are not
     given).
     """
@@ -71,7 +71,7 @@ class OffPolicyConfig:
     """The same when it has decayed."""
     noise_steps: int = 1_000_000
     """Environment steps over which it decays, linearly."""
-    batch_size: int = 256
+    batch_size: int = 128
     """Transitions in an update."""
     replay_size: int = 500_000
     """Transitions kept."""
