@@ -30,6 +30,7 @@ setup(
         "torch>=2.5",
         "tyro",
     ],
+    extras_require={"test": ["pytest"]},
     entry_points={"console_scripts": ["polyreach = polyreach.cli:main"]},
     zip_safe=False,
     description="Learned multi-task policies for branched robots",

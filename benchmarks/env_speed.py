@@ -1,4 +1,4 @@
-"""Environment steps per second: the batched reach environment, a plain loop, Gymnasium's vector envs."""
+"""Environment steps per second: the batched reach env, a plain loop, Gymnasium's vector envs."""
 
 import os
 from typing import Any

@@ -1,4 +1,4 @@
-"""DiGrad updates per second against the same update written naively, on the same batch and weights."""
+"""DiGrad updates per second against the same update written naively, on one batch."""
 
 import copy
 from dataclasses import replace

@@ -1,9 +1,7 @@
-"""Branched robots:
+"""Branched robots: MJCF or URDF models, and the `robot.yaml` that names what is controlled."""
 
-their MJCF or URDF models, and the `robot.yaml` that names what is controlled.
-"""
-
+from polyreach_description.config_file import RobotError
 from polyreach_description.kinematic_tree import KinematicTree
-from polyreach_description.robot import Robot, RobotError, list_robots, load_robot
+from polyreach_description.robot import Robot, list_robots, load_robot
 
 __all__ = ["KinematicTree", "Robot", "RobotError", "list_robots", "load_robot"]

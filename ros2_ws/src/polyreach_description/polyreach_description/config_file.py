@@ -116,7 +116,8 @@ def _effector(name: str, entry: Any) -> EffectorEntry:
     entry = _mapping(entry, what, ("site", "body", "offset"))
     if ("site" in entry) == ("body" in entry):
         raise RobotError(
-            f"{what} needs either 'site: NAME' or 'body: NAME' (with an optional 'offset: [x, y, z]')"
+            f"{what} needs either 'site: NAME' or 'body: NAME' (with an optional 'offset: [x, y, "
+            "z]')"
         )
     offset = entry.get("offset", [0.0, 0.0, 0.0])
     if "site" in entry and "offset" in entry:

@@ -36,10 +36,7 @@ class KinematicTree:
 
     @property
     def action_sets(self) -> NDArray[np.bool_]:
-        """(E, nu):
-
-        true where joint j moves effector i, the paper's a_i (digrad-2018, section 4.1).
-        """
+        """(E, nu): true where joint j moves effector i, the paper's a_i (digrad-2018, sec. 4.1)."""
         sets = np.zeros((len(self.effector), len(self.parent)), dtype=bool)
         for effector, joint in enumerate(self.effector_parent):
             while joint >= 0:

@@ -41,7 +41,8 @@ def load_robot(name_or_path: str | Path) -> "Robot":
     if text.endswith((".yaml", ".yml")):
         return Robot(read_robot_file(Path(text)))
     raise RobotError(
-        f"unknown robot '{text}' (shipped: {', '.join(list_robots())}; or give the path of a robot.yaml)"
+        f"unknown robot '{text}' (shipped: {', '.join(list_robots())}; or give the path of a "
+        "robot.yaml)"
     )
 
 
@@ -104,7 +105,8 @@ class Robot:
             if kind not in (_HINGE, _SLIDE):
                 name = model.joint(joint).name or f"number {joint}"
                 raise RobotError(
-                    f"joint '{name}' is of type {kind.name.removeprefix('mjJNT_').lower()}, but only hinge and slide joints are "
+                    f"joint '{name}' is of type {kind.name.removeprefix('mjJNT_').lower()}, but "
+                    "only hinge and slide joints are "
                     "supported (fix a floating base to the world)"
                 )
         for name, joint, (low, high) in zip(
@@ -117,12 +119,14 @@ class Robot:
             is_hinge = model.jnt_type[joint] == _HINGE
             if is_hinge and high - low > 4 * np.pi + 1e-9:
                 raise RobotError(
-                    f"joint '{name}' has range {low:g} to {high:g} rad, more than two turns: is it in degrees?"
+                    f"joint '{name}' has range {low:g} to {high:g} rad, more than two turns: is it "
+                    "in degrees?"
                 )
             velocity = self.file.joints[name].velocity
             if not is_hinge and velocity > MAX_SLIDE_VELOCITY:
                 raise RobotError(
-                    f"velocity of joint '{name}' is {velocity:g}, but a slide joint's must be at most "
+                    f"velocity of joint '{name}' is {velocity:g}, but a slide joint's must be at "
+                    "most "
                     f"{MAX_SLIDE_VELOCITY:g} [m/s]"
                 )
 
@@ -159,12 +163,14 @@ class Robot:
         for name, actions in zip(self.effector_names, self.action_sets, strict=True):
             if not actions.any():
                 raise RobotError(
-                    f"effector '{name}' is moved by no controlled joint (controlled: {self._joints})"
+                    f"effector '{name}' is moved by no controlled joint (controlled: "
+                    f"{self._joints})"
                 )
         for name, tasks in zip(self.joint_names, self.action_sets.T, strict=True):
             if not tasks.any():
                 raise RobotError(
-                    f"joint '{name}' moves no effector ({', '.join(self.effector_names)}): remove it from 'joints'"
+                    f"joint '{name}' moves no effector ({', '.join(self.effector_names)}): remove "
+                    "it from 'joints'"
                 )
         seen: dict[int, str] = {}
         for name, site in zip(self.effector_names, self.site_ids, strict=True):
@@ -261,7 +267,8 @@ class Robot:
                 contact = self._data.contact[0]
                 pair = " and ".join(self._geom_label(int(geom)) for geom in contact.geom)
                 raise RobotError(
-                    f"robot '{self.name}' collides with itself in almost every configuration, for example {pair}: "
+                    f"robot '{self.name}' collides with itself in almost every configuration, for "
+                    f"example {pair}: "
                     "exclude that pair in the model's <contact> or shrink the geoms"
                 )
         return drawn

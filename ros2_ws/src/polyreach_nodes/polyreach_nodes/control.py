@@ -1,0 +1,195 @@
+"""One control period: joint state and goals in, joint velocities out. Nothing here knows ROS."""
+
+from collections.abc import Sequence
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyreach_description import Robot
+from polyreach_nodes.limits import JointLimits
+from polyreach_nodes.policy import Policy
+from polyreach_nodes.watchdog import State, Watchdog
+
+TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control periods
+MAX_JOINT_POS = 1e4  # [rad or m], a position beyond is a broken sensor
+MAX_GOAL_DISTANCE = 100.0  # [m]
+
+Vector = NDArray[np.float64]
+
+
+class Received(Enum):
+    """What a joint state message brought."""
+
+    INVALID = 0  # malformed or not finite: nothing moves until a valid one comes
+    NOTHING = 1  # no controlled joint, or the oldest position is as old as before
+    FRESH = 2  # the oldest position is younger now
+
+
+class ReachControl:
+    """Holds joint state, goals, halt and fault of one robot; nu joints, E effectors.
+
+    Times are seconds on a monotonic clock, taken at receipt. Every method is meant for one thread.
+    """
+
+    def __init__(self, robot: Robot, policy: Policy, timeout_s: float | None = None) -> None:
+        self.robot = robot
+        self.policy = policy
+        self.period_s = 1.0 / robot.control_rate
+        self.limits = JointLimits(
+            robot.joint_pos_limits, robot.joint_vel_limits, robot.joint_acc_limits, self.period_s
+        )
+        nu, effectors = len(robot.joint_names), len(robot.effector_names)
+        self.watchdog = Watchdog(nu, timeout_s or TIMEOUT_PERIODS * self.period_s)
+        self.speed_scale = 1.0
+        self.joint_pos: Vector = robot.home.copy()
+        self.goals: Vector = np.zeros((effectors, 3))
+        self.active: Vector = np.zeros(effectors)
+        self.has_goal = False
+        self.rejected_goal = ""
+        self.goals_heard = dict.fromkeys(robot.effector_names, 0)
+        self.zero: Vector = np.zeros(nu)
+        self.command: Vector = self.zero
+        self._effector_index = {name: i for i, name in enumerate(robot.effector_names)}
+        self._joint_index = {name: i for i, name in enumerate(robot.joint_names)}
+        self._names: list[str] = []
+        self._source: NDArray[np.int64] = np.zeros(0, np.int64)
+        self._target: NDArray[np.int64] | slice = slice(0)
+
+    def activate(self) -> None:
+        """Start at rest: no joint state, no goals. A halt stays."""
+        self.watchdog.forget()
+        self.clear_goals()
+        self.rejected_goal = ""
+        self.stop()
+
+    def receive(self, names: list[str], position: Sequence[float], now_s: float) -> Received:
+        """Take a joint state [rad or m], matched by name; joints of others are ignored."""
+        if names != self._names and not self._match(names):
+            return Received.INVALID
+        if len(position) != len(names):
+            self.watchdog.reject(
+                f"joint state has {len(names)} names, but {len(position)} positions"
+            )
+            return Received.INVALID
+        if not len(self._source):
+            return Received.NOTHING
+        found = np.asarray(position, dtype=np.float64)[self._source]
+        if not np.abs(found).max() < MAX_JOINT_POS:
+            bad = int(np.flatnonzero(~(np.abs(found) < MAX_JOINT_POS))[0])
+            name = names[int(self._source[bad])]
+            self.watchdog.reject(f"joint state of '{name}' is {found[bad]:g}")
+            return Received.INVALID
+        self.joint_pos[self._target] = found
+        return Received.FRESH if self.watchdog.received(self._target, now_s) else Received.NOTHING
+
+    def _match(self, names: list[str]) -> bool:
+        pairs = [
+            (i, self._joint_index[name])
+            for i, name in enumerate(names)
+            if name in self._joint_index
+        ]
+        if len({target for _, target in pairs}) != len(pairs):
+            self.watchdog.reject("joint state names a joint twice")
+            return False
+        self._source = np.array([source for source, _ in pairs], dtype=np.int64)
+        target = np.array([target for _, target in pairs], dtype=np.int64)
+        self._target = (
+            slice(None)
+            if len(target) == len(self.zero) and (np.diff(target) == 1).all()
+            else target
+        )
+        self._names = list(names)
+        return True
+
+    def set_goal(self, effector: str, frame: str, position: tuple[float, float, float]) -> str:
+        """Set a goal [m, base frame]; returns why it was rejected (the old goal stays), or ''."""
+        reason = self._goal_fault(effector, frame, position)
+        if reason:
+            return self.reject_goal(effector, reason)
+        self.goals_heard[effector] += 1
+        index = self._effector_index[effector]
+        self.goals[index] = position
+        self.active[index] = 1.0
+        self.has_goal = True
+        if self.rejected_goal.startswith(f"goal of '{effector}' "):
+            self.rejected_goal = ""
+        return ""
+
+    def reject_goal(self, effector: str, reason: str) -> str:
+        """Note that a goal was not taken; returns the sentence for the status."""
+        if effector in self.goals_heard:
+            self.goals_heard[effector] += 1
+        self.rejected_goal = f"goal of '{effector}' rejected: {reason}"
+        return self.rejected_goal
+
+    def _goal_fault(self, effector: str, frame: str, position: tuple[float, float, float]) -> str:
+        if effector not in self._effector_index:
+            legal = ", ".join(self._effector_index)
+            return f"unknown effector '{effector}' (robot '{self.robot.name}' has: {legal})"
+        if frame not in ("", self.robot.base_frame):
+            return f"frame is '{frame}', but must be '{self.robot.base_frame}' or empty"
+        if not np.isfinite(position).all():
+            return f"position is {_point(position)}, but must be finite"
+        if not np.linalg.norm(position) <= MAX_GOAL_DISTANCE:
+            return f"position is {_point(position)}, more than {MAX_GOAL_DISTANCE:g} m away"
+        return ""
+
+    def clear_goals(self) -> None:
+        """Forget all goals: the joints slow down within their limits and hold."""
+        self.active.fill(0.0)
+        self.has_goal = False
+
+    def stop(self) -> Vector:
+        """Zero velocities (nu,), at once; the next command starts from rest."""
+        self.command = self.zero
+        return self.zero
+
+    def state(self, now_s: float) -> State:
+        """What the controller is doing at now_s."""
+        return self.watchdog.state(now_s, self.has_goal)
+
+    def tick(self, now_s: float) -> Vector:
+        """Command (nu,) [rad/s or m/s] of this control period, in the safety order.
+
+        Fresh and finite joint state -> goals (checked at receipt) -> policy -> velocity,
+        acceleration and position limits. Zero at once in every other state and on every
+        exception, which becomes a fault.
+        """
+        state = self.watchdog.state(now_s, self.has_goal)
+        if state is not State.ACTIVE and state is not State.IDLE:
+            return self.stop()
+        try:
+            wanted = self.zero
+            if state is State.ACTIVE:
+                joint_vel, _ = self.policy.compute(self.joint_pos, self.goals, self.active)
+                wanted = joint_vel.astype(np.float64)
+                if wanted.shape != self.zero.shape or not np.isfinite(wanted).all():
+                    raise ValueError(f"policy output is {wanted.tolist()}")
+            self.command = self.limits.apply(wanted, self.command, self.joint_pos, self.speed_scale)
+        except Exception as error:
+            self.watchdog.fault = f"{type(error).__name__}: {error}"
+            return self.stop()
+        return self.command
+
+    def effector_pos(self) -> Vector:
+        """Effector positions (E, 3) [m, base frame] at the last joint state."""
+        return self.robot.forward_kinematics(self.joint_pos)
+
+    def reason(self, now_s: float) -> str:
+        """Why the controller does not move, in words; '' if nothing is wrong."""
+        dog = self.watchdog
+        match self.state(now_s):
+            case State.FAULT:
+                return dog.fault
+            case State.HALTED:
+                return "halted until ~/resume"
+            case State.WAITING:
+                return "no joint state yet"
+            case State.STALE:
+                return dog.invalid or f"joint state is older than {dog.timeout_s:.3f} s"
+        return ""
+
+
+def _point(position: tuple[float, float, float]) -> str:
+    return f"({', '.join(f'{value:g}' for value in position)})"

@@ -1,0 +1,163 @@
+"""Lifecycle node `polyreach_controller`: parameters and transitions around a ReachLoop."""
+
+import gc
+import sys
+from typing import Any
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from rclpy.parameter import Parameter
+
+from polyreach_description import Robot, RobotError, load_robot
+from polyreach_nodes.contract import ContractError
+from polyreach_nodes.control import TIMEOUT_PERIODS, ReachControl
+from polyreach_nodes.policy import Policy, find_policy
+from polyreach_nodes.reach_loop import LATCHED, ReachLoop
+from polyreach_nodes.reports import plain_status
+from polyreach_nodes.running import run_node
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class ControllerNode(LifecycleNode):
+    """Moves effectors to their goals; ReachControl decides what happens every control period."""
+
+    def __init__(self) -> None:
+        super().__init__("polyreach_controller")
+        self._declare()
+        self._status_pub = self.create_publisher(DiagnosticStatus, "~/status", LATCHED)
+        self._loop: ReachLoop | None = None
+        self.add_on_set_parameters_callback(self._check_parameters)
+        self._announce("UNCONFIGURED")
+        if self._value("autostart") and self.trigger_configure() == SUCCESS:
+            self.trigger_activate()
+
+    def _declare(self) -> None:
+        def number(low: float, high: float, text: str) -> ParameterDescriptor:
+            limits = [FloatingPointRange(from_value=low, to_value=high)]
+            return ParameterDescriptor(description=text, floating_point_range=limits)
+
+        robot = "shipped robot name or path of a robot.yaml; changes while unconfigured only"
+        policy = "path of the policy file (.onnx), empty: the robot's shipped one; not while active"
+        timeout = (
+            "[s of wall time] age of the joint state at which zero is published at once; 0: "
+            f"{TIMEOUT_PERIODS:g} control periods, so that the stop comes within two periods "
+            "after joint states end. For a slow simulator, divide it by the real-time factor"
+        )
+        tolerance = "[m] error below which a goal counts as reached"
+        speed_scale = "share of the policy's speed that is commanded"
+        autostart = ParameterDescriptor(
+            description="configure and activate at start", read_only=True
+        )
+        self.declare_parameter("robot", "planar8", ParameterDescriptor(description=robot))
+        self.declare_parameter("policy", "", ParameterDescriptor(description=policy))
+        self.declare_parameter("autostart", False, autostart)
+        self.declare_parameter("joint_state_timeout", 0.0, number(0.0, 5.0, timeout))
+        self.declare_parameter("tolerance", 0.02, number(1e-4, 1.0, tolerance))
+        self.declare_parameter("speed_scale", 1.0, number(0.0, 1.0, speed_scale))
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    def _check_parameters(self, parameters: list[Parameter]) -> SetParametersResult:
+        values = {parameter.name: parameter.value for parameter in parameters}
+        try:
+            policy = self._checked(values)
+        except (RobotError, ContractError, ValueError) as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if (loop := self._loop) is not None:
+            if policy is not None:
+                loop.use_policy(policy)
+            loop.tolerance = values.get("tolerance", loop.tolerance)
+            loop.control.speed_scale = values.get("speed_scale", loop.control.speed_scale)
+            if "joint_state_timeout" in values:
+                loop.set_timeout(values["joint_state_timeout"])
+        return SetParametersResult(successful=True)
+
+    def _checked(self, values: dict[str, Any]) -> Policy | None:
+        """Raise an error for values that cannot be taken; return the policy they name."""
+        if "robot" in values:
+            if self._loop is not None:
+                raise ValueError("robot cannot change while configured: clean up first")
+            load_robot(values["robot"])
+        if "policy" in values and self._loop is not None:
+            if self._loop.running:
+                raise ValueError("policy cannot change while active: deactivate first")
+            return _load_policy(values["policy"], self._loop.control.robot)
+        return None
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load robot and policy, make topics and timers; refuse a policy that does not fit."""
+        try:
+            robot = load_robot(self._value("robot"))
+            policy = _load_policy(self._value("policy"), robot)
+        except (RobotError, ContractError) as error:
+            self.get_logger().error(f"configure refused: {error}")
+            self._announce("UNCONFIGURED", str(error), DiagnosticStatus.ERROR)
+            return FAILURE
+        control = ReachControl(robot, policy)
+        control.speed_scale = self._value("speed_scale")
+        self._loop = ReachLoop(self, control, self._status_pub, self._value("tolerance"))
+        self._loop.set_timeout(self._value("joint_state_timeout"))
+        # what lives from here on is no garbage: the collector need not visit it in the loop
+        gc.collect()
+        gc.freeze()
+        return SUCCESS
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Start the control periods from rest, without joint state or goals; a halt stays."""
+        assert self._loop is not None
+        self._loop.start()
+        return SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publish zero and end the control periods."""
+        assert self._loop is not None
+        self._loop.stop()
+        return SUCCESS
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Give back everything that configure made."""
+        self._release()
+        self._announce("UNCONFIGURED")
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publish zero, then give everything back."""
+        self._release()
+        self._announce("FINALIZED")
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Publish zero after an exception in a transition and go back to unconfigured."""
+        self._release()
+        self._announce("UNCONFIGURED", "a transition failed", DiagnosticStatus.ERROR)
+        return SUCCESS
+
+    def close(self) -> None:
+        """Stop the robot and end, from any lifecycle state."""
+        if self._state_machine.current_state[1] != "finalized":
+            self.trigger_shutdown()
+
+    def _release(self) -> None:
+        loop, self._loop = self._loop, None
+        if loop is not None:
+            loop.stop()
+            loop.destroy()
+
+    def _announce(self, state: str, text: str = "", level: bytes = DiagnosticStatus.OK) -> None:
+        self._status_pub.publish(plain_status(self.get_fully_qualified_name(), state, level, text))
+
+
+def _load_policy(path: str, robot: Robot) -> Policy:
+    return Policy.load(path or find_policy(robot.name), robot)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the controller until SIGINT or SIGTERM; returns the exit status."""
+    return run_node(ControllerNode, ControllerNode.close, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""A policy file in ONNX Runtime: physical units in, physical units out."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from polyreach_description import Robot
+from polyreach_nodes.contract import Contract, ContractError, check_contract, parse_contract
+
+KINEMATICS_TOLERANCE = 1e-3  # [m] between the policy's and the robot's effectors at home
+
+Array32 = NDArray[np.float32]
+
+
+class Policy:
+    """One ONNX Runtime session with one thread and its input buffers."""
+
+    def __init__(self, session: ort.InferenceSession, contract: Contract) -> None:
+        self.contract = contract
+        joints, effectors = len(contract.joint_names), len(contract.effector_names)
+        self._session = session
+        self._joint_pos: Array32 = np.zeros((1, joints), np.float32)
+        self._goals: Array32 = np.zeros((1, effectors, 3), np.float32)
+        self._active: Array32 = np.zeros((1, effectors), np.float32)
+        self._inputs = {"joint_pos": self._joint_pos, "goals": self._goals, "active": self._active}
+
+    @classmethod
+    def load(cls, path: str | Path, robot: Robot) -> "Policy":
+        """Load a policy file for a robot.
+
+        Raises ContractError, naming metadata key or tensor, if it does not fit the robot.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise ContractError(f"policy file '{path}' does not exist")
+        try:
+            session = ort.InferenceSession(
+                str(path), _session_options(), providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:
+            reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
+            raise ContractError(f"policy file '{path}' is not an ONNX model: {reason}") from None
+        contract = parse_contract(session.get_modelmeta().custom_metadata_map)
+        check_contract(contract, robot)
+        _check_tensors(session, contract)
+        policy = cls(session, contract)
+        policy._check_at_home(robot)
+        return policy
+
+    def compute(
+        self,
+        joint_pos: NDArray[np.float64],
+        goals: NDArray[np.float64],
+        active: NDArray[np.float64],
+    ) -> tuple[Array32, Array32]:
+        """Joint velocities (nu,) [rad/s or m/s] and effector positions (E, 3) [m, base frame].
+
+        joint_pos (nu,) [rad or m], goals (E, 3) [m, base frame], active (E,) in {0, 1}.
+        """
+        self._joint_pos[0] = joint_pos
+        self._goals[0] = goals
+        self._active[0] = active
+        joint_vel, effector_pos = self._session.run(("joint_vel", "effector_pos"), self._inputs)
+        return joint_vel[0], effector_pos[0]
+
+    def _check_at_home(self, robot: Robot) -> None:
+        expected = robot.forward_kinematics(robot.home)
+        joint_vel, effector_pos = self.compute(robot.home, expected, np.ones(len(expected)))
+        if joint_vel.shape != robot.home.shape or effector_pos.shape != expected.shape:
+            raise ContractError(
+                f"policy outputs: found {joint_vel.shape} and {effector_pos.shape}, "
+                f"expected {robot.home.shape} and {expected.shape}"
+            )
+        if not np.isfinite(joint_vel).all():
+            raise ContractError(
+                f"policy output 'joint_vel' at home: found {joint_vel.tolist()}, expected finite"
+            )
+        distance = np.linalg.norm(effector_pos - expected, axis=-1).max()
+        if not distance <= KINEMATICS_TOLERANCE:
+            raise ContractError(
+                f"policy output 'effector_pos' at home: found {effector_pos.tolist()}, "
+                f"expected {expected.tolist()} [m] within {KINEMATICS_TOLERANCE:g}"
+            )
+
+
+def find_policy(robot_name: str, method: str = "digrad") -> Path:
+    """The shipped policy of a robot, installed with package polyreach or in models/ of a checkout.
+
+    Raises ContractError that lists the places searched.
+    """
+    folders = [Path(sys.prefix) / "share/polyreach/models"]
+    try:
+        from ament_index_python.packages import get_package_share_directory
+
+        folders.insert(0, Path(get_package_share_directory("polyreach")) / "models")
+    except (ImportError, LookupError, OSError):
+        pass
+    folders += [
+        parent / "models"
+        for parent in Path(__file__).resolve().parents
+        if (parent / "ros2_ws").is_dir()
+    ]
+    for folder in folders:
+        if (path := folder / f"{robot_name}-{method}.onnx").is_file():
+            return path
+    searched = ", ".join(map(str, folders))
+    raise ContractError(
+        f"no policy '{robot_name}-{method}.onnx' in {searched}; give the path of a policy file"
+    )
+
+
+def _session_options() -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    return options
+
+
+def _check_tensors(session: ort.InferenceSession, contract: Contract) -> None:
+    joints, effectors = len(contract.joint_names), len(contract.effector_names)
+    expected = {"joint_pos": (joints,), "goals": (effectors, 3), "active": (effectors,)}
+    found = {tensor.name: tensor for tensor in session.get_inputs()}
+    if set(found) != set(expected):
+        raise ContractError(f"policy inputs: found {sorted(found)}, expected {sorted(expected)}")
+    for name, shape in expected.items():
+        if tuple(found[name].shape[1:]) != shape or found[name].type != "tensor(float)":
+            raise ContractError(
+                f"policy input '{name}': found {found[name].type} of shape {found[name].shape}, "
+                f"expected tensor(float) of shape {['batch', *shape]}"
+            )
+    outputs = {tensor.name for tensor in session.get_outputs()}
+    if not {"joint_vel", "effector_pos"} <= outputs:
+        raise ContractError(
+            f"policy outputs: found {sorted(outputs)}, expected ['effector_pos', 'joint_vel']"
+        )

@@ -1,0 +1,242 @@
+"""Topics, services and timers of one configured controller, around ReachControl."""
+
+from array import array
+from collections.abc import Callable
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geometry_msgs.msg import PoseStamped
+from rclpy.clock import Clock, ClockType
+from rclpy.duration import Duration
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.subscription import Subscription
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, String
+from std_srvs.srv import Trigger
+from visualization_msgs.msg import MarkerArray
+
+from polyreach_nodes.control import TIMEOUT_PERIODS, ReachControl, Received
+from polyreach_nodes.policy import Policy
+from polyreach_nodes.reports import (
+    LEVELS,
+    TickStatistics,
+    diagnostics_status,
+    markers,
+    plain_status,
+    with_goals,
+)
+from polyreach_nodes.watchdog import State
+
+LATCHED = QoSProfile(
+    depth=1,
+    durability=DurabilityPolicy.TRANSIENT_LOCAL,
+    reliability=ReliabilityPolicy.RELIABLE,
+)
+# a robot's joint states may come from several publishers at the same moment
+NEWEST = QoSProfile(depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
+STATUS_PERIOD_S = 0.2
+CLOCK_TIMEOUT_S = 0.5  # [s of wall time] without a period while active, as when /clock stopped
+FLUSH_S = 0.2  # [s] for the last zero to arrive
+
+
+class ReachLoop:
+    """Exists from configure to cleanup; commands flow between start() and stop().
+
+    The control period follows the node's clock (so /clock with use_sim_time), but ages are wall
+    time: when a simulator pauses, its joint states stop, zero is published and the state is STALE;
+    the motion to the goals goes on by itself with the simulator.
+    """
+
+    def __init__(
+        self, node: Node, control: ReachControl, status: Publisher, tolerance: float
+    ) -> None:
+        self.control = control
+        self.tolerance = tolerance  # [m]
+        self.running = False
+        self._node = node
+        self._status_pub = status
+        self._statistics = TickStatistics()
+        self._last_tick_s = 0.0
+        self._logged = ("", "")
+        self._command = Float64MultiArray(data=array("d", control.zero))
+        self._command_view = np.frombuffer(self._command.data)
+        self._publishers: list[Publisher] = []
+        self._command_pub = self._publisher(Float64MultiArray, "~/commands", 1)
+        self._metadata_pub = self._publisher(String, "~/policy_metadata", LATCHED)
+        self._diagnostics_pub = self._publisher(DiagnosticArray, "/diagnostics", 1)
+        self._markers_pub = self._publisher(MarkerArray, "~/markers", 1)
+        self._subscriptions: list[Subscription] = [
+            node.create_subscription(JointState, "joint_states", self._on_joint_state, NEWEST)
+        ]
+        for effector in control.robot.effector_names:
+            on_goal = partial(self._on_goal, effector)
+            topic = f"~/goals/{effector}"
+            self._subscriptions.append(node.create_subscription(PoseStamped, topic, on_goal, 10))
+        self._services = [
+            node.create_service(Trigger, f"~/{name}", partial(_answer, act))
+            for name, act in (
+                ("halt", self._halt),
+                ("resume", self._resume),
+                ("clear_goals", self._clear_goals),
+            )
+        ]
+        wall = Clock(clock_type=ClockType.STEADY_TIME)
+        self._tick_timer = node.create_timer(control.period_s, self._tick, autostart=False)
+        guard_s = control.watchdog.timeout_s
+        self._guard_timer = node.create_timer(guard_s, self._on_guard, clock=wall, autostart=False)
+        self._slow_timers = [
+            node.create_timer(STATUS_PERIOD_S, self._on_status, clock=wall),
+            node.create_timer(1.0, self._on_diagnostics, clock=wall),
+        ]
+        self.use_policy(control.policy)
+        self.announce()
+
+    def _publisher(self, kind: type, topic: str, qos: QoSProfile | int) -> Publisher:
+        self._publishers.append(self._node.create_publisher(kind, topic, qos))
+        return self._publishers[-1]
+
+    def use_policy(self, policy: Policy) -> None:
+        """Drive with another policy, already checked against the robot."""
+        self.control.policy = policy
+        self._metadata_pub.publish(String(data=policy.contract.to_json()))
+
+    def set_timeout(self, timeout_s: float) -> None:
+        """Age limit of the joint state [s of wall time]; 0: TIMEOUT_PERIODS control periods."""
+        timeout_s = timeout_s or TIMEOUT_PERIODS * self.control.period_s
+        self.control.watchdog.timeout_s = timeout_s
+        self._guard_timer.timer_period_ns = round(timeout_s * 1e9)
+
+    def start(self) -> None:
+        """Start the periods from rest, without joint state or goals."""
+        self.control.activate()
+        self._statistics.restart()
+        self._last_tick_s = monotonic()
+        self.running = True
+        self._tick_timer.reset()
+        self.announce()
+
+    def stop(self) -> None:
+        """Publish zero, see that it arrives, and end the periods."""
+        if not self.running:
+            return
+        self.running = False
+        self._tick_timer.cancel()
+        self._guard_timer.cancel()
+        self._publish_zero()
+        self._command_pub.wait_for_all_acked(Duration(seconds=FLUSH_S))
+        self.announce()
+
+    def destroy(self) -> None:
+        """Give back all topics, services and timers."""
+        for timer in (self._tick_timer, self._guard_timer, *self._slow_timers):
+            self._node.destroy_timer(timer)
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        for service in self._services:
+            self._node.destroy_service(service)
+        for publisher in self._publishers:
+            self._node.destroy_publisher(publisher)
+
+    def _tick(self) -> None:
+        start_s = monotonic()
+        self._command_view[:] = self.control.tick(start_s)
+        self._command_pub.publish(self._command)
+        self._last_tick_s = monotonic()
+        self._statistics.add(start_s, self._last_tick_s)
+
+    def _publish_zero(self) -> None:
+        self._command_view[:] = self.control.stop()
+        self._command_pub.publish(self._command)
+
+    def _on_joint_state(self, message: JointState) -> None:
+        if not self.running:
+            return
+        received = self.control.receive(message.name, message.position, monotonic())
+        if received is Received.FRESH:
+            self._guard_timer.reset()
+        elif received is Received.INVALID:
+            self._publish_zero()
+
+    def _on_guard(self) -> None:
+        """The joint state reached its age limit: stop now, between two periods."""
+        self._guard_timer.cancel()
+        if self.running:
+            self._publish_zero()
+
+    def _on_goal(self, effector: str, message: PoseStamped) -> None:
+        point = message.pose.position
+        if self.running:
+            self.control.set_goal(effector, message.header.frame_id, (point.x, point.y, point.z))
+        else:
+            self.control.reject_goal(effector, "the controller is not active")
+        self.announce()
+
+    def _halt(self) -> str:
+        self.control.watchdog.halted = True
+        if self.running:
+            self._publish_zero()
+        self.announce()
+        return "halted"
+
+    def _resume(self) -> str:
+        self.control.watchdog.halted, self.control.watchdog.fault = False, ""
+        self.announce()
+        return "resumed"
+
+    def _clear_goals(self) -> str:
+        self.control.clear_goals()
+        self.announce()
+        return "goals cleared"
+
+    def _clock_stands(self) -> bool:
+        return monotonic() - self._last_tick_s > CLOCK_TIMEOUT_S
+
+    def _state(self) -> tuple[State, str]:
+        if self._clock_stands():
+            text = f"no control period for {CLOCK_TIMEOUT_S:g} s (use_sim_time, but no /clock?)"
+            return State.STALE, text
+        now_s = monotonic()
+        return self.control.state(now_s), self.control.reason(now_s)
+
+    def announce(self) -> None:
+        """Publish the status now."""
+        name = self._node.get_fully_qualified_name()
+        if self.running:
+            state, reason = self._state()
+            status = plain_status(name, state.value, LEVELS[state], reason)
+        else:
+            status = plain_status(name, "INACTIVE", DiagnosticStatus.OK)
+        self._status = with_goals(status, self.control, self.tolerance)
+        self._status_pub.publish(self._status)
+
+    def _on_status(self) -> None:
+        if not self.running:
+            return
+        if self._clock_stands():
+            self._publish_zero()
+        self.announce()
+        state, reason = self._state()
+        if (state.value, reason) != self._logged:
+            self._logged = (state.value, reason)
+            if reason:
+                self._node.get_logger().warning(f"{state.value}: {reason}")
+            else:
+                self._node.get_logger().info(state.value)
+        if self._markers_pub.get_subscription_count():
+            self._markers_pub.publish(markers(self.control))
+
+    def _on_diagnostics(self) -> None:
+        status = diagnostics_status(self._status, self._statistics.values())
+        message = DiagnosticArray(status=[status])
+        message.header.stamp = self._node.get_clock().now().to_msg()
+        self._diagnostics_pub.publish(message)
+
+
+def _answer(act: Callable[[], str], _: Any, response: Trigger.Response) -> Trigger.Response:
+    response.message, response.success = act(), True
+    return response

@@ -1,0 +1,140 @@
+"""Messages that tell people and tools what the controller does: status, diagnostics, markers."""
+
+import numpy as np
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from numpy.typing import NDArray
+from visualization_msgs.msg import Marker, MarkerArray
+
+from polyreach_nodes.control import ReachControl
+from polyreach_nodes.watchdog import State
+
+LEVELS: dict[State, bytes] = {
+    State.WAITING: DiagnosticStatus.WARN,
+    State.IDLE: DiagnosticStatus.OK,
+    State.ACTIVE: DiagnosticStatus.OK,
+    State.STALE: DiagnosticStatus.STALE,
+    State.HALTED: DiagnosticStatus.WARN,
+    State.FAULT: DiagnosticStatus.ERROR,
+}
+MARKER_DIAMETER = 0.04  # [m]
+_COLOURS = (
+    (0.12, 0.47, 0.71),
+    (0.84, 0.15, 0.16),
+    (0.17, 0.63, 0.17),
+    (1.0, 0.5, 0.05),
+    (0.58, 0.4, 0.74),
+)
+
+
+class TickStatistics:
+    """Loop periods and compute times of the last `length` ticks [s]."""
+
+    def __init__(self, length: int = 3000) -> None:
+        self._period_s = np.zeros(length)
+        self._compute_s = np.zeros(length)
+        self._count = 0
+        self._last_s = -1.0
+
+    def restart(self) -> None:
+        """Forget all; the next tick starts the first period."""
+        self._count, self._last_s = 0, -1.0
+
+    def add(self, start_s: float, published_s: float) -> None:
+        """Note a tick that started and published at these times."""
+        if self._last_s >= 0.0:
+            index = self._count % len(self._period_s)
+            self._period_s[index] = published_s - self._last_s
+            self._compute_s[index] = published_s - start_s
+            self._count += 1
+        self._last_s = published_s
+
+    def values(self) -> dict[str, float]:
+        """Quantiles in milliseconds by name; empty before the second tick."""
+        count = min(self._count, len(self._period_s))
+        if not count:
+            return {}
+        period, compute = self._period_s[:count], self._compute_s[:count]
+        return {
+            "loop period p50 [ms]": float(np.quantile(period, 0.5)) * 1e3,
+            "loop period p99 [ms]": float(np.quantile(period, 0.99)) * 1e3,
+            "loop period max [ms]": float(period.max()) * 1e3,
+            "compute p50 [ms]": float(np.quantile(compute, 0.5)) * 1e3,
+            "compute p99 [ms]": float(np.quantile(compute, 0.99)) * 1e3,
+        }
+
+
+def plain_status(name: str, state: str, level: bytes, text: str = "") -> DiagnosticStatus:
+    """Status of a controller that has no robot at work."""
+    message = f"{state}: {text}" if text else state
+    return DiagnosticStatus(
+        level=level,
+        name=name,
+        hardware_id="",
+        message=message,
+        values=[KeyValue(key="state", value=state)],
+    )
+
+
+def with_goals(
+    status: DiagnosticStatus, control: ReachControl, tolerance: float
+) -> DiagnosticStatus:
+    """The status with goal, error and goals heard of every effector, and the last rejection."""
+    robot = control.robot
+    errors = np.linalg.norm(control.goals - control.effector_pos(), axis=-1)
+    active = control.active > 0
+    reached = bool(active.any() and (errors[active] <= tolerance).all())
+    status.hardware_id = robot.name
+    if control.rejected_goal:
+        status.message += f" ({control.rejected_goal})"
+        status.level = max(status.level, DiagnosticStatus.WARN)
+    values = {"reached": str(reached).lower(), "rejected": control.rejected_goal}
+    for index, effector in enumerate(robot.effector_names):
+        goal = " ".join(f"{value:.6f}" for value in control.goals[index])
+        values[f"goal/{effector}"] = goal if active[index] else ""
+        values[f"heard/{effector}"] = str(control.goals_heard[effector])
+        values[f"error/{effector}"] = f"{errors[index]:.6f}" if active[index] else ""
+    status.values += [KeyValue(key=key, value=value) for key, value in values.items()]
+    return status
+
+
+def diagnostics_status(status: DiagnosticStatus, statistics: dict[str, float]) -> DiagnosticStatus:
+    """The status together with loop and compute times."""
+    times = [KeyValue(key=key, value=f"{value:.3f}") for key, value in statistics.items()]
+    return DiagnosticStatus(
+        level=status.level,
+        name=status.name,
+        hardware_id=status.hardware_id,
+        message=status.message,
+        values=[*status.values, *times],
+    )
+
+
+def markers(control: ReachControl) -> MarkerArray:
+    """Effectors as spheres, their goals as larger translucent ones."""
+    frame, effector_pos = control.robot.base_frame, control.effector_pos()
+    array = MarkerArray()
+    for index in range(len(effector_pos)):
+        colour = _COLOURS[index % len(_COLOURS)]
+        size = MARKER_DIAMETER
+        effector = _sphere(frame, "effectors", index, effector_pos[index], size, (*colour, 1.0))
+        goal = _sphere(frame, "goals", index, control.goals[index], 1.5 * size, (*colour, 0.4))
+        goal.action = Marker.ADD if control.active[index] else Marker.DELETE
+        array.markers += [effector, goal]
+    return array
+
+
+def _sphere(
+    frame: str,
+    namespace: str,
+    number: int,
+    position: NDArray[np.float64],
+    diameter: float,
+    colour: tuple[float, float, float, float],
+) -> Marker:
+    marker = Marker(ns=namespace, id=number, type=Marker.SPHERE, action=Marker.ADD)
+    marker.header.frame_id = frame
+    marker.pose.position.x, marker.pose.position.y, marker.pose.position.z = position.tolist()
+    marker.pose.orientation.w = 1.0
+    marker.scale.x = marker.scale.y = marker.scale.z = diameter
+    marker.color.r, marker.color.g, marker.color.b, marker.color.a = colour
+    return marker

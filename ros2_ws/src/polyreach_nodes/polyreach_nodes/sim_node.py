@@ -1,0 +1,134 @@
+"""Node `polyreach_sim`: the robot in MuJoCo, driven and observed as hardware is."""
+
+import math
+import sys
+from array import array
+from time import monotonic
+
+import mujoco
+import numpy as np
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.time import Time
+from rosgraph_msgs.msg import Clock as ClockMessage
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+
+from polyreach_description import load_robot
+from polyreach_nodes.running import run_node
+
+MAX_LAG_S = 0.1  # [s of wall time] that is caught up after a pause of this process; more is dropped
+WARN_PERIOD_S = 2.0
+
+
+class SimNode(Node):
+    """Steps robot.simulation_model() in real time (or rate_factor times as fast)."""
+
+    def __init__(self) -> None:
+        super().__init__("polyreach_sim")
+        self.declare_parameter(
+            "robot",
+            "planar8",
+            ParameterDescriptor(
+                description="shipped robot name or path of a robot.yaml", read_only=True
+            ),
+        )
+        rate_factor = self._number(
+            "rate_factor", 1.0, 0.01, 100.0, "simulated seconds per second of wall time"
+        )
+        publish_rate = self._number(
+            "publish_rate", 125.0, 1.0, 1000.0, "[Hz of simulated time] of joint_states"
+        )
+        self._timeout_s = self._number(
+            "command_timeout",
+            0.1,
+            0.01,
+            10.0,
+            "[s of simulated time] without commands after which the joints stop",
+        )
+        self.robot = load_robot(self.get_parameter("robot").value)
+        self._model = self.robot.simulation_model()
+        self._data = mujoco.MjData(self._model)
+        self._data.qpos[:] = self.robot.qpos(self.robot.home)
+        mujoco.mj_forward(self._model, self._data)
+        self._stopped = self.robot.simulation_ctrl(np.zeros(len(self.robot.joint_names)))
+        self._data.ctrl[:] = self._stopped
+        self._commanded_s = -math.inf
+
+        step_s = self._model.opt.timestep
+        self._steps = max(1, round(1.0 / (publish_rate * step_s)))
+        self._publish_s = self._steps * step_s
+        self._sim_per_wall = rate_factor
+        self._wall_start_s = monotonic()
+
+        joints = range(self._model.njnt)
+        self._qpos_adr = np.array([self._model.jnt_qposadr[joint] for joint in joints])
+        self._dof_adr = np.array([self._model.jnt_dofadr[joint] for joint in joints])
+        self._state = JointState(name=[self._model.joint(joint).name for joint in joints])
+        self._state.position = array("d", self._data.qpos[self._qpos_adr])
+        self._state.velocity = array("d", self._data.qvel[self._dof_adr])
+        self._position = np.frombuffer(self._state.position)
+        self._velocity = np.frombuffer(self._state.velocity)
+        self._sim_stamps = bool(self.get_parameter("use_sim_time").value)
+
+        self._state_pub = self.create_publisher(JointState, "joint_states", 10)
+        self._clock_pub = self.create_publisher(ClockMessage, "/clock", 10)
+        self.create_subscription(Float64MultiArray, "commands", self._on_commands, 1)
+        wall = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(self._publish_s / rate_factor, self._advance, clock=wall)
+
+    def _number(self, name: str, default: float, low: float, high: float, text: str) -> float:
+        limits = [FloatingPointRange(from_value=low, to_value=high)]
+        descriptor = ParameterDescriptor(
+            description=text, floating_point_range=limits, read_only=True
+        )
+        return float(self.declare_parameter(name, default, descriptor).value)
+
+    def _on_commands(self, message: Float64MultiArray) -> None:
+        nu = len(self.robot.joint_names)
+        if len(message.data) != nu:
+            self._warn(
+                f"command of {len(message.data)} values ignored: "
+                f"robot '{self.robot.name}' takes {nu}"
+            )
+            return
+        joint_vel = np.asarray(message.data)
+        if not np.isfinite(joint_vel).all():
+            self._warn("command that is not finite ignored")
+            return
+        limits = self.robot.joint_vel_limits
+        self._data.ctrl[:nu] = np.clip(joint_vel, -limits, limits)
+        self._commanded_s = self._data.time
+
+    def _warn(self, text: str) -> None:
+        self.get_logger().warning(text, throttle_duration_sec=WARN_PERIOD_S)
+
+    def _advance(self) -> None:
+        wanted_s = (monotonic() - self._wall_start_s) * self._sim_per_wall
+        lag_s = wanted_s - self._data.time
+        if lag_s > MAX_LAG_S * self._sim_per_wall:
+            self._wall_start_s += (lag_s - self._publish_s) / self._sim_per_wall
+            lag_s = self._publish_s
+        for _ in range(max(0, round(lag_s / self._publish_s))):
+            if self._data.time - self._commanded_s > self._timeout_s:
+                self._data.ctrl[:] = self._stopped
+            mujoco.mj_step(self._model, self._data, self._steps)
+            self._publish()
+
+    def _publish(self) -> None:
+        sim_time = Time(nanoseconds=round(self._data.time * 1e9)).to_msg()
+        self._position[:] = self._data.qpos[self._qpos_adr]
+        self._velocity[:] = self._data.qvel[self._dof_adr]
+        self._state.header.stamp = sim_time if self._sim_stamps else self.get_clock().now().to_msg()
+        self._clock_pub.publish(ClockMessage(clock=sim_time))
+        self._state_pub.publish(self._state)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the simulator until SIGINT or SIGTERM; returns the exit status."""
+    return run_node(SimNode, lambda node: None, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Whether the controller may move: age of the joint state, halt and fault; a pure state machine."""
+
+from enum import Enum
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class State(str, Enum):
+    """What the controller is doing; only ACTIVE moves towards goals, IDLE slows down and holds."""
+
+    WAITING = "WAITING"  # no joint state yet
+    IDLE = "IDLE"  # no effector has a goal
+    ACTIVE = "ACTIVE"
+    STALE = "STALE"  # joint state too old or invalid
+    HALTED = "HALTED"  # until resumed
+    FAULT = "FAULT"  # policy or program error, until resumed
+
+
+class Watchdog:
+    """Judges the joint state by its time of receipt on a monotonic clock, every joint by itself."""
+
+    def __init__(self, joints: int, timeout_s: float) -> None:
+        self.timeout_s = timeout_s
+        self.halted = False
+        self.fault = ""
+        self.invalid = ""
+        self._received_s: NDArray[np.float64] = np.full(joints, -np.inf)
+
+    def forget(self) -> None:
+        """Forget every joint state (halt and fault stay)."""
+        self.invalid = ""
+        self._received_s.fill(-np.inf)
+
+    def received(self, joints: NDArray[np.int64] | slice, now_s: float) -> bool:
+        """Note a valid position of `joints`; whether that made the oldest joint younger."""
+        before = self._received_s.min()
+        self._received_s[joints] = now_s
+        self.invalid = ""
+        return bool(self._received_s.min() > before)
+
+    def reject(self, reason: str) -> None:
+        """Note an invalid joint state: nothing moves until a valid one comes."""
+        self.invalid = reason
+
+    def age_s(self, now_s: float) -> float:
+        """Age of the oldest joint [s]; infinite before all were received."""
+        return now_s - float(self._received_s.min())
+
+    def state(self, now_s: float, has_goal: bool) -> State:
+        """The state at now_s; the gravest reason wins."""
+        if self.fault:
+            return State.FAULT
+        if self.halted:
+            return State.HALTED
+        if self.invalid:
+            return State.STALE
+        age = self.age_s(now_s)
+        if age == np.inf:
+            return State.WAITING
+        if not 0.0 <= age <= self.timeout_s:
+            return State.STALE
+        return State.ACTIVE if has_goal else State.IDLE

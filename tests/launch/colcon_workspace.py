@@ -1,0 +1,80 @@
+"""The packages of this repository, built by colcon as a user builds them."""
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A built workspace and the environment after sourcing it."""
+
+    install: Path
+    environment: dict[str, str]
+
+    def prefix(self, package: str) -> Path:
+        """Where a package is installed."""
+        return self.install / package
+
+    def run(
+        self, *command: str | Path, timeout_s: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in the sourced environment; stdout and stderr come back as one text."""
+        return run(*command, folder=self.install, timeout_s=timeout_s, environment=self.environment)
+
+
+def run(
+    *command: str | Path,
+    folder: Path,
+    timeout_s: float = 60.0,
+    environment: dict[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run a command in a folder; stdout and stderr come back as one text."""
+    return subprocess.run(
+        [str(word) for word in command],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=timeout_s,
+    )
+
+
+def program(name: str) -> str:
+    """Path of a program on PATH or beside the running interpreter; '' if there is none."""
+    return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent)) or ""
+
+
+def build(folder: Path) -> Workspace:
+    """Build everything into an empty folder; what runs there is seen on this host alone."""
+    built = run(
+        program("colcon"),
+        *("--log-base", folder / "log"),
+        "build",
+        *("--build-base", folder / "build"),
+        *("--install-base", folder / "install"),
+        folder=REPOSITORY / "ros2_ws",
+        timeout_s=300.0,
+    )
+    assert built.returncode == 0, built.stdout
+    return Workspace(folder / "install", sourced(folder / "install"))
+
+
+def sourced(install: Path) -> dict[str, str]:
+    """The environment variables after `source install/setup.bash`."""
+    before = {
+        **os.environ,
+        "PATH": f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}",
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+        "ROS_LOG_DIR": str(install.parent / "ros_log"),
+        "OMP_NUM_THREADS": "1",
+    }
+    shell = ["bash", "-c", 'source "$0" && env -0', str(install / "setup.bash")]
+    text = subprocess.run(shell, env=before, check=True, capture_output=True, text=True).stdout
+    return dict(entry.split("=", 1) for entry in text.split("\0") if "=" in entry)

@@ -1,0 +1,149 @@
+"""What node tests are made of: policy files, processes, a robot made of messages."""
+
+import json
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+import onnx
+from scenarios import Probe
+from sensor_msgs.msg import JointState
+
+from polyreach_description import Robot
+
+
+def metadata_of(robot: Robot) -> dict[str, object]:
+    """A policy's metadata that fits the robot."""
+    return {
+        "schema_version": 1,
+        "robot": robot.name,
+        "joint_names": list(robot.joint_names),
+        "effector_names": list(robot.effector_names),
+        "base_frame": robot.base_frame,
+        "update_rate": robot.control_rate,
+        "action_type": "joint_velocity",
+        "joint_pos_limits": robot.joint_pos_limits.tolist(),
+        "joint_vel_limits": robot.joint_vel_limits.tolist(),
+        "joint_acc_limits": robot.joint_acc_limits.tolist(),
+        "observation_names": ["joint_pos", "goals", "active"],
+        "method": "damped_least_squares",
+        "method_paper": "Buss & Kim 2005",
+        "training": {},
+        "evaluation": {},
+        "robot_sha256": robot.sha256,
+    }
+
+
+def with_metadata(source: Path, target: Path, **changes: object) -> Path:
+    """A copy of a policy file with some metadata changed; None removes a key."""
+    model = onnx.load(source)
+    texts = {pair.key: pair.value for pair in model.metadata_props}
+    texts |= {key: json.dumps(value) for key, value in changes.items()}
+    kept = {key: text for key, text in texts.items() if changes.get(key, "") is not None}
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, kept)
+    onnx.save(model, target)
+    return target
+
+
+def export_least_squares(robot: Robot, path: Path) -> None:
+    """Write a policy file that steps by damped least squares."""
+    import torch
+
+    from polyreach.kinematics import ForwardKinematics, damped_least_squares
+
+    class LeastSquares(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.kinematics = ForwardKinematics(robot.tree)
+            self.register_buffer(
+                "limits", torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
+            )
+
+        def forward(
+            self, joint_pos: torch.Tensor, goals: torch.Tensor, active: torch.Tensor
+        ) -> tuple:
+            pose = self.kinematics(joint_pos)
+            error = goals - pose.effector
+            error = error * torch.clamp(0.15 / (error.norm(dim=-1, keepdim=True) + 1e-9), max=1.0)
+            step = 6.0 * damped_least_squares(
+                pose, error, active, torch.ones_like(self.limits), 0.05
+            )
+            excess = (step.abs() / self.limits).amax(-1, keepdim=True)
+            return step / torch.clamp(excess, min=1.0), pose.effector
+
+    joints, effectors = len(robot.joint_names), len(robot.effector_names)
+    inputs = (torch.zeros(2, joints), torch.zeros(2, effectors, 3), torch.ones(2, effectors))
+    names = ("joint_pos", "goals", "active")
+    torch.onnx.export(
+        LeastSquares().eval(),
+        inputs,
+        str(path),
+        input_names=names,
+        output_names=("joint_vel", "effector_pos"),
+        dynamic_shapes={name: {0: torch.export.Dim("batch")} for name in names},
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    with_metadata(path, path, **metadata_of(robot))
+
+
+@dataclass
+class Process:
+    """A node that runs as a user started it."""
+
+    popen: "subprocess.Popen[str]"
+    log: Path
+
+    def stop(self, number: int = signal.SIGINT, timeout_s: float = 15.0) -> int:
+        """Send a signal and return the exit status."""
+        self.popen.send_signal(number)
+        return self.popen.wait(timeout=timeout_s)
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+
+Launcher = Callable[..., Process]
+
+
+class FakeHardware:
+    """Joint states that follow the commands perfectly, under the control of a test."""
+
+    RATE = 100.0  # [Hz]
+
+    def __init__(self, probe: Probe) -> None:
+        self.position = probe.robot.home.copy()
+        self.fault: Callable[[JointState], JointState] | None = None
+        self.last_sent_s = 0.0
+        self._probe = probe
+        self._publisher = probe.node.create_publisher(JointState, "joint_states", 10)
+        self._timer = probe.node.create_timer(1.0 / self.RATE, self._send)
+
+    def _send(self) -> None:
+        recent = self._probe.commands[-1:]
+        if recent and monotonic() - recent[0].time_s < 0.1:
+            low, high = self._probe.robot.joint_pos_limits.T
+            self.position = np.clip(self.position + recent[0].joint_vel / self.RATE, low, high)
+        message = JointState(
+            name=list(self._probe.robot.joint_names), position=self.position.tolist()
+        )
+        if self.fault is not None:
+            message = self.fault(message)
+        self.last_sent_s = monotonic()
+        self._publisher.publish(message)
+
+    def stop(self) -> float:
+        """Send no more; returns when the last joint state was sent [s, monotonic]."""
+        self._timer.cancel()
+        return self.last_sent_s
+
+    def resume(self) -> None:
+        """Send again."""
+        self._timer.reset()

@@ -1,0 +1,329 @@
+"""The controller as a process over real ROS 2 topics, with joint states made by the test."""
+
+import json
+import signal
+from pathlib import Path
+from time import monotonic, sleep
+
+import numpy as np
+import pytest
+from builtin_interfaces.msg import Time
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from rig import FakeHardware, Launcher, Process, with_metadata
+from rosgraph_msgs.msg import Clock
+from scenarios import Probe, assert_reaches, assert_within_limits, zero_delay
+from sensor_msgs.msg import JointState
+from visualization_msgs.msg import MarkerArray
+
+from polyreach_description import Robot
+
+PERIOD_S = 0.02  # of planar8
+STOPS = 5  # measurements of a delay, of which the median counts on a busy machine
+
+
+@pytest.fixture
+def controller(start: Launcher, policy_file: Path) -> Process:
+    return start("controller_node", {"policy": str(policy_file), "autostart": True})
+
+
+def move(probe: Probe, planar8: Robot, offset: float) -> None:
+    """Send far goals of all effectors and wait for motion."""
+    probe.wait_goals_heard()
+    probe.wait_state("IDLE", "ACTIVE")
+    for effector, goal in zip(
+        probe.robot.effector_names, planar8.forward_kinematics(planar8.home + offset), strict=True
+    ):
+        probe.send_goal(effector, goal)
+    probe.wait_moving()
+
+
+def set_parameter(probe: Probe, name: str, value: object) -> tuple[bool, str]:
+    client = probe.node.create_client(SetParameters, "polyreach_controller/set_parameters")
+    assert client.wait_for_service(10.0)
+    future = client.call_async(
+        SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    )
+    probe.wait(future.done, "answer of set_parameters")
+    result = future.result().results[0]
+    return result.successful, result.reason
+
+
+def test_reaches_goals_and_reports_them(
+    controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
+) -> None:
+    probe.wait_goals_heard()
+    probe.wait_state("IDLE")
+    goals = planar8.forward_kinematics(planar8.home + 0.25)
+    assert_reaches(probe, dict(zip(planar8.effector_names, goals, strict=True)))
+    assert_within_limits(planar8, probe.commands)
+    metadata = json.loads(probe.metadata[-1])
+    assert metadata["robot"] == "planar8"
+    assert metadata["effector_names"] == ["left", "middle", "right"]
+    probe.call("clear_goals")
+    probe.wait_state("IDLE")
+    assert probe.value("goal/left") == ""
+
+
+def test_diagnostics_and_markers(
+    controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
+) -> None:
+    diagnostics: list[DiagnosticArray] = []
+    markers: list[MarkerArray] = []
+    probe.node.create_subscription(DiagnosticArray, "/diagnostics", diagnostics.append, 10)
+    marker_topic = "polyreach_controller/markers"
+    probe.node.create_subscription(MarkerArray, marker_topic, markers.append, 10)
+    move(probe, planar8, 0.3)
+    probe.wait(lambda: probe.value("reached") == "true", "goals reached")
+
+    def values() -> dict[str, str]:
+        return {pair.key: pair.value for pair in diagnostics[-1].status[0].values}
+
+    probe.wait(lambda: bool(diagnostics) and values()["reached"] == "true", "diagnostics")
+    assert diagnostics[-1].status[0].name == "/polyreach_controller"
+    assert float(values()["loop period p50 [ms]"]) == pytest.approx(1e3 * PERIOD_S, abs=2.0)
+    assert 0.0 < float(values()["compute p50 [ms]"]) < 1e3 * PERIOD_S
+    probe.wait(lambda: bool(markers), "markers")
+    shown = {(marker.ns, marker.id): marker for marker in markers[-1].markers}
+    goals = planar8.forward_kinematics(planar8.home + 0.3)
+    for index, goal in enumerate(goals):
+        for kind, tolerance in (("goals", 1e-6), ("effectors", 0.021)):
+            marker = shown[kind, index]
+            position = marker.pose.position
+            assert [position.x, position.y, position.z] == pytest.approx(goal, abs=tolerance)
+            assert marker.header.frame_id == "base_link"
+    assert len(shown) == 6
+
+
+def test_one_goal_moves_only_the_joints_of_its_effector(
+    controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
+) -> None:
+    probe.wait_goals_heard()
+    probe.wait_state("IDLE")
+    probe.send_goal("left", planar8.forward_kinematics(planar8.home + 0.4)[0], frame="")
+    probe.wait(lambda: probe.value("reached") == "true", "left reached")
+    moved = np.any([command.joint_vel != 0 for command in probe.commands], axis=0)
+    assert moved[planar8.action_sets[0]].all()
+    assert not moved[~planar8.action_sets[0]].any()
+
+
+def test_zero_within_two_periods_after_joint_states_stop(
+    controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
+) -> None:
+    delays = []
+    for number in range(STOPS):
+        move(probe, planar8, 0.5 if number % 2 else -0.5)
+        delays.append(zero_delay(probe, hardware.stop(), hold_s=0.3))
+        probe.wait_state("STALE")
+        assert "older than 0.030 s" in probe.message
+        hardware.resume()
+    assert sorted(delays)[STOPS // 2] <= 2 * PERIOD_S, delays
+    move(probe, planar8, 0.5)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_zero_within_two_periods_on_a_state_that_is_not_finite(
+    controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot, value: float
+) -> None:
+    delays, since = [], []
+
+    def broken(message: JointState) -> JointState:
+        since.append(monotonic())
+        message.position[4] = value
+        return message
+
+    for number in range(STOPS):
+        move(probe, planar8, 0.5 if number % 2 else -0.5)
+        since.clear()
+        hardware.fault = broken
+        probe.wait(lambda: bool(since), "a broken joint state")
+        delays.append(zero_delay(probe, since[0], hold_s=0.3))
+        probe.wait_state("STALE")
+        assert f"'middle_2' is {value:g}" in probe.message
+        hardware.fault = None
+    assert sorted(delays)[STOPS // 2] <= 2 * PERIOD_S, delays
+    move(probe, planar8, 0.5)
+
+
+def test_halt_is_zero_within_two_periods_and_latched_until_resumed(
+    controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
+) -> None:
+    delays = []
+    for number in range(STOPS):
+        move(probe, planar8, 0.5 if number % 2 else -0.5)
+        called_s = monotonic()
+        probe.call("halt")
+        answered_s = monotonic()
+        delays.append(zero_delay(probe, called_s, hold_s=0.3) - (answered_s - called_s))
+        probe.wait_state("HALTED")
+        probe.send_goal("left", planar8.forward_kinematics(planar8.home)[0])
+        sleep(0.2)
+        assert all(command.is_zero for command in probe.commands_since(answered_s + PERIOD_S))
+        assert probe.value("state") == "HALTED"
+        probe.call("resume")
+        probe.wait_moving()
+    assert sorted(delays)[STOPS // 2] <= 2 * PERIOD_S, delays
+
+
+def test_bad_goals_are_rejected_with_the_reason_and_the_old_one_stays(
+    controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
+) -> None:
+    probe.wait_goals_heard()
+    probe.wait_state("IDLE")
+    good = planar8.forward_kinematics(planar8.home + 0.3)[0]
+    probe.send_goal("left", good)
+    probe.wait(lambda: probe.value("goal/left") != "", "the good goal")
+    kept = probe.value("goal/left")
+    assert [float(word) for word in kept.split()] == pytest.approx(good, abs=1e-6)
+    for position, frame, reason in (
+        (np.array([np.nan, 0.0, 0.0]), None, "position is (nan, 0, 0), but must be finite"),
+        (good, "camera", "frame is 'camera', but must be 'base_link' or empty"),
+    ):
+        probe.send_goal("left", position, frame)
+        probe.wait(lambda reason=reason: reason in probe.message, f"status says: {reason}")
+        assert reason in probe.value("rejected")
+        assert probe.value("goal/left") == kept
+    probe.wait(lambda: probe.value("reached") == "true", "the old goal is reached")
+    assert planar8.forward_kinematics(hardware.position)[0] == pytest.approx(good, abs=0.021)
+    probe.send_goal("left", good)
+    probe.wait(lambda: probe.value("rejected") == "", "an accepted goal ends the complaint")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"robot": "humanoid27"}, "'robot': found humanoid27, expected planar8"),
+        ({"robot_sha256": "0" * 64}, "'robot_sha256': found 000"),
+        ({"joint_names": None}, "'joint_names': missing"),
+    ],
+)
+def test_wrong_policy_is_refused_at_configure_with_the_key(
+    start: Launcher, probe: Probe, policy_file: Path, tmp_path: Path, changes: dict, reason: str
+) -> None:
+    wrong = with_metadata(policy_file, tmp_path / "wrong.onnx", **changes)
+    process = start("controller_node", {"policy": str(wrong)})
+    assert not probe.transition("configure")
+    assert probe.lifecycle_state() == "unconfigured"
+    probe.wait(lambda: reason in probe.message, f"status says: {reason}")
+    assert set_parameter(probe, "policy", str(policy_file)) == (True, "")
+    assert probe.transition("configure")
+    assert process.stop() == 0
+    assert reason in process.output
+
+
+def test_parameters_are_checked(
+    controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot, policy_file: Path
+) -> None:
+    probe.wait_state("IDLE")
+    for name, value, reason in (
+        ("speed_scale", 1.5, "range"),
+        ("speed_scale", float("nan"), "range"),
+        ("joint_state_timeout", -1.0, "range"),
+        ("policy", "other.onnx", "policy cannot change while active"),
+        ("robot", "humanoid27", "robot cannot change while configured"),
+        ("autostart", False, "read-only"),
+    ):
+        successful, text = set_parameter(probe, name, value)
+        assert not successful, name
+        assert reason in text
+    assert probe.transition("deactivate")
+    successful, text = set_parameter(probe, "policy", "other.onnx")
+    assert not successful
+    assert "'other.onnx' does not exist" in text
+    assert set_parameter(probe, "policy", str(policy_file)) == (True, "")
+    assert set_parameter(probe, "speed_scale", 0.0) == (True, "")
+    assert probe.transition("activate")
+    probe.wait_state("IDLE")
+    start = len(probe.commands)
+    probe.send_goal("left", planar8.forward_kinematics(planar8.home + 0.5)[0])
+    probe.wait_state("ACTIVE")
+    sleep(0.2)
+    assert all(command.is_zero for command in probe.commands[start:])
+
+
+def test_lifecycle_stops_and_starts_without_old_goals(
+    start: Launcher, probe: Probe, hardware: FakeHardware, planar8: Robot, policy_file: Path
+) -> None:
+    start("controller_node", {"policy": str(policy_file)})
+    assert probe.lifecycle_state() == "unconfigured"
+    assert probe.transition("configure")
+    probe.wait_goals_heard()
+    probe.send_goal("left", planar8.forward_kinematics(planar8.home)[0])
+    probe.wait(lambda: "not active" in probe.message, "goals are refused while inactive")
+    assert not probe.commands
+    assert probe.transition("activate")
+    move(probe, planar8, 0.5)
+    assert probe.transition("deactivate")
+    probe.wait(lambda: probe.commands[-1].is_zero, "zero as the last command")
+    count = len(probe.commands)
+    sleep(0.2)
+    assert len(probe.commands) == count
+    assert probe.transition("activate")
+    probe.wait_state("IDLE")
+    assert all(command.is_zero for command in probe.commands[count:])
+    assert probe.transition("deactivate")
+    assert probe.transition("cleanup")
+    assert probe.lifecycle_state() == "unconfigured"
+    assert probe.transition("configure")
+    assert probe.transition("activate")
+    move(probe, planar8, 0.5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "transitions",
+    [(), ("configure",), ("configure", "activate")],
+    ids=["unconfigured", "inactive", "active"],
+)
+def test_clean_exit_in_every_lifecycle_state(
+    start: Launcher,
+    probe: Probe,
+    hardware: FakeHardware,
+    planar8: Robot,
+    policy_file: Path,
+    number: signal.Signals,
+    transitions: tuple[str, ...],
+) -> None:
+    process = start("controller_node", {"policy": str(policy_file)})
+    assert probe.lifecycle_state() == "unconfigured"
+    for name in transitions:
+        assert probe.transition(name)
+    if "activate" in transitions:
+        move(probe, planar8, 0.5)
+    assert process.stop(number) == 0, process.output
+    assert "Traceback" not in process.output
+    if "activate" in transitions:
+        probe.wait(lambda: probe.commands[-1].is_zero, "zero as the last command", timeout_s=2.0)
+    else:
+        assert not probe.commands
+
+
+def test_loop_follows_the_clock_of_a_simulator_and_stops_with_it(
+    start: Launcher, probe: Probe, hardware: FakeHardware, planar8: Robot, policy_file: Path
+) -> None:
+    clock = probe.node.create_publisher(Clock, "/clock", 10)
+    begin_s = monotonic()
+
+    def send_clock() -> None:
+        elapsed_ns = round((monotonic() - begin_s) * 1e9)
+        clock.publish(Clock(clock=Time(sec=elapsed_ns // 10**9, nanosec=elapsed_ns % 10**9)))
+
+    timer = probe.node.create_timer(0.005, send_clock)
+    start("controller_node", {"policy": str(policy_file), "autostart": True, "use_sim_time": True})
+    move(probe, planar8, 0.5)
+    timer.cancel()
+    stopped_s = monotonic()
+    probe.wait(
+        lambda: probe.commands[-1].is_zero, "zero although only /clock stopped", timeout_s=3.0
+    )
+    assert probe.commands[-1].time_s - stopped_s < 2.0
+    probe.wait(lambda: "/clock" in probe.message, "status says that /clock stopped")
+    timer.reset()
+    probe.wait_moving()
+    timer.cancel()
+    hardware.stop()
+    probe.wait(lambda: probe.commands[-1].is_zero, "zero in a paused simulation", timeout_s=3.0)
+    timer.reset()
+    hardware.resume()
+    probe.wait_moving()

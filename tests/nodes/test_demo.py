@@ -1,0 +1,135 @@
+"""The main job: simulator, controller and goals together, with the shipped policy."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+from matplotlib import image
+from rig import Launcher
+from scenarios import Probe, assert_reaches, assert_within_limits, reachable_goals
+
+from polyreach_description import Robot
+from polyreach_nodes.contract import ContractError
+from polyreach_nodes.demo import DemoConfig, DemoError, DemoResult, run_demo
+from polyreach_nodes.policy import find_policy
+
+RUN = """
+import sys
+from pathlib import Path
+from polyreach_nodes.demo import DemoConfig, run_demo
+result = run_demo(DemoConfig(policy=Path(sys.argv[1]), seconds=float(sys.argv[2]), goal_sets=1))
+sys.exit(0 if result.success else 1)
+"""
+LINE = (
+    r"reached (\d+)/(\d+) goals, median error ([\d.]+) mm, "
+    r"control period p50/p99 ([\d.]+)/([\d.]+) ms"
+)
+
+
+def test_shipped_policy_reaches_goals_over_ros(
+    start: Launcher, probe: Probe, planar8: Robot
+) -> None:
+    start("sim_node", {"robot": "planar8"}, "-r", "commands:=polyreach_controller/commands")
+    start("controller_node", {"policy": str(find_policy("planar8")), "autostart": True})
+    probe.wait_goals_heard()
+    probe.wait_state("IDLE")
+    for goals in reachable_goals(planar8, seed=0, count=3):
+        assert_reaches(probe, goals)
+    assert_within_limits(planar8, probe.commands)
+
+
+def test_demo_reaches_its_goals_and_writes_picture_and_json(tmp_path: Path) -> None:
+    picture, results = tmp_path / "motion.png", tmp_path / "result.json"
+    config = DemoConfig(goal_sets=2, seconds=40.0, picture=picture, json=results, live=False)
+    result = run_demo(config)
+    assert result.success, result.line()
+    assert result.goals == 6
+    assert max(error for row in result.errors_mm for error in row) <= 20.0
+    assert result.period_p50_ms == pytest.approx(20.0, abs=2.0)
+    assert result.period_p99_ms >= result.period_p50_ms
+    assert DemoResult.from_dict(json.loads(results.read_text())) == result
+    pixels = image.imread(picture)
+    assert min(pixels.shape[:2]) > 300
+    assert pixels[..., :3].std() > 0.05
+
+
+def children_of(process_id: int) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process_id)], capture_output=True, text=True, check=False
+    )
+    return [int(word) for word in listed.stdout.split()]
+
+
+def is_running(process_id: int) -> bool:
+    try:
+        return "Z" not in Path(f"/proc/{process_id}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return False
+
+
+def test_goals_missed_end_with_the_line_and_a_failure(policy_file: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", RUN, str(policy_file), "0.3"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1, ended.stderr
+    match = re.fullmatch(LINE, ended.stdout.strip().splitlines()[-1])
+    assert match
+    assert int(match[1]) < int(match[2]) == 3
+
+
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGKILL],
+    ids=["SIGINT", "SIGTERM", "SIGKILL"],
+)
+def test_interrupt_leaves_no_process_behind(policy_file: Path, number: signal.Signals) -> None:
+    demo = subprocess.Popen(
+        [sys.executable, "-c", RUN, str(policy_file), "60"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    end_s = monotonic() + 20
+    while len(children_of(demo.pid)) < 3:
+        assert monotonic() < end_s
+        sleep(0.1)
+    sleep(1.5)
+    children = children_of(demo.pid)
+    assert len(children) == 3
+    demo.send_signal(number)
+    assert demo.wait(timeout=20) != 0
+    end_s = monotonic() + 10
+    while any(is_running(child) for child in children):
+        assert monotonic() < end_s, "a node outlives the demo"
+        sleep(0.1)
+
+
+def test_a_node_that_dies_ends_the_demo(policy_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen] = []
+    popen = subprocess.Popen
+
+    def record(command: list[str], **options: object) -> subprocess.Popen:
+        started.append(popen(command, **options))
+        if "polyreach_nodes.sim_node" in command:
+            os.kill(started[-1].pid, signal.SIGKILL)
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", record)
+    with pytest.raises(DemoError, match="sim_node ended with status -9"):
+        run_demo(DemoConfig(policy=policy_file, live=False))
+    assert len(started) == 3
+    assert all(child.poll() is not None for child in started)
+
+
+def test_wrong_policy_is_refused_before_anything_starts(policy_file: Path) -> None:
+    with pytest.raises(ContractError, match="'robot': found planar8, expected humanoid27"):
+        run_demo(DemoConfig(robot="humanoid27", policy=policy_file))

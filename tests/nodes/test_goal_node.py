@@ -1,0 +1,83 @@
+"""The goal sender as a user calls it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rig import FakeHardware, Launcher
+from scenarios import Probe
+
+from polyreach_description import Robot
+
+
+@pytest.fixture
+def goal(planar8: Robot) -> np.ndarray:
+    """Where `left` is with every joint a bit turned [m]."""
+    return planar8.forward_kinematics(planar8.home - 0.2)[0]
+
+
+def words(goal: np.ndarray) -> list[str]:
+    return [f"{value:.6e}" for value in goal]
+
+
+def test_without_a_controller_it_says_so(start: Launcher) -> None:
+    process = start("goal_node", None, "left", "0.1", "0.2", "0.3", "--timeout", "1")
+    assert process.popen.wait(timeout=20) == 1
+    assert "no controller 'polyreach_controller'" in process.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["left", "0.1", "0.2"], "required: z"),
+        (["left", "0.1", "0.2", "nan"], "argument z: nan is not finite"),
+        (["left", "0.1", "0.2", "up"], "argument z"),
+        ([], "required: effector"),
+    ],
+)
+def test_wrong_command_line_is_refused(
+    start: Launcher, arguments: list[str], complaint: str
+) -> None:
+    process = start("goal_node", None, *arguments)
+    assert process.popen.wait(timeout=20) == 2
+    assert complaint in process.output
+
+
+def test_goals_arrive_and_mistakes_are_told(
+    start: Launcher, probe: Probe, hardware: FakeHardware, policy_file: Path, goal: np.ndarray
+) -> None:
+    start("controller_node", {"policy": str(policy_file), "autostart": True})
+    probe.wait_state("IDLE")
+    sent = start("goal_node", None, "left", *words(goal), "--wait", "10")
+    assert sent.popen.wait(timeout=30) == 0, sent.output
+    assert [float(word) for word in probe.value("goal/left").split()] == pytest.approx(
+        goal, abs=1e-6
+    )
+    assert probe.robot.forward_kinematics(hardware.position)[0] == pytest.approx(goal, abs=0.021)
+
+    for arguments, complaint in (
+        (
+            ["lefthand", *words(goal)],
+            "unknown effector 'lefthand' (controller 'polyreach_controller' has: left, middle",
+        ),
+        (["left", *words(goal), "--frame", "camera"], "frame is 'camera', but must be 'base_link'"),
+        (["left", "200", "0", "0"], "more than 100 m away"),
+        (["left", "50", "0", "0", "--wait", "1"], "from its goal after 1 s"),
+        (
+            ["left", *words(goal), "--controller", "other", "--timeout", "1"],
+            "no controller 'other'",
+        ),
+    ):
+        process = start("goal_node", None, *arguments)
+        assert process.popen.wait(timeout=30) == 1, process.output
+        assert complaint in process.output
+
+
+def test_an_inactive_controller_refuses(
+    start: Launcher, probe: Probe, policy_file: Path, goal: np.ndarray
+) -> None:
+    start("controller_node", {"policy": str(policy_file)})
+    assert probe.transition("configure")
+    process = start("goal_node", None, "left", *words(goal))
+    assert process.popen.wait(timeout=30) == 1
+    assert "the controller is not active" in process.output

@@ -1,0 +1,120 @@
+"""Limits hold for every input that there can be."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from polyreach_nodes.limits import JointLimits
+
+PERIOD = 0.02
+POS = np.array([[-1.0, 1.0], [-2.0, 0.5], [0.0, 3.0]])
+VEL = np.array([2.0, 1.0, 0.5])
+ACC = np.array([20.0, 5.0, 2.0])
+ROUNDING = 1e-9
+
+anything = arrays(np.float64, 3, elements=st.floats(allow_nan=True, allow_infinity=True))
+velocities = arrays(np.float64, 3, elements=st.floats(-1e3, 1e3))
+shares = arrays(np.float64, 3, elements=st.floats(-1.0, 1.0))
+positions = arrays(np.float64, 3, elements=st.floats(0.0, 1.0)).map(
+    lambda s: POS[:, 0] + s * (POS[:, 1] - POS[:, 0])
+)
+
+
+def limits() -> JointLimits:
+    return JointLimits(POS, VEL, ACC, PERIOD)
+
+
+@given(anything, anything, anything, st.floats(allow_nan=True))
+def test_velocity_limits_hold_for_any_input(
+    wanted: np.ndarray, previous: np.ndarray, joint_pos: np.ndarray, speed_scale: float
+) -> None:
+    command = limits().apply(wanted, previous, joint_pos, speed_scale)
+    assert np.isfinite(command).all()
+    assert (np.abs(command) <= VEL).all()
+
+
+@given(velocities, shares, positions)
+def test_one_period_keeps_inside_the_position_limits(
+    wanted: np.ndarray, share: np.ndarray, joint_pos: np.ndarray
+) -> None:
+    command = limits().apply(wanted, share * VEL, joint_pos)
+    after = joint_pos + command * PERIOD
+    assert (after >= POS[:, 0] - ROUNDING).all()
+    assert (after <= POS[:, 1] + ROUNDING).all()
+
+
+@given(velocities, shares, positions)
+def test_acceleration_limits_hold_unless_the_position_limit_demands_more(
+    wanted: np.ndarray, share: np.ndarray, joint_pos: np.ndarray
+) -> None:
+    law, previous = limits(), share * VEL
+    command = law.apply(wanted, previous, joint_pos)
+    for joint in range(3):
+        if abs(command[joint] - previous[joint]) <= ACC[joint] * PERIOD + ROUNDING:
+            continue
+        room = (law.high - joint_pos if previous[joint] > 0 else joint_pos - law.low)[joint]
+        stopping = np.sign(previous[joint]) * law.braking_speed(np.full(3, room))[joint]
+        assert command[joint] == pytest.approx(stopping, abs=1e-9)
+        assert abs(command[joint]) < abs(previous[joint])
+
+
+@given(
+    st.lists(velocities, min_size=1, max_size=6),
+    positions.filter(lambda q: (limits().low < q).all() and (q < limits().high).all()),
+)
+def test_from_rest_all_limits_hold_at_once_forever(
+    wanted: list[np.ndarray], start: np.ndarray
+) -> None:
+    law = limits()
+    joint_pos, previous = start.copy(), np.zeros(3)
+    for step in range(120):
+        command = law.apply(wanted[step // 20 % len(wanted)], previous, joint_pos)
+        assert (np.abs(command - previous) <= ACC * PERIOD + ROUNDING).all()
+        joint_pos = joint_pos + command * PERIOD
+        assert (joint_pos >= law.low - ROUNDING).all()
+        assert (joint_pos <= law.high + ROUNDING).all()
+        previous = command
+
+
+@given(arrays(np.float64, 3, elements=st.floats(0.05, 50.0)), st.floats(0.1, 1.0))
+def test_velocity_scaling_keeps_the_direction(wanted: np.ndarray, speed_scale: float) -> None:
+    law = JointLimits(POS * 1e6, VEL, ACC * 1e6, PERIOD)
+    command = law.apply(wanted, np.zeros(3), np.ones(3), speed_scale)
+    ratio = command / wanted
+    assert ratio == pytest.approx(np.full(3, ratio[0]), rel=1e-9)
+    share = min(1.0, 1.0 / (wanted / VEL).max())
+    assert ratio[0] == pytest.approx(speed_scale * share, rel=1e-9)
+
+
+def test_hand_arithmetic() -> None:
+    """Scaled by 2 / 8: 0 -> 20 * 0.02 at most; 1 brakes by 5 * 0.02; 0.04 -> 0.01."""
+    command = limits().apply(
+        np.array([8.0, 0.0, 0.04]), np.array([0.0, 1.0, 0.0]), np.array([0.0, -1.0, 1.0])
+    )
+    assert command == pytest.approx([0.4, 0.9, 0.01])
+
+
+@pytest.mark.parametrize(
+    ("joint_pos", "wanted", "expected"),
+    [(1.2, 1.0, 0.0), (1.2, -0.3, -0.3), (-1.2, -1.0, 0.0), (1.0, 1.0, 0.0)],
+)
+def test_beyond_a_limit_a_joint_stands_or_comes_back(
+    joint_pos: float, wanted: float, expected: float
+) -> None:
+    command = limits().apply(np.array([wanted, 0, 0]), np.zeros(3), np.array([joint_pos, 0.0, 1.0]))
+    assert command[0] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("place", range(3))
+def test_one_value_that_is_not_finite_stops_all_joints(bad: float, place: int) -> None:
+    vectors = [np.full(3, 0.1), np.full(3, 0.1), np.array([0.0, 0.0, 1.0])]
+    vectors[place][1] = bad
+    assert not limits().apply(*vectors).any()
+
+
+def test_wrong_length_stops_all_joints() -> None:
+    assert not limits().apply(np.ones(2), np.zeros(3), np.zeros(3)).any()
+    assert limits().apply(np.ones(2), np.zeros(3), np.zeros(3)).shape == (3,)

@@ -1,0 +1,73 @@
+"""The state machine that decides whether the controller may move."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyreach_nodes.watchdog import State, Watchdog
+
+ALL = slice(None)
+
+
+def fresh(now_s: float = 10.0) -> Watchdog:
+    dog = Watchdog(joints=3, timeout_s=0.03)
+    dog.received(ALL, now_s)
+    return dog
+
+
+def test_waits_until_every_joint_was_seen() -> None:
+    dog = Watchdog(joints=3, timeout_s=0.03)
+    assert dog.state(10.0, has_goal=True) is State.WAITING
+    assert not dog.received(np.array([0, 2]), 10.0)
+    assert dog.state(10.0, has_goal=True) is State.WAITING
+    assert dog.received(np.array([1]), 10.01)
+    assert dog.state(10.01, has_goal=True) is State.ACTIVE
+    assert dog.state(10.01, has_goal=False) is State.IDLE
+
+
+def test_one_old_joint_is_enough_to_stop() -> None:
+    dog = fresh(10.0)
+    assert not dog.received(np.array([0, 1]), 10.029)
+    assert dog.state(10.029, has_goal=True) is State.ACTIVE
+    assert dog.state(10.031, has_goal=True) is State.STALE
+
+
+@given(st.floats(0.0, 100.0))
+def test_moves_only_within_the_timeout(age_s: float) -> None:
+    expected = State.ACTIVE if age_s <= 0.03 else State.STALE
+    assert Watchdog.state(fresh(0.0), age_s, has_goal=True) is expected
+
+
+def test_a_clock_that_runs_backwards_stops() -> None:
+    assert fresh(10.0).state(9.9, has_goal=True) is State.STALE
+
+
+def test_invalid_state_stops_until_a_valid_one() -> None:
+    dog = fresh(10.0)
+    dog.reject("nan")
+    assert dog.state(10.0, has_goal=True) is State.STALE
+    dog.received(ALL, 10.01)
+    assert dog.state(10.01, has_goal=True) is State.ACTIVE
+
+
+@pytest.mark.parametrize("has_goal", [True, False])
+def test_fault_outranks_halt_outranks_age(has_goal: bool) -> None:
+    dog = fresh(10.0)
+    dog.halted = True
+    assert dog.state(99.0, has_goal) is State.HALTED
+    dog.fault = "policy"
+    assert dog.state(10.0, has_goal) is State.FAULT
+    dog.received(ALL, 10.0)
+    assert dog.state(10.0, has_goal) is State.FAULT
+    dog.fault = ""
+    assert dog.state(10.0, has_goal) is State.HALTED
+
+
+def test_forgetting_joint_states_keeps_the_halt() -> None:
+    dog = fresh(10.0)
+    dog.halted = True
+    dog.forget()
+    assert dog.state(10.0, has_goal=True) is State.HALTED
+    dog.halted = False
+    assert dog.state(10.0, has_goal=True) is State.WAITING

@@ -1,0 +1,256 @@
+"""What a running robot must do, whoever started its nodes: used by node tests and launch tests."""
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from time import monotonic, sleep
+
+import numpy as np
+import rclpy
+from diagnostic_msgs.msg import DiagnosticStatus
+from geometry_msgs.msg import PoseStamped
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState, GetState
+from numpy.typing import NDArray
+from rclpy.client import Client
+from rclpy.context import Context
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, String
+from std_srvs.srv import Trigger
+
+from polyreach_description import Robot
+
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+WAIT_S = 30.0
+DISCOVERY_S = 0.2
+
+TRANSITIONS = {
+    "configure": Transition.TRANSITION_CONFIGURE,
+    "activate": Transition.TRANSITION_ACTIVATE,
+    "deactivate": Transition.TRANSITION_DEACTIVATE,
+    "cleanup": Transition.TRANSITION_CLEANUP,
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as it came: time of receipt [s, monotonic] and velocities (nu,) [rad/s]."""
+
+    time_s: float
+    joint_vel: NDArray[np.float64]
+
+    @property
+    def is_zero(self) -> bool:
+        return not self.joint_vel.any()
+
+
+class Probe:
+    """What a test wants to see of a controller, or to send to it; spins in its own thread."""
+
+    def __init__(
+        self, robot: Robot, domain_id: int | None = None, controller: str = "polyreach_controller"
+    ) -> None:
+        self.robot = robot
+        self.commands: list[Command] = []
+        self.statuses: list[DiagnosticStatus] = []
+        self.metadata: list[str] = []
+        self.joint_pos: NDArray[np.float64] | None = None
+        self._context = Context()
+        rclpy.init(context=self._context, domain_id=domain_id)
+        self.node = Node("polyreach_probe", context=self._context)
+        self._controller = controller
+        node = self.node
+        node.create_subscription(Float64MultiArray, f"{controller}/commands", self._on_command, 10)
+        node.create_subscription(DiagnosticStatus, f"{controller}/status", self._on_status, LATCHED)
+        node.create_subscription(
+            String, f"{controller}/policy_metadata", self._on_metadata, LATCHED
+        )
+        node.create_subscription(JointState, "joint_states", self._on_joint_state, 10)
+        self._goal_pubs = {
+            effector: node.create_publisher(PoseStamped, f"{controller}/goals/{effector}", 10)
+            for effector in robot.effector_names
+        }
+        self._triggers = {
+            name: node.create_client(Trigger, f"{controller}/{name}")
+            for name in ("halt", "resume", "clear_goals")
+        }
+        self._change_state = node.create_client(ChangeState, f"{controller}/change_state")
+        self._get_state = node.create_client(GetState, f"{controller}/get_state")
+        self._met: set[Client] = set()
+        self._executor = SingleThreadedExecutor(context=self._context)
+        self._executor.add_node(node)
+        self._thread = threading.Thread(target=self._spin, daemon=True)
+        self._thread.start()
+
+    def _spin(self) -> None:
+        with suppress(ExternalShutdownException):
+            self._executor.spin()
+
+    def __enter__(self) -> "Probe":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._executor.shutdown()
+        self._thread.join(timeout=5.0)
+        self.node.destroy_node()
+        self._context.try_shutdown()
+
+    def _on_command(self, message: Float64MultiArray) -> None:
+        self.commands.append(Command(monotonic(), np.array(message.data)))
+
+    def _on_status(self, message: DiagnosticStatus) -> None:
+        self.statuses.append(message)
+
+    def _on_metadata(self, message: String) -> None:
+        self.metadata.append(message.data)
+
+    def _on_joint_state(self, message: JointState) -> None:
+        position = dict(zip(message.name, message.position, strict=False))
+        if position.keys() >= set(self.robot.joint_names):
+            self.joint_pos = np.array([position[name] for name in self.robot.joint_names])
+
+    def value(self, key: str) -> str:
+        """A value of the last status; '' if there is none."""
+        pairs = self.statuses[-1].values if self.statuses else []
+        return next((pair.value for pair in pairs if pair.key == key), "")
+
+    @property
+    def message(self) -> str:
+        """The text of the last status."""
+        return self.statuses[-1].message if self.statuses else ""
+
+    def wait(self, done: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
+        """Wait until done(); an AssertionError says what did not happen."""
+        end_s = monotonic() + timeout_s
+        while not done():
+            assert monotonic() < end_s, (
+                f"not within {timeout_s:g} s: {what} (status: '{self.message}')"
+            )
+            sleep(0.002)
+
+    def wait_state(self, *states: str) -> None:
+        """Wait for a state in the status."""
+        self.wait(lambda: self.value("state") in states, f"state {' or '.join(states)}")
+
+    def wait_goals_heard(self) -> None:
+        """Wait until the controller listens to goals."""
+        heard = self._goal_pubs.values()
+        self.wait(
+            lambda: all(pub.get_subscription_count() for pub in heard),
+            "controller listens to goals",
+        )
+
+    def send_goal(
+        self, effector: str, position: NDArray[np.float64], frame: str | None = None
+    ) -> None:
+        """Publish a goal [m]; frame None: the base frame."""
+        message = PoseStamped()
+        message.header.frame_id = self.robot.base_frame if frame is None else frame
+        point = message.pose.position
+        point.x, point.y, point.z = (float(value) for value in position)
+        message.pose.orientation.w = 1.0
+        self._goal_pubs[effector].publish(message)
+
+    def _ready(self, client: Client) -> Client:
+        """Wait for a service; before both sides know each other, requests are seconds late."""
+        if client not in self._met:
+            assert client.wait_for_service(WAIT_S), f"no service {client.srv_name}"
+            sleep(DISCOVERY_S)
+            self._met.add(client)
+        return client
+
+    def call(self, name: str) -> str:
+        """Call ~/halt, ~/resume or ~/clear_goals; returns the answer."""
+        client = self._ready(self._triggers[name])
+        future = client.call_async(Trigger.Request())
+        self.wait(future.done, f"answer of ~/{name}")
+        assert future.result().success
+        return future.result().message
+
+    def transition(self, name: str) -> bool:
+        """Ask for a lifecycle transition; whether it succeeded."""
+        client = self._ready(self._change_state)
+        request = ChangeState.Request(transition=Transition(id=TRANSITIONS[name]))
+        future = client.call_async(request)
+        self.wait(future.done, f"answer to transition {name}")
+        return future.result().success
+
+    def lifecycle_state(self) -> str:
+        """The lifecycle state as the controller's service tells it."""
+        future = self._ready(self._get_state).call_async(GetState.Request())
+        self.wait(future.done, "answer of get_state")
+        return future.result().current_state.label
+
+    def wait_moving(self) -> None:
+        """Wait for a command that is not zero, sent from now on."""
+        start = len(self.commands)
+        self.wait(
+            lambda: any(not c.is_zero for c in self.commands[start:]), "a command other than zero"
+        )
+
+    def commands_since(self, time_s: float) -> list[Command]:
+        """Commands received from a time on."""
+        return [command for command in list(self.commands) if command.time_s >= time_s]
+
+
+def reachable_goals(robot: Robot, seed: int, count: int) -> list[dict[str, NDArray[np.float64]]]:
+    """Goals of all effectors [m, base frame] that one configuration reaches, `count` times."""
+    configurations = robot.sample_configuration(np.random.default_rng(seed), count)
+    return [
+        dict(zip(robot.effector_names, robot.forward_kinematics(joint_pos), strict=True))
+        for joint_pos in configurations
+    ]
+
+
+def assert_reaches(
+    probe: Probe,
+    goals: dict[str, NDArray[np.float64]],
+    tolerance_m: float = 0.02,
+    timeout_s: float = 15.0,
+) -> None:
+    """Send goals; assert that the joint states, then the controller too, say all are reached."""
+    robot = probe.robot
+    wanted = np.array([goals[name] for name in robot.effector_names])
+    for effector, position in goals.items():
+        probe.send_goal(effector, position)
+
+    def errors() -> NDArray[np.float64]:
+        assert probe.joint_pos is not None
+        return np.linalg.norm(robot.forward_kinematics(probe.joint_pos) - wanted, axis=-1)
+
+    end_s = monotonic() + timeout_s
+    while (errors() > tolerance_m).any():
+        assert monotonic() < end_s, f"errors after {timeout_s:g} s: {(errors() * 1e3).round(1)} mm"
+        sleep(0.02)
+    probe.wait(lambda: probe.value("reached") == "true", "status says that the goals are reached")
+    for effector in robot.effector_names:
+        assert float(probe.value(f"error/{effector}")) <= tolerance_m
+
+
+def zero_delay(probe: Probe, since_s: float, hold_s: float) -> float:
+    """Time [s] from since_s to the first of those zero commands that alone came for hold_s."""
+
+    def last_zeros() -> list[Command]:
+        commands = probe.commands_since(since_s)
+        moving = [index for index, command in enumerate(commands) if not command.is_zero]
+        return commands[moving[-1] + 1 :] if moving else commands
+
+    def held() -> bool:
+        zeros = last_zeros()
+        return len(zeros) > 1 and zeros[-1].time_s - zeros[0].time_s >= hold_s
+
+    probe.wait(held, f"only zero commands for {hold_s:g} s", timeout_s=hold_s + 3.0)
+    return last_zeros()[0].time_s - since_s
+
+
+def assert_within_limits(robot: Robot, commands: list[Command]) -> None:
+    """Assert that every command is finite, of the right length and within the velocity limits."""
+    assert commands, "no commands"
+    for command in commands:
+        assert command.joint_vel.shape == robot.joint_vel_limits.shape
+        assert np.isfinite(command.joint_vel).all()
+        assert (np.abs(command.joint_vel) <= robot.joint_vel_limits).all()
