@@ -47,7 +47,10 @@ DIGRAD_FIG4 = Experiment(
         Variant("DDPG", "ddpg", ("--env-config.reward", "paper_scalar")),
         Variant("DDPG, summed reward", "ddpg", ("--env-config.reward", "paper_sum")),
     ),
-    options=("--preset", "paper", "--num-envs", "64", "--eval-every", "32000"),
+    options=(
+        *("--preset", "paper", "--num-envs", "64", "--eval-every", "32000"),
+        *("--method-config.noise-steps", "300000"),
+    ),
     steps=480_000,
     seeds=3,
 )
