@@ -213,9 +213,7 @@ def evaluate(words: Sequence[str]) -> int:
         f"error after {config.seconds:g} s"
     )
     _print_table(title, *measure.evaluation_rows(result))
-    _print_table(
-        "damped least squares, no learning, same goals", *measure.evaluation_rows(baseline)
-    )
+    _print_table("least squares, no learning, same goals", *measure.evaluation_rows(baseline))
     return 0
 
 

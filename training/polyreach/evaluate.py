@@ -15,8 +15,7 @@ from torch import Tensor
 
 from polyreach.envs.reach import ReachConfig, ReachEnv
 from polyreach.errors import UserError
-from polyreach.kinematics import ForwardKinematics, damped_least_squares
-from polyreach.observation import CONTROLLER_GAIN, DAMPING, split_observation
+from polyreach.observation import KinematicFeatures, split_observation
 from polyreach_description import Robot
 
 RADII = (0.01, 0.02, 0.05)  # [m]
@@ -94,19 +93,11 @@ class PolicyFile:
 
 
 def least_squares_actions(robot: Robot) -> Act:
-    """The controller without learning: damped least squares on all goals together (Buss & Kim 2005,
-    eq. 11).
-    """
-    kinematics = ForwardKinematics(robot.tree)
-    limit = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
+    """The controller without learning: limited_least_squares on all goals together."""
+    features = KinematicFeatures(robot)
 
     def act(obs: Tensor) -> Tensor:
-        joint_pos, goals, active = split_observation(obs, len(robot.effector_names))
-        pose = kinematics(joint_pos)
-        step = damped_least_squares(
-            pose, (goals - pose.effector) * active[..., None], active, limit, DAMPING
-        )
-        return torch.tanh(CONTROLLER_GAIN * step)
+        return features.least_squares(features(obs)[0])
 
     return act
 

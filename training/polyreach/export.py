@@ -7,6 +7,7 @@ Kinematics, features and scaling are in the graph. `metadata_props` hold the con
 JSON.
 """
 
+import copy
 import json
 import logging
 import warnings
@@ -34,21 +35,24 @@ OUTPUTS = ("joint_vel", "effector_pos")
 
 
 class ExportedPolicy(nn.Module):
-    """A policy in physical units."""
+    """A policy in physical units.
+
+    Kinematics and features are in double precision: the least squares among them would let the
+    rounding of another runtime show in the fifth digit.
+    """
 
     def __init__(self, policy: Policy, robot: Robot) -> None:
         super().__init__()
         self.policy = policy
+        self.features = copy.deepcopy(policy.features).double()
         self.limit: Tensor
         self.register_buffer("limit", torch.tensor(robot.joint_vel_limits, dtype=torch.float32))
 
     def forward(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """joint_pos: (B, nu), goals: (B, E, 3), active: (B, E) -> joint_vel (B, nu), effector_pos
-        (B, E, 3).
-        """
-        features, pose = self.policy.features(Observation(joint_pos, goals, active).flat)
-        action = self.policy.act(features, active).clamp(-1.0, 1.0)
-        return action * self.limit, pose.effector
+        """Inputs and outputs as in the module's docstring."""
+        features, pose = self.features(Observation(joint_pos, goals, active).flat.double())
+        action = self.policy.act(features.float(), active).clamp(-1.0, 1.0)
+        return action * self.limit, pose.effector.float()
 
 
 def load_run_policy(folder: Path) -> tuple[Policy, Robot, RunConfig, dict[str, int]]:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from polyreach_description import KinematicTree
 
+LIMIT_MARGIN = 0.02  # share of half a joint's range within which it stands at its limit
+
 
 class Pose(NamedTuple):
     """Where the robot is: B configurations, nu joints, E effectors, all in the base frame."""
@@ -126,6 +128,19 @@ def damped_least_squares(
         3 * effectors, dtype=error.dtype, device=error.device
     )
     return (jacobian.mT @ solve_positive_definite(gram, wanted))[..., 0]
+
+
+def limited_least_squares(
+    pose: Pose, error: Tensor, active: Tensor, place: Tensor, scale: Tensor, damping: float
+) -> Tensor:
+    """damped_least_squares in two passes: the second leaves out joints that stand at a limit.
+
+    place: (B, nu) joint positions as shares of half their range from its middle, in [-1, 1]. A
+    joint that the first pass would push against its limit is left out; the others take its part.
+    """
+    first = damped_least_squares(pose, error, active, scale, damping)
+    free = (place * first.sign() < 1.0 - LIMIT_MARGIN).to(first.dtype)
+    return damped_least_squares(pose, error, active, scale * free, damping)
 
 
 def solve_positive_definite(matrix: Tensor, rhs: Tensor) -> Tensor:

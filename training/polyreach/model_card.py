@@ -55,7 +55,8 @@ together. Made by `polyreach evaluate {name} --seed {evaluation["seed"]}`.
 
 {_markdown(*evaluation_rows(evaluation))}
 
-The same goals with damped least squares, a controller without learning:
+The same goals with damped least squares that leaves out joints at their limits, a controller
+without learning (to which the policy hands over near the goals):
 
 {_markdown(*evaluation_rows(baseline))}
 

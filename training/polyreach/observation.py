@@ -9,15 +9,12 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from polyreach.kinematics import ForwardKinematics, Pose, damped_least_squares
+from polyreach.kinematics import ForwardKinematics, Pose, limited_least_squares
 from polyreach_description import Robot
 
 DAMPING = 0.05  # [m], of the least-squares direction among the features
 NEAR = 0.05  # [m], scale of the fine error feature
 HANDOVER = 0.2  # [m], error below which the authority of a residual actor shrinks
-LIMIT_MARGIN = (
-    0.02  # share of half a joint's range, at whose end the least-squares direction leaves it out
-)
 CONTROLLER_GAIN = 8.0  # [1/s], scale of the least-squares direction
 
 FeatureSet = Literal["paper", "kinematic"]
@@ -118,10 +115,7 @@ class KinematicFeatures(Features):
         # J_i^T e_i, with e_i saturated, in units of the joint velocity limits
         transpose = (fine[..., None] * pose.jacobian).sum(dim=-2) * self.velocity  # (B, E, nu)
         place = (joint_pos - self.centre) / self.half_range  # in [-1, 1]
-        squares = damped_least_squares(pose, error, active, self.velocity, DAMPING)
-        # a joint that this would push against its limit is left out, and the others take its share
-        free = (place * squares.sign() < 1.0 - LIMIT_MARGIN).to(squares.dtype)
-        squares = damped_least_squares(pose, error, active, self.velocity * free, DAMPING)
+        squares = limited_least_squares(pose, error, active, place, self.velocity, DAMPING)
         parts = [
             place,
             pose.effector.flatten(1),
@@ -135,6 +129,10 @@ class KinematicFeatures(Features):
             (error.norm(dim=-1).amax(dim=-1, keepdim=True) / HANDOVER).clamp(max=1.0) ** 2,
         ]
         return torch.cat(parts, dim=-1), pose
+
+    def least_squares(self, features: Tensor) -> Tensor:
+        """The least-squares action (B, nu) among the features (B, F)."""
+        return features[:, -self.joints - 1 : -1]
 
 
 FEATURES: dict[FeatureSet, type[PaperFeatures] | type[KinematicFeatures]] = {
