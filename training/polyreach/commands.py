@@ -36,9 +36,9 @@ class TrainOptions:
     Settings of the method and of the environment can be changed one by one, below.
     """
 
-    method: Annotated[str, tyro.conf.Positional]
+    method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")]
     """Method to train with, see `polyreach list`."""
-    env: Annotated[str, tyro.conf.Positional]
+    env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")]
     """A shipped robot's name, or the path of a robot.yaml."""
     preset: PresetName = "tuned"
     """paper: as written in the method's paper. tuned: what makes the shipped policies."""
@@ -113,7 +113,8 @@ def _train_options(words: list[str]) -> tuple[TrainOptions, OffPolicyConfig, Rea
     """
     from polyreach.run import RunFolder
 
-    method_name = next((word for word in words if not word.startswith("-")), None)
+    plain = [word for word in words if not word.startswith("-")]
+    method_name = next((word for word in plain if word in METHODS), plain[0] if plain else None)
     if method_name is None:
         parsed = tyro.cli(TrainOptions, args=words, prog="polyreach train")
         method_name = parsed.method
@@ -176,7 +177,7 @@ class EvaluateOptions:
     without learning.
     """
 
-    policy: Annotated[Path, tyro.conf.Positional]
+    policy: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
     """An exported policy."""
     robot: str | None = None
     """Robot, if it is not a shipped one: the path of its robot.yaml."""
@@ -236,7 +237,7 @@ def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]
 class ExportOptions:
     """Write the policy of a run to one ONNX file, measure it, write its model card beside it."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     out: Path | None = None
     """File to write; by default RUN/policy.onnx."""
@@ -308,9 +309,9 @@ def list_all(words: Sequence[str]) -> int:
 class RobotOptions:
     """Check a robot's files, or show what is in them."""
 
-    action: Annotated[str, tyro.conf.Positional]
+    action: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="check|show")]
     """check or show."""
-    robot: Annotated[str, tyro.conf.Positional]
+    robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")]
     """A shipped robot's name, or the path of a robot.yaml."""
     json: bool = False
     """Print as JSON."""
@@ -359,7 +360,7 @@ def report(words: Sequence[str]) -> int:
 class DemoOptions:
     """Simulator, controller and goals over real ROS 2 topics, on this machine alone."""
 
-    robot: Annotated[str, tyro.conf.Positional] = "planar8"
+    robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")] = "planar8"
     """A shipped robot's name, or the path of a robot.yaml."""
     policy: Path | None = None
     """Policy file; by default the shipped one."""
@@ -402,7 +403,7 @@ def demo(words: Sequence[str]) -> int:
 
 def goal(words: Sequence[str]) -> int:
     """polyreach goal EFFECTOR X Y Z."""
-    return int(_nodes("goal_node").main(list(words)))
+    return int(_nodes("goal_node").main(["polyreach goal", *words]))
 
 
 def _nodes(module: str) -> Any:

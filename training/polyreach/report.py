@@ -31,7 +31,7 @@ class ReportOptions:
     stop and repeat at any time.
     """
 
-    experiment: Annotated[str, tyro.conf.Positional]
+    experiment: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT")]
     """Experiment, for example digrad-fig4."""
     steps: int = 0
     """Environment steps of each run; 0 takes the experiment's."""

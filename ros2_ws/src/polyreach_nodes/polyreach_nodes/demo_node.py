@@ -290,6 +290,8 @@ def main(argv: list[str] | None = None) -> int:
             node.destroy_node()
         rclpy.shutdown()
     if node.live:
+        if node.picture:
+            print(f"picture of the motion: {node.picture}")
         print(result.line(), flush=True)
     return 0 if result.success else 1
 
