@@ -124,6 +124,16 @@ def test_a_signal_leaves_a_checkpoint_and_the_command_to_go_on(
     assert last_state(folder)["env_steps"] >= 1600
 
 
+def test_a_run_has_one_process_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    words = ["train", "digrad", "planar8", *SMALL, "--steps", "1000000", "--out", folder]
+    with subprocess.Popen(polyreach(*words), stdout=subprocess.DEVNULL) as process:
+        wait_for_step(folder, 1, process)
+        second = run("train", "digrad", "planar8", "--resume", folder)
+        process.kill()
+    assert second.returncode == 2 and "is being trained by another process" in second.stderr
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished") / "run"

@@ -1,9 +1,11 @@
 """A run folder: its configuration, checkpoints, metrics and TensorBoard log."""
 
 import dataclasses
+import fcntl
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -110,6 +112,17 @@ class RunFolder:
         partial = self.config_file.with_suffix(".partial")
         partial.write_text(json.dumps(content, indent=2) + "\n")
         partial.replace(self.config_file)
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other processes from training here meanwhile. Raises RunError if one does."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with (self.path / "lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise RunError(f"'{self.path}' is being trained by another process") from None
+            yield
 
     def check(self, config: RunConfig) -> None:
         """Raise RunError if `config` is not that of this run."""

@@ -63,17 +63,28 @@ def train(
 ) -> TrainResult:
     """Run `config` in `out`, or go on with the run there.
 
-    Raises RunError for a folder of another configuration and CheckpointError if no checkpoint is
-    whole.
+    Raises RunError for a folder of another configuration or in use, and CheckpointError if no
+    checkpoint is whole.
     """
     torch.set_num_threads(config.threads)
     torch.set_flush_denormal(True)
-    robot = load_run_robot(config)
+    _check_device(config.device)
     folder = RunFolder(out)
+    robot = load_run_robot(config)
     if resume:
         folder.check(config)
-    else:
-        _check_device(config.device)
+    with folder.lock():
+        return _train(config, robot, folder, resume, checkpoint_minutes, console)
+
+
+def _train(
+    config: RunConfig,
+    robot: Robot,
+    folder: RunFolder,
+    resume: bool,
+    checkpoint_minutes: float,
+    console: Console,
+) -> TrainResult:
     env = ReachEnv(
         robot, config.num_envs, config.env_config, config.device, config.threads, config.seed
     )
