@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-APPROACH_GAIN = 4.0  # full speed where a joint is more than an eighth of its range away
+APPROACH_GAIN = 2.0  # full speed where a joint is more than a quarter of its range away
 
 Activation = Literal["relu", "crelu", "silu"]
 

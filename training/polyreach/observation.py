@@ -15,7 +15,7 @@ from polyreach_description import Robot
 DAMPING = 0.05  # [m], of the least-squares direction among the features
 NEAR = 0.05  # [m], scale of the fine error feature
 HANDOVER = 0.2  # [m], error below which the authority of a residual actor shrinks
-CONTROLLER_GAIN = 8.0  # [1/s], scale of the least-squares direction
+CONTROLLER_GAIN = 4.0  # [1/s], scale of the least-squares direction
 
 FeatureSet = Literal["paper", "kinematic"]
 
