@@ -13,28 +13,18 @@ import onnx
 from scenarios import Probe
 from sensor_msgs.msg import JointState
 
+from polyreach.export import robot_contract
 from polyreach_description import Robot
 
 
 def metadata_of(robot: Robot) -> dict[str, object]:
     """A policy's metadata that fits the robot."""
     return {
-        "schema_version": 1,
-        "robot": robot.name,
-        "joint_names": list(robot.joint_names),
-        "effector_names": list(robot.effector_names),
-        "base_frame": robot.base_frame,
-        "update_rate": robot.control_rate,
-        "action_type": "joint_velocity",
-        "joint_pos_limits": robot.joint_pos_limits.tolist(),
-        "joint_vel_limits": robot.joint_vel_limits.tolist(),
-        "joint_acc_limits": robot.joint_acc_limits.tolist(),
-        "observation_names": ["joint_pos", "goals", "active"],
+        **robot_contract(robot),
         "method": "damped_least_squares",
         "method_paper": "Buss & Kim 2005",
         "training": {},
         "evaluation": {},
-        "robot_sha256": robot.sha256,
     }
 
 
