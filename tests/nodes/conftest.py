@@ -15,6 +15,14 @@ from scenarios import Probe
 from polyreach_description import Robot, load_robot
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs all tests of this folder: side by side they would disturb their timing."""
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("nodes"))
+
+
 @pytest.fixture(scope="session")
 def planar8() -> Robot:
     return load_robot("planar8")

@@ -54,6 +54,15 @@ def test_closed_loop_reaches_the_goals_within_all_limits(
     assert np.linalg.norm(planar8.forward_kinematics(joint_pos) - goals, axis=-1).max() < 0.005
 
 
+def test_messages_of_other_devices_are_ignored(control: ReachControl) -> None:
+    assert control.receive(names(control), control.robot.home.tolist(), NOW) is Received.FRESH
+    wheels = ["left_wheel", "right_wheel"]
+    assert control.receive(wheels, [], NOW) is Received.NOTHING
+    assert control.state(NOW) is State.IDLE
+    assert control.receive(names(control), [], NOW) is Received.INVALID
+    assert control.state(NOW) is State.STALE
+
+
 def test_joints_are_matched_by_name_and_others_ignored(control: ReachControl) -> None:
     position = np.linspace(-0.4, 0.4, 8)
     shuffled = [*reversed(list(zip(names(control), position, strict=True))), ("neck", np.nan)]

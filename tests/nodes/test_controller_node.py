@@ -20,7 +20,8 @@ from visualization_msgs.msg import MarkerArray
 from polyreach_description import Robot
 
 PERIOD_S = 0.02  # of planar8
-STOPS = 5  # measurements of a delay, of which the median counts on a busy machine
+STOPS = 5  # measurements of a delay
+SCHEDULING_S = 0.3  # what a busy machine may add to a single one
 
 
 @pytest.fixture
@@ -108,6 +109,12 @@ def test_one_goal_moves_only_the_joints_of_its_effector(
     assert not moved[~planar8.action_sets[0]].any()
 
 
+def assert_quick(delays: list[float]) -> None:
+    """Most within two periods, and none later than the scheduler of a busy machine explains."""
+    assert sorted(delays)[len(delays) // 2] <= 2 * PERIOD_S, delays
+    assert max(delays) <= 2 * PERIOD_S + SCHEDULING_S, delays
+
+
 def test_zero_within_two_periods_after_joint_states_stop(
     controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
 ) -> None:
@@ -118,7 +125,7 @@ def test_zero_within_two_periods_after_joint_states_stop(
         probe.wait_state("STALE")
         assert "older than 0.030 s" in probe.message
         hardware.resume()
-    assert sorted(delays)[STOPS // 2] <= 2 * PERIOD_S, delays
+    assert_quick(delays)
     move(probe, planar8, 0.5)
 
 
@@ -142,7 +149,7 @@ def test_zero_within_two_periods_on_a_state_that_is_not_finite(
         probe.wait_state("STALE")
         assert f"'middle_2' is {value:g}" in probe.message
         hardware.fault = None
-    assert sorted(delays)[STOPS // 2] <= 2 * PERIOD_S, delays
+    assert_quick(delays)
     move(probe, planar8, 0.5)
 
 
@@ -155,7 +162,7 @@ def test_halt_is_zero_within_two_periods_and_latched_until_resumed(
         called_s = monotonic()
         probe.call("halt")
         answered_s = monotonic()
-        delays.append(zero_delay(probe, called_s, hold_s=0.3) - (answered_s - called_s))
+        delays.append(zero_delay(probe, called_s, hold_s=0.3))
         probe.wait_state("HALTED")
         probe.send_goal("left", planar8.forward_kinematics(planar8.home)[0])
         sleep(0.2)
@@ -163,7 +170,35 @@ def test_halt_is_zero_within_two_periods_and_latched_until_resumed(
         assert probe.value("state") == "HALTED"
         probe.call("resume")
         probe.wait_moving()
-    assert sorted(delays)[STOPS // 2] <= 2 * PERIOD_S, delays
+    assert_quick(delays)
+
+
+def test_a_halt_outlives_cleanup(
+    controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
+) -> None:
+    move(probe, planar8, 0.5)
+    probe.call("halt")
+    for name in ("deactivate", "cleanup", "configure", "activate"):
+        assert probe.transition(name)
+    probe.wait_state("HALTED")
+    start = len(probe.commands)
+    probe.wait_goals_heard()
+    probe.send_goal("left", planar8.forward_kinematics(planar8.home + 0.5)[0])
+    sleep(0.3)
+    assert probe.value("state") == "HALTED"
+    assert all(command.is_zero for command in probe.commands[start:])
+    probe.call("resume")
+    probe.wait_moving()
+
+
+def test_errors_are_told_only_of_joint_states_that_came(
+    controller: Process, probe: Probe, planar8: Robot
+) -> None:
+    probe.wait_goals_heard()
+    probe.wait_state("WAITING")
+    probe.send_goal("left", planar8.forward_kinematics(planar8.home)[0])
+    probe.wait(lambda: probe.value("goal/left") != "", "the goal")
+    assert probe.value("error/left") == "" and probe.value("reached") == "false"
 
 
 def test_bad_goals_are_rejected_with_the_reason_and_the_old_one_stays(
@@ -270,7 +305,11 @@ def test_lifecycle_stops_and_starts_without_old_goals(
     move(probe, planar8, 0.5)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGINT, signal.SIGTERM, signal.SIGHUP],
+    ids=["SIGINT", "SIGTERM", "SIGHUP"],
+)
 @pytest.mark.parametrize(
     "transitions",
     [(), ("configure",), ("configure", "activate")],

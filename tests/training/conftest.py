@@ -1,8 +1,15 @@
-"""One thread for each test process: the networks are small, and several test processes share the
-machine.
-"""
+"""One thread for each test process: the networks are small, and processes share the machine."""
 
+from collections.abc import Iterator
+
+import pytest
 import torch
 
-torch.set_num_threads(1)
-torch.set_flush_denormal(True)
+
+@pytest.fixture(autouse=True)
+def one_thread_without_denormals() -> Iterator[None]:
+    """As in `polyreach train`; afterwards denormals are back, which other tests need."""
+    torch.set_num_threads(1)
+    torch.set_flush_denormal(True)
+    yield
+    torch.set_flush_denormal(False)

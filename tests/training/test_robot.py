@@ -152,6 +152,14 @@ MISTAKES = {
         put("base_frame", value="column"),
         ["base_frame 'column' moves with", "'tilt'"],
     ),
+    "unknown base": (
+        put("base_frame", value="bsae"),
+        ["unknown base_frame 'bsae'", "base, carriage"],
+    ),
+    "no ROS name": (
+        put("effectors", "left-hand", value={"site": "left_tip"}),
+        ["'left-hand'", "ROS topic"],
+    ),
     "list for a mapping": (put("joints", value=["rail"]), ["'joints' must map"]),
 }
 
@@ -210,6 +218,28 @@ def test_a_key_written_twice_is_refused(edited: Callable) -> None:
     path.write_text(path.read_text() + "name: again\n")
     with pytest.raises(RobotError, match="duplicate key 'name'"):
         load_robot(path)
+
+
+def test_a_key_that_is_no_name_is_refused(edited: Callable) -> None:
+    path = edited(lambda content: None)
+    path.write_text(path.read_text() + "? [a, b]\n: 1\n")
+    with pytest.raises(RobotError, match="key .* in line .* must be a name"):
+        load_robot(path)
+
+
+def test_the_digest_does_not_depend_on_print_options() -> None:
+    expected = load_robot("planar8").sha256
+    with np.printoptions(precision=2, linewidth=20, floatmode="fixed"):
+        assert load_robot("planar8").sha256 == expected
+
+
+def test_a_model_with_actuators_sensors_and_keyframes_is_simulated(edited: Callable) -> None:
+    path = edited(lambda content: None)
+    extra = """<actuator><position name="p" joint="turn"/></actuator>
+      <sensor><actuatorpos actuator="p"/></sensor><keyframe><key ctrl="0.1"/></keyframe></mujoco>"""
+    replace_in_model(path, "</mujoco>", extra)
+    model = load_robot(path).simulation_model()
+    assert model.nu == model.njnt and model.nkey == 0
 
 
 def test_missing_files_and_names_are_refused() -> None:

@@ -1,5 +1,7 @@
 """Read and check `robot.yaml`: what is written there, before any model is loaded."""
 
+import re
+from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +57,9 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
-        key = loader.construct_object(key_node)
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, Hashable):
+            raise RobotError(f"key {key!r} in line {key_node.start_mark.line + 1} must be a name")
         if key in seen:
             line = key_node.start_mark.line + 1
             raise RobotError(f"duplicate key '{key}' in line {line}: every name may appear once")
@@ -94,6 +98,12 @@ def _parse(path: Path) -> RobotFile:
     if not model.is_file():
         raise RobotError(f"model file '{model}' does not exist (paths are relative to the yaml)")
     effectors = _named(content["effectors"], "effectors")
+    for name in effectors:
+        if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*", name):
+            raise RobotError(
+                f"effector name '{name}' must be usable in a ROS topic: letters, digits and single "
+                "underscores between them, a letter first"
+            )
     joints = _named(content["joints"], "joints")
     home = _named(content.get("home") or {}, "home", empty=True)
     return RobotFile(

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
+from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
@@ -150,7 +151,12 @@ class Robot:
     def _read_base_body(self) -> int:
         body = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, self.base_frame)
         if body < 0:
-            return 0
+            legal = _fixed_links(self.file.model, self.model)
+            if self.base_frame in legal:
+                return 0  # a URDF's root link, which MuJoCo merges with the world
+            raise RobotError(
+                f"unknown base_frame '{self.base_frame}' (the model has: {', '.join(legal)})"
+            )
         moving = [joint for joint in joints_above(self.model, body) if joint in self.joint_ids]
         if moving:
             name = self.model.joint(moving[0]).name
@@ -191,7 +197,7 @@ class Robot:
             self.name,
             self.base_frame,
             repr((self.joint_names, self.effector_names, round(self.control_rate, 6))),
-            *(np.array2string(np.round(a, 6) + 0.0, threshold=10**6) for a in self._limits),
+            *(_digits(values) for values in self._limits),
             self.tree.digest(),
         ]
         return sha256("\n".join(parts).encode()).hexdigest()
@@ -288,8 +294,9 @@ class Robot:
         held_home). A servo's gain is the joint's inertia at home over SERVO_TIME_CONSTANT.
         """
         spec = _load_spec(self.file)
-        for actuator in list(spec.actuators):
-            actuator.delete()
+        # keyframes and sensors may refer to the model's own actuators
+        for element in (*spec.keys, *spec.sensors, *spec.actuators):
+            element.delete()
         for body in spec.bodies:
             body.gravcomp = 1.0
         data = mujoco.MjData(self.model)
@@ -312,13 +319,34 @@ class Robot:
             bias = (0.0, -stiffness, -damping)
             _add_servo(spec, f"{held.name}_hold", held.name, gain=stiffness, bias=bias)
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-        return spec.compile()
+        try:
+            return spec.compile()
+        except ValueError as error:
+            reason = " ".join(str(error).split())
+            raise RobotError(f"robot '{self.name}' cannot be simulated: {reason}") from None
 
     def simulation_ctrl(self, joint_vel: ArrayLike) -> NDArray[np.float64]:
         """Controls (..., simulation model's nu) for joint_vel (..., nu) [rad/s or m/s]."""
         joint_vel = np.asarray(joint_vel, dtype=np.float64)
         held = np.broadcast_to(self.held_home, (*joint_vel.shape[:-1], len(self.held_joints)))
         return np.concatenate([joint_vel, held], axis=-1)
+
+
+def _digits(values: NDArray[np.float64]) -> str:
+    """Digits that do not depend on the print options of the program."""
+    with np.printoptions(precision=8, suppress=False, linewidth=75, floatmode="maxprec", sign="-"):
+        return np.array2string(np.round(values, 6) + 0.0, threshold=10**6)
+
+
+def _fixed_links(path: Path, model: mujoco.MjModel) -> list[str]:
+    """Names of the bodies of a model, and of the root link if the file is a URDF."""
+    names = [model.body(body).name for body in range(model.nbody) if model.body(body).name]
+    root = ElementTree.parse(path).getroot()
+    if root.tag == "robot":
+        children = {child.get("link") for child in root.iterfind("joint/child")}
+        links = [link.get("name") or "" for link in root.iterfind("link")]
+        names = [*(link for link in links if link not in children), *names]
+    return names
 
 
 def _load_spec(file: RobotFile) -> mujoco.MjSpec:

@@ -67,13 +67,13 @@ class ReachControl:
         """Take a joint state [rad or m], matched by name; joints of others are ignored."""
         if names != self._names and not self._match(names):
             return Received.INVALID
+        if not len(self._source):
+            return Received.NOTHING
         if len(position) != len(names):
             self.watchdog.reject(
                 f"joint state has {len(names)} names, but {len(position)} positions"
             )
             return Received.INVALID
-        if not len(self._source):
-            return Received.NOTHING
         found = np.asarray(position, dtype=np.float64)[self._source]
         if not np.abs(found).max() < MAX_JOINT_POS:
             bad = int(np.flatnonzero(~(np.abs(found) < MAX_JOINT_POS))[0])

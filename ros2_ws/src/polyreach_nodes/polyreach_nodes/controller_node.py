@@ -28,6 +28,7 @@ class ControllerNode(LifecycleNode):
         self._declare()
         self._status_pub = self.create_publisher(DiagnosticStatus, "~/status", LATCHED)
         self._loop: ReachLoop | None = None
+        self._halted = False  # outlives cleanup: only ~/resume ends a halt
         self.add_on_set_parameters_callback(self._check_parameters)
         self._announce("UNCONFIGURED")
         if self._value("autostart") and self.trigger_configure() == SUCCESS:
@@ -91,15 +92,17 @@ class ControllerNode(LifecycleNode):
         """Load robot and policy, make topics and timers; refuse a policy that does not fit."""
         try:
             robot = load_robot(self._value("robot"))
-            policy = _load_policy(self._value("policy"), robot)
-        except (RobotError, ContractError) as error:
-            self.get_logger().error(f"configure refused: {error}")
-            self._announce("UNCONFIGURED", str(error), DiagnosticStatus.ERROR)
+            control = ReachControl(robot, _load_policy(self._value("policy"), robot))
+            control.speed_scale = self._value("speed_scale")
+            control.watchdog.halted = self._halted
+            self._loop = ReachLoop(self, control, self._status_pub, self._value("tolerance"))
+            self._loop.set_timeout(self._value("joint_state_timeout"))
+        except Exception as error:
+            known = isinstance(error, RobotError | ContractError)
+            text = str(error) if known else f"{type(error).__name__}: {error}"
+            self.get_logger().error(f"configure refused: {text}")
+            self._announce("UNCONFIGURED", text, DiagnosticStatus.ERROR)
             return FAILURE
-        control = ReachControl(robot, policy)
-        control.speed_scale = self._value("speed_scale")
-        self._loop = ReachLoop(self, control, self._status_pub, self._value("tolerance"))
-        self._loop.set_timeout(self._value("joint_state_timeout"))
         # what lives from here on is no garbage: the collector need not visit it in the loop
         gc.collect()
         gc.freeze()
@@ -144,7 +147,9 @@ class ControllerNode(LifecycleNode):
         loop, self._loop = self._loop, None
         if loop is not None:
             loop.stop()
+            self._halted = loop.control.watchdog.halted
             loop.destroy()
+            gc.unfreeze()
 
     def _announce(self, state: str, text: str = "", level: bytes = DiagnosticStatus.OK) -> None:
         self._status_pub.publish(plain_status(self.get_fully_qualified_name(), state, level, text))

@@ -172,6 +172,7 @@ class _Processes:
             "--params-file",
             str(path),
         ]
+        command += ["-r", f"__ns:=/polyreach_demo_{os.getpid()}"]
         command += ["-r", remap] if remap else []
         output = None if on_terminal else self._log
         child = subprocess.Popen(

@@ -102,7 +102,7 @@ class GoalNode(Node):
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line; exits with status 2 and one sentence if it is wrong."""
     parser = argparse.ArgumentParser(
-        prog="goal_node", description="Send an effector to a position."
+        prog="polyreach goal", description="Send an effector to a position."
     )
     parser.add_argument("effector", help="name, for example left_hand")
     for axis in "xyz":
@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"from its goal after {options.wait:g} s"
             )
     except GoalError as error:
-        print(f"goal_node: {error}", file=sys.stderr)
+        print(f"polyreach goal: {error}", file=sys.stderr)
         return 1
     except (KeyboardInterrupt, rclpy.executors.ExternalShutdownException):
         return 130

@@ -41,6 +41,7 @@ LATCHED = QoSProfile(
 NEWEST = QoSProfile(depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
 STATUS_PERIOD_S = 0.2
 CLOCK_TIMEOUT_S = 0.5  # [s of wall time] without a period while active, as when /clock stopped
+CLOCK_TIMEOUT_PERIODS = 3.0  # the same for robots with long control periods
 FLUSH_S = 0.2  # [s] for the last zero to arrive
 
 
@@ -62,6 +63,7 @@ class ReachLoop:
         self._status_pub = status
         self._statistics = TickStatistics()
         self._last_tick_s = 0.0
+        self._clock_timeout_s = max(CLOCK_TIMEOUT_S, CLOCK_TIMEOUT_PERIODS * control.period_s)
         self._logged = ("", "")
         self._command = Float64MultiArray(data=array("d", control.zero))
         self._command_view = np.frombuffer(self._command.data)
@@ -194,11 +196,13 @@ class ReachLoop:
         return "goals cleared"
 
     def _clock_stands(self) -> bool:
-        return monotonic() - self._last_tick_s > CLOCK_TIMEOUT_S
+        return monotonic() - self._last_tick_s > self._clock_timeout_s
 
     def _state(self) -> tuple[State, str]:
         if self._clock_stands():
-            text = f"no control period for {CLOCK_TIMEOUT_S:g} s (use_sim_time, but no /clock?)"
+            text = (
+                f"no control period for {self._clock_timeout_s:g} s (use_sim_time, but no /clock?)"
+            )
             return State.STALE, text
         now_s = monotonic()
         return self.control.state(now_s), self.control.reason(now_s)
@@ -206,12 +210,14 @@ class ReachLoop:
     def announce(self) -> None:
         """Publish the status now."""
         name = self._node.get_fully_qualified_name()
+        sees = False
         if self.running:
             state, reason = self._state()
+            sees = self.control.watchdog.sees(monotonic())
             status = plain_status(name, state.value, LEVELS[state], reason)
         else:
             status = plain_status(name, "INACTIVE", DiagnosticStatus.OK)
-        self._status = with_goals(status, self.control, self.tolerance)
+        self._status = with_goals(status, self.control, self.tolerance, sees)
         self._status_pub.publish(self._status)
 
     def _on_status(self) -> None:

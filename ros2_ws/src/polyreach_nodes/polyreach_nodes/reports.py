@@ -76,13 +76,17 @@ def plain_status(name: str, state: str, level: bytes, text: str = "") -> Diagnos
 
 
 def with_goals(
-    status: DiagnosticStatus, control: ReachControl, tolerance: float
+    status: DiagnosticStatus, control: ReachControl, tolerance: float, sees: bool
 ) -> DiagnosticStatus:
-    """The status with goal, error and goals heard of every effector, and the last rejection."""
+    """The status with goal and error of every effector, goals it was sent, last rejection.
+
+    sees: whether there is a valid joint state; without one there are no errors to tell.
+    """
     robot = control.robot
     errors = np.linalg.norm(control.goals - control.effector_pos(), axis=-1)
     active = control.active > 0
-    reached = bool(active.any() and (errors[active] <= tolerance).all())
+    known = active & sees
+    reached = bool(known.any() and (errors[known] <= tolerance).all())
     status.hardware_id = robot.name
     if control.rejected_goal:
         status.message += f" ({control.rejected_goal})"
@@ -92,7 +96,7 @@ def with_goals(
         goal = " ".join(f"{value:.6f}" for value in control.goals[index])
         values[f"goal/{effector}"] = goal if active[index] else ""
         values[f"heard/{effector}"] = str(control.goals_heard[effector])
-        values[f"error/{effector}"] = f"{errors[index]:.6f}" if active[index] else ""
+        values[f"error/{effector}"] = f"{errors[index]:.6f}" if known[index] else ""
     status.values += [KeyValue(key=key, value=value) for key, value in values.items()]
     return status
 

@@ -1,4 +1,4 @@
-"""Run a node until SIGINT or SIGTERM, so that it can still publish while it stops."""
+"""Run a node until SIGINT, SIGTERM or SIGHUP, so that it can still publish while it stops."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ GRACE_S = 2.0
 
 
 def stop_on_signal() -> Future:
-    """A future that is done at the first SIGINT or SIGTERM.
+    """A future that is done at the first SIGINT, SIGTERM or SIGHUP.
 
     A later one ends the process with status 1, but not within GRACE_S: at Ctrl-C, a terminal and a
     launcher may both send one.
@@ -28,7 +28,7 @@ def stop_on_signal() -> Future:
     stopped: Future = Future()
     far_end, near_end = os.pipe()
     os.set_blocking(near_end, False)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     signal.set_wakeup_fd(near_end, warn_on_full_buffer=False)
 

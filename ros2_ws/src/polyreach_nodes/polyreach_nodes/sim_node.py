@@ -20,6 +20,8 @@ from polyreach_nodes.running import run_node
 
 MAX_LAG_S = 0.1  # [s of wall time] that is caught up after a pause of this process; more is dropped
 WARN_PERIOD_S = 2.0
+MIN_RATE = 125.0  # [Hz] of joint states, where the parameter leaves it open
+RATE_FACTOR = 2.5  # joint states per control period, at least: fewer would count as stale
 
 
 class SimNode(Node):
@@ -38,7 +40,11 @@ class SimNode(Node):
             "rate_factor", 1.0, 0.01, 100.0, "simulated seconds per second of wall time"
         )
         publish_rate = self._number(
-            "publish_rate", 125.0, 1.0, 1000.0, "[Hz of simulated time] of joint_states"
+            "publish_rate",
+            0.0,
+            0.0,
+            5000.0,
+            "[Hz of simulated time] of joint_states; 0: 125 or 2.5 times the control rate",
         )
         self._timeout_s = self._number(
             "command_timeout",
@@ -56,9 +62,10 @@ class SimNode(Node):
         self._data.ctrl[:] = self._stopped
         self._commanded_s = -math.inf
 
-        step_s = self._model.opt.timestep
-        self._steps = max(1, round(1.0 / (publish_rate * step_s)))
-        self._publish_s = self._steps * step_s
+        publish_rate = publish_rate or max(MIN_RATE, RATE_FACTOR * self.robot.control_rate)
+        self._publish_s = 1.0 / publish_rate
+        self._steps = max(1, math.ceil(self._publish_s / self._model.opt.timestep - 1e-9))
+        self._model.opt.timestep = self._publish_s / self._steps
         self._sim_per_wall = rate_factor
         self._wall_start_s = monotonic()
 

@@ -47,17 +47,17 @@ class Watchdog:
         """Age of the oldest joint [s]; infinite before all were received."""
         return now_s - float(self._received_s.min())
 
+    def sees(self, now_s: float) -> bool:
+        """Whether there is a valid joint state, young enough."""
+        return not self.invalid and 0.0 <= self.age_s(now_s) <= self.timeout_s
+
     def state(self, now_s: float, has_goal: bool) -> State:
         """The state at now_s; the gravest reason wins."""
         if self.fault:
             return State.FAULT
         if self.halted:
             return State.HALTED
-        if self.invalid:
-            return State.STALE
-        age = self.age_s(now_s)
-        if age == np.inf:
-            return State.WAITING
-        if not 0.0 <= age <= self.timeout_s:
-            return State.STALE
+        if not self.sees(now_s):
+            waiting = not self.invalid and self.age_s(now_s) == np.inf
+            return State.WAITING if waiting else State.STALE
         return State.ACTIVE if has_goal else State.IDLE
