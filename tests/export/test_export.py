@@ -136,8 +136,16 @@ def test_evaluation_measures_what_it_says() -> None:
     )
 
 
-@pytest.mark.parametrize("path", sorted(MODELS.glob("*.onnx")), ids=lambda path: path.stem)
-def test_shipped_policies_match_their_robot_and_their_card(path: Path) -> None:
+SHIPPED = ("humanoid27-digrad", "planar8-ddpg", "planar8-digrad")
+
+
+def test_every_policy_in_models_is_known() -> None:
+    assert sorted(path.stem for path in MODELS.glob("*.onnx")) == list(SHIPPED)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_policies_match_their_robot_and_their_card(name: str) -> None:
+    path = MODELS / f"{name}.onnx"
     policy = PolicyFile(path)
     robot = load_robot(policy.robot_name)
     policy.check(robot)

@@ -44,6 +44,17 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> Non
     assert len(warnings) == 1 and "corrupt" in warnings[0] and newest.name in warnings[0]
 
 
+def test_damaged_ones_set_aside_do_not_push_out_whole_ones(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 100, {"step": 100})
+    save_checkpoint(tmp_path, 200, {"step": 200}).write_bytes(b"x")
+    found, _ = read_newest(tmp_path, set_aside=True)
+    assert found == {"step": 100}
+    save_checkpoint(tmp_path, 150, {"step": 150})
+    save_checkpoint(tmp_path, 230, {"step": 230}).write_bytes(b"x")
+    assert read_newest(tmp_path)[0] == {"step": 150}
+    assert (tmp_path / "step-000000000200.corrupt").exists()
+
+
 def test_no_checkpoint_and_only_damaged_ones_are_told_apart(tmp_path: Path) -> None:
     assert read_newest(tmp_path) == (None, [])
     save_checkpoint(tmp_path, 1, {"step": 1}).write_bytes(b"")

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.reach import ReachConfig, ReachEnv
+from polyreach.envs.reward import REWARDS
 from polyreach.errors import UserError
 from polyreach.methods.ddpg import DDPG, DDPGConfig
 from polyreach.methods.digrad import DiGrad, DiGradConfig, differential_gradient
 from polyreach.methods.off_policy import OffPolicyConfig, OffPolicyLearner
 from polyreach.networks import Critic
+from polyreach.observation import split_observation
 from polyreach_description import load_robot
 
 # three tasks, four joints: joint 0 shared by all, joint 1 by tasks 0 and 1, joints 2 and 3 by one
@@ -164,6 +166,13 @@ def test_relabelled_rewards_are_those_of_the_new_goals() -> None:
     changed = (obs[:, 8:17] != batch.obs[:, 8:17]).any(dim=1)
     assert 0.2 < changed.float().mean() < 0.8
     assert torch.equal(obs[:, 8:], next_obs[:, 8:]) and torch.equal(obs[:, :8], batch.obs[:, :8])
+    learner._relabel_goals = lambda *_: (obs, next_obs)  # type: ignore[method-assign]
+    step = learner._prepare(batch)
+    parts = split_observation(next_obs, 3)
+    error = (learner.env.kinematics(parts.joint_pos).effector - parts.goals).norm(dim=-1)
+    expected = REWARDS["precise"](error, parts.active, 0.02)
+    assert torch.allclose(step.reward, expected, atol=1e-5)
+    assert not torch.allclose(step.reward[changed], batch.reward[changed], atol=1e-2)
 
 
 def test_transitions_across_a_restart_keep_the_state_before_it() -> None:

@@ -205,6 +205,25 @@ def test_bad_input_is_refused() -> None:
         env.step(torch.full((6, 8), float("nan")))
 
 
+def test_actions_and_seeds_as_gymnasium_gives_them() -> None:
+    env = make()
+    env.action_space.seed(0)
+    env.reset(seed=1)
+    *_, infos = env.step(env.action_space.sample())  # type: ignore[arg-type]
+    assert not infos["_final_obs"].any()
+    with pytest.raises(ValueError, match="seed is .1, 2, 3., but all environments draw from one"):
+        env.reset(seed=[1, 2, 3])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("horizon_s", -3.0), ("tolerance", float("nan")), ("action_repeat", 0), ("all_active", 1.5)],
+)
+def test_settings_out_of_range_are_refused(name: str, value: float) -> None:
+    with pytest.raises(UserError, match=f"{name} is {value:g}, but must be"):
+        replace(SMALL, **{name: value})  # type: ignore[arg-type]
+
+
 def test_a_step_whose_shape_is_wrong_is_refused() -> None:
     env = make()
     env.reset()

@@ -91,6 +91,16 @@ def test_an_experiment_is_run_once_and_reported(tiny: Experiment, tmp_path: Path
     assert {job.folder: (job.folder / "metrics.jsonl").stat().st_mtime_ns for job in jobs} == before
 
 
+def test_a_folder_of_another_run_is_not_taken_for_complete(
+    tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ReportOptions("tiny", steps=80, seeds=1, runs=tmp_path / "runs", out=tmp_path)
+    monkeypatch.setitem(EXPERIMENTS, "tiny", replace(tiny, variants=tiny.variants[:1]))
+    write_report(options, Console(quiet=True))
+    with pytest.raises(UserError, match="run of another configuration: steps is 80 there, 90 here"):
+        write_report(replace(options, steps=90), Console(quiet=True))
+
+
 def test_a_failing_run_is_named_with_its_log(
     tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,7 +83,7 @@ def test_a_killed_run_resumes_bit_for_bit(method: str, extra: list[str], tmp_pat
         time.sleep(kill_at.uniform(0.0, 0.4))
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    resumed = run("train", method, "planar8", "--resume", tmp_path / "killed")
+    resumed = run("train", "--resume", tmp_path / "killed")
     assert resumed.returncode == 0, resumed.stderr
     assert "going on at step" in resumed.stdout
     assert_same(last_state(tmp_path / "killed"), last_state(tmp_path / "whole"))
@@ -182,6 +182,12 @@ REFUSED = {
         ["'nowhere' is not a run folder"],
     ),
     "no steps": (["train", "digrad", "planar8", "--steps", "-5"], ["steps is -5"]),
+    "no evaluations": (["train", "digrad", "planar8", "--eval-every", "0"], ["eval_every is 0"]),
+    "no threads": (["train", "digrad", "planar8", "--threads", "0"], ["threads is 0"]),
+    "bad setting": (
+        ["train", "digrad", "planar8", "--method-config.noise-steps", "0"],
+        ["noise_steps is 0, but must be at least 1"],
+    ),
     "no such device": (
         ["train", "digrad", "planar8", "--device", "tpu"],
         ["device 'tpu' cannot be used", "cpu, cuda"],
@@ -227,6 +233,8 @@ def test_a_run_of_another_configuration_is_refused(finished: Path) -> None:
         and "method_config.gamma is" in other.stderr
         and "0.5 here" in other.stderr
     )
+    other = run("train", "digrad", "humanoid27", "--resume", finished)
+    assert other.returncode == 2 and "env is 'planar8' there, 'humanoid27' here" in other.stderr
     other = run("train", "ddpg", "planar8", "--resume", finished)
     assert other.returncode == 2 and "method is 'digrad' there" in other.stderr
     assert sorted((path.name, path.stat().st_mtime_ns) for path in finished.rglob("*")) == before

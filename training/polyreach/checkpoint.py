@@ -38,7 +38,7 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    for old in list_checkpoints(folder)[KEEP:]:
+    for old in (*list_checkpoints(folder)[KEEP:], *folder.glob("*.partial")):
         old.unlink()
     return path
 
@@ -48,7 +48,7 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.pt"), reverse=True)
 
 
-def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
+def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read one checkpoint. Raises CheckpointError if it is not whole."""
     content = path.read_bytes()
     digest, payload = content[len(MAGIC) : len(MAGIC) + 32], content[len(MAGIC) + 32 :]
@@ -56,22 +56,27 @@ def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
         raise CheckpointError(
             f"checkpoint '{path}' is corrupt ({len(content)} bytes, digest does not match)"
         )
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     return state
 
 
-def read_newest(folder: Path, device: str = "cpu") -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest whole checkpoint in `folder` (None if there never was one), and a warning for each
-    passed over.
+def read_newest(folder: Path, set_aside: bool = False) -> tuple[dict[str, Any] | None, list[str]]:
+    """The newest whole checkpoint, None if there never was one; and a warning for each passed over.
 
+    set_aside: rename those that are not whole to *.corrupt, so that they are not counted as kept.
     Raises CheckpointError if there are checkpoints and all are corrupt.
     """
     warnings: list[str] = []
     for path in list_checkpoints(folder):
         try:
-            return read_checkpoint(path, device), warnings
+            state = read_checkpoint(path)
         except CheckpointError as error:
             warnings.append(str(error))
+            continue
+        if set_aside:
+            for corrupt in list_checkpoints(folder)[: len(warnings)]:
+                corrupt.rename(corrupt.with_suffix(".corrupt"))
+        return state, warnings
     if warnings:
         raise CheckpointError("no usable checkpoint: " + "; ".join(warnings))
     return None, warnings

@@ -15,10 +15,11 @@ from rich.console import Console
 from rich.table import Table
 
 from polyreach.envs.reach import ReachConfig
-from polyreach.errors import UserError
+from polyreach.errors import UserError, check_range
 from polyreach.methods import METHODS, PresetName, get_method
 from polyreach.methods.off_policy import OffPolicyConfig
 from polyreach.models import find_policy, list_policies
+from polyreach.run import RunConfig, RunFolder
 from polyreach_description import RobotError, list_robots, load_robot
 
 USER_ERRORS = (UserError, RobotError)
@@ -66,11 +67,28 @@ class TrainOptions:
 
 def train(words: Sequence[str]) -> int:
     """polyreach train METHOD ENV."""
-    options, method_config, env_config, stored = _train_options(list(words))
-    from polyreach.run import RunConfig
     from polyreach.train import train as run_training
 
-    robot = load_robot(options.env)
+    options, config = train_config(words)
+    name = f"{options.method}-{load_robot(options.env).name}-{options.preset}-s{options.seed}"
+    folder = options.resume or options.out or Path("runs") / name
+    check_range("checkpoint_minutes", options.checkpoint_minutes, 0.0)
+    resume = options.resume is not None
+    result = run_training(config, folder, resume, options.checkpoint_minutes, console)
+    if result.signal is not None:
+        name = signal.Signals(result.signal).name
+        console.print(f"stopped by {name} at step {result.env_steps:,}; a checkpoint is written.")
+        again = f"  polyreach train {options.method} {options.env} --resume {folder}"
+        console.print(f"To go on:\n{again}", soft_wrap=True)
+        return 128 + result.signal
+    console.print(f"trained {result.env_steps:,} steps. To get the policy:")
+    console.print(f"  polyreach export {folder}", soft_wrap=True)
+    return 0
+
+
+def train_config(words: Sequence[str]) -> tuple[TrainOptions, RunConfig]:
+    """The options and the configuration that a command line of `train` asks for."""
+    options, method_config, env_config, stored = _train_options(list(words))
     config = RunConfig(
         method=options.method,
         env=options.env,
@@ -82,47 +100,30 @@ def train(words: Sequence[str]) -> int:
         device=options.device,
         eval_goals=options.eval_goals,
         eval_every=options.eval_every,
-        robot_sha256=stored.robot_sha256 if stored else robot.sha256,
+        robot_sha256=stored.robot_sha256 if stored else load_robot(options.env).sha256,
         method_config=method_config,
         env_config=env_config,
     )
-    name = f"{options.method}-{robot.name}-{options.preset}-s{options.seed}"
-    folder = options.resume or options.out or Path("runs") / name
-    result = run_training(
-        config, folder, options.resume is not None, options.checkpoint_minutes, console
-    )
-    if result.signal is not None:
-        name = signal.Signals(result.signal).name
-        console.print(
-            f"stopped by {name} at step {result.env_steps:,}; a checkpoint is written. To go on:"
-        )
-        console.print(
-            f"  polyreach train {options.method} {options.env} --resume {folder}", soft_wrap=True
-        )
-        return 128 + result.signal
-    console.print(f"trained {result.env_steps:,} steps. To get the policy:")
-    console.print(
-        f"  polyreach export {folder} --out {robot.name}-{options.method}.onnx", soft_wrap=True
-    )
-    return 0
+    return options, config
 
 
 def _train_options(words: list[str]) -> tuple[TrainOptions, OffPolicyConfig, ReachConfig, Any]:
     """Parse the command line of `train`: its defaults are the preset's, or with --resume the stored
     run's.
     """
-    from polyreach.run import RunFolder
-
-    plain = [word for word in words if not word.startswith("-")]
-    method_name = next((word for word in plain if word in METHODS), plain[0] if plain else None)
-    if method_name is None:
-        parsed = tyro.cli(TrainOptions, args=words, prog="polyreach train")
-        method_name = parsed.method
-    method = get_method(method_name)
     stored = None
     resume = _peek(words, "--resume")
     if resume is not None:
         stored = RunFolder(Path(resume)).read_config()
+        if words[0].startswith("-"):  # method and robot may be left out: the run knows them
+            words = [stored.method, stored.env, *words]
+    method_name = next((word for word in words if word in METHODS), None)
+    if method_name is None:
+        plain = bool(words) and not words[0].startswith("-")
+        parsed = words[0] if plain else tyro.cli(TrainOptions, args=words, prog="polyreach train")
+        method_name = parsed if isinstance(parsed, str) else parsed.method
+    method = get_method(method_name)
+    if stored is not None:
         if stored.method != method_name:
             raise UserError(
                 f"'{resume}' is a run of another configuration: method is {stored.method!r} there"
@@ -156,8 +157,6 @@ def _train_options(words: list[str]) -> tuple[TrainOptions, OffPolicyConfig, Rea
     parsed = tyro.cli(full, args=words, prog="polyreach train")
     values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(TrainOptions)}
     options = TrainOptions(**values)
-    if options.steps < 1:
-        raise UserError(f"steps is {options.steps}, but must be at least 1")
     return options, parsed.method_config, parsed.env_config, stored
 
 
@@ -201,9 +200,7 @@ def evaluate(words: Sequence[str]) -> int:
     policy = measure.PolicyFile(options.policy)
     robot = load_robot(options.robot or policy.robot_name)
     policy.check(robot)
-    config = measure.EvaluationConfig(
-        _positive(options.goals, "goals"), options.seconds, options.seed, options.threads
-    )
+    config = measure.EvaluationConfig(options.goals, options.seconds, options.seed, options.threads)
     result = measure.evaluate_actions(policy.actions(robot), robot, config)
     baseline = measure.evaluate_actions(measure.least_squares_actions(robot), robot, config)
     if options.json:
@@ -271,8 +268,6 @@ def export(words: Sequence[str]) -> int:
 
 
 def _stored_env(run: Path) -> str:
-    from polyreach.run import RunFolder
-
     return RunFolder(run).read_config().env
 
 

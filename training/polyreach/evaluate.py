@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.reach import ReachConfig, ReachEnv
-from polyreach.errors import UserError
+from polyreach.errors import UserError, check_range
 from polyreach.observation import KinematicFeatures, split_observation
 from polyreach_description import Robot
 
@@ -36,6 +36,12 @@ class EvaluationConfig:
     """Of starts and goals; training never draws from it."""
     threads: int = 1
     """Threads of the simulation."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no evaluation can have."""
+        check_range("goals", self.goals, 1)
+        check_range("seconds", self.seconds, 0.1)
+        check_range("threads", self.threads, 1)
 
 
 class PolicyFile:

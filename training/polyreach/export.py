@@ -66,7 +66,8 @@ def load_run_policy(folder: Path) -> tuple[Policy, Robot, RunConfig, dict[str, i
     state, _ = read_newest(run.checkpoints)
     if state is None:
         raise UserError(
-            f"'{folder}' has no checkpoint yet: train it first (polyreach train --resume {folder})"
+            f"'{folder}' has no checkpoint yet: train it first "
+            f"(polyreach train {config.method} {config.env} --resume {folder})"
         )
     env = ReachEnv(robot, 1, config.env_config)
     learner = get_method(config.method).learner(

@@ -88,10 +88,13 @@ def run_job(job: Job) -> str | None:
 
 
 def is_complete(job: Job) -> bool:
-    """Whether the run has its last evaluation."""
+    """Whether the run has its last evaluation. Raises UserError if its folder holds another run."""
+    from polyreach.commands import train_config
+
     folder = RunFolder(job.folder)
     if not folder.config_file.is_file():
         return False
+    folder.check(train_config(job.command[1:])[1])
     records = folder.read_metrics()
     return bool(records) and records[-1]["step"] >= folder.read_config().steps
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from polyreach.envs.reach import ReachConfig
-from polyreach.errors import UserError
+from polyreach.errors import UserError, check_range
 from polyreach.methods import PresetName, get_method
 from polyreach.methods.off_policy import OffPolicyConfig
 from polyreach_description import Robot, load_robot
@@ -42,6 +42,12 @@ class RunConfig:
     robot_sha256: str
     method_config: OffPolicyConfig
     env_config: ReachConfig
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no run can have."""
+        for name in ("steps", "num_envs", "threads", "eval_goals", "eval_every"):
+            check_range(name, getattr(self, name), 1)
+        check_range("seed", self.seed, 0, 2**31)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""

@@ -70,9 +70,9 @@ def train(
     torch.set_flush_denormal(True)
     _check_device(config.device)
     folder = RunFolder(out)
-    robot = load_run_robot(config)
     if resume:
         folder.check(config)
+    robot = load_run_robot(config)
     with folder.lock():
         return _train(config, robot, folder, resume, checkpoint_minutes, console)
 
@@ -132,7 +132,7 @@ def _train(
 def _restore(
     learner: OffPolicyLearner, folder: RunFolder, config: RunConfig, console: Console
 ) -> None:
-    state, warnings = read_newest(folder.checkpoints, config.device)
+    state, warnings = read_newest(folder.checkpoints, set_aside=True)
     for warning in warnings:
         console.print(f"warning: {warning}; using the one before it")
     if state is None:

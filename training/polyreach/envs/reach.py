@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyreach.envs.reward import REWARDS, RewardName, reward_size
-from polyreach.errors import UserError
+from polyreach.errors import check_range
 from polyreach.kinematics import ForwardKinematics
 from polyreach.observation import Observation
 from polyreach_description import Robot
@@ -47,6 +47,14 @@ class ReachConfig:
     configurations: int = 20000
     """Size of the bank of collision-free configurations from which starts and goals are drawn."""
 
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no environment can have."""
+        check_range("horizon_s", self.horizon_s, 1e-3)
+        check_range("action_repeat", self.action_repeat, 1)
+        check_range("all_active", self.all_active, 0.0, 1.0)
+        check_range("tolerance", self.tolerance, 0.0)
+        check_range("configurations", self.configurations, 1)
+
 
 class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     """N robots, each with E tasks: effector i at goal i.
@@ -54,8 +62,8 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     Observations (N, nu + 4 E): joint_pos, goals, active (see polyreach.observation). Actions (N,
     nu) in [-1, 1], in units of the joint velocity limits. `step` returns as reward (N,) the sum
     over tasks; `infos` holds `task_reward` (N, T), `error` (N, E) [m], `success` (N, E) bool,
-    `active` (N, E) and, where an episode was cut, `final_obs` (N, O). All are torch tensors on
-    `device`.
+    `active` (N, E), `final_obs` (N, O), the observation before any restart, and `_final_obs` (N,),
+    where there was one. All are torch tensors on `device`; actions may be NumPy arrays too.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -69,8 +77,8 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         threads: int = 1,
         seed: int = 0,
     ) -> None:
-        if num_envs < 1:
-            raise UserError(f"num_envs is {num_envs}, but must be at least 1")
+        check_range("num_envs", num_envs, 1)
+        check_range("threads", threads, 1)
         self.robot, self.num_envs, self.config, self.device = (
             robot,
             num_envs,
@@ -120,6 +128,8 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
 
         Options {"stagger": True} spreads their first ends over the horizon.
         """
+        if seed is not None and not isinstance(seed, int):
+            raise ValueError(f"seed is {seed!r}, but all environments draw from one integer seed")
         if seed is not None:
             self.generator.manual_seed(seed)
         everyone = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
@@ -139,6 +149,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
 
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
         """actions: (N, nu) in [-1, 1]; values outside are clipped, a non-finite one is an error."""
+        actions = torch.as_tensor(actions, dtype=torch.float32, device=self.device)
         if actions.shape != (self.num_envs, self.joints):
             raise ValueError(
                 f"actions have shape {tuple(actions.shape)}, expected "
@@ -161,6 +172,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
             "success": (error < self.config.tolerance) & (self.active > 0),
             "active": self.active,
             "final_obs": self.observation,
+            "_final_obs": truncations,
         }
         if truncations.any():
             self._reset(truncations)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from polyreach.envs.reach import ReachEnv
-from polyreach.errors import UserError
+from polyreach.errors import UserError, check_range
 from polyreach.networks import Activation, Actor, Critic
 from polyreach.observation import FEATURES, Features, FeatureSet, Observation, split_observation
 from polyreach.replay import Batch, Replay
@@ -87,6 +87,22 @@ class OffPolicyConfig:
     grad_clip: float = 10.0
     """Norm at which the gradients of actor and critic are clipped."""
 
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no run can have."""
+        if not self.hidden or min(self.hidden) < 1:
+            raise UserError(f"hidden is {self.hidden}, but must be widths of at least 1")
+        for name in ("actor_lr", "critic_lr", "reward_scale", "grad_clip"):
+            check_range(name, getattr(self, name), 1e-12)
+        for name in ("final_lr", "gamma", "tau", "relabel"):
+            check_range(name, getattr(self, name), 0.0, 1.0)
+        for name in ("target_noise", "noise_start", "noise_end"):
+            check_range(name, getattr(self, name), 0.0)
+        counts = ("noise_steps", "batch_size", "replay_size", "learning_starts", "updates_per_step")
+        for name in counts:
+            check_range(name, getattr(self, name), 1)
+        if self.handover and self.features != "kinematic":
+            raise UserError(f"handover needs features 'kinematic', not '{self.features}'")
+
 
 class Policy(nn.Module):
     """Features and actor together: observation (B, nu + 4 E) -> action (B, nu) in [-1, 1]."""
@@ -143,14 +159,10 @@ class OffPolicyLearner(ABC):
         action_sets: Tensor,
         multi: bool,
     ) -> None:
-        if config.handover and config.features != "kinematic":
-            raise UserError(f"handover needs features 'kinematic', not '{config.features}'")
-        if config.learning_starts < 1 or config.replay_size < max(config.batch_size, env.num_envs):
+        if config.replay_size < max(config.batch_size, env.num_envs):
             raise UserError(
-                f"replay_size {config.replay_size} must hold a batch of {config.batch_size} and a "
-                "step of "
-                f"{env.num_envs} environments, and learning_starts {config.learning_starts} must "
-                "be positive"
+                f"replay_size is {config.replay_size}, but must hold a batch of "
+                f"{config.batch_size} and a step of {env.num_envs} environments"
             )
         self.config, self.env, self.total_steps = config, env, total_steps
         self.device = env.device
