@@ -5,7 +5,7 @@ ROBOT ?= planar8
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.setup-done
+STAMP := $(VENV)/.setup-done$(if $(ROS_DISTRO),-$(ROS_DISTRO))
 FILES := Makefile requirements.txt requirements-ros.txt setup.py \
 	ros2_ws/src/polyreach_description/setup.py ros2_ws/src/polyreach_nodes/setup.py
 export OMP_NUM_THREADS ?= 1
@@ -17,13 +17,16 @@ setup: $(STAMP)
 # Where the CPU build of torch can be had, it is preferred to the one with CUDA.
 $(STAMP): $(FILES)
 	@set -e; \
+	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { \
+		echo "$(PYTHON) is not Python 3.11 or 3.12: make PYTHON=python3.11" >&2; exit 1; }; \
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
 		$(PYTHON) -m venv --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install -q pip; } || { rm -rf $(VENV); \
 		echo "cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }; \
 	probe='import urllib.request; urllib.request.urlopen("$(TORCH_INDEX)/", timeout=5)'; \
 	index=$$($(BIN)/python -c "$$probe" 2>/dev/null && echo "--extra-index-url $(TORCH_INDEX)" || true); \
-	if [ -n "$$ROS_DISTRO" ] && $(BIN)/python -c 'import rclpy' 2>/dev/null; \
+	find='import importlib.util as u, sys; sys.exit(u.find_spec("rclpy") is None)'; \
+	if [ -n "$$ROS_DISTRO" ] && $(BIN)/python -c "$$find"; \
 	then ros="numpy<2"; echo "using the sourced ROS 2 $$ROS_DISTRO"; \
 	else ros="-r requirements-ros.txt"; echo "no ROS 2 is sourced: using its wheels"; fi; \
 	echo "setting up $(VENV) (some minutes the first time)"; \

@@ -15,7 +15,7 @@ setup(
         ("share/polyreach/config", glob("config/*.yaml")),
         ("share/polyreach/models", glob("models/*.onnx") + glob("models/*.md")),
     ],
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=[
         "gymnasium>=1.1",
         "matplotlib",

@@ -9,7 +9,7 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/polyreach_description"]),
         ("share/polyreach_description", ["package.xml"]),
     ],
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     install_requires=["mujoco>=3.3,<3.4", "numpy", "pyyaml"],
     zip_safe=False,
     description="Branched robots of polyreach: MJCF models and their robot.yaml",

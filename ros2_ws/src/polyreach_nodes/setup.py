@@ -9,7 +9,7 @@ setup(
         ("share/ament_index/resource_index/packages", ["resource/polyreach_nodes"]),
         ("share/polyreach_nodes", ["package.xml"]),
     ],
-    python_requires=">=3.10",
+    python_requires=">=3.11",
     # rclpy and the message packages come from the sourced ROS, or from the ros-jazzy wheels
     install_requires=[
         "matplotlib",

@@ -1,12 +1,12 @@
 """Whether the controller may move: age of the joint state, halt and fault; a pure state machine."""
 
-from enum import Enum
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
 
-class State(str, Enum):
+class State(StrEnum):
     """What the controller is doing; only ACTIVE moves towards goals, IDLE slows down and holds."""
 
     WAITING = "WAITING"  # no joint state yet
