@@ -62,7 +62,7 @@ without learning (to which the policy hands over near the goals):
 
 ## Trained
 
-`polyreach train {contract["method"]} {config["env"]} --preset {config["preset"]} \\
+`polyreach train {contract["method"]} {config["env"]} --preset {config["preset"]}
 --steps {config["steps"]} --num-envs {config["num_envs"]} --seed {config["seed"]}`:
 {training["steps"]:,} environment steps, {training["updates"]:,} updates, seed {seeds},
 {training["wall_s"] / 60:.0f} minutes on {config["threads"]} {config["device"]} thread(s),
