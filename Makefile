@@ -31,7 +31,7 @@ $(STAMP): $(FILES)
 	else ros="-r requirements-ros.txt"; echo "no ROS 2 is sourced: using its wheels"; fi; \
 	echo "setting up $(VENV) (some minutes the first time)"; \
 	$(BIN)/python -m pip install -q --disable-pip-version-check $$index -r requirements.txt $$ros; \
-	$(BIN)/python -m pip install -q --disable-pip-version-check --no-build-isolation --no-deps \
+	$(BIN)/python -m pip install -q --disable-pip-version-check --use-pep517 --no-build-isolation --no-deps \
 		-e ros2_ws/src/polyreach_description -e ros2_ws/src/polyreach_nodes -e .; \
 	touch $(STAMP)
 

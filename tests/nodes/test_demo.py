@@ -23,7 +23,8 @@ RUN = """
 import sys
 from pathlib import Path
 from polyreach_nodes.demo import DemoConfig, run_demo
-result = run_demo(DemoConfig(policy=Path(sys.argv[1]), seconds=float(sys.argv[2]), goal_sets=1))
+policy, seconds, goal_sets = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
+result = run_demo(DemoConfig(policy=policy, seconds=seconds, goal_sets=goal_sets))
 sys.exit(0 if result.success else 1)
 """
 LINE = (
@@ -75,7 +76,7 @@ def is_running(process_id: int) -> bool:
 
 def test_goals_missed_end_with_the_line_and_a_failure(policy_file: Path) -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", RUN, str(policy_file), "0.3"],
+        [sys.executable, "-c", RUN, str(policy_file), "0.3", "1"],
         capture_output=True,
         text=True,
         timeout=60,
@@ -94,7 +95,7 @@ def test_goals_missed_end_with_the_line_and_a_failure(policy_file: Path) -> None
 )
 def test_interrupt_leaves_no_process_behind(policy_file: Path, number: signal.Signals) -> None:
     demo = subprocess.Popen(
-        [sys.executable, "-c", RUN, str(policy_file), "60"],
+        [sys.executable, "-c", RUN, str(policy_file), "60", "30"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
