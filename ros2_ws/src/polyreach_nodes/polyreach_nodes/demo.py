@@ -222,7 +222,7 @@ def _end_with_parent() -> None:
 
 @contextmanager
 def _terminate_as_interrupt() -> Iterator[None]:
-    """Let SIGTERM end the demo as Ctrl-C does, with everything cleaned up."""
+    """Let SIGTERM and SIGINT end the demo with everything cleaned up."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -230,8 +230,11 @@ def _terminate_as_interrupt() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # SIGINT too: a shell starts its background processes with it ignored
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupt) for number in numbers]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
