@@ -215,6 +215,7 @@ def assert_reaches(
     """Send goals; assert that the joint states, then the controller too, say all are reached."""
     robot = probe.robot
     wanted = np.array([goals[name] for name in robot.effector_names])
+    probe.wait(lambda: probe.joint_pos is not None, "joint states")
     for effector, position in goals.items():
         probe.send_goal(effector, position)
 
