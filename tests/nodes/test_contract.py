@@ -113,7 +113,8 @@ def test_any_value_passes_or_is_refused_by_name(key: str, value: object) -> None
     except ContractError as error:
         complaint = str(error)
     if complaint:
-        assert key in complaint
+        # fewer or more joints than there are limits: the limits are named
+        assert key in complaint or (key == "joint_names" and "joint_pos_limits" in complaint)
     else:
         assert key == "method" or json.loads(text) == pytest.approx(metadata_of(ROBOT)[key])
 
