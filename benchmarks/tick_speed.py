@@ -7,10 +7,9 @@ from time import monotonic
 import numpy as np
 
 from benchmarks.timing import seconds_per_call
-from polyreach.models import find_policy
 from polyreach_description import load_robot
 from polyreach_nodes.control import ReachControl
-from polyreach_nodes.policy import Policy
+from polyreach_nodes.policy import Policy, find_policy
 
 
 def measure(robot_name: str) -> list[tuple[str, str]]:

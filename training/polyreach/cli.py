@@ -30,10 +30,7 @@ def usage() -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command;
-
-    returns its exit status. Known mistakes print one line, without a traceback.
-    """
+    """Run a command; returns its exit status. Known mistakes print one line, no traceback."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in ("-h", "--help"):
         print(usage())

@@ -18,8 +18,8 @@ from polyreach.envs.reach import ReachConfig
 from polyreach.errors import UserError, check_range
 from polyreach.methods import METHODS, PresetName, get_method
 from polyreach.methods.off_policy import OffPolicyConfig
-from polyreach.models import find_policy, list_policies
-from polyreach.run import RunConfig, RunFolder
+from polyreach.models import list_policies
+from polyreach.run import RunConfig, RunFolder, load_run_robot
 from polyreach_description import RobotError, list_robots, load_robot
 
 USER_ERRORS = (UserError, RobotError)
@@ -215,12 +215,6 @@ def evaluate(words: Sequence[str]) -> int:
     return 0
 
 
-def _positive(value: int, name: str) -> int:
-    if value < 1:
-        raise UserError(f"{name} is {value}, but must be at least 1")
-    return value
-
-
 def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     table = Table(title=title, title_justify="left")
     for index, name in enumerate(header):
@@ -257,7 +251,7 @@ def export(words: Sequence[str]) -> int:
     export_run(options.run, path)
     written = [path]
     if options.goals > 0:
-        robot = load_robot(_stored_env(options.run))
+        robot = load_run_robot(RunFolder(options.run).read_config())
         written.append(
             measure_and_describe(
                 path, robot, EvaluationConfig(options.goals, threads=options.threads)
@@ -265,10 +259,6 @@ def export(words: Sequence[str]) -> int:
         )
     console.print("wrote " + " and ".join(str(file) for file in written), soft_wrap=True)
     return 0
-
-
-def _stored_env(run: Path) -> str:
-    return RunFolder(run).read_config().env
 
 
 @dataclass(frozen=True)
@@ -374,14 +364,15 @@ class DemoOptions:
 def demo(words: Sequence[str]) -> int:
     """polyreach demo [ROBOT]; 0 if all goals were reached."""
     options = tyro.cli(DemoOptions, args=words, prog="polyreach demo")
+    check_range("goal_sets", options.goal_sets, 1)
     nodes = _nodes("demo")
     robot = load_robot(options.robot)
     picture = options.picture or Path("runs") / f"demo-{robot.name}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     config = nodes.DemoConfig(
         robot=options.robot,
-        policy=options.policy or find_policy(robot.name),
-        goal_sets=_positive(options.goal_sets, "goal_sets"),
+        policy=options.policy,
+        goal_sets=options.goal_sets,
         seconds=options.seconds,
         seed=options.seed,
         picture=picture,

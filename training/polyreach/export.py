@@ -83,10 +83,7 @@ def load_run_policy(folder: Path) -> tuple[Policy, Robot, RunConfig, dict[str, i
 
 
 def write_onnx(policy: Policy, robot: Robot, contract: Mapping[str, Any], path: Path) -> None:
-    """Write `policy` for `robot` to `path`, with `contract` as metadata;
-
-    a batch may have any size.
-    """
+    """Write `policy` for `robot` to `path`, with `contract` as metadata; for any batch size."""
     module = ExportedPolicy(policy, robot).eval()
     joints, effectors = len(robot.joint_names), len(robot.effector_names)
     example = (torch.zeros(2, joints), torch.zeros(2, effectors, 3), torch.ones(2, effectors))
@@ -147,9 +144,8 @@ def robot_contract(robot: Robot) -> dict[str, Any]:
 
 
 def export_run(folder: Path, path: Path) -> dict[str, Any]:
-    """Export the newest checkpoint of the run in `folder` to `path`;
-
-    returns the contract, not yet evaluated.
+    """Export the newest checkpoint of the run in `folder` to `path`; returns the contract, not yet
+    evaluated.
     """
     policy, robot, config, progress = load_run_policy(folder)
     run = RunFolder(folder)

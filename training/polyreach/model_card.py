@@ -17,9 +17,8 @@ from polyreach_description import Robot
 
 
 def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> Path:
-    """Evaluate the policy file at `path`, write the result into its metadata and its card;
-
-    returns the card's path.
+    """Evaluate the policy file at `path`, write the result into its metadata and its card; returns
+    the card's path.
     """
     policy = PolicyFile(path)
     policy.check(robot)

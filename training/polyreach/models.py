@@ -5,10 +5,6 @@ installation.
 import sys
 from pathlib import Path
 
-from polyreach.errors import UserError
-
-_PREFERRED = ("digrad",)
-
 
 def model_folders() -> list[Path]:
     """Folders that may hold policies, the checkout's first."""
@@ -25,15 +21,3 @@ def model_folders() -> list[Path]:
 def list_policies() -> list[Path]:
     """All shipped policy files."""
     return sorted(next(iter(model_folders()), Path()).glob("*.onnx")) if model_folders() else []
-
-
-def find_policy(robot: str) -> Path:
-    """The policy shipped for `robot`. Raises UserError if there is none."""
-    for method in _PREFERRED:
-        for path in list_policies():
-            if path.name == f"{robot}-{method}.onnx":
-                return path
-    found = ", ".join(path.name for path in list_policies()) or "none"
-    raise UserError(
-        f"no policy is shipped for robot '{robot}' (shipped: {found}): give one with --policy"
-    )

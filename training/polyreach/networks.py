@@ -40,9 +40,8 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleMLP(nn.Module):
-    """`members` multilayer perceptrons side by side;
-
-    LayerNorm after each hidden layer if asked for.
+    """`members` multilayer perceptrons side by side; LayerNorm after each hidden layer if asked
+    for.
     """
 
     def __init__(

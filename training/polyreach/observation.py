@@ -51,12 +51,6 @@ class Features(nn.Module):
         self.joints, self.effectors = len(robot.joint_names), len(robot.effector_names)
         self.size = 0
 
-    def error(self, obs: Tensor) -> Tensor:
-        """Distances from effectors to goals, (B, E) [m]; 0 where not active."""
-        parts = split_observation(obs, self.effectors)
-        vector = parts.goals - self.kinematics(parts.joint_pos).effector
-        return vector.norm(dim=-1) * parts.active
-
 
 class PaperFeatures(Features):
     """digrad-2018, section 5: joint angles, joint positions and goal positions; and which goals are

@@ -16,9 +16,8 @@ class Batch(NamedTuple):
 
 
 class Replay:
-    """A ring of `capacity` transitions;
-
-    there is no terminal flag, since reach episodes are only cut by time.
+    """A ring of `capacity` transitions; there is no terminal flag, since reach episodes are only
+    cut by time.
     """
 
     def __init__(

@@ -26,9 +26,8 @@ LAST = 3  # evaluations at the end of a run whose mean is its result
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Run what is missing of an experiment, then write its curves and its table;
-
-    stop and repeat at any time.
+    """Run what is missing of an experiment, then write its curves and its table; stop and repeat at
+    any time.
     """
 
     experiment: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT")]

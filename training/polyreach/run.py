@@ -160,10 +160,7 @@ class RunFolder:
 
 
 def describe_difference(found: RunConfig, wanted: RunConfig) -> str:
-    """Every key in which two configurations differ, with both values;
-
-    empty if they are the same.
-    """
+    """Every key in which two configurations differ, with both values; empty if they agree."""
     left, right = _flatten(found.to_json()), _flatten(wanted.to_json())
     keys = [key for key in {**left, **right} if left.get(key) != right.get(key)]
     return ", ".join(f"{key} is {left.get(key)!r} there, {right.get(key)!r} here" for key in keys)
@@ -181,9 +178,8 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def git_commit() -> str:
-    """The commit of the checkout this package is in, with '+changes' if it was modified;
-
-    else 'unknown'.
+    """The commit of the checkout this package is in, with '+changes' if it was modified; else
+    'unknown'.
     """
     here = Path(__file__).parent
     try:

@@ -35,9 +35,8 @@ class TrainResult:
 
 
 class Interrupt:
-    """Remembers SIGINT and SIGTERM, so that the loop can end between two steps;
-
-    a second one acts at once.
+    """Remembers SIGINT and SIGTERM, so that the loop can end between two steps; a second one acts
+    at once.
     """
 
     def __init__(self) -> None:

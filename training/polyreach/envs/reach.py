@@ -5,7 +5,6 @@ with velocity servos. Both are batches from top to bottom: no environment is eve
 own.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
@@ -164,7 +163,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
             self.joint_pos = self._tensor(self._dynamics.step(joint_vel.cpu().numpy()))
         self.elapsed = self.elapsed + 1
         error = self.error()
-        task_reward = self._reward(error, self.active, self.config.tolerance)
+        task_reward = self.task_reward(error, self.active)
         truncations = self.elapsed >= self.horizon
         infos = {
             "task_reward": task_reward,
@@ -215,11 +214,9 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     def _randint(self, high: int, shape: tuple[int, ...]) -> Tensor:
         return torch.randint(high, shape, generator=self.generator, device=self.device)
 
-    def relabel(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """The reward of a transition whose goals were changed: (error (B, E), active (B, E)) -> (B,
-        T).
-        """
-        return lambda error, active: self._reward(error, active, self.config.tolerance)
+    def task_reward(self, error: Tensor, active: Tensor) -> Tensor:
+        """Rewards (B, T) for errors (B, E) [m] and active tasks (B, E), whatever the goals were."""
+        return self._reward(error, active, self.config.tolerance)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step depends on."""

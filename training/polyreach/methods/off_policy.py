@@ -54,9 +54,8 @@ class OffPolicyConfig:
     reward_scale: float = 1.0
     """Factor on the rewards that the critic sees."""
     tau: float = 0.001
-    """Share by which the target networks move at every update (DDPG's;
-
-    the paper: much smaller than 1).
+    """Share by which the target networks move at every update (DDPG's; the paper: much smaller than
+    1).
     """
     target_noise: float = 0.0
     """Standard deviation of the noise on target actions (Fujimoto et al.
@@ -119,9 +118,8 @@ class Policy(nn.Module):
         return self.act(features, split_observation(obs, self.features.effectors).active)
 
     def act(self, features: Tensor, active: Tensor, actor: Actor | None = None) -> Tensor:
-        """Action (B, nu) of `actor`, or of the policy's own;
-
-        joints that serve no active effector stand still.
+        """Action (B, nu) of `actor`, or of the policy's own; joints that serve no active effector
+        stand still.
         """
         served = ((active @ self.action_sets) > 0).to(features.dtype)  # (B, nu)
         action: Tensor = (actor or self.actor)(features)
@@ -129,9 +127,8 @@ class Policy(nn.Module):
 
 
 class Step(NamedTuple):
-    """A batch as an update sees it;
-
-    T rewards, each with a weight that is 0 where its task is not active.
+    """A batch as an update sees it; T rewards, each with a weight that is 0 where its task is not
+    active.
     """
 
     features: Tensor  # (B, F)
@@ -143,9 +140,8 @@ class Step(NamedTuple):
 
 
 class OffPolicyLearner(ABC):
-    """Collects with the behaviour policy, samples from the replay, updates;
-
-    `step` is one turn of that.
+    """Collects with the behaviour policy, samples from the replay, updates; `step` is one turn of
+    that.
     """
 
     paper: ClassVar[str]
@@ -192,7 +188,6 @@ class OffPolicyLearner(ABC):
         self.replay = Replay(config.replay_size, self.obs.shape[1], actions, tasks, self.device)
         self.env_steps = 0
         self.updates = 0
-        self._relabel = env.relabel()
 
     @abstractmethod
     def update_critic(self, step: Step) -> Metrics:
@@ -247,9 +242,8 @@ class OffPolicyLearner(ABC):
         return self.config.noise_start + done * (self.config.noise_end - self.config.noise_start)
 
     def target(self, step: Step) -> Tensor:
-        """y_i = r_i + gamma Q'_i(s', mu'(s')), (B, T);
-
-        the smaller of two critics where there are two.
+        """y_i = r_i + gamma Q'_i(s', mu'(s')), (B, T); the smaller of two critics where there are
+        two.
         """
         with torch.no_grad():
             action = self.policy.act(step.next_features, step.active, self.target_actor)
@@ -260,10 +254,7 @@ class OffPolicyLearner(ABC):
             return self.config.reward_scale * step.reward + self.config.gamma * q
 
     def apply(self, optimizer: torch.optim.Optimizer, parameters: list[nn.Parameter]) -> float:
-        """Clip the gradients of `parameters`, step `optimizer`;
-
-        returns the norm before clipping.
-        """
+        """Clip gradients of `parameters`, step `optimizer`; returns the norm before clipping."""
         norm = nn.utils.clip_grad_norm_(parameters, self.config.grad_clip)
         optimizer.step()
         return float(norm)
@@ -279,7 +270,7 @@ class OffPolicyLearner(ABC):
             parts = split_observation(next_obs, effectors)
             if self.config.relabel > 0:
                 error = (parts.goals - pose.effector[len(obs) :]).norm(dim=-1)
-                reward = self._relabel(error, parts.active)
+                reward = self.env.task_reward(error, parts.active)
         weight = parts.active if reward.shape[1] == effectors else torch.ones_like(reward)
         return Step(features, batch.action, reward, weight, parts.active, next_features)
 

@@ -382,9 +382,8 @@ def _load_spec(file: RobotFile) -> mujoco.MjSpec:
 
 
 def _exclude_neighbours_of_base(spec: mujoco.MjSpec) -> None:
-    """Let links that are joined to the fixed base touch it;
-
-    MuJoCo does so for moving neighbours only.
+    """Let links that are joined to the fixed base touch it; MuJoCo does so for moving neighbours
+    only.
     """
     model = spec.compile()
     for body in range(1, model.nbody):
