@@ -20,7 +20,7 @@ def measure(robot_name: str) -> list[tuple[str, str]]:
     control.activate()
     goals = robot.forward_kinematics(robot.sample_configuration(np.random.default_rng(0), 1)[0])
     for name, goal in zip(robot.effector_names, goals, strict=True):
-        control.set_goal(name, "", tuple(goal.tolist()))
+        control.set_goal(name, "", tuple(goal.tolist()), monotonic())
     names = [robot.model.joint(joint).name for joint in range(robot.model.njnt)]
     position = array("d", robot.qpos(robot.home)[[robot.model.joint(n).qposadr[0] for n in names]])
     command = np.zeros(len(robot.joint_names))

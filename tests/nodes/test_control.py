@@ -34,7 +34,7 @@ def names(control: ReachControl) -> list[str]:
 def give_goals(control: ReachControl) -> np.ndarray:
     goals = control.robot.forward_kinematics(control.robot.home + 0.3)
     for effector, goal in zip(control.robot.effector_names, goals, strict=True):
-        assert control.set_goal(effector, "base_link", tuple(goal)) == ""
+        assert control.set_goal(effector, "base_link", tuple(goal), NOW) == ""
     return goals
 
 
@@ -103,9 +103,9 @@ def test_malformed_joint_state_stops_until_a_good_one(
     assert control.receive(*change(*good), NOW) is Received.INVALID
     assert control.state(NOW) is State.STALE
     assert reason in control.reason(NOW)
-    assert not control.tick(NOW).any()
+    assert not control.tick(NOW + 0.01).any()
     control.receive(*good, NOW)
-    assert control.tick(NOW).any()
+    assert control.tick(NOW + 0.02).any()
 
 
 @pytest.mark.parametrize(
@@ -128,17 +128,17 @@ def test_rejected_goal_leaves_the_old_one(
 ) -> None:
     give_goals(control)
     goals, active = control.goals.copy(), control.active.copy()
-    assert reason in control.set_goal(effector, frame, position)
+    assert reason in control.set_goal(effector, frame, position, NOW)
     assert reason in control.rejected_goal
     assert np.array_equal(control.goals, goals)
     assert np.array_equal(control.active, active)
 
 
 def test_an_accepted_goal_forgets_the_rejection_of_its_effector_only(control: ReachControl) -> None:
-    control.set_goal("left", "world", (0.5, 0.0, 0.0))
-    control.set_goal("right", "", (0.5, 0.0, 0.0))
+    control.set_goal("left", "world", (0.5, 0.0, 0.0), NOW)
+    control.set_goal("right", "", (0.5, 0.0, 0.0), NOW)
     assert "'left'" in control.rejected_goal
-    control.set_goal("left", "", (0.5, 0.0, 0.0))
+    control.set_goal("left", "", (0.5, 0.0, 0.0), NOW)
     assert control.rejected_goal == ""
 
 
@@ -175,12 +175,12 @@ def test_policy_failure_is_a_fault_until_resumed(
 
     with monkeypatch.context() as patch:
         patch.setattr(control.policy, "compute", compute)
-        assert not control.tick(NOW).any()
+        assert not control.tick(NOW + 0.005).any()
         assert control.state(NOW) is State.FAULT
         assert "policy output is" in control.reason(NOW) or "no memory" in control.reason(NOW)
-    assert not control.tick(NOW).any()
+    assert not control.tick(NOW + 0.01).any()
     control.watchdog.fault = ""
-    assert control.tick(NOW).any()
+    assert control.tick(NOW + 0.02).any()
 
 
 def test_speed_scale_slows_the_motion(control: ReachControl, planar8: Robot) -> None:
@@ -225,7 +225,7 @@ def test_no_sequence_of_events_moves_the_robot_when_it_must_not(
                 control.receive(names(control), [np.nan] * 8, now_s)
                 valid = False
             case "goal":
-                control.set_goal("left", "", (value, 0.5, 0.0))
+                control.set_goal("left", "", (value, 0.5, 0.0), NOW)
             case "clear":
                 control.clear_goals()
             case "halt":

@@ -118,3 +118,89 @@ def test_one_value_that_is_not_finite_stops_all_joints(bad: float, place: int) -
 def test_wrong_length_stops_all_joints() -> None:
     assert not limits().apply(np.ones(2), np.zeros(3), np.zeros(3)).any()
     assert limits().apply(np.ones(2), np.zeros(3), np.zeros(3)).shape == (3,)
+
+
+CASES = 1_000_000
+EXTREMES = np.array(
+    [
+        *(0.0, -0.0, np.nan, np.inf, -np.inf),
+        *(5e-324, -5e-324, 2.2e-308, 1e-12, -1e-12),  # denormal, least normal, tiny
+        *(1e308, -1e308, 1e15, -1e15, 1.0, -1.0),
+    ]
+)
+
+
+def hostile(rng: np.random.Generator, plain: np.ndarray) -> np.ndarray:
+    """Replace a tenth of the values by extremes."""
+    return np.where(rng.random(plain.shape) < 0.1, rng.choice(EXTREMES, plain.shape), plain)
+
+
+def test_a_million_random_extreme_and_malformed_inputs_find_no_command_outside() -> None:
+    """Wanted, previous and joint positions inside, at and beyond the limits; uneven time steps."""
+    rng, law, done, malformed_cases = np.random.default_rng(7), limits(), 0, 0
+    low, high = POS.T
+    while done < CASES:
+        n = 20_000
+        wanted = hostile(rng, rng.normal(0.0, 10.0 ** rng.uniform(-3, 3, (n, 3))))
+        previous = rng.uniform(-1.0, 1.0, (n, 3)) * VEL
+        previous = np.where(rng.random((n, 3)) < 0.2, np.sign(previous) * VEL, previous)
+        joint_pos = low + rng.uniform(-0.3, 1.3, (n, 3)) * (high - low)
+        at_limit = rng.random((n, 3))
+        joint_pos = np.where(at_limit < 0.1, low, np.where(at_limit > 0.9, high, joint_pos))
+        some = rng.random(n) < 0.2
+        previous[some], joint_pos[some] = (
+            hostile(rng, previous[some]),
+            hostile(rng, joint_pos[some]),
+        )
+        elapsed_s = PERIOD * rng.choice([0.0, 1e-9, 0.1, 0.5, 0.99, 1.0, 1.5, 100.0, np.inf], n)
+        scale = rng.uniform(0.0, 1.0, n)
+        bad_scalar = rng.random(n) < 0.02
+        elapsed_s[bad_scalar] = rng.choice([np.nan, -0.02, -np.inf], bad_scalar.sum())
+        bad_scale = rng.random(n) < 0.02
+        scale[bad_scale] = rng.choice([np.nan, -0.1, 1.1, np.inf], bad_scale.sum())
+        short = rng.random(n) < 0.01
+        command = np.array(
+            [
+                law.apply(w[:2] if cut else w, p, q, s, e)
+                for w, p, q, s, e, cut in zip(
+                    wanted, previous, joint_pos, scale, elapsed_s, short, strict=True
+                )
+            ]
+        )
+        assert command.shape == (n, 3)
+        assert np.isfinite(command).all()
+        assert (np.abs(command) <= VEL).all()
+        finite = np.isfinite(np.concatenate([wanted, previous, joint_pos], axis=1)).all(axis=1)
+        malformed = short | ~finite | bad_scale | bad_scalar
+        assert not command[malformed].any()
+
+        good = ~malformed
+        command, joint_pos, previous = command[good], joint_pos[good], previous[good]
+        change = ACC * np.minimum(elapsed_s[good], PERIOD)[:, None]
+        previous = np.clip(previous, -VEL, VEL)
+        assert_inside(law, command, previous, joint_pos, change)
+        done, malformed_cases = done + n, malformed_cases + int(malformed.sum())
+    assert CASES <= done
+    assert 0.05 < malformed_cases / done < 0.7
+
+
+def assert_inside(
+    law: JointLimits,
+    command: np.ndarray,
+    previous: np.ndarray,
+    joint_pos: np.ndarray,
+    change: np.ndarray,
+) -> None:
+    """All (n, 3). No joint goes (on) beyond its position limit; acc limits hold but for those."""
+    low, high = POS.T
+    after = joint_pos + command * PERIOD
+    assert (after >= np.minimum(low, joint_pos) - ROUNDING).all()
+    assert (after <= np.maximum(high, joint_pos) + ROUNDING).all()
+    room = np.where(previous > 0, law.high - joint_pos, joint_pos - law.low)
+    with np.errstate(over="ignore"):
+        braking = np.where(previous == 0, 0.0, law.braking_speed(room))
+    stopping = np.sign(previous) * braking
+    hasty = np.abs(command - previous) > change + ROUNDING
+    # beyond acc only to brake for a position limit, never to speed up or turn around
+    assert (np.abs(command[hasty] - stopping[hasty]) <= 1e-9).all()
+    assert (np.abs(command[hasty]) < np.abs(previous[hasty])).all()

@@ -1,10 +1,10 @@
 """A robot: a MuJoCo model together with what its `robot.yaml` says is controlled."""
 
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
@@ -17,9 +17,11 @@ from polyreach_description.config_file import (
     read_robot_file,
 )
 from polyreach_description.kinematic_tree import KinematicTree, joints_above, read_tree
+from polyreach_description.model_file import fixed_links, load_spec, mimic_joints
 
 ROBOTS_DIR = Path(__file__).parent / "robots"
 SAMPLING_MARGIN = 0.05  # share of a joint's range kept clear at both ends when goals are drawn
+TOUCH_SAMPLES = 100  # configurations, to tell which links touch
 SERVO_TIME_CONSTANT = 0.02  # [s], of the simulated velocity servos
 HOLD_STIFFNESS = 30.0  # [1/s], bandwidth of the servos that hold the other joints
 
@@ -75,7 +77,7 @@ class Robot:
             raise RobotError(f"{file.path}: {error}") from None
 
     def _build(self, file: RobotFile) -> None:
-        self.model = model = _load_spec(file).compile()
+        self.model = model = load_spec(file).compile()
         site_of = {name: entry.site or f"{name}_effector" for name, entry in file.effectors.items()}
         self.site_ids = np.array([model.site(site).id for site in site_of.values()], dtype=np.int64)
         self.joint_ids = np.array(
@@ -115,7 +117,8 @@ class Robot:
         ):
             if not model.jnt_limited[joint] or not low < high:
                 raise RobotError(
-                    f"joint '{name}' has no position limits in the model: give it a range"
+                    f"joint '{name}' has no position limits in the model: give it a range (in a "
+                    "URDF: type revolute, not continuous, with a limit)"
                 )
             is_hinge = model.jnt_type[joint] == _HINGE
             if is_hinge and high - low > 4 * np.pi + 1e-9:
@@ -130,6 +133,21 @@ class Robot:
                     "most "
                     f"{MAX_SLIDE_VELOCITY:g} [m/s]"
                 )
+
+        for follower, leader in mimic_joints(self.file, model).items():
+            if follower in self.joint_names:
+                raise RobotError(
+                    f"joint '{follower}' follows joint '{leader}' (mimic or equality) and cannot "
+                    "be controlled: remove it from 'joints'"
+                )
+            for name, site in zip(self.effector_names, self.site_ids, strict=True):
+                above = joints_above(model, int(model.site_bodyid[site]))
+                if _joint_id(model, follower) in above:
+                    raise RobotError(
+                        f"effector '{name}' is moved by joint '{follower}', which follows joint "
+                        f"'{leader}' (mimic or equality): this is not supported; choose a link "
+                        "before that joint"
+                    )
 
     def _read_home(self) -> NDArray[np.float64]:
         model, qpos = self.model, self.model.qpos0.copy()
@@ -151,7 +169,7 @@ class Robot:
     def _read_base_body(self) -> int:
         body = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, self.base_frame)
         if body < 0:
-            legal = _fixed_links(self.file.model, self.model)
+            legal = fixed_links(self.file, self.model)
             if self.base_frame in legal:
                 return 0  # a URDF's root link, which MuJoCo merges with the world
             raise RobotError(
@@ -270,16 +288,26 @@ class Robot:
                 drawn[index] = candidate
                 index += 1
             elif tries > 1000 and index < tries / 1000:
-                contact = self._data.contact[0]
-                pair = " and ".join(self._geom_label(int(geom)) for geom in contact.geom)
                 raise RobotError(
-                    f"robot '{self.name}' collides with itself in almost every configuration, for "
-                    f"example {pair}: "
-                    "exclude that pair in the model's <contact> or shrink the geoms"
+                    f"robot '{self.name}' collides with itself in almost every configuration; in "
+                    f"most of them {self._touching_links(rng)} touch: shrink their geoms, or write "
+                    "those that may always touch as pairs under 'no_collision' in the robot.yaml"
                 )
         return drawn
 
-    def _geom_label(self, geom: int) -> str:
+    def _touching_links(self, rng: np.random.Generator) -> str:
+        """The pairs of links that touch in more than half of all configurations."""
+        low, high = self.joint_pos_limits.T
+        counts: Counter[tuple[str, str]] = Counter()
+        for joint_pos in rng.uniform(low, high, (TOUCH_SAMPLES, len(low))):
+            self.in_self_collision(joint_pos)
+            bodies = self.model.geom_bodyid[self._data.contact.geom]
+            pairs = {(int(min(pair)), int(max(pair))) for pair in bodies}
+            counts.update((self.model.body(a).name, self.model.body(b).name) for a, b in pairs)
+        most = [pair for pair, count in counts.items() if count > TOUCH_SAMPLES / 2]
+        return ", ".join(f"[{a}, {b}]" for a, b in most) or "no two links in particular"
+
+    def geom_label(self, geom: int) -> str:
         named = self.model.geom(geom).name
         return (
             f"'{named}'"
@@ -293,7 +321,7 @@ class Robot:
         ctrl[:nu] are joint velocities [rad/s or m/s]; ctrl[nu:] hold the other joints (see
         held_home). A servo's gain is the joint's inertia at home over SERVO_TIME_CONSTANT.
         """
-        spec = _load_spec(self.file)
+        spec = load_spec(self.file)
         # keyframes and sensors may refer to the model's own actuators
         for element in (*spec.keys, *spec.sensors, *spec.actuators):
             element.delete()
@@ -336,62 +364,6 @@ def _digits(values: NDArray[np.float64]) -> str:
     """Digits that do not depend on the print options of the program."""
     with np.printoptions(precision=8, suppress=False, linewidth=75, floatmode="maxprec", sign="-"):
         return np.array2string(np.round(values, 6) + 0.0, threshold=10**6)
-
-
-def _fixed_links(path: Path, model: mujoco.MjModel) -> list[str]:
-    """Names of the bodies of a model, and of the root link if the file is a URDF."""
-    names = [model.body(body).name for body in range(model.nbody) if model.body(body).name]
-    root = ElementTree.parse(path).getroot()
-    if root.tag == "robot":
-        children = {child.get("link") for child in root.iterfind("joint/child")}
-        links = [link.get("name") or "" for link in root.iterfind("link")]
-        names = [*(link for link in links if link not in children), *names]
-    return names
-
-
-def _load_spec(file: RobotFile) -> mujoco.MjSpec:
-    try:
-        spec = mujoco.MjSpec.from_file(str(file.model))
-        spec.compiler.fusestatic = False
-        # a URDF's links would otherwise be merged, and its effector links with them
-        for name, entry in file.effectors.items():
-            if entry.body is not None:
-                body = next((b for b in spec.bodies if b.name == entry.body), None)
-                if body is None:
-                    legal = ", ".join(b.name for b in spec.bodies if b.name)
-                    raise RobotError(
-                        f"unknown body '{entry.body}' of effector '{name}' (the model has: {legal})"
-                    )
-                body.add_site(name=f"{name}_effector", pos=entry.offset)
-            elif entry.site not in {site.name for site in spec.sites}:
-                legal = (
-                    ", ".join(site.name for site in spec.sites if site.name) or "none; use 'body:'"
-                )
-                raise RobotError(
-                    f"unknown site '{entry.site}' of effector '{name}' (the model has: {legal})"
-                )
-        _exclude_neighbours_of_base(spec)
-        spec.compile()
-    except RobotError:
-        raise
-    except ValueError as error:
-        raise RobotError(
-            f"MuJoCo cannot load '{file.model}': {' '.join(str(error).split())}"
-        ) from None
-    return spec
-
-
-def _exclude_neighbours_of_base(spec: mujoco.MjSpec) -> None:
-    """Let links that are joined to the fixed base touch it; MuJoCo does so for moving neighbours
-    only.
-    """
-    model = spec.compile()
-    for body in range(1, model.nbody):
-        parent = int(model.body_parentid[body])
-        if model.body_weldid[parent] == 0 and model.body_weldid[body] != 0 and parent != 0:
-            names = model.body(parent).name, model.body(body).name
-            if all(names):
-                spec.add_exclude(bodyname1=names[0], bodyname2=names[1])
 
 
 def _add_servo(

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
-from polyreach_nodes.limits import JointLimits
+from polyreach_nodes.limits import REACTION_PERIODS, JointLimits
 from polyreach_nodes.policy import Policy
+from polyreach_nodes.proximity import Proximity
 from polyreach_nodes.watchdog import State, Watchdog
 
 TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control periods
@@ -41,26 +42,44 @@ class ReachControl:
         )
         nu, effectors = len(robot.joint_names), len(robot.effector_names)
         self.watchdog = Watchdog(nu, timeout_s or TIMEOUT_PERIODS * self.period_s)
+        self.proximity = Proximity(robot)
         self.speed_scale = 1.0
+        self.goal_timeout_s = 0.0  # 0: goals stay for ever
         self.joint_pos: Vector = robot.home.copy()
         self.goals: Vector = np.zeros((effectors, 3))
         self.active: Vector = np.zeros(effectors)
         self.has_goal = False
         self.rejected_goal = ""
+        self.expired_goal = ""
+        self.slowed = 1.0  # factor by which the last command was slowed
         self.goals_heard = dict.fromkeys(robot.effector_names, 0)
         self.zero: Vector = np.zeros(nu)
         self.command: Vector = self.zero
+        self._goal_s: Vector = np.zeros(effectors)
+        self._last_tick_s = -np.inf
         self._effector_index = {name: i for i, name in enumerate(robot.effector_names)}
         self._joint_index = {name: i for i, name in enumerate(robot.joint_names)}
         self._names: list[str] = []
         self._source: NDArray[np.int64] = np.zeros(0, np.int64)
         self._target: NDArray[np.int64] | slice = slice(0)
 
+    def set_reaction(self, reaction_s: float) -> None:
+        """Time [s] after which joints follow a command; 0: REACTION_PERIODS control periods.
+
+        Raises ValueError for less than half a control period, which sampling alone takes.
+        """
+        reaction_s = reaction_s or REACTION_PERIODS * self.period_s
+        if not reaction_s >= (least := 0.5 * self.period_s):
+            raise ValueError(
+                f"reaction_time is {reaction_s:g}, but must be 0 or at least {least:g} [s]"
+            )
+        self.limits.reaction_s = self.proximity.reaction_s = reaction_s
+
     def activate(self) -> None:
         """Start at rest: no joint state, no goals. A halt stays."""
         self.watchdog.forget()
         self.clear_goals()
-        self.rejected_goal = ""
+        self.rejected_goal = self.expired_goal = ""
         self.stop()
 
     def receive(self, names: list[str], position: Sequence[float], now_s: float) -> Received:
@@ -102,7 +121,9 @@ class ReachControl:
         self._names = list(names)
         return True
 
-    def set_goal(self, effector: str, frame: str, position: tuple[float, float, float]) -> str:
+    def set_goal(
+        self, effector: str, frame: str, position: tuple[float, float, float], now_s: float
+    ) -> str:
         """Set a goal [m, base frame]; returns why it was rejected (the old goal stays), or ''."""
         reason = self._goal_fault(effector, frame, position)
         if reason:
@@ -112,6 +133,8 @@ class ReachControl:
         self.goals[index] = position
         self.active[index] = 1.0
         self.has_goal = True
+        self._goal_s[index] = now_s
+        self.expired_goal = ""
         if self.rejected_goal.startswith(f"goal of '{effector}' "):
             self.rejected_goal = ""
         return ""
@@ -133,6 +156,10 @@ class ReachControl:
             return f"position is {_point(position)}, but must be finite"
         if not np.linalg.norm(position) <= MAX_GOAL_DISTANCE:
             return f"position is {_point(position)}, more than {MAX_GOAL_DISTANCE:g} m away"
+        low, high = self.proximity.workspace
+        if not ((low <= position) & (position <= high)).all():
+            legal = f"{_point(low)} to {_point(high)}"
+            return f"position is {_point(position)}, but the workspace is {legal} [m]"
         return ""
 
     def clear_goals(self) -> None:
@@ -140,9 +167,22 @@ class ReachControl:
         self.active.fill(0.0)
         self.has_goal = False
 
+    def clear_goal(self, effector: str) -> None:
+        """Forget the goal of one effector."""
+        self.active[self._effector_index[effector]] = 0.0
+        self.has_goal = bool(self.active.any())
+
+    def _expire_goals(self, now_s: float) -> None:
+        old = (self.active > 0) & (now_s - self._goal_s > self.goal_timeout_s)
+        for index in np.flatnonzero(old):
+            name = self.robot.effector_names[index]
+            self.expired_goal = f"goal of '{name}' expired after {self.goal_timeout_s:g} s"
+            self.clear_goal(name)
+
     def stop(self) -> Vector:
         """Zero velocities (nu,), at once; the next command starts from rest."""
         self.command = self.zero
+        self.slowed = 1.0
         return self.zero
 
     def state(self, now_s: float) -> State:
@@ -153,28 +193,51 @@ class ReachControl:
         """Command (nu,) [rad/s or m/s] of this control period, in the safety order.
 
         Fresh and finite joint state -> goals (checked at receipt) -> policy -> velocity,
-        acceleration and position limits. Zero at once in every other state and on every
-        exception, which becomes a fault.
+        acceleration and position limits -> distances. Zero at once in every other state and on
+        every exception, which becomes a fault.
         """
+        try:
+            return self._tick(now_s)
+        except Exception as error:
+            return self.fail(error)
+
+    def _tick(self, now_s: float) -> Vector:
+        elapsed_s, self._last_tick_s = now_s - self._last_tick_s, now_s
+        if self.goal_timeout_s and self.has_goal:
+            self._expire_goals(now_s)
         state = self.watchdog.state(now_s, self.has_goal)
         if state is not State.ACTIVE and state is not State.IDLE:
             return self.stop()
-        try:
-            wanted = self.zero
-            if state is State.ACTIVE:
-                joint_vel, _ = self.policy.compute(self.joint_pos, self.goals, self.active)
-                wanted = joint_vel.astype(np.float64)
-                if wanted.shape != self.zero.shape or not np.isfinite(wanted).all():
-                    raise ValueError(f"policy output is {wanted.tolist()}")
-            self.command = self.limits.apply(wanted, self.command, self.joint_pos, self.speed_scale)
-        except Exception as error:
-            self.watchdog.fault = f"{type(error).__name__}: {error}"
+        wanted = self.zero
+        if state is State.ACTIVE:
+            joint_vel, _ = self.policy.compute(self.joint_pos, self.goals, self.active)
+            wanted = joint_vel.astype(np.float64)
+            if wanted.shape != self.zero.shape or not np.isfinite(wanted).all():
+                raise ValueError(f"policy output is {wanted.tolist()}")
+        elif self.command is self.zero:
             return self.stop()
+        previous, position = self.command, self.joint_pos
+        command = self.limits.apply(wanted, previous, position, self.speed_scale, elapsed_s)
+        self.command, self.slowed = self.proximity.slow(
+            command, previous, position, self.limits.change(elapsed_s)
+        )
         return self.command
+
+    def fail(self, error: Exception) -> Vector:
+        """Stop for an error until ~/resume; returns zero velocities (nu,)."""
+        self.watchdog.fault = f"{type(error).__name__}: {error}"
+        return self.stop()
 
     def effector_pos(self) -> Vector:
         """Effector positions (E, 3) [m, base frame] at the last joint state."""
         return self.robot.forward_kinematics(self.joint_pos)
+
+    @property
+    def slowed_reason(self) -> str:
+        """Why the last command was slowed, in words; '' if it was not."""
+        if self.slowed >= 1.0:
+            return ""
+        return f"slowed to {100 * self.slowed:.0f} %: {self.proximity.reason}"
 
     def reason(self, now_s: float) -> str:
         """Why the controller does not move, in words; '' if nothing is wrong."""
@@ -191,5 +254,5 @@ class ReachControl:
         return ""
 
 
-def _point(position: tuple[float, float, float]) -> str:
+def _point(position: Sequence[float] | Vector) -> str:
     return f"({', '.join(f'{value:g}' for value in position)})"

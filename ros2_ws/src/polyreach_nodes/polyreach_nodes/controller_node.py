@@ -12,11 +12,30 @@ from rclpy.parameter import Parameter
 from polyreach_description import Robot, RobotError, load_robot
 from polyreach_nodes.contract import ContractError
 from polyreach_nodes.control import TIMEOUT_PERIODS, ReachControl
+from polyreach_nodes.limits import REACTION_PERIODS
 from polyreach_nodes.policy import Policy, find_policy
+from polyreach_nodes.proximity import (
+    NO_WORKSPACE,
+    SLOW_DISTANCE,
+    STOP_DISTANCE,
+    check_distances,
+    read_workspace,
+)
 from polyreach_nodes.reach_loop import LATCHED, ReachLoop
 from polyreach_nodes.reports import plain_status
 from polyreach_nodes.running import run_node
 
+LOOP_PARAMETERS = (
+    "joint_state_timeout",
+    "tolerance",
+    "speed_scale",
+    "reaction_time",
+    "collision_slow_distance",
+    "collision_stop_distance",
+    "workspace",
+    "goal_timeout",
+    "record",
+)
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
 
@@ -35,28 +54,77 @@ class ControllerNode(LifecycleNode):
             self.trigger_activate()
 
     def _declare(self) -> None:
-        def number(low: float, high: float, text: str) -> ParameterDescriptor:
-            limits = [FloatingPointRange(from_value=low, to_value=high)]
-            return ParameterDescriptor(description=text, floating_point_range=limits)
+        def declare(
+            name: str,
+            default: Any,
+            text: str,
+            limits: tuple[float, float] | None = None,
+            **how: bool,
+        ) -> None:
+            ranges = (
+                [FloatingPointRange(from_value=limits[0], to_value=limits[1])] if limits else []
+            )
+            descriptor = ParameterDescriptor(description=text, floating_point_range=ranges, **how)
+            self.declare_parameter(name, default, descriptor)
 
-        robot = "shipped robot name or path of a robot.yaml; changes while unconfigured only"
-        policy = "path of the policy file (.onnx), empty: the robot's shipped one; not while active"
-        timeout = (
+        declare(
+            "robot",
+            "planar8",
+            "shipped robot name or path of a robot.yaml; changes while unconfigured only",
+        )
+        declare(
+            "policy",
+            "",
+            "path of the policy file (.onnx), empty: the robot's shipped one; not while active",
+        )
+        declare("autostart", False, "configure and activate at start", read_only=True)
+        declare(
+            "joint_state_timeout",
+            0.0,
             "[s of wall time] age of the joint state at which zero is published at once; 0: "
             f"{TIMEOUT_PERIODS:g} control periods, so that the stop comes within two periods "
-            "after joint states end. For a slow simulator, divide it by the real-time factor"
+            "after joint states end. For a slow simulator, divide it by the real-time factor",
+            (0.0, 5.0),
         )
-        tolerance = "[m] error below which a goal counts as reached"
-        speed_scale = "share of the policy's speed that is commanded"
-        autostart = ParameterDescriptor(
-            description="configure and activate at start", read_only=True
+        declare("tolerance", 0.02, "[m] error below which a goal counts as reached", (1e-4, 1.0))
+        declare("speed_scale", 1.0, "share of the policy's speed that is commanded", (0.0, 1.0))
+        declare(
+            "reaction_time",
+            0.0,
+            "[s] from a command until the joints follow, for braking before limits, walls and the "
+            f"robot's own bodies; 0: {REACTION_PERIODS:g} control periods",
+            (0.0, 1.0),
         )
-        self.declare_parameter("robot", "planar8", ParameterDescriptor(description=robot))
-        self.declare_parameter("policy", "", ParameterDescriptor(description=policy))
-        self.declare_parameter("autostart", False, autostart)
-        self.declare_parameter("joint_state_timeout", 0.0, number(0.0, 5.0, timeout))
-        self.declare_parameter("tolerance", 0.02, number(1e-4, 1.0, tolerance))
-        self.declare_parameter("speed_scale", 1.0, number(0.0, 1.0, speed_scale))
+        declare(
+            "collision_slow_distance",
+            SLOW_DISTANCE,
+            "[m] between two bodies of the robot from which on their approach slows",
+            (0.0, 1.0),
+        )
+        declare(
+            "collision_stop_distance",
+            STOP_DISTANCE,
+            "[m] between two bodies of the robot at which their approach stops",
+            (0.0, 1.0),
+        )
+        declare(
+            "workspace",
+            list(NO_WORKSPACE),
+            "[m, base frame] lowest x, y, z, then highest x, y, z: goals outside are rejected, and "
+            "effectors stop at the walls",
+        )
+        declare(
+            "goal_timeout",
+            0.0,
+            "[s of wall time] after which a goal that is not sent again is dropped; 0: never",
+            (0.0, 3600.0),
+        )
+        declare(
+            "record",
+            "",
+            "path of a new .mcap file that records observation and action of every period; empty: "
+            "none",
+        )
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
@@ -65,19 +133,21 @@ class ControllerNode(LifecycleNode):
         values = {parameter.name: parameter.value for parameter in parameters}
         try:
             policy = self._checked(values)
-        except (RobotError, ContractError, ValueError) as error:
+            if self._loop is not None:
+                self._apply(self._loop, values)
+                if policy is not None:
+                    self._loop.use_policy(policy)
+        except (RobotError, ContractError, ValueError, OSError) as error:
             return SetParametersResult(successful=False, reason=str(error))
-        if (loop := self._loop) is not None:
-            if policy is not None:
-                loop.use_policy(policy)
-            loop.tolerance = values.get("tolerance", loop.tolerance)
-            loop.control.speed_scale = values.get("speed_scale", loop.control.speed_scale)
-            if "joint_state_timeout" in values:
-                loop.set_timeout(values["joint_state_timeout"])
         return SetParametersResult(successful=True)
 
     def _checked(self, values: dict[str, Any]) -> Policy | None:
         """Raise an error for values that cannot be taken; return the policy they name."""
+        check_distances(
+            values.get("collision_slow_distance", self._value("collision_slow_distance")),
+            values.get("collision_stop_distance", self._value("collision_stop_distance")),
+        )
+        read_workspace(values.get("workspace", NO_WORKSPACE))
         if "robot" in values:
             if self._loop is not None:
                 raise ValueError("robot cannot change while configured: clean up first")
@@ -88,17 +158,36 @@ class ControllerNode(LifecycleNode):
             return _load_policy(values["policy"], self._loop.control.robot)
         return None
 
+    def _apply(self, loop: ReachLoop, values: dict[str, Any]) -> None:
+        """Give checked values to the loop; those that are missing stay as they are."""
+        control = loop.control
+        if "record" in values:
+            loop.record(values["record"])
+        loop.tolerance = values.get("tolerance", loop.tolerance)
+        control.speed_scale = values.get("speed_scale", control.speed_scale)
+        control.goal_timeout_s = values.get("goal_timeout", control.goal_timeout_s)
+        control.proximity.set_distances(
+            values.get("collision_slow_distance", control.proximity.slow_distance),
+            values.get("collision_stop_distance", control.proximity.stop_distance),
+        )
+        if "reaction_time" in values:
+            control.set_reaction(values["reaction_time"])
+        if "workspace" in values:
+            control.proximity.set_workspace(values["workspace"])
+        if "joint_state_timeout" in values:
+            loop.set_timeout(values["joint_state_timeout"])
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load robot and policy, make topics and timers; refuse a policy that does not fit."""
         try:
             robot = load_robot(self._value("robot"))
             control = ReachControl(robot, _load_policy(self._value("policy"), robot))
-            control.speed_scale = self._value("speed_scale")
             control.watchdog.halted = self._halted
-            self._loop = ReachLoop(self, control, self._status_pub, self._value("tolerance"))
-            self._loop.set_timeout(self._value("joint_state_timeout"))
+            self._loop = ReachLoop(self, control, self._status_pub)
+            self._apply(self._loop, {name: self._value(name) for name in LOOP_PARAMETERS})
         except Exception as error:
-            known = isinstance(error, RobotError | ContractError)
+            self._release()
+            known = isinstance(error, RobotError | ContractError | OSError)
             text = str(error) if known else f"{type(error).__name__}: {error}"
             self.get_logger().error(f"configure refused: {text}")
             self._announce("UNCONFIGURED", text, DiagnosticStatus.ERROR)

@@ -3,23 +3,27 @@
 from array import array
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from geometry_msgs.msg import PoseStamped
+from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
+from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
+from polyreach_nodes.command_watch import CommandWatch
 from polyreach_nodes.control import TIMEOUT_PERIODS, ReachControl, Received
 from polyreach_nodes.policy import Policy
 from polyreach_nodes.reports import (
@@ -32,6 +36,9 @@ from polyreach_nodes.reports import (
 )
 from polyreach_nodes.watchdog import State
 
+if TYPE_CHECKING:
+    from polyreach_nodes.tick_recorder import TickRecorder
+
 LATCHED = QoSProfile(
     depth=1,
     durability=DurabilityPolicy.TRANSIENT_LOCAL,
@@ -40,9 +47,14 @@ LATCHED = QoSProfile(
 # a robot's joint states may come from several publishers at the same moment
 NEWEST = QoSProfile(depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
 STATUS_PERIOD_S = 0.2
+STATUS_SPACING_S = 0.02  # [s] between two of the statuses that goals bring about
 CLOCK_TIMEOUT_S = 0.5  # [s of wall time] without a period while active, as when /clock stopped
 CLOCK_TIMEOUT_PERIODS = 3.0  # the same for robots with long control periods
 FLUSH_S = 0.2  # [s] for the last zero to arrive
+
+
+class CommandConflict(RuntimeError):
+    """Another node commands the same robot."""
 
 
 class ReachLoop:
@@ -53,47 +65,59 @@ class ReachLoop:
     the motion to the goals goes on by itself with the simulator.
     """
 
-    def __init__(
-        self, node: Node, control: ReachControl, status: Publisher, tolerance: float
-    ) -> None:
+    def __init__(self, node: Node, control: ReachControl, status: Publisher) -> None:
         self.control = control
-        self.tolerance = tolerance  # [m]
+        self.tolerance = 0.02  # [m]
         self.running = False
         self._node = node
         self._status_pub = status
         self._statistics = TickStatistics()
-        self._last_tick_s = 0.0
+        self._last_tick_s = self._announced_s = 0.0
         self._clock_timeout_s = max(CLOCK_TIMEOUT_S, CLOCK_TIMEOUT_PERIODS * control.period_s)
         self._logged = ("", "")
+        self._recorder: TickRecorder | None = None
         self._command = Float64MultiArray(data=array("d", control.zero))
         self._command_view = np.frombuffer(self._command.data)
         self._publishers: list[Publisher] = []
         self._command_pub = self._publisher(Float64MultiArray, "~/commands", 1)
+        self._watch = CommandWatch(node, self._command_pub)
         self._metadata_pub = self._publisher(String, "~/policy_metadata", LATCHED)
         self._diagnostics_pub = self._publisher(DiagnosticArray, "/diagnostics", 1)
         self._markers_pub = self._publisher(MarkerArray, "~/markers", 1)
         self._subscriptions: list[Subscription] = [
-            node.create_subscription(JointState, "joint_states", self._on_joint_state, NEWEST)
-        ]
-        for effector in control.robot.effector_names:
-            on_goal = partial(self._on_goal, effector)
-            topic = f"~/goals/{effector}"
-            self._subscriptions.append(node.create_subscription(PoseStamped, topic, on_goal, 10))
-        self._services = [
-            node.create_service(Trigger, f"~/{name}", partial(_answer, act))
-            for name, act in (
-                ("halt", self._halt),
-                ("resume", self._resume),
-                ("clear_goals", self._clear_goals),
+            node.create_subscription(
+                JointState, "joint_states", self._safely(self._on_joint_state), NEWEST
             )
         ]
+        triggers: dict[str, Callable[[], str]] = {
+            "halt": self._halt,
+            "resume": self._resume,
+            "clear_goals": self._clear_goals,
+        }
+        for effector in control.robot.effector_names:
+            on_goal = self._safely(partial(self._on_goal, effector))
+            topic = f"~/goals/{effector}"
+            self._subscriptions.append(node.create_subscription(PoseStamped, topic, on_goal, 1))
+            triggers[f"clear_goal/{effector}"] = partial(self._clear_goal, effector)
+        self._services = [
+            node.create_service(Trigger, f"~/{name}", partial(self._answer, act))
+            for name, act in triggers.items()
+        ]
         wall = Clock(clock_type=ClockType.STEADY_TIME)
-        self._tick_timer = node.create_timer(control.period_s, self._tick, autostart=False)
-        guard_s = control.watchdog.timeout_s
-        self._guard_timer = node.create_timer(guard_s, self._on_guard, clock=wall, autostart=False)
-        self._slow_timers = [
-            node.create_timer(STATUS_PERIOD_S, self._on_status, clock=wall),
-            node.create_timer(1.0, self._on_diagnostics, clock=wall),
+
+        def timer(period_s: float, act: Callable[[], None], autostart: bool = False) -> Timer:
+            return node.create_timer(period_s, self._safely(act), clock=wall, autostart=autostart)
+
+        tick = self._safely(self._tick)
+        self._tick_timer = node.create_timer(control.period_s, tick, autostart=False)
+        self._guard_timer = timer(control.watchdog.timeout_s, self._on_guard)
+        self._soon_timer = timer(STATUS_SPACING_S, self.announce)
+        self._timers = [
+            self._tick_timer,
+            self._guard_timer,
+            self._soon_timer,
+            timer(STATUS_PERIOD_S, self._on_status, autostart=True),
+            timer(1.0, self._on_diagnostics, autostart=True),
         ]
         self.use_policy(control.policy)
         self.announce()
@@ -112,6 +136,19 @@ class ReachLoop:
         timeout_s = timeout_s or TIMEOUT_PERIODS * self.control.period_s
         self.control.watchdog.timeout_s = timeout_s
         self._guard_timer.timer_period_ns = round(timeout_s * 1e9)
+
+    def record(self, path: str) -> None:
+        """Record observation and action to a new .mcap file from now on; '' ends a recording.
+
+        Raises RecordingError that names the path.
+        """
+        if self._recorder is not None:
+            self._recorder.close()
+            self._recorder = None
+        if path:
+            from polyreach_nodes.tick_recorder import TickRecorder
+
+            self._recorder = TickRecorder(self._node, self.control, Path(path))
 
     def start(self) -> None:
         """Start the periods from rest, without joint state or goals."""
@@ -135,7 +172,9 @@ class ReachLoop:
 
     def destroy(self) -> None:
         """Give back all topics, services and timers."""
-        for timer in (self._tick_timer, self._guard_timer, *self._slow_timers):
+        self.record("")
+        self._watch.close()
+        for timer in self._timers:
             self._node.destroy_timer(timer)
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
@@ -144,16 +183,39 @@ class ReachLoop:
         for publisher in self._publishers:
             self._node.destroy_publisher(publisher)
 
+    def _safely(self, act: Callable[..., None]) -> Callable[..., None]:
+        """`act`, with every exception made a fault: zero at once, the reason in the status."""
+
+        def call(*arguments: Any) -> None:
+            try:
+                act(*arguments)
+            except Exception as error:
+                self._fail(error)
+
+        return call
+
+    def _fail(self, error: Exception) -> None:
+        self.control.fail(error)
+        if self.running:
+            self._publish_zero()
+        self.announce()
+
     def _tick(self) -> None:
         start_s = monotonic()
-        self._command_view[:] = self.control.tick(start_s)
-        self._command_pub.publish(self._command)
+        self._publish_command(self.control.tick(start_s))
         self._last_tick_s = monotonic()
-        self._statistics.add(start_s, self._last_tick_s)
+        if self._recorder is not None:
+            self._recorder.tick(self._command)
+        age_s = self.control.watchdog.age_s(start_s)
+        self._statistics.add(start_s, self._last_tick_s, age_s)
+
+    def _publish_command(self, joint_vel: NDArray[np.float64]) -> None:
+        self._command_view[:] = joint_vel
+        self._watch.sent()
+        self._command_pub.publish(self._command)
 
     def _publish_zero(self) -> None:
-        self._command_view[:] = self.control.stop()
-        self._command_pub.publish(self._command)
+        self._publish_command(self.control.stop())
 
     def _on_joint_state(self, message: JointState) -> None:
         if not self.running:
@@ -173,10 +235,11 @@ class ReachLoop:
     def _on_goal(self, effector: str, message: PoseStamped) -> None:
         point = message.pose.position
         if self.running:
-            self.control.set_goal(effector, message.header.frame_id, (point.x, point.y, point.z))
+            position = (point.x, point.y, point.z)
+            self.control.set_goal(effector, message.header.frame_id, position, monotonic())
         else:
             self.control.reject_goal(effector, "the controller is not active")
-        self.announce()
+        self._announce_soon()
 
     def _halt(self) -> str:
         self.control.watchdog.halted = True
@@ -195,6 +258,21 @@ class ReachLoop:
         self.announce()
         return "goals cleared"
 
+    def _clear_goal(self, effector: str) -> str:
+        self.control.clear_goal(effector)
+        self.announce()
+        return f"goal of '{effector}' cleared"
+
+    def _answer(
+        self, act: Callable[[], str], _: Any, response: Trigger.Response
+    ) -> Trigger.Response:
+        try:
+            response.message, response.success = act(), True
+        except Exception as error:
+            self._fail(error)
+            response.message, response.success = str(error), False
+        return response
+
     def _clock_stands(self) -> bool:
         return monotonic() - self._last_tick_s > self._clock_timeout_s
 
@@ -207,8 +285,17 @@ class ReachLoop:
         now_s = monotonic()
         return self.control.state(now_s), self.control.reason(now_s)
 
+    def _announce_soon(self) -> None:
+        """Publish the status now, or a little later if there was one a moment ago."""
+        if monotonic() - self._announced_s > STATUS_SPACING_S:
+            self.announce()
+        elif self._soon_timer.is_canceled():
+            self._soon_timer.reset()
+
     def announce(self) -> None:
         """Publish the status now."""
+        self._soon_timer.cancel()
+        self._announced_s = monotonic()
         name = self._node.get_fully_qualified_name()
         sees = False
         if self.running:
@@ -218,13 +305,19 @@ class ReachLoop:
         else:
             status = plain_status(name, "INACTIVE", DiagnosticStatus.OK)
         self._status = with_goals(status, self.control, self.tolerance, sees)
+        if self._recorder is not None and (problem := self._recorder.problem):
+            self._status.values.append(KeyValue(key="recording", value=problem))
         self._status_pub.publish(self._status)
+        if self._recorder is not None:
+            self._recorder.status(self._status)
 
     def _on_status(self) -> None:
         if not self.running:
             return
         if self._clock_stands():
             self._publish_zero()
+        if other := self._watch.other():
+            self._fail(CommandConflict(other))
         self.announce()
         state, reason = self._state()
         if (state.value, reason) != self._logged:
@@ -241,8 +334,3 @@ class ReachLoop:
         message = DiagnosticArray(status=[status])
         message.header.stamp = self._node.get_clock().now().to_msg()
         self._diagnostics_pub.publish(message)
-
-
-def _answer(act: Callable[[], str], _: Any, response: Trigger.Response) -> Trigger.Response:
-    response.message, response.success = act(), True
-    return response

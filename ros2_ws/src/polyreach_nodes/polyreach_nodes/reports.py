@@ -27,11 +27,11 @@ _COLOURS = (
 
 
 class TickStatistics:
-    """Loop periods and compute times of the last `length` ticks [s]."""
+    """Loop periods, compute times and ages of the joint state of the last `length` ticks [s]."""
 
     def __init__(self, length: int = 3000) -> None:
-        self._period_s = np.zeros(length)
-        self._compute_s = np.zeros(length)
+        self._length = length
+        self._times = {name: np.zeros(length) for name in ("loop period", "compute", "state age")}
         self._count = 0
         self._last_s = -1.0
 
@@ -39,27 +39,28 @@ class TickStatistics:
         """Forget all; the next tick starts the first period."""
         self._count, self._last_s = 0, -1.0
 
-    def add(self, start_s: float, published_s: float) -> None:
-        """Note a tick that started and published at these times."""
+    def add(self, start_s: float, published_s: float, age_s: float) -> None:
+        """Note a tick that started and published at these times, at this age of the state."""
         if self._last_s >= 0.0:
-            index = self._count % len(self._period_s)
-            self._period_s[index] = published_s - self._last_s
-            self._compute_s[index] = published_s - start_s
+            index = self._count % self._length
+            self._times["loop period"][index] = published_s - self._last_s
+            self._times["compute"][index] = published_s - start_s
+            self._times["state age"][index] = age_s
             self._count += 1
         self._last_s = published_s
 
     def values(self) -> dict[str, float]:
-        """Quantiles in milliseconds by name; empty before the second tick."""
-        count = min(self._count, len(self._period_s))
+        """Quantiles in milliseconds by name; empty before the second tick.
+
+        The age is infinite while there is no joint state.
+        """
+        count = min(self._count, self._length)
         if not count:
             return {}
-        period, compute = self._period_s[:count], self._compute_s[:count]
         return {
-            "loop period p50 [ms]": float(np.quantile(period, 0.5)) * 1e3,
-            "loop period p99 [ms]": float(np.quantile(period, 0.99)) * 1e3,
-            "loop period max [ms]": float(period.max()) * 1e3,
-            "compute p50 [ms]": float(np.quantile(compute, 0.5)) * 1e3,
-            "compute p99 [ms]": float(np.quantile(compute, 0.99)) * 1e3,
+            f"{name} {label} [ms]": 1e3 * float(np.quantile(times[:count], share, method="lower"))
+            for name, times in self._times.items()
+            for label, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
         }
 
 
@@ -78,7 +79,7 @@ def plain_status(name: str, state: str, level: bytes, text: str = "") -> Diagnos
 def with_goals(
     status: DiagnosticStatus, control: ReachControl, tolerance: float, sees: bool
 ) -> DiagnosticStatus:
-    """The status with goal and error of every effector, goals it was sent, last rejection.
+    """The status with goal and error of every effector, goals it was sent, and what went wrong.
 
     sees: whether there is a valid joint state; without one there are no errors to tell.
     """
@@ -88,10 +89,15 @@ def with_goals(
     known = active & sees
     reached = bool(known.any() and (errors[known] <= tolerance).all())
     status.hardware_id = robot.name
-    if control.rejected_goal:
-        status.message += f" ({control.rejected_goal})"
+    notes = {
+        "rejected": control.rejected_goal,
+        "expired": control.expired_goal,
+        "slowed": control.slowed_reason,
+    }
+    for note in filter(None, notes.values()):
+        status.message += f" ({note})"
         status.level = max(status.level, DiagnosticStatus.WARN)
-    values = {"reached": str(reached).lower(), "rejected": control.rejected_goal}
+    values = {"reached": str(reached).lower(), **notes}
     for index, effector in enumerate(robot.effector_names):
         goal = " ".join(f"{value:.6f}" for value in control.goals[index])
         values[f"goal/{effector}"] = goal if active[index] else ""

@@ -1,0 +1,60 @@
+"""Notice another node that commands the same robot."""
+
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
+from rclpy.subscription import Subscription
+
+SLACK = 3  # own messages that may be on their way when the count starts
+
+
+class CommandWatch:
+    """Hears a command topic and compares with what its own publisher sent.
+
+    A second publisher alone proves nothing: after SIGKILL, one is listed for many seconds. So the
+    topic is heard only while there is a second one, and what counts are messages.
+    """
+
+    def __init__(self, node: Node, publisher: Publisher) -> None:
+        self._node, self._publisher = node, publisher
+        self._subscription: Subscription | None = None
+        self._surplus = 0
+
+    def sent(self) -> None:
+        """Note that the own publisher sends a message."""
+        self._surplus -= 1
+
+    def other(self) -> str:
+        """Who else sends commands, as a sentence; '' if nobody does. To be asked now and then."""
+        topic = self._publisher.topic_name
+        if self._node.count_publishers(topic) < 2:
+            self.close()
+            return ""
+        if self._subscription is None:
+            self._surplus = 0
+            depth = QoSProfile(depth=100)
+            self._subscription = self._node.create_subscription(
+                self._publisher.msg_type, topic, self._on_command, depth
+            )
+            return ""
+        if self._surplus <= SLACK:
+            return ""
+        self._surplus = 0
+        return f"another node publishes on {topic}: {self._names(topic)}"
+
+    def close(self) -> None:
+        """Stop hearing the topic."""
+        if self._subscription is not None:
+            self._node.destroy_subscription(self._subscription)
+            self._subscription = None
+
+    def _on_command(self, _: object) -> None:
+        self._surplus += 1
+
+    def _names(self, topic: str) -> str:
+        own = self._node.get_fully_qualified_name()
+        infos = self._node.get_publishers_info_by_topic(topic)
+        names = [f"{info.node_namespace.rstrip('/')}/{info.node_name}" for info in infos]
+        if own in names:
+            names.remove(own)
+        return ", ".join(sorted(set(names))) or "unknown"

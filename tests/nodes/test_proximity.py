@@ -1,0 +1,267 @@
+"""The robot does not touch itself, nor leave its workspace, and is not slowed without need."""
+
+from collections import deque
+
+import mujoco
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from polyreach_description import Robot, load_robot
+from polyreach_nodes.control import ReachControl
+from polyreach_nodes.policy import Policy, find_policy
+from polyreach_nodes.proximity import NO_WORKSPACE, Proximity
+
+SLOW, STOP = 0.05, 0.01  # [m]
+CARTS = """
+<mujoco>
+  <compiler angle="radian"/>
+  <worldbody>
+    <body name="base"/>
+    <body name="left_cart" pos="0 0 0">
+      <joint name="left" type="slide" axis="1 0 0" range="-2 2"/>
+      <geom name="left_ball" type="sphere" size="0.05"/>
+      <geom name="left_shell" type="sphere" size="0.04"/>
+      <site name="left_tip" pos="0.1 0 0"/>
+    </body>
+    <body name="right_cart" pos="1 0 0">
+      <joint name="right" type="slide" axis="1 0 0" range="-2 2"/>
+      <joint name="side" type="slide" axis="0 1 0" range="-2 2"/>
+      <geom name="right_ball" type="sphere" size="0.05"/>
+      <site name="right_tip" pos="0 0 0.3"/>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+CARTS_YAML = """
+name: carts
+model: robot.xml
+base_frame: base
+control_rate: 50.0
+effectors:
+  left: {site: left_tip}
+  right: {site: right_tip}
+joints:
+  left: {velocity: 2.0, acceleration: 5.0}
+  right: {velocity: 2.0, acceleration: 5.0}
+  side: {velocity: 8.0, acceleration: 50.0}
+"""
+
+
+@pytest.fixture(scope="module")
+def carts(tmp_path_factory: pytest.TempPathFactory) -> Robot:
+    """Two balls of radius 0.05 m, 1 m apart on one rail; the right one also moves across it."""
+    folder = tmp_path_factory.mktemp("carts")
+    (folder / "robot.xml").write_text(CARTS)
+    (folder / "robot.yaml").write_text(CARTS_YAML)
+    return load_robot(folder / "robot.yaml")
+
+
+def factor(robot: Robot, command: list[float], joint_pos: list[float]) -> float:
+    return Proximity(robot, SLOW, STOP).factor(np.array(command), np.array(joint_pos))
+
+
+def test_hand_arithmetic(carts: Robot) -> None:
+    """h = 5 / 50 s, v / a = 0.5 / 5 s: 0.2 s ahead, 0.1 m; (0.06 - 0.01) / (0.04 + 0.1)."""
+    proximity = Proximity(carts, SLOW, STOP)
+    at = np.array([1.0 - 0.1 - 0.06, 0.0, 0.0])
+    assert proximity.factor(np.array([0.5, 0.0, 0.0]), at) == pytest.approx(0.05 / 0.14)
+    assert proximity.reason == "'left_ball' and 'right_ball' are 60 mm apart"
+    both = proximity.factor(np.array([0.25, -0.25, 0.0]), at)  # 0.15 s ahead, 0.075 m
+    assert both == pytest.approx(0.05 / (0.04 + 0.075))
+    assert proximity.factor(np.array([-0.5, 0.0, 0.0]), at) == 1.0
+    assert proximity.reason == ""
+
+
+@pytest.mark.parametrize(
+    ("distance", "speed", "expected"),
+    [
+        (0.16, 0.5, 1.0),  # 0.1 m ahead leave 0.06 m
+        (0.15 - 1e-6, 0.5, 1.0),  # 0.05 m is left
+        (0.5, 2.0, 0.49 / 1.04),  # 0.5 s ahead the ball would be 1 m farther, through the other
+        (0.01, 0.5, 0.0),
+        (0.0, 0.01, 0.0),
+        (-0.02, 0.5, 0.0),
+        (-0.02, -0.5, 1.0),
+    ],
+)
+def test_from_full_speed_to_none(
+    carts: Robot, distance: float, speed: float, expected: float
+) -> None:
+    found = factor(carts, [speed, 0.0, 0.0], [0.9 - distance, 0.0, 0.0])
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_body_that_passes_in_front_is_seen(carts: Robot) -> None:
+    """The right ball crosses the rail at 8 m/s: now and 0.26 s ahead it is far from the left one."""
+    assert factor(carts, [0.0, 0.0, 8.0], [0.9, 0.0, -1.0]) < 0.7
+    assert factor(carts, [0.0, 0.0, 8.0], [0.6, 0.0, -1.0]) == 1.0
+
+
+def test_bodies_that_keep_their_distance_do_not_count(carts: Robot) -> None:
+    """left_ball and left_shell overlap for ever."""
+    assert factor(carts, [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]) == 1.0
+
+
+def test_walls(carts: Robot) -> None:
+    """The left effector is at 0.1 m + q; 0.1 m ahead; room over width + approach."""
+    proximity = Proximity(carts, SLOW, STOP)
+    proximity.set_workspace([-1.0, -1.0, -1.0, 1.5, 1.0, 1.0])
+    go = np.array([-0.5, 0.0, 0.0])
+    assert proximity.factor(go, np.array([-1.05, 0, 0])) == pytest.approx(0.05 / (0.04 + 0.1))
+    assert proximity.reason == "'left' is at the workspace's x = -1 m"
+    assert proximity.factor(-go, np.array([-1.05, 0, 0])) == 1.0
+    assert proximity.factor(go, np.array([-1.1, 0, 0])) == 0.0
+    assert proximity.factor(go, np.array([-1.3, 0, 0])) == 0.0  # already outside
+    assert proximity.factor(-go, np.array([-1.3, 0, 0])) == 1.0
+    proximity.set_workspace(NO_WORKSPACE)
+    assert proximity.factor(go, np.array([-1.1, 0, 0])) == 1.0
+
+
+@settings(max_examples=300)
+@given(
+    arrays(np.float64, 3, elements=st.floats(-1.0, 1.0)),
+    arrays(np.float64, 3, elements=st.floats(-1.0, 1.0)),
+    st.floats(-0.03, 0.2),
+    st.floats(0.0, 0.02),
+)
+def test_slowing_never_adds_speed_and_keeps_the_limits_when_it_can(
+    carts: Robot, before: np.ndarray, share: np.ndarray, distance: float, elapsed_s: float
+) -> None:
+    proximity = Proximity(carts, SLOW, STOP)
+    joint_pos = np.array([0.9 - distance, 0.0, 0.0])
+    previous, change = before * carts.joint_vel_limits, carts.joint_acc_limits * elapsed_s
+    command = previous + share * change
+    slowed, used = proximity.slow(command, previous, joint_pos, change)
+    assert 0.0 <= used <= 1.0
+    assert (np.abs(slowed) <= np.maximum(np.abs(command), np.abs(previous)) + 1e-12).all()
+    assert ((slowed == command).all()) == (used == 1.0) or not command.any()
+    gentle = (np.abs(slowed - previous) <= change + 1e-12).all()
+    assert gentle or slowed == pytest.approx(used * command)
+
+
+@pytest.mark.parametrize(
+    ("slow", "stop"), [(0.01, 0.01), (0.01, 0.02), (0.05, -0.01), (np.nan, 0.01), (np.inf, 0.01)]
+)
+def test_wrong_distances_are_named(carts: Robot, slow: float, stop: float) -> None:
+    with pytest.raises(ValueError, match=f"collision_stop_distance is {stop:g} .* {slow:g}, but"):
+        Proximity(carts, slow, stop)
+
+
+@pytest.mark.parametrize(
+    "box", [[], [0, 0, 0, 1, 1], [0, 0, 0, 1, 1, 0], [0, 0, 0, 1, np.nan, 1], [1, 0, 0, 0, 1, 1]]
+)
+def test_wrong_workspace_is_named(carts: Robot, box: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"workspace is \[.*six numbers"):
+        Proximity(carts, SLOW, STOP, box)
+
+
+class Loop:
+    """Controller and simulated robot in one process, with a delay of commands in periods."""
+
+    def __init__(self, robot: Robot, delay: int) -> None:
+        self.robot = robot
+        self.control = ReachControl(robot, Policy.load(find_policy(robot.name), robot))
+        self.model = robot.simulation_model()
+        self.data = mujoco.MjData(self.model)
+        self.steps = round(self.control.period_s / self.model.opt.timestep)
+        self.delay = delay
+        self.watched = mujoco.MjData(robot.model)
+
+    def run(self, start: np.ndarray, goals: np.ndarray, seconds: float = 4.0) -> np.ndarray:
+        """Commands (T, nu); `nearest` is then the least distance of the hands [m]."""
+        robot, control, data = self.robot, self.control, self.data
+        control.activate()
+        mujoco.mj_resetData(self.model, data)
+        data.qpos[:] = robot.qpos(start)
+        for name, goal in zip(robot.effector_names, goals, strict=True):
+            assert control.set_goal(name, "", tuple(goal.tolist()), 0.0) == ""
+        waiting = deque([np.zeros(len(start))] * self.delay)
+        commands, self.nearest, self.slowed, self.touched = [], np.inf, 0, False
+        for period in range(round(seconds / control.period_s)):
+            now_s = period * control.period_s
+            control.receive(list(robot.joint_names), data.qpos[robot.qpos_adr], now_s)
+            commands.append(control.tick(now_s))
+            self.slowed += control.slowed < 1.0
+            waiting.append(commands[-1])
+            data.ctrl[:] = robot.simulation_ctrl(waiting.popleft())
+            mujoco.mj_step(self.model, data, self.steps)
+            self.nearest = min(self.nearest, self._distance(data.qpos))
+            self.touched |= bool(data.ncon)
+        return np.array(commands)
+
+    def _distance(self, qpos: np.ndarray) -> float:
+        names = ("left_hand_geom", "right_hand_geom")
+        if not all(mujoco.mj_name2id(self.robot.model, 5, name) >= 0 for name in names):
+            return np.inf
+        self.watched.qpos[:] = qpos
+        mujoco.mj_kinematics(self.robot.model, self.watched)
+        pair = [self.robot.model.geom(name).id for name in names]
+        return mujoco.mj_geomDistance(self.robot.model, self.watched, *pair, 1.0, None)
+
+
+CLASHES = [[0.3, 0.0, 0.25], [0.25, 0.05, 0.35], [0.35, -0.1, 0.45], [0.2, 0.0, 0.5]]  # [m]
+
+
+@pytest.mark.parametrize("delay", [0, 1])
+def test_hands_sent_to_one_point_stop_before_they_touch(delay: int) -> None:
+    robot = load_robot("humanoid27")
+    loop = Loop(robot, delay)
+    for clash in CLASHES:
+        goals = np.array([clash, clash])
+        commands = loop.run(robot.home, goals)
+        assert loop.control.proximity.stop_distance - 0.002 < loop.nearest < 0.03, clash
+        assert not loop.touched
+        assert not np.abs(commands[-10:]).max() > 0.05  # they stand, or creep
+        change = np.abs(np.diff(commands, axis=0)) / loop.control.period_s
+        assert (change <= robot.joint_acc_limits + 1e-6).all()
+        assert "mm apart" in loop.control.slowed_reason
+    without = Loop(robot, delay)
+    without.control.proximity.slow = lambda command, *_: (command, 1.0)
+    without.run(robot.home, np.array([CLASHES[0]] * 2))
+    assert without.touched
+
+
+def test_branches_that_pass_over_one_another_are_not_slowed() -> None:
+    robot = load_robot("planar8")
+    loop = Loop(robot, delay=1)
+    for start, end in robot.sample_configuration(np.random.default_rng(3), 20).reshape(10, 2, -1):
+        loop.run(start, robot.forward_kinematics(end), seconds=2.0)
+        assert loop.slowed == 0
+
+
+def test_a_hand_stays_in_its_workspace() -> None:
+    robot = load_robot("humanoid27")
+    loop = Loop(robot, delay=1)
+    start = robot.forward_kinematics(robot.home)
+    box = np.array([start.min(axis=0) - 0.2, start.max(axis=0) + [0.05, 0.2, 0.3]])
+    loop.control.proximity.set_workspace(box.ravel())
+    outside = start + [0.3, 0.0, 0.1]
+    reason = loop.control.set_goal("left_hand", "", tuple(outside[0]), 0.0)
+    assert "but the workspace is" in reason
+    loop.control.proximity.set_workspace(NO_WORKSPACE)
+    free = run_and_track(loop, outside)
+    assert (free.max(axis=(0, 1)) > box[1]).any()
+    walled = run_and_track(loop, outside, box)
+    assert (walled <= box[1] + 0.005).all()
+    assert walled.max(axis=(0, 1))[0] > box[1, 0] - 0.03  # and it comes near
+
+
+def run_and_track(loop: Loop, goals: np.ndarray, box: np.ndarray | None = None) -> np.ndarray:
+    """Effector positions (T, E, 3); the box is set when the goals are."""
+    robot, track = loop.robot, []
+    receive = loop.control.receive
+
+    def tracked(names: list[str], position: np.ndarray, now_s: float) -> object:
+        if box is not None:
+            loop.control.proximity.set_workspace(box.ravel())
+        track.append(robot.forward_kinematics(position))
+        return receive(names, position, now_s)
+
+    loop.control.receive = tracked
+    loop.run(robot.home, goals)
+    loop.control.receive = receive
+    loop.control.proximity.set_workspace(NO_WORKSPACE)
+    return np.array(track)
