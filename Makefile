@@ -6,12 +6,14 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done$(if $(ROS_DISTRO),-$(ROS_DISTRO))
+INTERFACES := $(VENV)/.interfaces-done$(if $(ROS_DISTRO),-$(ROS_DISTRO))
 FILES := Makefile requirements.txt requirements-ros.txt setup.py \
 	ros2_ws/src/polyreach_description/setup.py ros2_ws/src/polyreach_nodes/setup.py
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup demo test check format bench
+.PHONY: setup interfaces demo test check format bench
 setup: $(STAMP)
+interfaces: $(INTERFACES)
 
 # A sourced ROS 2 brings its own rclpy, which is built for NumPy 1; otherwise the wheels are used.
 # Where the CPU build of torch can be had, it is preferred to the one with CUDA.
@@ -35,10 +37,16 @@ $(STAMP): $(FILES)
 		-e ros2_ws/src/polyreach_description -e ros2_ws/src/polyreach_nodes -e .; \
 	touch $(STAMP)
 
+# only reach_node needs it; left out, with a message, where there is no C++ compiler
+$(INTERFACES): requirements-interfaces.txt requirements-ros.txt ros2_ws/build_interfaces.sh \
+		$(wildcard ros2_ws/src/polyreach_interfaces/*.* ros2_ws/src/polyreach_interfaces/action/*) \
+		| $(STAMP)
+	@ros2_ws/build_interfaces.sh $(VENV) $@
+
 demo: setup
 	$(BIN)/polyreach demo $(ROBOT)
 
-test: setup
+test: setup interfaces
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 check: setup

@@ -51,16 +51,39 @@ def program(name: str) -> str:
     return shutil.which(name) or shutil.which(name, path=str(Path(sys.executable).parent)) or ""
 
 
+def build_environment() -> dict[str, str]:
+    """What colcon runs in: a sourced ROS 2 as it is, or else the wheels' environment."""
+    if os.environ.get("AMENT_PREFIX_PATH"):
+        return dict(os.environ)
+    folder = Path(sys.executable).parent
+    return {
+        **os.environ,
+        "VIRTUAL_ENV": sys.prefix,
+        "AMENT_PREFIX_PATH": sys.prefix,
+        "PATH": f"{folder}{os.pathsep}{os.environ['PATH']}",
+    }
+
+
+def builds_interfaces() -> bool:
+    """Whether there is what polyreach_interfaces is built with; nothing else needs a compiler."""
+    prefixes = build_environment()["AMENT_PREFIX_PATH"].split(os.pathsep)
+    generators = [Path(prefix) / "share" / "rosidl_default_generators" for prefix in prefixes]
+    return any(path.is_dir() for path in generators) and shutil.which("c++") is not None
+
+
 def build(folder: Path) -> Workspace:
     """Build everything into an empty folder; what runs there is seen on this host alone."""
+    left_out = [] if builds_interfaces() else ["--packages-skip", "polyreach_interfaces"]
     built = run(
         program("colcon"),
         *("--log-base", folder / "log"),
         "build",
         *("--build-base", folder / "build"),
         *("--install-base", folder / "install"),
+        *left_out,
         folder=REPOSITORY / "ros2_ws",
         timeout_s=300.0,
+        environment=build_environment(),
     )
     assert built.returncode == 0, built.stdout
     return Workspace(folder / "install", sourced(folder / "install"))

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from colcon_workspace import REPOSITORY, Workspace, program, run
+from colcon_workspace import REPOSITORY, Workspace, builds_interfaces, program, run
 
 pytestmark = pytest.mark.slow
 
@@ -14,13 +14,20 @@ FOLDERS = {
     "polyreach_description": "src/polyreach_description",
     "polyreach_nodes": "src/polyreach_nodes",
 }
-EXECUTABLES = ("controller_node", "sim_node", "goal_node", "demo_node")
+INTERFACES = "polyreach_interfaces"
+EXECUTABLES = ("controller_node", "sim_node", "goal_node", "demo_node", "reach_node")
+
+with_interfaces = pytest.mark.skipif(
+    not builds_interfaces(), reason="polyreach_interfaces cannot be built here (make interfaces)"
+)
 
 
 def test_colcon_finds_every_package_once() -> None:
     listed = run(program("colcon"), "--log-base", os.devnull, "list", folder=REPOSITORY / "ros2_ws")
     rows = [line.split("\t") for line in listed.stdout.splitlines()]
-    assert rows == [[name, folder, "(ros.ament_python)"] for name, folder in FOLDERS.items()]
+    expected = [[name, folder, "(ros.ament_python)"] for name, folder in FOLDERS.items()]
+    expected.append([INTERFACES, f"src/{INTERFACES}", "(ros.ament_cmake)"])
+    assert rows == sorted(expected)
 
 
 @pytest.mark.parametrize("executable", EXECUTABLES)
@@ -60,3 +67,13 @@ def test_executable_starts_in_the_workspace(workspace: Workspace) -> None:
     answer = workspace.run(path, "left", "1", "nan", "0")
     assert answer.returncode == 2
     assert "nan is not finite" in answer.stdout
+
+
+@with_interfaces
+def test_interfaces_come_from_the_workspace(workspace: Workspace) -> None:
+    ask = "from polyreach_interfaces.action import ReachGoals as R; R.Goal()\n"
+    ask += "from rclpy.type_support import check_for_type_support; check_for_type_support(R)\n"
+    ask += "import polyreach_interfaces; print(polyreach_interfaces.__file__)"
+    answer = workspace.run(sys.executable, "-c", ask)
+    assert answer.returncode == 0, answer.stdout
+    assert Path(answer.stdout.strip()).is_relative_to(workspace.prefix(INTERFACES))

@@ -24,6 +24,7 @@ setup(
         "console_scripts": [
             "controller_node = polyreach_nodes.controller_node:main",
             "sim_node = polyreach_nodes.sim_node:main",
+            "reach_node = polyreach_nodes.reach_node:main",
             "goal_node = polyreach_nodes.goal_node:main",
             "demo_node = polyreach_nodes.demo_node:main",
         ]

@@ -1,0 +1,193 @@
+"""Node `polyreach_reach`: the action `<controller>/reach` in front of a controller's topics.
+
+If the node ends by a signal, it clears the goals of the running action. If it is killed, or if a
+client goes away, the controller goes on to the goals it has and holds them there; the parameter
+`goal_timeout` of the controller and the time of an action, which every action has, end that.
+"""
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from time import monotonic
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.action import ActionServer, CancelResponse, GoalResponse
+from rclpy.action.server import ServerGoalHandle
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from rclpy.task import Future
+
+from polyreach_nodes.controller_link import ControllerLink
+from polyreach_nodes.reach_task import Outcome, ReachTask, Request
+from polyreach_nodes.running import run_node
+
+FEEDBACK_PERIOD_S = 0.1
+CLOSE_S = 2.5  # [s] to clear the goals of the running action when the node ends
+FLUSH_S = 0.1  # [s] for the result to leave
+
+
+@dataclass(frozen=True)
+class Goal:
+    """An accepted goal: its task, and its result once there is one."""
+
+    handle: ServerGoalHandle
+    task: ReachTask
+    result: Future
+
+
+class ReachNode(Node):
+    """Serves one action at a time; a newer goal takes over from an older one."""
+
+    def __init__(self, action: Any) -> None:
+        super().__init__("polyreach_reach")
+        self._action = action
+        text = "name of the controller node; the action is <controller>/reach"
+        descriptor = ParameterDescriptor(description=text, read_only=True)
+        controller = self.declare_parameter("controller", "polyreach_controller", descriptor).value
+        self._number("tolerance", 0.02, 1e-4, 1.0, "[m] for goals whose tolerance is 0")
+        self._number("timeout", 30.0, 0.1, 3600.0, "[s of wall time] for goals whose timeout is 0")
+        text = "[s of wall time] for which all effectors must stay within the tolerance"
+        self._number("settle_time", 0.3, 0.0, 10.0, text)
+        self._closing = False
+        self._running: Goal | None = None
+        self._goals: dict[bytes, Goal] = {}  # until their result is known
+        self._link = ControllerLink(self, controller, self._step)
+        wall = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(FEEDBACK_PERIOD_S, self._on_feedback, clock=wall)
+        self._server = ActionServer(
+            self,
+            action,
+            f"{controller}/reach",
+            self._execute,
+            goal_callback=lambda _: GoalResponse.REJECT if self._closing else GoalResponse.ACCEPT,
+            handle_accepted_callback=self._accept,
+            cancel_callback=self._cancel,
+        )
+
+    def _number(self, name: str, default: float, low: float, high: float, text: str) -> None:
+        limits = [FloatingPointRange(from_value=low, to_value=high)]
+        descriptor = ParameterDescriptor(description=text, floating_point_range=limits)
+        self.declare_parameter(name, default, descriptor)
+
+    def _value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    def _request(self, goal: Any) -> Request:
+        points = [pose.pose.position for pose in goal.poses]
+        return Request(
+            effectors=tuple(goal.effectors),
+            frames=tuple(pose.header.frame_id for pose in goal.poses),
+            positions=tuple((point.x, point.y, point.z) for point in points),
+            tolerance=goal.tolerance or self._value("tolerance"),
+            timeout_s=goal.timeout or self._value("timeout"),
+        )
+
+    def _accept(self, handle: ServerGoalHandle) -> None:
+        """Start an accepted goal; one that is not valid ends and leaves the running one alone."""
+        now_s = monotonic()
+        task = ReachTask(
+            self._link, self._request(handle.request), self._value("settle_time"), now_s
+        )
+        goal = Goal(handle, task, Future())
+        self._goals[bytes(handle.goal_id.uuid)] = goal
+        if self._link.effectors and (fault := task.request.fault(self._link)):
+            task.end(Outcome.ABORTED, fault, now_s)
+        else:
+            if self._running is not None:
+                task.take_over(self._running.task)
+                self._running.task.end(Outcome.ABORTED, "preempted by a newer goal", now_s)
+            self._running = goal
+        handle.execute()
+
+    async def _execute(self, handle: ServerGoalHandle) -> Any:
+        goal = self._goals[bytes(handle.goal_id.uuid)]
+        self._step()
+        return await goal.result
+
+    def _cancel(self, handle: ServerGoalHandle) -> CancelResponse:
+        goal = self._goals.get(bytes(handle.goal_id.uuid))
+        if goal is None:
+            return CancelResponse.REJECT
+        now_s = monotonic()
+        goal.task.end(Outcome.CANCELED, "canceled by the client", now_s)
+        goal.task.step(now_s)
+        return CancelResponse.ACCEPT
+
+    def _step(self) -> None:
+        """Let every task do what is due, and give the results of those that are done."""
+        now_s = monotonic()
+        for key, goal in list(self._goals.items()):
+            task = goal.task
+            others = [other.task for other in self._goals.values() if other is not goal]
+            blocked = any(
+                other.holds(effector) for other in others for effector in task.request.effectors
+            )
+            task.step(now_s, blocked)
+            if task.done and goal.handle.is_active:
+                del self._goals[key]
+                if goal is self._running:
+                    self._running = None
+                self._finish(goal, now_s)
+
+    def _finish(self, goal: Goal, now_s: float) -> None:
+        task = goal.task
+        finish = {
+            Outcome.SUCCEEDED: goal.handle.succeed,
+            Outcome.ABORTED: goal.handle.abort,
+            Outcome.CANCELED: goal.handle.canceled,
+        }
+        finish[task.outcome]()
+        goal.result.set_result(
+            self._action.Result(
+                success=task.outcome is Outcome.SUCCEEDED,
+                message=task.message,
+                errors=task.errors,
+                elapsed=task.elapsed_s(now_s),
+            )
+        )
+        self.get_logger().info(f"{task.outcome.name}: {task.message}")
+
+    def _on_feedback(self) -> None:
+        self._step()
+        if self._running is not None and self._running.task.running:
+            task = self._running.task
+            self._running.handle.publish_feedback(
+                self._action.Feedback(
+                    errors=task.errors, reached=task.reached, elapsed=task.elapsed_s(monotonic())
+                )
+            )
+
+    def close(self) -> None:
+        """Clear the goals of the running action and give its result; takes CLOSE_S at most."""
+        self._closing = True
+        now_s = monotonic()
+        for goal in self._goals.values():
+            goal.task.end(Outcome.ABORTED, "the action server ends", now_s)
+        while self._goals and monotonic() - now_s < CLOSE_S:
+            self._step()
+            self.executor.spin_once(timeout_sec=0.02)
+        flush_s = monotonic() + FLUSH_S
+        while monotonic() < flush_s:
+            self.executor.spin_once(timeout_sec=0.02)
+        self._server.destroy()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve the action until SIGINT or SIGTERM; returns the exit status."""
+    try:
+        from polyreach_interfaces.action import ReachGoals
+    except ImportError as error:
+        if (error.name or "").partition(".")[0] != "polyreach_interfaces":
+            raise
+        print(
+            "reach_node: the package polyreach_interfaces is not built or not sourced: "
+            "`make interfaces` builds it, or `colcon build` in ros2_ws",
+            file=sys.stderr,
+        )
+        return 1
+    return run_node(partial(ReachNode, ReachGoals), ReachNode.close, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

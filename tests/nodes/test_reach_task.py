@@ -1,0 +1,327 @@
+"""The state machine of a reach action, with a controller made of a few lines."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+
+from polyreach_nodes.controller_link import Point, Report, read_status
+from polyreach_nodes.reach_task import (
+    GONE_S,
+    PAUSE_S,
+    RELEASE_TIMEOUT_S,
+    START_TIMEOUT_S,
+    Outcome,
+    Phase,
+    ReachTask,
+    Request,
+)
+
+STEP_S = 0.1
+LEFT, RIGHT = (0.5, 0.25, 0.0), (0.5, -0.25, 0.0)
+
+
+class FakeController:
+    """Takes goals and requests to clear them when the test lets it answer."""
+
+    def __init__(self) -> None:
+        self.controller = "arm"
+        self.effectors: tuple[str, ...] = ("left", "right")
+        self.base_frame = "base"
+        self.report = Report()
+        self.sent: list[tuple[str, Point]] = []
+        self.cleared: list[str] = []
+        self.deaf = self.mute = False
+        self.state = "ACTIVE"
+        self.error = 1.0
+        self.goals: dict[str, Point] = {}
+        self.rejected = ""
+        self._heard = dict.fromkeys(self.effectors, 0)
+        self._queue: list[tuple[str, Point]] = []
+        self._clearing: set[str] = set()
+
+    def listens(self, effector: str) -> bool:
+        return not self.deaf
+
+    def send(self, effector: str, position: Sequence[float]) -> None:
+        self.sent.append((effector, tuple(position)))
+        self._queue.append((effector, tuple(position)))
+
+    def clear(self, effector: str) -> None:
+        self.cleared.append(effector)
+        self._clearing.add(effector)
+
+    def clearing(self, effector: str) -> bool:
+        return effector in self._clearing
+
+    def answer(self, now_s: float) -> None:
+        """Do what was asked, services first as they may overtake topics, and tell the status."""
+        for effector in self._clearing:
+            self.goals.pop(effector, None)
+        self._clearing.clear()
+        for effector, position in self._queue:
+            self._heard[effector] += 1
+            if not self.rejected:
+                self.goals[effector] = position
+        self._queue.clear()
+        if self.mute:
+            return
+        self.report = Report(
+            state=self.state,
+            message=f"{self.state}: a reason",
+            rejected=self.rejected,
+            goals=dict(self.goals),
+            errors=dict.fromkeys(self.goals, self.error),
+            heard={name: str(count) for name, count in self._heard.items()},
+            time_s=now_s,
+        )
+
+
+class Bench:
+    """A controller, tasks and the time."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.arm = FakeController()
+        self.arm.answer(self.now_s)
+
+    def task(self, *effectors: str, timeout_s: float = 30.0, settle_s: float = 0.25) -> ReachTask:
+        positions = tuple({"left": LEFT, "right": RIGHT}[name] for name in effectors)
+        frames = ("base",) * len(effectors)
+        request = Request(effectors, frames, positions, tolerance=0.02, timeout_s=timeout_s)
+        return ReachTask(self.arm, request, settle_s, self.now_s)
+
+    def run(self, task: ReachTask, seconds: float, answer: bool = True) -> None:
+        for _ in range(round(seconds / STEP_S)):
+            self.now_s += STEP_S
+            if answer:
+                self.arm.answer(self.now_s)
+            task.step(self.now_s)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def reaching(bench: Bench, *effectors: str) -> ReachTask:
+    task = bench.task(*effectors)
+    bench.run(task, 0.3)
+    assert task.phase is Phase.REACHING
+    return task
+
+
+def test_succeeds_only_after_it_has_settled(bench: Bench) -> None:
+    task = reaching(bench, "left", "right")
+    assert bench.arm.sent == [("left", LEFT), ("right", RIGHT)]
+    assert task.errors == [1.0, 1.0] and task.reached == [False, False]
+    bench.arm.error = 0.02
+    bench.run(task, 0.2)
+    bench.arm.error = 0.021
+    bench.run(task, 0.1)
+    bench.arm.error = 0.01
+    bench.run(task, 0.3)
+    assert task.running and task.reached == [True, True]
+    bench.run(task, 0.1)
+    assert task.done and task.outcome is Outcome.SUCCEEDED
+    assert bench.arm.cleared == [] and set(bench.arm.goals) == {"left", "right"}
+
+
+def test_errors_of_an_old_status_do_not_settle(bench: Bench) -> None:
+    task = reaching(bench, "left")
+    bench.arm.error = 0.01
+    bench.run(task, 0.1)
+    bench.run(task, 0.8, answer=False)
+    assert task.running
+    bench.run(task, 0.1)
+    assert task.outcome is Outcome.SUCCEEDED
+
+
+def test_cancel_before_the_goal_arrived_waits_for_it_to_clear_it(bench: Bench) -> None:
+    task = bench.task("left")
+    task.step(bench.now_s)
+    assert bench.arm.sent and not bench.arm.goals
+    task.end(Outcome.CANCELED, "stop", bench.now_s)
+    task.step(bench.now_s)
+    assert bench.arm.cleared == [] and not task.done
+    bench.run(task, 0.3)
+    assert task.done and task.outcome is Outcome.CANCELED
+    assert bench.arm.cleared == ["left"] and bench.arm.goals == {}
+
+
+def test_a_goal_that_never_arrived_needs_no_clearing(bench: Bench) -> None:
+    task = bench.task("left")
+    task.step(bench.now_s)
+    bench.arm._queue.clear()
+    task.end(Outcome.CANCELED, "stop", bench.now_s)
+    bench.run(task, GONE_S - STEP_S)
+    assert not task.done
+    bench.run(task, 2 * STEP_S)
+    assert task.done and bench.arm.cleared == []
+
+
+def test_goals_of_others_are_not_cleared(bench: Bench) -> None:
+    task = reaching(bench, "left", "right")
+    bench.arm.goals["left"] = (0.1, 0.0, 0.0)
+    bench.run(task, 0.3)
+    assert task.outcome is Outcome.ABORTED
+    assert task.message.startswith("goal of 'left' was replaced by (0.1, 0, 0) by others")
+    assert task.done and bench.arm.cleared == ["right"]
+    assert bench.arm.goals == {"left": (0.1, 0.0, 0.0)}
+
+
+def test_a_newer_task_takes_over_and_clears_what_it_inherited(bench: Bench) -> None:
+    old = reaching(bench, "left", "right")
+    new = bench.task("right")
+    new.take_over(old)
+    old.end(Outcome.ABORTED, "preempted", bench.now_s)
+    new.end(Outcome.CANCELED, "stop", bench.now_s)  # before it could send its own goal
+    for _ in range(3):
+        bench.run(old, STEP_S)
+        new.step(bench.now_s)
+    assert old.done and new.done
+    assert sorted(bench.arm.cleared) == ["left", "right"] and bench.arm.goals == {}
+    assert len(bench.arm.sent) == 2
+
+
+def test_a_task_waits_until_others_have_cleared_its_effectors(bench: Bench) -> None:
+    task = bench.task("left")
+    task.step(bench.now_s, blocked=True)
+    assert bench.arm.sent == []
+    bench.arm.clear("left")
+    task.step(bench.now_s)
+    assert bench.arm.sent == []
+    bench.run(task, 0.1)
+    assert bench.arm.sent == [("left", LEFT)]
+
+
+def test_a_rejected_goal_ends_it(bench: Bench) -> None:
+    task = bench.task("left", "right")
+    bench.arm.rejected = "goal of 'right' rejected: too far"
+    bench.run(task, 0.3)
+    assert task.outcome is Outcome.ABORTED and task.done
+    assert task.message == "goal of 'right' rejected: too far"
+
+
+def test_an_old_rejection_does_not_end_it(bench: Bench) -> None:
+    bench.arm.rejected = "goal of 'left' rejected: too far"
+    bench.run(bench.task("right"), 0.1)
+    task = bench.task("left")
+    task.step(bench.now_s)
+    bench.run(task, 0.1, answer=False)
+    assert task.running
+
+
+@pytest.mark.parametrize("state", ["HALTED", "FAULT", "INACTIVE", "UNCONFIGURED", "FINALIZED"])
+def test_a_controller_that_does_not_move_ends_it_at_once(bench: Bench, state: str) -> None:
+    task = reaching(bench, "left")
+    bench.arm.state = state
+    bench.run(task, STEP_S)
+    assert task.message == f"controller 'arm' does not move: {state}: a reason"
+    bench.run(task, 0.2)
+    assert task.done and bench.arm.goals == {}
+
+
+@pytest.mark.parametrize("state", ["STALE", "WAITING"])
+def test_a_short_pause_is_no_end_and_a_long_one_is(bench: Bench, state: str) -> None:
+    task = reaching(bench, "left")
+    for _ in range(3):
+        bench.arm.state = state
+        bench.run(task, PAUSE_S - STEP_S)
+        bench.arm.state = "ACTIVE"
+        bench.run(task, STEP_S)
+    assert task.running
+    bench.arm.state = state
+    bench.run(task, PAUSE_S + 2 * STEP_S)
+    assert task.message == f"controller 'arm' does not move: {state}: a reason"
+
+
+def test_nothing_settles_during_a_pause(bench: Bench) -> None:
+    task = reaching(bench, "left")
+    bench.arm.state, bench.arm.error = "STALE", 0.01
+    bench.run(task, PAUSE_S - STEP_S)
+    assert task.running
+
+
+def test_a_controller_that_is_gone_ends_it_without_a_confirmation(bench: Bench) -> None:
+    task = reaching(bench, "left")
+    bench.arm.deaf = bench.arm.mute = True
+    bench.run(task, GONE_S + 2 * STEP_S)
+    assert task.message == "controller 'arm' is gone: no status for 1 s"
+    bench.arm.clear = lambda effector: None  # type: ignore[method-assign]
+    bench.run(task, RELEASE_TIMEOUT_S + STEP_S)
+    assert task.done
+    assert task.message.endswith("did not confirm that it cleared the goal of 'left'")
+
+
+@pytest.mark.parametrize(
+    ("deaf", "known", "reason"),
+    [
+        (True, True, "controller 'arm' did not take the goal of 'left', 'right' in 2 s"),
+        (True, False, "no controller 'arm' in 2 s"),
+    ],
+)
+def test_a_controller_that_does_not_answer_ends_it(
+    bench: Bench, deaf: bool, known: bool, reason: str
+) -> None:
+    bench.arm.deaf = deaf
+    if not known:
+        bench.arm.effectors, bench.arm.report, bench.arm.mute = (), Report(), True
+    task = bench.task("left", "right")
+    bench.run(task, START_TIMEOUT_S - STEP_S)
+    assert task.running
+    bench.run(task, 3 * STEP_S)
+    assert task.message == reason and task.done
+
+
+def test_timeout_tells_what_is_missing(bench: Bench) -> None:
+    task = bench.task("left", timeout_s=0.5)
+    bench.run(task, 0.9)
+    assert task.message == "not reached in 0.5 s: 'left' is 1.000 m away (ACTIVE: a reason)"
+    assert task.done and bench.arm.goals == {}
+    assert task.elapsed_s(bench.now_s + 5.0) == pytest.approx(0.6)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"frames": ("",)}, ""),
+        ({"effectors": ("nose",)}, "unknown effector 'nose' (controller 'arm' has: left, right)"),
+        ({"effectors": ("left", "left")}, "2 effectors, but 1 poses"),
+        ({"frames": ("camera",)}, "frame of 'left' is 'camera', but must be 'base' or empty"),
+        ({"positions": ((0.0, 0.0, math.nan),)}, "position of 'left' is (0, 0, nan)"),
+        ({"tolerance": math.inf}, "tolerance is inf"),
+        ({"timeout_s": math.nan}, "timeout is nan"),
+    ],
+)
+def test_requests_are_checked(bench: Bench, changes: dict, reason: str) -> None:
+    request = replace(Request(("left",), ("base",), (LEFT,), 0.02, 30.0), **changes)
+    fault = request.fault(bench.arm)
+    assert fault.startswith(reason) and bool(fault) == bool(reason)
+
+
+def test_status_is_read() -> None:
+    values = {
+        "state": "ACTIVE",
+        "rejected": "no",
+        "goal/left": "0.500000 -0.250000 0.000000",
+        "goal/right": "",
+        "error/left": "0.012300",
+        "error/right": "",
+        "heard/left": "3",
+    }
+    status = DiagnosticStatus(
+        message="ACTIVE", values=[KeyValue(key=key, value=value) for key, value in values.items()]
+    )
+    assert read_status(status, 7.0) == Report(
+        state="ACTIVE",
+        message="ACTIVE",
+        rejected="no",
+        goals={"left": (0.5, -0.25, 0.0)},
+        errors={"left": 0.0123},
+        heard={"left": "3"},
+        time_s=7.0,
+    )
