@@ -1,15 +1,12 @@
 """Nodes as processes, a robot made of messages, and a genuine policy that needs no training."""
 
 import fcntl
-import json
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from rig import FakeHardware, Launcher, Process, export_least_squares
+from rig import FakeHardware, Launcher, export_least_squares, launching
 from scenarios import Probe
 
 from polyreach_description import Robot, load_robot
@@ -46,37 +43,9 @@ def policy_file(planar8: Robot, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture
 def start(tmp_path: Path, ros_domain_id: int) -> Iterator[Launcher]:
-    """Start an executable with parameters: start("sim_node", {"robot": "x"}, "-r", "a:=b")."""
-    running: list[Process] = []
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(ros_domain_id), "OMP_NUM_THREADS": "1"}
-
-    def launch(
-        executable: str, parameters: dict[str, object] | None = None, *words: str
-    ) -> Process:
-        log = tmp_path / f"{executable}-{len(running)}.log"
-        command = [
-            str(Path(sys.executable).parent / executable),
-            *([] if parameters is None else ["--ros-args"]),
-        ]
-        for name, value in (parameters or {}).items():
-            text = json.dumps(value) if isinstance(value, bool | str) else str(value)
-            command += ["-p", f"{name}:={text}"]
-        with log.open("w") as output:
-            popen = subprocess.Popen(
-                [*command, *words],
-                env=environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                text=True,
-            )
-        running.append(Process(popen, log))
-        return running[-1]
-
-    yield launch
-    for process in running:
-        if process.popen.poll() is None:
-            process.popen.kill()
-            process.popen.wait()
+    """Start executables in the test's domain: see rig.launching."""
+    with launching(tmp_path, ros_domain_id) as launch:
+        yield launch
 
 
 @pytest.fixture

@@ -1,15 +1,20 @@
 """What node tests are made of: policy files, processes, a robot made of messages."""
 
 import json
+import os
 import signal
 import subprocess
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
 import numpy as np
 import onnx
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from scenarios import Probe
 from sensor_msgs.msg import JointState
 
@@ -103,6 +108,69 @@ class Process:
 Launcher = Callable[..., Process]
 
 
+@contextmanager
+def launching(folder: Path, domain: int) -> Iterator[Launcher]:
+    """Start an executable with parameters: start("sim_node", {"robot": "x"}, "-r", "a:=b").
+
+    What still runs at the end is killed.
+    """
+    running: list[Process] = []
+    environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1"}
+
+    def launch(
+        executable: str, parameters: dict[str, object] | None = None, *words: str
+    ) -> Process:
+        log = folder / f"{executable}-{len(running)}.log"
+        command = [
+            str(Path(sys.executable).parent / executable),
+            *([] if parameters is None else ["--ros-args"]),
+        ]
+        for name, value in (parameters or {}).items():
+            text = json.dumps(value) if isinstance(value, bool | str | list) else str(value)
+            command += ["-p", f"{name}:={text}"]
+        with log.open("w") as output:
+            popen = subprocess.Popen(
+                [*command, *words],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                text=True,
+            )
+        running.append(Process(popen, log))
+        return running[-1]
+
+    try:
+        yield launch
+    finally:
+        for process in running:
+            if process.popen.poll() is None:
+                process.popen.kill()
+                process.popen.wait()
+
+
+def move(probe: Probe, offset: float) -> None:
+    """Send far goals of all effectors and wait for motion."""
+    robot = probe.robot
+    probe.wait_goals_heard()
+    probe.wait_state("IDLE", "ACTIVE")
+    goals = robot.forward_kinematics(robot.home + offset)
+    for effector, goal in zip(robot.effector_names, goals, strict=True):
+        probe.send_goal(effector, goal)
+    probe.wait_moving()
+
+
+def set_parameter(probe: Probe, name: str, value: object) -> tuple[bool, str]:
+    """Set a parameter of the controller: whether it was taken, and why not."""
+    client = probe.node.create_client(SetParameters, f"{probe.controller}/set_parameters")
+    assert client.wait_for_service(10.0)
+    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
+    future = client.call_async(request)
+    probe.wait(future.done, "answer of set_parameters")
+    result = future.result().results[0]
+    probe.node.destroy_client(client)
+    return result.successful, result.reason
+
+
 class FakeHardware:
     """Joint states that follow the commands perfectly, under the control of a test."""
 
@@ -110,7 +178,7 @@ class FakeHardware:
 
     def __init__(self, probe: Probe) -> None:
         self.position = probe.robot.home.copy()
-        self.fault: Callable[[JointState], JointState] | None = None
+        self.fault: Callable[[JointState], JointState | None] | None = None
         self.last_sent_s = 0.0
         self._probe = probe
         self._publisher = probe.node.create_publisher(JointState, "joint_states", 10)
@@ -124,10 +192,10 @@ class FakeHardware:
         message = JointState(
             name=list(self._probe.robot.joint_names), position=self.position.tolist()
         )
-        if self.fault is not None:
-            message = self.fault(message)
-        self.last_sent_s = monotonic()
-        self._publisher.publish(message)
+        changed = message if self.fault is None else self.fault(message)
+        if changed is not None:
+            self.last_sent_s = monotonic()
+            self._publisher.publish(changed)
 
     def stop(self) -> float:
         """Send no more; returns when the last joint state was sent [s, monotonic]."""

@@ -9,9 +9,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.srv import SetParameters
-from rclpy.parameter import Parameter
-from rig import FakeHardware, Launcher, Process, with_metadata
+from rig import FakeHardware, Launcher, Process, move, set_parameter, with_metadata
 from rosgraph_msgs.msg import Clock
 from scenarios import Probe, assert_reaches, assert_within_limits, zero_delay
 from sensor_msgs.msg import JointState
@@ -27,28 +25,6 @@ SCHEDULING_S = 0.3  # what a busy machine may add to a single one
 @pytest.fixture
 def controller(start: Launcher, policy_file: Path) -> Process:
     return start("controller_node", {"policy": str(policy_file), "autostart": True})
-
-
-def move(probe: Probe, planar8: Robot, offset: float) -> None:
-    """Send far goals of all effectors and wait for motion."""
-    probe.wait_goals_heard()
-    probe.wait_state("IDLE", "ACTIVE")
-    for effector, goal in zip(
-        probe.robot.effector_names, planar8.forward_kinematics(planar8.home + offset), strict=True
-    ):
-        probe.send_goal(effector, goal)
-    probe.wait_moving()
-
-
-def set_parameter(probe: Probe, name: str, value: object) -> tuple[bool, str]:
-    client = probe.node.create_client(SetParameters, "polyreach_controller/set_parameters")
-    assert client.wait_for_service(10.0)
-    future = client.call_async(
-        SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-    )
-    probe.wait(future.done, "answer of set_parameters")
-    result = future.result().results[0]
-    return result.successful, result.reason
 
 
 def test_reaches_goals_and_reports_them(
@@ -75,7 +51,7 @@ def test_diagnostics_and_markers(
     probe.node.create_subscription(DiagnosticArray, "/diagnostics", diagnostics.append, 10)
     marker_topic = "polyreach_controller/markers"
     probe.node.create_subscription(MarkerArray, marker_topic, markers.append, 10)
-    move(probe, planar8, 0.3)
+    move(probe, 0.3)
     probe.wait(lambda: probe.value("reached") == "true", "goals reached")
 
     def values() -> dict[str, str]:
@@ -120,13 +96,13 @@ def test_zero_within_two_periods_after_joint_states_stop(
 ) -> None:
     delays = []
     for number in range(STOPS):
-        move(probe, planar8, 0.5 if number % 2 else -0.5)
+        move(probe, 0.5 if number % 2 else -0.5)
         delays.append(zero_delay(probe, hardware.stop(), hold_s=0.3))
         probe.wait_state("STALE")
         assert "older than 0.030 s" in probe.message
         hardware.resume()
     assert_quick(delays)
-    move(probe, planar8, 0.5)
+    move(probe, 0.5)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -141,7 +117,7 @@ def test_zero_within_two_periods_on_a_state_that_is_not_finite(
         return message
 
     for number in range(STOPS):
-        move(probe, planar8, 0.5 if number % 2 else -0.5)
+        move(probe, 0.5 if number % 2 else -0.5)
         since.clear()
         hardware.fault = broken
         probe.wait(lambda: bool(since), "a broken joint state")
@@ -150,7 +126,7 @@ def test_zero_within_two_periods_on_a_state_that_is_not_finite(
         assert f"'middle_2' is {value:g}" in probe.message
         hardware.fault = None
     assert_quick(delays)
-    move(probe, planar8, 0.5)
+    move(probe, 0.5)
 
 
 def test_halt_is_zero_within_two_periods_and_latched_until_resumed(
@@ -158,7 +134,7 @@ def test_halt_is_zero_within_two_periods_and_latched_until_resumed(
 ) -> None:
     delays = []
     for number in range(STOPS):
-        move(probe, planar8, 0.5 if number % 2 else -0.5)
+        move(probe, 0.5 if number % 2 else -0.5)
         called_s = monotonic()
         probe.call("halt")
         answered_s = monotonic()
@@ -176,7 +152,7 @@ def test_halt_is_zero_within_two_periods_and_latched_until_resumed(
 def test_a_halt_outlives_cleanup(
     controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
 ) -> None:
-    move(probe, planar8, 0.5)
+    move(probe, 0.5)
     probe.call("halt")
     for name in ("deactivate", "cleanup", "configure", "activate"):
         assert probe.transition(name)
@@ -288,7 +264,7 @@ def test_lifecycle_stops_and_starts_without_old_goals(
     probe.wait(lambda: "not active" in probe.message, "goals are refused while inactive")
     assert not probe.commands
     assert probe.transition("activate")
-    move(probe, planar8, 0.5)
+    move(probe, 0.5)
     assert probe.transition("deactivate")
     probe.wait(lambda: probe.commands[-1].is_zero, "zero as the last command")
     count = len(probe.commands)
@@ -302,7 +278,7 @@ def test_lifecycle_stops_and_starts_without_old_goals(
     assert probe.lifecycle_state() == "unconfigured"
     assert probe.transition("configure")
     assert probe.transition("activate")
-    move(probe, planar8, 0.5)
+    move(probe, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -329,7 +305,7 @@ def test_clean_exit_in_every_lifecycle_state(
     for name in transitions:
         assert probe.transition(name)
     if "activate" in transitions:
-        move(probe, planar8, 0.5)
+        move(probe, 0.5)
     assert process.stop(number) == 0, process.output
     assert "Traceback" not in process.output
     if "activate" in transitions:
@@ -350,7 +326,7 @@ def test_loop_follows_the_clock_of_a_simulator_and_stops_with_it(
 
     timer = probe.node.create_timer(0.005, send_clock)
     start("controller_node", {"policy": str(policy_file), "autostart": True, "use_sim_time": True})
-    move(probe, planar8, 0.5)
+    move(probe, 0.5)
     timer.cancel()
     stopped_s = monotonic()
     probe.wait(

@@ -95,7 +95,7 @@ def test_from_full_speed_to_none(
 
 
 def test_a_body_that_passes_in_front_is_seen(carts: Robot) -> None:
-    """The right ball crosses the rail at 8 m/s: now and 0.26 s ahead it is far from the left one."""
+    """The right ball crosses the rail at 8 m/s: before and after, it is far from the left one."""
     assert factor(carts, [0.0, 0.0, 8.0], [0.9, 0.0, -1.0]) < 0.7
     assert factor(carts, [0.0, 0.0, 8.0], [0.6, 0.0, -1.0]) == 1.0
 
@@ -236,9 +236,9 @@ def test_a_hand_stays_in_its_workspace() -> None:
     robot = load_robot("humanoid27")
     loop = Loop(robot, delay=1)
     start = robot.forward_kinematics(robot.home)
-    box = np.array([start.min(axis=0) - 0.2, start.max(axis=0) + [0.05, 0.2, 0.3]])
+    box = np.array([start.min(axis=0) - 0.2, start.max(axis=0) + np.array([0.05, 0.2, 0.3])])
     loop.control.proximity.set_workspace(box.ravel())
-    outside = start + [0.3, 0.0, 0.1]
+    outside = start + np.array([0.3, 0.0, 0.1])
     reason = loop.control.set_goal("left_hand", "", tuple(outside[0]), 0.0)
     assert "but the workspace is" in reason
     loop.control.proximity.set_workspace(NO_WORKSPACE)

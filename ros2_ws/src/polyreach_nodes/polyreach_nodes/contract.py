@@ -15,6 +15,7 @@ SCHEMA_VERSION = 1
 ACTION_TYPE = "joint_velocity"
 OBSERVATION_NAMES = ("joint_pos", "goals", "active")
 MAX_VALUE_LENGTH = 1_000_000  # characters of one metadata value
+MAX_SHOWN = 300  # characters of a value that an error repeats
 TOLERANCE = 1e-6  # between a limit in the file and the robot's [rad, rad/s, ...]
 
 
@@ -185,4 +186,6 @@ def _mismatch(key: str, found: Any, expected: Any) -> str:
 
 def _short(value: Any) -> str:
     text = value if isinstance(value, str) else str(value)
-    return text if len(text) <= 300 else f"{text[:300]}..."
+    text = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
+    # a file must not write control characters on a terminal
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

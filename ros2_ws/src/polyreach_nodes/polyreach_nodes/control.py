@@ -1,6 +1,7 @@
 """One control period: joint state and goals in, joint velocities out. Nothing here knows ROS."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum
 
 import numpy as np
@@ -15,6 +16,10 @@ from polyreach_nodes.watchdog import State, Watchdog
 TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control periods
 MAX_JOINT_POS = 1e4  # [rad or m], a position beyond is a broken sensor
 MAX_GOAL_DISTANCE = 100.0  # [m]
+JUMP_SPEED = 3.0  # times a joint's velocity limit: no joint moves that fast, so the sensor is wrong
+CLOCK_RESET_S = 1.0  # [s] by which stamps go back when a clock was set, not when messages overtake
+MAX_SOURCES = 32
+MAX_NAME = 100  # characters of a frame that are repeated in a message
 
 Vector = NDArray[np.float64]
 
@@ -25,6 +30,15 @@ class Received(Enum):
     INVALID = 0  # malformed or not finite: nothing moves until a valid one comes
     NOTHING = 1  # no controlled joint, or the oldest position is as old as before
     FRESH = 2  # the oldest position is younger now
+
+
+@dataclass
+class _Source:
+    """A publisher of joint states, told by the names that it sends."""
+
+    places: NDArray[np.int64]  # of controlled joints in its messages
+    joints: NDArray[np.int64]  # the same joints in the robot's order
+    stamp_s: float = 0.0  # of its last message
 
 
 class ReachControl:
@@ -59,9 +73,9 @@ class ReachControl:
         self._last_tick_s = -np.inf
         self._effector_index = {name: i for i, name in enumerate(robot.effector_names)}
         self._joint_index = {name: i for i, name in enumerate(robot.joint_names)}
-        self._names: list[str] = []
-        self._source: NDArray[np.int64] = np.zeros(0, np.int64)
-        self._target: NDArray[np.int64] | slice = slice(0)
+        self._sources: dict[tuple[str, ...], _Source] = {}
+        self.refused_states = self.late_states = 0
+        self.refused_state = ""  # why the last one was refused
 
     def set_reaction(self, reaction_s: float) -> None:
         """Time [s] after which joints follow a command; 0: REACTION_PERIODS control periods.
@@ -82,44 +96,62 @@ class ReachControl:
         self.rejected_goal = self.expired_goal = ""
         self.stop()
 
-    def receive(self, names: list[str], position: Sequence[float], now_s: float) -> Received:
-        """Take a joint state [rad or m], matched by name; joints of others are ignored."""
-        if names != self._names and not self._match(names):
-            return Received.INVALID
-        if not len(self._source):
+    def receive(
+        self, names: list[str], position: Sequence[float], now_s: float, stamp_s: float = 0.0
+    ) -> Received:
+        """Take a joint state [rad or m], matched by name; joints of others are ignored.
+
+        stamp_s: the publisher's time, 0 if there is none. A message older than the one before is
+        left out, but for a clock that was set back by more than CLOCK_RESET_S.
+        """
+        source = self._sources.get(tuple(names)) or self._match(names)
+        if source is None:
+            return self._refuse("joint state names a joint twice")
+        if not len(source.places):
             return Received.NOTHING
+        if stamp_s and 0.0 < source.stamp_s - stamp_s < CLOCK_RESET_S:
+            self.late_states += 1
+            return Received.NOTHING
+        source.stamp_s = stamp_s
         if len(position) != len(names):
-            self.watchdog.reject(
+            return self._refuse(
                 f"joint state has {len(names)} names, but {len(position)} positions"
             )
-            return Received.INVALID
-        found = np.asarray(position, dtype=np.float64)[self._source]
+        found = np.asarray(position, dtype=np.float64)[source.places]
         if not np.abs(found).max() < MAX_JOINT_POS:
             bad = int(np.flatnonzero(~(np.abs(found) < MAX_JOINT_POS))[0])
-            name = names[int(self._source[bad])]
-            self.watchdog.reject(f"joint state of '{name}' is {found[bad]:g}")
-            return Received.INVALID
-        self.joint_pos[self._target] = found
-        return Received.FRESH if self.watchdog.received(self._target, now_s) else Received.NOTHING
+            return self._refuse(f"joint state of '{names[source.places[bad]]}' is {found[bad]:g}")
+        jump = np.abs(found - self.joint_pos[source.joints])
+        self.joint_pos[source.joints] = found
+        elapsed_s = np.maximum(self.watchdog.ages_s(source.joints, now_s), self.period_s)
+        far = jump > JUMP_SPEED * self.robot.joint_vel_limits[source.joints] * elapsed_s
+        fresh = self.watchdog.received(source.joints, now_s)
+        if far.any():
+            bad = int(np.flatnonzero(far)[0])
+            name = names[source.places[bad]]
+            return self._refuse(f"joint state of '{name}' jumped by {jump[bad]:.3g}")
+        return Received.FRESH if fresh else Received.NOTHING
 
-    def _match(self, names: list[str]) -> bool:
+    def _refuse(self, reason: str) -> Received:
+        self.watchdog.reject(reason)
+        self.refused_states += 1
+        self.refused_state = reason
+        return Received.INVALID
+
+    def _match(self, names: list[str]) -> "_Source | None":
         pairs = [
             (i, self._joint_index[name])
             for i, name in enumerate(names)
             if name in self._joint_index
         ]
-        if len({target for _, target in pairs}) != len(pairs):
-            self.watchdog.reject("joint state names a joint twice")
-            return False
-        self._source = np.array([source for source, _ in pairs], dtype=np.int64)
-        target = np.array([target for _, target in pairs], dtype=np.int64)
-        self._target = (
-            slice(None)
-            if len(target) == len(self.zero) and (np.diff(target) == 1).all()
-            else target
-        )
-        self._names = list(names)
-        return True
+        if len({joint for _, joint in pairs}) != len(pairs):
+            return None
+        places = np.array([place for place, _ in pairs], dtype=np.int64)
+        joints = np.array([joint for _, joint in pairs], dtype=np.int64)
+        if len(self._sources) >= MAX_SOURCES:
+            self._sources.clear()
+        source = self._sources[tuple(names)] = _Source(places, joints)
+        return source
 
     def set_goal(
         self, effector: str, frame: str, position: tuple[float, float, float], now_s: float
@@ -151,7 +183,7 @@ class ReachControl:
             legal = ", ".join(self._effector_index)
             return f"unknown effector '{effector}' (robot '{self.robot.name}' has: {legal})"
         if frame not in ("", self.robot.base_frame):
-            return f"frame is '{frame}', but must be '{self.robot.base_frame}' or empty"
+            return f"frame is '{frame[:MAX_NAME]}', but must be '{self.robot.base_frame}' or empty"
         if not np.isfinite(position).all():
             return f"position is {_point(position)}, but must be finite"
         if not np.linalg.norm(position) <= MAX_GOAL_DISTANCE:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from polyreach_description import Robot
 from polyreach_nodes.contract import Contract, ContractError, check_contract, parse_contract
 
+MAX_FILE_BYTES = 512 * 2**20
 KINEMATICS_TOLERANCE = 1e-3  # [m] between the policy's and the robot's effectors at home
 
 Array32 = NDArray[np.float32]
@@ -36,6 +37,10 @@ class Policy:
         path = Path(path)
         if not path.is_file():
             raise ContractError(f"policy file '{path}' does not exist")
+        if (size := path.stat().st_size) > MAX_FILE_BYTES:
+            raise ContractError(
+                f"policy file '{path}' has {size} bytes, expected at most {MAX_FILE_BYTES}"
+            )
         try:
             session = ort.InferenceSession(
                 str(path), _session_options(), providers=["CPUExecutionProvider"]

@@ -50,6 +50,7 @@ STATUS_PERIOD_S = 0.2
 STATUS_SPACING_S = 0.02  # [s] between two of the statuses that goals bring about
 CLOCK_TIMEOUT_S = 0.5  # [s of wall time] without a period while active, as when /clock stopped
 CLOCK_TIMEOUT_PERIODS = 3.0  # the same for robots with long control periods
+EARLY = 0.15  # share of a control period by which news may begin it before its time
 FLUSH_S = 0.2  # [s] for the last zero to arrive
 
 
@@ -59,6 +60,9 @@ class CommandConflict(RuntimeError):
 
 class ReachLoop:
     """Exists from configure to cleanup; commands flow between start() and stop().
+
+    A control period begins with the first joint state that comes when the last one is about over,
+    so that commands rest on news; without joint states it begins half a period late.
 
     The control period follows the node's clock (so /clock with use_sim_time), but ages are wall
     time: when a simulator pauses, its joint states stop, zero is published and the state is STALE;
@@ -108,8 +112,12 @@ class ReachLoop:
         def timer(period_s: float, act: Callable[[], None], autostart: bool = False) -> Timer:
             return node.create_timer(period_s, self._safely(act), clock=wall, autostart=autostart)
 
-        tick = self._safely(self._tick)
-        self._tick_timer = node.create_timer(control.period_s, tick, autostart=False)
+        self._clock = node.get_clock()
+        self._period_ns = round(1e9 * control.period_s)
+        self._early_ns = round(EARLY * self._period_ns)
+        self._due_ns = 0
+        late = self._safely(self._tick_without_news)
+        self._tick_timer = node.create_timer(0.5 * control.period_s, late, autostart=False)
         self._guard_timer = timer(control.watchdog.timeout_s, self._on_guard)
         self._soon_timer = timer(STATUS_SPACING_S, self.announce)
         self._timers = [
@@ -155,6 +163,7 @@ class ReachLoop:
         self.control.activate()
         self._statistics.restart()
         self._last_tick_s = monotonic()
+        self._due_ns = self._clock.now().nanoseconds
         self.running = True
         self._tick_timer.reset()
         self.announce()
@@ -200,6 +209,19 @@ class ReachLoop:
             self._publish_zero()
         self.announce()
 
+    def _tick_without_news(self) -> None:
+        self._tick_if_due(self._period_ns // 2)
+
+    def _tick_if_due(self, after_ns: int) -> None:
+        """Begin a control period if it is due, or due since after_ns."""
+        now_ns, period_ns = self._clock.now().nanoseconds, self._period_ns
+        wait_ns = self._due_ns + after_ns - now_ns
+        if 0 < wait_ns < 2 * period_ns:  # more: the clock was set back
+            return
+        in_step = abs(wait_ns) < period_ns
+        self._due_ns = (self._due_ns if in_step else now_ns) + period_ns
+        self._tick()
+
     def _tick(self) -> None:
         start_s = monotonic()
         self._publish_command(self.control.tick(start_s))
@@ -220,9 +242,13 @@ class ReachLoop:
     def _on_joint_state(self, message: JointState) -> None:
         if not self.running:
             return
-        received = self.control.receive(message.name, message.position, monotonic())
+        stamp = message.header.stamp
+        received = self.control.receive(
+            message.name, message.position, monotonic(), stamp.sec + 1e-9 * stamp.nanosec
+        )
         if received is Received.FRESH:
             self._guard_timer.reset()
+            self._tick_if_due(-self._early_ns)
         elif received is Received.INVALID:
             self._publish_zero()
 

@@ -97,7 +97,13 @@ def with_goals(
     for note in filter(None, notes.values()):
         status.message += f" ({note})"
         status.level = max(status.level, DiagnosticStatus.WARN)
-    values = {"reached": str(reached).lower(), **notes}
+    values = {
+        "reached": str(reached).lower(),
+        **notes,
+        "refused joint states": str(control.refused_states),
+        "refused joint state": control.refused_state,
+        "late joint states": str(control.late_states),
+    }
     for index, effector in enumerate(robot.effector_names):
         goal = " ".join(f"{value:.6f}" for value in control.goals[index])
         values[f"goal/{effector}"] = goal if active[index] else ""

@@ -21,7 +21,7 @@ from polyreach_nodes.running import run_node
 MAX_LAG_S = 0.1  # [s of wall time] that is caught up after a pause of this process; more is dropped
 WARN_PERIOD_S = 2.0
 MIN_RATE = 125.0  # [Hz] of joint states, where the parameter leaves it open
-RATE_FACTOR = 2.5  # joint states per control period, at least: fewer would count as stale
+MIN_STATES = 3  # joint states per control period, at least: fewer might count as stale
 
 
 class SimNode(Node):
@@ -44,7 +44,8 @@ class SimNode(Node):
             0.0,
             0.0,
             5000.0,
-            "[Hz of simulated time] of joint_states; 0: 125 or 2.5 times the control rate",
+            "[Hz of simulated time] of joint_states; 0: the least multiple of the control rate that "
+            f"is at least {MIN_RATE:g} Hz and {MIN_STATES} times the control rate",
         )
         self._timeout_s = self._number(
             "command_timeout",
@@ -62,7 +63,8 @@ class SimNode(Node):
         self._data.ctrl[:] = self._stopped
         self._commanded_s = -math.inf
 
-        publish_rate = publish_rate or max(MIN_RATE, RATE_FACTOR * self.robot.control_rate)
+        rate = self.robot.control_rate
+        publish_rate = publish_rate or rate * max(MIN_STATES, math.ceil(MIN_RATE / rate))
         self._publish_s = 1.0 / publish_rate
         self._steps = max(1, math.ceil(self._publish_s / self._model.opt.timestep - 1e-9))
         self._model.opt.timestep = self._publish_s / self._steps

@@ -32,7 +32,7 @@ class Watchdog:
         self.invalid = ""
         self._received_s.fill(-np.inf)
 
-    def received(self, joints: NDArray[np.int64] | slice, now_s: float) -> bool:
+    def received(self, joints: NDArray[np.int64], now_s: float) -> bool:
         """Note a valid position of `joints`; whether that made the oldest joint younger."""
         before = self._received_s.min()
         self._received_s[joints] = now_s
@@ -42,6 +42,10 @@ class Watchdog:
     def reject(self, reason: str) -> None:
         """Note an invalid joint state: nothing moves until a valid one comes."""
         self.invalid = reason
+
+    def ages_s(self, joints: NDArray[np.int64], now_s: float) -> NDArray[np.float64]:
+        """Ages of `joints` [s]; infinite for those that were never received."""
+        return now_s - self._received_s[joints]
 
     def age_s(self, now_s: float) -> float:
         """Age of the oldest joint [s]; infinite before all were received."""

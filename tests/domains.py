@@ -1,0 +1,28 @@
+"""ROS domains of which every test has one to itself."""
+
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+DOMAINS = range(1, 100)  # with higher ids, the ports reach into those that the system hands out
+
+
+@contextmanager
+def reserved_domain() -> Iterator[int]:
+    """A domain id that no other test on this machine holds."""
+    folder = Path(tempfile.gettempdir()) / "polyreach-ros-domains"
+    folder.mkdir(exist_ok=True)
+    start = os.getpid() % len(DOMAINS)
+    for offset in range(len(DOMAINS)):
+        domain = DOMAINS[(start + offset) % len(DOMAINS)]
+        with (folder / str(domain)).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            yield domain
+            return
+    raise RuntimeError(f"all ROS domain ids from {DOMAINS[0]} to {DOMAINS[-1]} are in use")
