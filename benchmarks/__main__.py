@@ -9,12 +9,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import env_speed, tick_speed, update_speed
+from benchmarks import dds_latency, env_speed, tick_speed, update_speed
 
 PARTS = {
     "environment steps/s of the batched reach env": env_speed.measure,
     "DiGrad updates/s, one thread": update_speed.measure,
     "compute time per control period": tick_speed.measure,
+    "joint state in to command out through DDS, over a bare rclpy node": dds_latency.measure,
 }
 
 

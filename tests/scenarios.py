@@ -52,7 +52,11 @@ class Probe:
     """What a test wants to see of a controller, or to send to it; spins in its own thread."""
 
     def __init__(
-        self, robot: Robot, domain_id: int | None = None, controller: str = "polyreach_controller"
+        self,
+        robot: Robot,
+        domain_id: int | None = None,
+        controller: str = "polyreach_controller",
+        namespace: str = "",
     ) -> None:
         self.robot = robot
         self.commands: list[Command] = []
@@ -61,8 +65,8 @@ class Probe:
         self.joint_pos: NDArray[np.float64] | None = None
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain_id)
-        self.node = Node("polyreach_probe", context=self._context)
-        self._controller = controller
+        self.node = Node("polyreach_probe", context=self._context, namespace=namespace)
+        self.controller = controller
         node = self.node
         node.create_subscription(Float64MultiArray, f"{controller}/commands", self._on_command, 10)
         node.create_subscription(DiagnosticStatus, f"{controller}/status", self._on_status, LATCHED)
@@ -76,7 +80,12 @@ class Probe:
         }
         self._triggers = {
             name: node.create_client(Trigger, f"{controller}/{name}")
-            for name in ("halt", "resume", "clear_goals")
+            for name in (
+                "halt",
+                "resume",
+                "clear_goals",
+                *(f"clear_goal/{effector}" for effector in robot.effector_names),
+            )
         }
         self._change_state = node.create_client(ChangeState, f"{controller}/change_state")
         self._get_state = node.create_client(GetState, f"{controller}/get_state")
@@ -164,7 +173,7 @@ class Probe:
         return client
 
     def call(self, name: str) -> str:
-        """Call ~/halt, ~/resume or ~/clear_goals; returns the answer."""
+        """Call ~/halt, ~/resume, ~/clear_goals, ~/clear_goal/<effector>; returns the answer."""
         client = self._ready(self._triggers[name])
         future = client.call_async(Trigger.Request())
         self.wait(future.done, f"answer of ~/{name}")
@@ -255,3 +264,9 @@ def assert_within_limits(robot: Robot, commands: list[Command]) -> None:
         assert command.joint_vel.shape == robot.joint_vel_limits.shape
         assert np.isfinite(command.joint_vel).all()
         assert (np.abs(command.joint_vel) <= robot.joint_vel_limits).all()
+
+
+def listen(probe: Probe, commands: str, joint_states: str) -> None:
+    """Let the probe take commands and joint states from these topics, too."""
+    probe.node.create_subscription(Float64MultiArray, commands, probe._on_command, 10)
+    probe.node.create_subscription(JointState, joint_states, probe._on_joint_state, 10)

@@ -11,11 +11,12 @@ from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
 from rig import FakeHardware, Launcher, Process, move, set_parameter, with_metadata
 from rosgraph_msgs.msg import Clock
-from scenarios import Probe, assert_reaches, assert_within_limits, zero_delay
+from scenarios import Probe, assert_reaches, assert_within_limits, reachable_goals, zero_delay
 from sensor_msgs.msg import JointState
 from visualization_msgs.msg import MarkerArray
 
-from polyreach_description import Robot
+from polyreach_description import Robot, load_robot
+from polyreach_nodes.policy import find_policy
 
 PERIOD_S = 0.02  # of planar8
 STOPS = 5  # measurements of a delay
@@ -342,3 +343,55 @@ def test_loop_follows_the_clock_of_a_simulator_and_stops_with_it(
     timer.reset()
     hardware.resume()
     probe.wait_moving()
+
+
+def test_another_policy_can_be_loaded_while_inactive(start: Launcher, probe: Probe) -> None:
+    FakeHardware(probe)
+    robot = probe.robot
+    start("controller_node", {"autostart": True})
+    for number, method in enumerate(("digrad", "ddpg", "digrad")):
+        if number:
+            assert probe.transition("deactivate")
+            path = str(find_policy("planar8", method))
+            assert set_parameter(probe, "policy", path) == (True, "")
+            assert probe.transition("activate")
+        told = f'"method": "{method}"'
+        probe.wait(lambda told=told: bool(probe.metadata) and told in probe.metadata[-1], method)
+        probe.wait_goals_heard()
+        probe.wait_state("IDLE")
+        assert_reaches(probe, reachable_goals(robot, 3 + number, 1)[0])
+
+
+def test_two_robots_in_namespaces_do_not_disturb_each_other(
+    start: Launcher, ros_domain_id: int
+) -> None:
+    probes = []
+    for name in ("planar8", "humanoid27"):
+        words = ("-r", f"__ns:=/{name}")
+        remap = ("-r", "commands:=polyreach_controller/commands")
+        start("sim_node", {"robot": name}, *words, *remap)
+        start("controller_node", {"robot": name, "autostart": True}, *words)
+        probes.append(Probe(load_robot(name), ros_domain_id, namespace=f"/{name}"))
+    diagnostics: list[DiagnosticArray] = []
+    probes[0].node.create_subscription(DiagnosticArray, "/diagnostics", diagnostics.append, 10)
+    try:
+        for probe in probes:
+            probe.wait_goals_heard()
+            probe.wait_state("IDLE")
+        for seed in (1, 2):
+            goals = [reachable_goals(probe.robot, seed, 1)[0] for probe in probes]
+            for probe, wanted in zip(probes, goals, strict=True):
+                for effector, position in wanted.items():
+                    probe.send_goal(effector, position)
+            for probe, wanted in zip(probes, goals, strict=True):
+                assert_reaches(probe, wanted, timeout_s=30.0)
+        probes[0].call("halt")
+        probes[0].wait_state("HALTED")
+        assert probes[1].value("state") == "ACTIVE"
+        for probe in probes:
+            assert_within_limits(probe.robot, probe.commands)
+        names = {status.name for message in diagnostics for status in message.status}
+        assert names == {"/planar8/polyreach_controller", "/humanoid27/polyreach_controller"}
+    finally:
+        for probe in probes:
+            probe.__exit__()
