@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from polyreach import commands
+from polyreach import commands, robot_commands
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (commands.train, "train a policy: polyreach train METHOD ENV"),
@@ -13,9 +13,15 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "export": (commands.export, "write a run's policy to one ONNX file: polyreach export RUN"),
     "report": (commands.report, "curves and a table of several runs: polyreach report RUNS"),
     "list": (commands.list_all, "methods, robots and shipped policies"),
-    "robot": (commands.robot, "polyreach robot check|show ROBOT"),
-    "demo": (commands.demo, "simulator, controller and goals over ROS 2: polyreach demo [ROBOT]"),
-    "goal": (commands.goal, "send a goal to a running controller: polyreach goal EFFECTOR X Y Z"),
+    "robot": (robot_commands.robot, "polyreach robot check|show|urdf ROBOT"),
+    "demo": (
+        robot_commands.demo,
+        "simulator, controller and goals over ROS 2: polyreach demo [ROBOT] [--view]",
+    ),
+    "goal": (
+        robot_commands.goal,
+        "send a goal to a running controller: polyreach goal EFFECTOR X Y Z",
+    ),
 }
 
 

@@ -1,6 +1,4 @@
-"""What each command of the command line does: parse its options, call the package, print the
-outcome.
-"""
+"""The commands about methods and policies: parse options, call the package, print the outcome."""
 
 import dataclasses
 import json
@@ -11,8 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 from polyreach.envs.reach import ReachConfig
 from polyreach.errors import UserError, check_range
@@ -20,14 +16,13 @@ from polyreach.methods import METHODS, PresetName, get_method
 from polyreach.methods.off_policy import OffPolicyConfig
 from polyreach.models import list_policies
 from polyreach.run import RunConfig, RunFolder, load_run_robot
+from polyreach.terminal import console, print_table
 from polyreach_description import RobotError, list_robots, load_robot
 
 USER_ERRORS = (UserError, RobotError)
 
 DEFAULT_STEPS: dict[str, int] = {"paper": 2_000_000, "tuned": 6_000_000}
 DEFAULT_ENVS: dict[str, int] = {"paper": 64, "tuned": 256}
-
-console = Console(highlight=False, markup=False)
 
 
 @dataclass(frozen=True)
@@ -210,18 +205,9 @@ def evaluate(words: Sequence[str]) -> int:
         f"{options.policy.name}: {config.goals} goals for all effectors at once, "
         f"error after {config.seconds:g} s"
     )
-    _print_table(title, *measure.evaluation_rows(result))
-    _print_table("least squares, no learning, same goals", *measure.evaluation_rows(baseline))
+    print_table(title, *measure.evaluation_rows(result))
+    print_table("least squares, no learning, same goals", *measure.evaluation_rows(baseline))
     return 0
-
-
-def _print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    table = Table(title=title, title_justify="left")
-    for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index else "left")
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
 
 
 @dataclass(frozen=True)
@@ -281,55 +267,12 @@ def list_all(words: Sequence[str]) -> int:
     if options.json:
         print(json.dumps({"methods": methods, "robots": robots, "policies": policies}, indent=2))
         return 0
-    _print_table("methods", ["name", "paper"], [[name, paper] for name, paper in methods.items()])
+    print_table("methods", ["name", "paper"], [[name, paper] for name, paper in methods.items()])
     rows = [
         [name, str(len(own["joints"])), ", ".join(own["effectors"])] for name, own in robots.items()
     ]
-    _print_table("robots", ["name", "controlled joints", "effectors"], rows)
-    _print_table("policies", ["file"], [[path] for path in policies])
-    return 0
-
-
-@dataclass(frozen=True)
-class RobotOptions:
-    """Check a robot's files, or show what is in them."""
-
-    action: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="check|show")]
-    """check or show."""
-    robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")]
-    """A shipped robot's name, or the path of a robot.yaml."""
-    json: bool = False
-    """Print as JSON."""
-
-
-def robot(words: Sequence[str]) -> int:
-    """polyreach robot check|show ROBOT."""
-    from polyreach.robot_report import check_robot, describe_robot, joint_rows
-
-    options = tyro.cli(RobotOptions, args=words, prog="polyreach robot")
-    if options.action not in ("check", "show"):
-        raise UserError(f"unknown action '{options.action}' (legal: check, show)")
-    found = load_robot(options.robot)
-    if options.action == "check":
-        measured = check_robot(found)
-        if options.json:
-            print(json.dumps({**describe_robot(found), "check": measured}, indent=2))
-            return 0
-    if options.json:
-        print(json.dumps(describe_robot(found), indent=2))
-        return 0
-    for key, value in describe_robot(found).items():
-        if key != "joints":
-            console.print(
-                f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}",
-                soft_wrap=True,
-            )
-    _print_table("controlled joints", *joint_rows(found))
-    if options.action == "check":
-        console.print(
-            ", ".join(f"{key} {value}" for key, value in measured.items()), soft_wrap=True
-        )
-        console.print(f"robot '{found.name}' is fine")
+    print_table("robots", ["name", "controlled joints", "effectors"], rows)
+    print_table("policies", ["file"], [[path] for path in policies])
     return 0
 
 
@@ -339,68 +282,3 @@ def report(words: Sequence[str]) -> int:
 
     write_report(tyro.cli(ReportOptions, args=words, prog="polyreach report"), console)
     return 0
-
-
-@dataclass(frozen=True)
-class DemoOptions:
-    """Simulator, controller and goals over real ROS 2 topics, on this machine alone."""
-
-    robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")] = "planar8"
-    """A shipped robot's name, or the path of a robot.yaml."""
-    policy: Path | None = None
-    """Policy file; by default the shipped one."""
-    goal_sets: int = 5
-    """How many sets of goals are sent, one after the other, each for all effectors at once."""
-    seconds: float = 60.0
-    """Time after which the demo ends in any case [s]."""
-    seed: int = 1
-    """Of the goals."""
-    picture: Path | None = None
-    """Where the picture of the motion goes; by default runs/demo-ROBOT.png."""
-    json: bool = False
-    """Print the result as JSON instead of live errors."""
-
-
-def demo(words: Sequence[str]) -> int:
-    """polyreach demo [ROBOT]; 0 if all goals were reached."""
-    options = tyro.cli(DemoOptions, args=words, prog="polyreach demo")
-    check_range("goal_sets", options.goal_sets, 1)
-    nodes = _nodes("demo")
-    robot = load_robot(options.robot)
-    picture = options.picture or Path("runs") / f"demo-{robot.name}.png"
-    picture.parent.mkdir(parents=True, exist_ok=True)
-    config = nodes.DemoConfig(
-        robot=options.robot,
-        policy=options.policy,
-        goal_sets=options.goal_sets,
-        seconds=options.seconds,
-        seed=options.seed,
-        picture=picture,
-        live=not options.json,
-    )
-    try:
-        result = nodes.run_demo(config)
-    except (nodes.DemoError, ValueError) as error:
-        raise UserError(str(error)) from None
-    if options.json:
-        print(json.dumps({**result.to_dict(), "picture": str(picture)}, indent=2))
-    return 0 if result.success else 1
-
-
-def goal(words: Sequence[str]) -> int:
-    """polyreach goal EFFECTOR X Y Z."""
-    return int(_nodes("goal_node").main(["polyreach goal", *words]))
-
-
-def _nodes(module: str) -> Any:
-    """A module of polyreach_nodes; it needs rclpy, which training does not."""
-    import importlib
-
-    try:
-        return importlib.import_module(f"polyreach_nodes.{module}")
-    except ImportError as error:
-        raise UserError(
-            f"the ROS 2 nodes cannot be imported ({error}): source a ROS 2 installation, or "
-            "install the wheels with "
-            "'make setup'"
-        ) from None

@@ -1,10 +1,12 @@
 """What `polyreach robot check` and `polyreach robot show` tell of a robot."""
 
+from collections import Counter
 from typing import Any
 
 import mujoco
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from polyreach.kinematics import ForwardKinematics
 from polyreach_description import Robot, RobotError
@@ -12,6 +14,8 @@ from polyreach_description import Robot, RobotError
 CHECKED = 200  # random configurations
 TOLERANCE = 1e-6  # [m], between our kinematics and MuJoCo's
 SERVO_SECONDS = 1.0
+NEAR = 0.025  # [m], from which the controller slows down by default
+OFTEN = 0.3  # share of the configurations in which two links are near
 
 
 def describe_robot(robot: Robot) -> dict[str, Any]:
@@ -67,10 +71,14 @@ def joint_rows(robot: Robot) -> tuple[list[str], list[list[str]]]:
     rows = []
     for index in range(len(robot.joint_names)):
         header, values = _joint(robot, index)
-        rows.append(
-            [", ".join(value) if isinstance(value, list) else str(value) for value in values]
-        )
+        rows.append([_cell(value) for value in values])
     return header, rows
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def check_robot(robot: Robot) -> dict[str, Any]:
@@ -108,8 +116,39 @@ def check_robot(robot: Robot) -> dict[str, Any]:
     return {
         "forward kinematics against MuJoCo [m]": float(f"{difference:.2g}"),
         "random configurations in self-collision": f"{collisions:.1%}",
+        "self-collision at home": "yes" if robot.in_self_collision(robot.home) else "no",
+        f"links nearer than {1e3 * NEAR:g} mm at home or often": ", ".join(
+            f"[{first}, {second}]" for first, second in near_links(robot)
+        )
+        or "none",
         "drift in a second of zero velocity [rad or m]": float(f"{drift:.2g}"),
     }
+
+
+def near_links(robot: Robot) -> list[tuple[str, str]]:
+    """Pairs of links nearer than NEAR at home, or in more than OFTEN of random configurations.
+
+    The controller would slow down for them all the time. MuJoCo's collision filters apply, so links
+    under 'no_collision' are not among them.
+    """
+    model, movers = robot.proximity_model(NEAR), robot.geom_movers
+    data = mujoco.MjData(model)
+
+    def near(joint_pos: NDArray[np.float64]) -> set[tuple[int, int]]:
+        data.qpos[:] = robot.qpos(joint_pos)
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_collision(model, data)
+        geoms = data.contact.geom
+        geoms = geoms[movers[geoms[:, 0]] != movers[geoms[:, 1]]]
+        bodies = np.sort(model.geom_bodyid[geoms], axis=-1)
+        return {(int(first), int(second)) for first, second in bodies}
+
+    low, high = robot.joint_pos_limits.T
+    sample = np.random.default_rng(0).uniform(low, high, (CHECKED, len(low)))
+    counts = Counter(pair for joint_pos in sample for pair in near(joint_pos))
+    often = {pair for pair, count in counts.items() if count > OFTEN * CHECKED}
+    pairs = sorted(often | near(robot.home))
+    return [(model.body(first).name, model.body(second).name) for first, second in pairs]
 
 
 def _simulate(robot: Robot) -> float:

@@ -48,6 +48,7 @@ class RobotFile:
     effectors: dict[str, EffectorEntry]
     joints: dict[str, JointEntry]
     home: dict[str, float]
+    no_collision: tuple[str | tuple[str, str], ...]  # links, or pairs of links
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
@@ -69,7 +70,17 @@ def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[An
 
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
 
-_TOP_KEYS = ("name", "model", "base_frame", "control_rate", "effectors", "joints", "home")
+_TOP_KEYS = (
+    "name",
+    "model",
+    "base_frame",
+    "control_rate",
+    "effectors",
+    "joints",
+    "home",
+    "no_collision",
+)
+_NEEDED_KEYS = _TOP_KEYS[:6]
 
 
 def read_robot_file(path: Path) -> RobotFile:
@@ -91,9 +102,9 @@ def _parse(path: Path) -> RobotFile:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise RobotError(f"not valid YAML: {' '.join(str(error).split())}") from None
     content = _mapping(content, "the file", _TOP_KEYS)
-    for key in _TOP_KEYS[:-1]:
+    for key in _NEEDED_KEYS:
         if key not in content:
-            raise RobotError(f"key '{key}' is missing (needed: {', '.join(_TOP_KEYS[:-1])})")
+            raise RobotError(f"key '{key}' is missing (needed: {', '.join(_NEEDED_KEYS)})")
     model = path.parent / _text(content["model"], "model")
     if not model.is_file():
         raise RobotError(f"model file '{model}' does not exist (paths are relative to the yaml)")
@@ -118,7 +129,21 @@ def _parse(path: Path) -> RobotFile:
             name: _number(value, f"home of '{name}'", -1e3, 1e3, "rad or m")
             for name, value in home.items()
         },
+        no_collision=_no_collision(content.get("no_collision") or []),
     )
+
+
+def _no_collision(entries: Any) -> tuple[str | tuple[str, str], ...]:
+    what = "'no_collision'"
+    if not isinstance(entries, list):
+        raise RobotError(f"{what} must list links and pairs [LINK, LINK], not {entries!r}")
+    found: list[str | tuple[str, str]] = []
+    for entry in entries:
+        if isinstance(entry, list) and len(entry) == 2:
+            found.append((_text(entry[0], f"link in {what}"), _text(entry[1], f"link in {what}")))
+        else:
+            found.append(_text(entry, f"entry of {what}, a link or a pair [LINK, LINK],"))
+    return tuple(found)
 
 
 def _effector(name: str, entry: Any) -> EffectorEntry:

@@ -1,5 +1,6 @@
 """A robot: a MuJoCo model together with what its `robot.yaml` says is controlled."""
 
+import copy
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,7 @@ from polyreach_description.model_file import fixed_links, load_spec, mimic_joint
 ROBOTS_DIR = Path(__file__).parent / "robots"
 SAMPLING_MARGIN = 0.05  # share of a joint's range kept clear at both ends when goals are drawn
 TOUCH_SAMPLES = 100  # configurations, to tell which links touch
+INERTIA_SAMPLES = 64  # configurations, to find a joint's largest inertia
 SERVO_TIME_CONSTANT = 0.02  # [s], of the simulated velocity servos
 HOLD_STIFFNESS = 30.0  # [1/s], bandwidth of the servos that hold the other joints
 
@@ -273,6 +275,27 @@ class Robot:
         mujoco.mj_collision(self.model, self._data)
         return bool(self._data.ncon)
 
+    def proximity_model(self, distance: float) -> mujoco.MjModel:
+        """A copy of the model that counts as contact what is nearer than `distance` [m]."""
+        model = copy.copy(self.model)
+        for margin in (model.geom_margin, model.body_margin, model.pair_margin):
+            margin[:] = distance
+        return model
+
+    @cached_property
+    def geom_movers(self) -> NDArray[np.int64]:
+        """The controlled joint that moves each geom last, or -1; (model.ngeom,).
+
+        Two geoms with the same one keep their distance for ever.
+        """
+        model, controlled = self.model, set(self.joint_ids.tolist())
+        last = np.full(model.nbody, -1, dtype=np.int64)
+        for body in range(1, model.nbody):  # a parent comes before its children
+            first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
+            own = [joint for joint in range(first, first + count) if joint in controlled]
+            last[body] = own[-1] if own else last[model.body_parentid[body]]
+        return last[model.geom_bodyid]
+
     def sample_configuration(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
         """Draw (count, nu) configurations, uniform in the limits less a margin, none in self-
         collision.
@@ -319,7 +342,8 @@ class Robot:
         """The robot as driven hardware: gravity compensated, a velocity servo per controlled joint.
 
         ctrl[:nu] are joint velocities [rad/s or m/s]; ctrl[nu:] hold the other joints (see
-        held_home). A servo's gain is the joint's inertia at home over SERVO_TIME_CONSTANT.
+        held_home). A servo's gain is the joint's largest inertia over SERVO_TIME_CONSTANT: that
+        of a joint along a straight arm grows many times when the arm bends.
         """
         spec = load_spec(self.file)
         # keyframes and sensors may refer to the model's own actuators
@@ -327,13 +351,9 @@ class Robot:
             element.delete()
         for body in spec.bodies:
             body.gravcomp = 1.0
-        data = mujoco.MjData(self.model)
-        data.qpos[:] = self._home_qpos
-        mujoco.mj_forward(self.model, data)
-        inertia = np.zeros((self.model.nv, self.model.nv))
-        mujoco.mj_fullM(self.model, inertia, data.qM)
+        inertia = self._largest_inertias()
         for name, dof in zip(self.joint_names, self.dof_adr, strict=True):
-            damping = inertia[dof, dof] / SERVO_TIME_CONSTANT
+            damping = inertia[dof] / SERVO_TIME_CONSTANT
             actuator = _add_servo(
                 spec, f"{name}_velocity", name, gain=damping, bias=(0.0, 0.0, -damping)
             )
@@ -342,8 +362,8 @@ class Robot:
                 actuator.forcelimited, actuator.forcerange = True, [-effort, effort]
         for held in self.held_joints:
             dof = int(self.model.jnt_dofadr[self.model.joint(held.name).id])
-            stiffness = inertia[dof, dof] * HOLD_STIFFNESS**2
-            damping = 2 * inertia[dof, dof] * HOLD_STIFFNESS
+            stiffness = inertia[dof] * HOLD_STIFFNESS**2
+            damping = 2 * inertia[dof] * HOLD_STIFFNESS
             bias = (0.0, -stiffness, -damping)
             _add_servo(spec, f"{held.name}_hold", held.name, gain=stiffness, bias=bias)
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
@@ -352,6 +372,22 @@ class Robot:
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise RobotError(f"robot '{self.name}' cannot be simulated: {reason}") from None
+
+    def _largest_inertias(self) -> NDArray[np.float64]:
+        """Largest inertia of every degree of freedom, (model.nv,) [kg m^2 or kg], at home and in a
+        fixed sample of configurations.
+        """
+        model, data = self.model, mujoco.MjData(self.model)
+        low, high = self.joint_pos_limits.T
+        sample = np.random.default_rng(0).uniform(low, high, (INERTIA_SAMPLES, len(low)))
+        matrix = np.zeros((model.nv, model.nv))
+        largest = np.zeros(model.nv)
+        for joint_pos in (self.home, *sample):
+            data.qpos[:] = self.qpos(joint_pos)
+            mujoco.mj_forward(model, data)
+            mujoco.mj_fullM(model, matrix, data.qM)
+            largest = np.maximum(largest, matrix.diagonal())
+        return largest
 
     def simulation_ctrl(self, joint_vel: ArrayLike) -> NDArray[np.float64]:
         """Controls (..., simulation model's nu) for joint_vel (..., nu) [rad/s or m/s]."""

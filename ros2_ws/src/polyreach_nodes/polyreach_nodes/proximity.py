@@ -1,6 +1,5 @@
 """Slow down before the robot touches itself or an effector leaves the workspace; no ROS here."""
 
-import copy
 import math
 from collections.abc import Iterator
 
@@ -15,7 +14,7 @@ SLOW_DISTANCE = 0.025  # [m] default
 STOP_DISTANCE = 0.01  # [m] default
 NO_WORKSPACE = (-100.0, -100.0, -100.0, 100.0, 100.0, 100.0)  # [m]
 NEGLIGIBLE = 1e-9  # [m] of approach
-LOOK_STEP = 0.08  # [m] that a body moves, at most, between two looks ahead
+LOOK_STEP = 0.06  # [m] that a body moves along an axis, at most, between two looks ahead
 MAX_LOOKS = 4
 EXTRA_PERIODS = 2.0  # for the next command, and for joints that do not brake in a straight line
 FAR = 10.0  # [m], beyond any distance of interest
@@ -50,14 +49,12 @@ class Proximity:
         Raises ValueError that names the value and what is legal.
         """
         self._robot = robot
-        self._model = copy.copy(robot.model)
-        self._now, *self._looks = (mujoco.MjData(self._model) for _ in range(1 + MAX_LOOKS))
+        self._now, *self._looks = (mujoco.MjData(robot.model) for _ in range(1 + MAX_LOOKS))
         for data in (self._now, *self._looks):
             data.qpos[:] = robot.qpos(robot.home)
         self._period_s = 1.0 / robot.control_rate
         self.reaction_s = REACTION_PERIODS * self._period_s
         self._low, self._high = robot.joint_pos_limits.T
-        self._movers = _last_controlled_joint(robot)
         self.reason = ""
         self.set_distances(slow_distance, stop_distance)
         self.set_workspace(workspace)
@@ -69,9 +66,7 @@ class Proximity:
         """
         check_distances(slow_distance, stop_distance)
         self.slow_distance, self.stop_distance = slow_distance, stop_distance
-        self._model.geom_margin[:] = slow_distance
-        self._model.body_margin[:] = slow_distance
-        self._model.pair_margin[:] = slow_distance
+        self._model = self._robot.proximity_model(slow_distance)
 
     def set_workspace(self, workspace: ArrayLike) -> None:
         """Set the box (6,) [m, base frame]. Raises ValueError."""
@@ -141,7 +136,7 @@ class Proximity:
         mujoco.mj_kinematics(self._model, self._now)
         self._look(self._looks[0], end)
         moved = self._looks[0].geom_xpos - self._now.geom_xpos
-        count = math.ceil(math.sqrt(np.einsum("ij,ij->i", moved, moved).max()) / LOOK_STEP)
+        count = math.ceil(float(np.abs(moved).max()) / LOOK_STEP)
         looks = self._looks[: max(1, min(count, MAX_LOOKS))]
         for number, data in enumerate(looks[1:], start=1):
             self._look(data, joint_pos + (end - joint_pos) * (number / len(looks)))
@@ -159,7 +154,7 @@ class Proximity:
         """
         for number, data in enumerate(looks):
             share = number / len(looks) or 1.0
-            for pair, after in _distances(data, self._movers) if data.ncon else ():
+            for pair, after in _distances(data, self._robot.geom_movers) if data.ncon else ():
                 distance = float(mujoco.mj_geomDistance(self._model, self._now, *pair, FAR, None))
                 yield pair, distance, (distance - after) / share
 
@@ -219,15 +214,3 @@ def _distances(
     for (first, second), distance in zip(contacts.geom.tolist(), contacts.dist, strict=True):
         if movers[first] != movers[second]:
             yield (first, second), float(distance)
-
-
-def _last_controlled_joint(robot: Robot) -> NDArray[np.int64]:
-    """For every geom the controlled joint that moves it last, or -1: equal ones keep a distance."""
-    model = robot.model
-    controlled = set(robot.joint_ids.tolist())
-    last = np.full(model.nbody, -1, dtype=np.int64)
-    for body in range(1, model.nbody):  # a parent comes before its children
-        first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
-        own = [joint for joint in range(first, first + count) if joint in controlled]
-        last[body] = own[-1] if own else last[model.body_parentid[body]]
-    return last[model.geom_bodyid]

@@ -1,0 +1,107 @@
+"""Load the model that a robot.yaml names, MJCF or URDF, with its effectors marked by sites."""
+
+import mujoco
+import numpy as np
+
+from polyreach_description.config_file import RobotError, RobotFile
+from polyreach_description.urdf import link_names, load_urdf, read_urdf, root_links
+
+
+def load_spec(file: RobotFile) -> mujoco.MjSpec:
+    """The model, with a site `<effector>_effector` for every effector given as a body.
+
+    Raises RobotError with one sentence that names what is wrong and what is legal.
+    """
+    try:
+        spec = _read(file)
+        _add_sites(spec, file)
+        _exclude_neighbours_of_base(spec)
+        spec.compile()
+    except RobotError:
+        raise
+    except ValueError as error:
+        raise RobotError(
+            f"MuJoCo cannot load '{file.model}': {' '.join(str(error).split())}"
+        ) from None
+    return spec
+
+
+def fixed_links(file: RobotFile, model: mujoco.MjModel) -> list[str]:
+    """Names that a base frame may have: of bodies, and of a URDF's root link."""
+    root = read_urdf(file.model)
+    names = [model.body(body).name for body in range(model.nbody) if model.body(body).name]
+    return names if root is None else [*root_links(root), *names]
+
+
+def mimic_joints(file: RobotFile, model: mujoco.MjModel) -> dict[str, str]:
+    """Joints that another one drives, and that other: a URDF's mimic joints, an MJCF's equalities
+    between two joints.
+    """
+    found: dict[str, str] = {}
+    for number in np.flatnonzero(model.eq_type == mujoco.mjtEq.mjEQ_JOINT):
+        follower, leader = int(model.eq_obj1id[number]), int(model.eq_obj2id[number])
+        if model.eq_active0[number] and leader >= 0:
+            found[model.joint(follower).name] = model.joint(leader).name
+    root = read_urdf(file.model)
+    for joint in () if root is None else root.iterfind("joint"):
+        mimic = joint.find("mimic")
+        if mimic is not None:
+            found[joint.get("name") or ""] = mimic.get("joint") or ""
+    return found
+
+
+def _read(file: RobotFile) -> mujoco.MjSpec:
+    links = {entry for entry in file.no_collision if isinstance(entry, str)}
+    pairs = [entry for entry in file.no_collision if not isinstance(entry, str)]
+    root = read_urdf(file.model)
+    if root is None:
+        spec = mujoco.MjSpec.from_file(str(file.model))
+        bodies = [body.name for body in spec.bodies if body.name]
+        merged: list[str] = []
+        for body in spec.bodies:
+            for geom in body.geoms if body.name in links else ():
+                geom.contype = geom.conaffinity = 0
+    else:
+        bodies, merged = link_names(root), root_links(root)
+        spec = load_urdf(file.model, root, links)
+    # a URDF's links would otherwise be merged, and its effector links with them
+    spec.compiler.fusestatic = False
+    for name in (*links, *(name for pair in pairs for name in pair)):
+        if name not in bodies:
+            raise RobotError(
+                f"unknown link '{name}' in 'no_collision' (the model has: {', '.join(bodies)})"
+            )
+    for first, second in pairs:
+        first, second = ("world" if name in merged else name for name in (first, second))
+        spec.add_exclude(bodyname1=first, bodyname2=second)
+    return spec
+
+
+def _add_sites(spec: mujoco.MjSpec, file: RobotFile) -> None:
+    for name, entry in file.effectors.items():
+        if entry.body is not None:
+            body = next((b for b in spec.bodies if b.name == entry.body), None)
+            if body is None:
+                legal = ", ".join(b.name for b in spec.bodies if b.name)
+                raise RobotError(
+                    f"unknown body '{entry.body}' of effector '{name}' (the model has: {legal})"
+                )
+            body.add_site(name=f"{name}_effector", pos=entry.offset)
+        elif entry.site not in {site.name for site in spec.sites}:
+            legal = ", ".join(site.name for site in spec.sites if site.name) or "none; use 'body:'"
+            raise RobotError(
+                f"unknown site '{entry.site}' of effector '{name}' (the model has: {legal})"
+            )
+
+
+def _exclude_neighbours_of_base(spec: mujoco.MjSpec) -> None:
+    """Let links that are joined to the fixed base touch it; MuJoCo does so for moving neighbours
+    only.
+    """
+    model = spec.compile()
+    for body in range(1, model.nbody):
+        parent = int(model.body_parentid[body])
+        if model.body_weldid[parent] == 0 and model.body_weldid[body] != 0 and parent != 0:
+            names = model.body(parent).name, model.body(body).name
+            if all(names):
+                spec.add_exclude(bodyname1=names[0], bodyname2=names[1])

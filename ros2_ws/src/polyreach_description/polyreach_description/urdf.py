@@ -1,0 +1,100 @@
+"""URDF files made fit for MuJoCo: mesh files found as ROS tools find them, and told apart.
+
+MuJoCo drops the folders of a URDF's mesh files and takes two files of one name for the same mesh;
+it knows nothing of `package://`, and reads fewer formats than other tools do.
+"""
+
+import os
+import sys
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import mujoco
+
+from polyreach_description.config_file import RobotError
+
+MESH_FORMATS = (".obj", ".stl", ".msh")  # that MuJoCo reads
+
+
+def read_urdf(path: Path) -> ElementTree.Element | None:
+    """The root element of a URDF; None for a model file of another kind."""
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (ElementTree.ParseError, UnicodeDecodeError):
+        return None
+    return root if root.tag == "robot" else None
+
+
+def link_names(root: ElementTree.Element) -> list[str]:
+    """Names of a URDF's links, in the order of the file."""
+    return [link.get("name") or "" for link in root.iterfind("link")]
+
+
+def root_links(root: ElementTree.Element) -> list[str]:
+    """Names of a URDF's links that no joint carries; MuJoCo merges them with the world."""
+    children = {child.get("link") for child in root.iterfind("joint/child")}
+    return [name for name in link_names(root) if name not in children]
+
+
+def load_urdf(
+    path: Path, root: ElementTree.Element, no_collision: Collection[str]
+) -> mujoco.MjSpec:
+    """Make a model of a URDF. root: as read_urdf gave it; it is changed.
+
+    no_collision: links whose collision shapes are left out. Visual shapes are left out, too. Where
+    the file sets MuJoCo's meshdir or strippath, mesh files are found by MuJoCo's own rules.
+
+    Raises RobotError for a mesh file that is missing or of a format that MuJoCo does not read.
+    """
+    compiler = root.find("mujoco/compiler")
+    settings = {} if compiler is None else compiler.attrib
+    files: dict[tuple[Path, str], str] = {}  # unique name of a mesh file, for every scale
+    unusable: dict[str, str] = {}  # what is wrong with a link's meshes
+    names: set[str] = set()
+    for link in root.iterfind("link"):
+        link_name = link.get("name") or ""
+        shapes = link.findall("collision")
+        for element in (*link.findall("visual"), *(shapes if link_name in no_collision else ())):
+            link.remove(element)
+        for number, shape in enumerate(link.findall("collision")):
+            if shape.get("name", "") in {"", *names}:
+                shape.set("name", f"{link_name}_collision_{number}")
+            names.add(shape.get("name", ""))
+            for mesh in shape.iterfind("geometry/mesh"):
+                if not settings.keys() & {"meshdir", "strippath"}:
+                    file_name = mesh.get("filename") or ""
+                    found = next((f for f in _candidates(file_name, path) if f.is_file()), None)
+                    if found is None:
+                        unusable[link_name] = f"'{file_name}' is not found"
+                    elif found.suffix.lower() not in MESH_FORMATS:
+                        unusable[link_name] = f"'{file_name}' is not {', '.join(MESH_FORMATS)}"
+                    else:
+                        key = found, mesh.get("scale") or "1 1 1"
+                        mesh.set("filename", files.setdefault(key, f"{len(files)}_{found.name}"))
+    if unusable:
+        raise RobotError(
+            f"collision meshes that MuJoCo cannot use: {'; '.join(unusable.values())}: add or "
+            "convert them, or do without the shapes of these links by 'no_collision: "
+            f"[{', '.join(unusable)}]' in the robot.yaml"
+        )
+    assets = {name: file.read_bytes() for (file, _), name in files.items()}
+    spec = mujoco.MjSpec.from_string(ElementTree.tostring(root, encoding="unicode"), assets=assets)
+    spec.modelfiledir = str(path.parent)
+    return spec
+
+
+def _candidates(name: str, path: Path) -> Iterator[Path]:
+    """Where a mesh file may be: beside the URDF, or in the package that its name tells."""
+    scheme, _, rest = name.rpartition("://")
+    if scheme != "package":
+        yield path.parent / rest
+        return
+    package, _, inside = rest.partition("/")
+    for folder in path.resolve().parents:
+        if folder.name == package:
+            yield folder / inside
+        yield folder / package / inside
+    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
+    for prefix in (*filter(None, prefixes), sys.prefix):
+        yield Path(prefix) / "share" / package / inside
