@@ -13,6 +13,7 @@ setup(
         ("share/polyreach", ["package.xml"]),
         ("share/polyreach/launch", glob("launch/*.launch.py")),
         ("share/polyreach/config", glob("config/*.yaml")),
+        ("share/polyreach/config/ros2_control", glob("config/ros2_control/*.yaml")),
         ("share/polyreach/models", glob("models/*.onnx") + glob("models/*.md")),
     ],
     python_requires=">=3.11",

@@ -13,6 +13,7 @@ setup(
     # rclpy and the message packages come from the sourced ROS, or from the ros-jazzy wheels
     install_requires=[
         "matplotlib",
+        "mcap",
         "mujoco>=3.3,<3.4",
         "numpy",
         "onnxruntime",
@@ -20,6 +21,7 @@ setup(
         "pyyaml",
         "rich",
     ],
+    extras_require={"view": ["viser>=1.1,<1.2"]},
     entry_points={
         "console_scripts": [
             "controller_node = polyreach_nodes.controller_node:main",
@@ -27,6 +29,7 @@ setup(
             "reach_node = polyreach_nodes.reach_node:main",
             "goal_node = polyreach_nodes.goal_node:main",
             "demo_node = polyreach_nodes.demo_node:main",
+            "view_node = polyreach_nodes.view_node:main",
         ]
     },
     zip_safe=False,
