@@ -36,12 +36,22 @@ def fresh_policy(robot: Robot, method: str, preset: str) -> Policy:
 
 
 def random_inputs(robot: Robot, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Configurations anywhere, a quarter of them with joints at their limits and a quarter
+    stretched out; goals near and far.
+    """
     rng = np.random.default_rng(0)
     low, high = robot.joint_pos_limits.T
     joint_pos = rng.uniform(low, high, (count, len(low)))
-    goals = np.stack(
+    at_limit = np.where(rng.random(joint_pos.shape) < 0.5, low, high)
+    joint_pos[1::4] = np.where(rng.random(joint_pos.shape) < 0.7, at_limit, joint_pos)[1::4]
+    joint_pos[2::4] = np.where(rng.random(joint_pos.shape) < 0.8, 0.0, joint_pos)[2::4]
+    goals = np.stack([robot.forward_kinematics(row) for row in joint_pos])
+    distance = 10 ** rng.uniform(-6, -1, (count, 1, 1))
+    anywhere = np.stack(
         [robot.forward_kinematics(row) for row in rng.uniform(low, high, (count, len(low)))]
     )
+    near = rng.random((count, 1, 1)) < 0.5
+    goals = np.where(near, goals + distance * rng.normal(size=goals.shape), anywhere)
     active = rng.integers(0, 2, (count, len(robot.effector_names)))
     return tuple(torch.tensor(part, dtype=torch.float32) for part in (joint_pos, goals, active))  # type: ignore[return-value]
 
@@ -59,15 +69,28 @@ def test_onnx_runtime_equals_torch_for_any_batch(
     policy = fresh_policy(robot, method, preset)
     path = tmp_path / "policy.onnx"
     write_onnx(policy, robot, robot_contract(robot), path)
-    inputs = random_inputs(robot, 500)
+    inputs = random_inputs(robot, 10_000)
     with torch.no_grad():
         expected = ExportedPolicy(policy, robot)(*inputs)
     session = PolicyFile(path)
-    for size in (1, 2, 7, 500):
+    for size in (1, 2, 7, 10_000):
         found = session(*(part[:size] for part in inputs))
         for ours, theirs in zip(expected, found, strict=True):
             assert (ours[:size] - theirs).abs().max() < 1e-5
     assert expected[0].abs().max() > 0.5  # the comparison is not one of zeros
+
+
+@pytest.mark.parametrize(("name", "nodes"), [("planar8", 125), ("humanoid27", 135)])
+def test_the_graph_is_small_and_of_standard_operators(
+    name: str, nodes: int, tmp_path: Path
+) -> None:
+    """The number of nodes is what inference costs in the control loop: 0.5 to 1 us for each."""
+    robot = load_robot(name)
+    path = tmp_path / "policy.onnx"
+    write_onnx(fresh_policy(robot, "digrad", "tuned"), robot, robot_contract(robot), path)
+    model = onnx.load(path)
+    assert {(entry.domain, entry.version) for entry in model.opset_import} == {("", 18)}
+    assert len(model.graph.node) <= nodes and not model.functions
 
 
 @pytest.mark.parametrize("name", ["planar8", GANTRY], ids=["planar8", "gantry"])

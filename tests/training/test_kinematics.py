@@ -8,11 +8,14 @@ import pytest
 import torch
 
 from polyreach.kinematics import (
+    LIMIT_MARGIN,
     ForwardKinematics,
+    LeastSquares,
     Pose,
     damped_least_squares,
-    solve_positive_definite,
 )
+from polyreach.observation import KinematicFeatures
+from polyreach.segments import Segments, moving_axes
 from polyreach_description import Robot, load_robot
 
 GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"
@@ -62,9 +65,33 @@ def test_jacobian_equals_finite_differences_of_mujoco(robot: Robot) -> None:
         for joint in range(len(joint_pos)):
             offset = step * np.eye(len(joint_pos))[joint]
             forward, backward = (robot.forward_kinematics(joint_pos + s * offset) for s in (1, -1))
-            assert np.allclose(
-                found[:, :, joint].numpy(), (forward - backward) / (2 * step), atol=1e-7
-            )
+            expected = (forward - backward) / (2 * step)  # (E, 3)
+            assert np.allclose(found[joint].numpy(), expected.ravel(), atol=1e-7)
+
+
+def test_jacobian_is_in_the_units_asked_for(robot: Robot) -> None:
+    joint_pos = torch.tensor(random_configurations(robot, 4))
+    scale = np.linspace(0.5, 3.0, len(robot.joint_names))
+    plain = ForwardKinematics(robot.tree, torch.float64)(joint_pos).jacobian
+    scaled = ForwardKinematics(robot.tree, torch.float64, scale)(joint_pos).jacobian
+    assert torch.allclose(scaled, plain * torch.tensor(scale)[:, None], atol=1e-12)
+    assert plain.abs().max() > 0.1
+
+
+def test_parallel_hinges_in_a_row_are_one_segment() -> None:
+    # planar8 is one run; the humanoid's deepest chain has nine joints, two of them in one run
+    assert Segments(load_robot("planar8").tree).rounds() == []
+    assert len(Segments(load_robot("humanoid27").tree).rounds()) == 3
+
+
+def test_axes_along_which_no_effector_moves_are_left_out(robot: Robot) -> None:
+    axes = moving_axes(robot.tree)
+    assert axes == ([0, 1] if robot.name == "planar8" else [0, 1, 2])
+    positions = np.stack(
+        [robot.forward_kinematics(row) for row in random_configurations(robot, 50)]
+    )
+    still = np.ptp(positions, axis=0).max(axis=0) < 1e-9
+    assert [axis for axis in range(3) if not still[axis]] == axes
 
 
 def test_joint_points_lie_on_the_axes(robot: Robot) -> None:
@@ -82,31 +109,88 @@ def test_joint_points_lie_on_the_axes(robot: Robot) -> None:
         assert np.linalg.norm(np.cross(point - anchor, axis)) < 1e-9, slides
 
 
-def test_least_squares_step_solves_the_damped_normal_equations() -> None:
-    generator = torch.Generator().manual_seed(0)
-    jacobian = torch.randn(4, 2, 3, 5, generator=generator, dtype=torch.float64)
-    error = torch.randn(4, 2, 3, generator=generator, dtype=torch.float64)
-    scale = torch.rand(5, generator=generator, dtype=torch.float64) + 0.5
-    active = torch.tensor([[1.0, 1.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
-    pose = Pose(torch.zeros(4, 2, 3), torch.zeros(4, 5, 3), jacobian)
+def solved(jacobian: torch.Tensor, error: torch.Tensor, damping: float) -> torch.Tensor:
+    """min |J x - e|^2 + damping^2 |x|^2 for J (rows, nu), as an ordinary least-squares problem."""
+    joints = jacobian.shape[1]
+    stacked = torch.cat([jacobian, damping * torch.eye(joints, dtype=torch.float64)])
+    target = torch.cat([error, torch.zeros(joints, dtype=torch.float64)])
+    return torch.linalg.lstsq(stacked, target[:, None], driver="gelsd").solution[:, 0]
+
+
+@pytest.mark.parametrize("effectors", [1, 2, 3, 5])
+def test_least_squares_step_solves_the_damped_normal_equations(effectors: int) -> None:
+    generator = torch.Generator().manual_seed(effectors)
+    jacobian = torch.randn(32, 7, 3 * effectors, generator=generator, dtype=torch.float64)
+    error = torch.randn(32, effectors, 3, generator=generator, dtype=torch.float64)
+    scale = torch.rand(7, generator=generator, dtype=torch.float64) + 0.5
+    active = torch.randint(2, (32, effectors), generator=generator).double()
+    active[0], active[1] = 0.0, 1.0
+    pose = Pose(torch.zeros(32, effectors, 3), torch.zeros(32, 7, 3), jacobian)
     found = damped_least_squares(pose, error, active, scale, 0.1)
-    for row in range(4):
+    for row in range(32):
         chosen = active[row].bool()
-        matrix = jacobian[row, chosen].reshape(-1, 5) * scale
-        wanted = error[row, chosen].reshape(-1)
-        # min |J x - e|^2 + damping^2 |x|^2, as an ordinary least-squares problem
-        stacked = torch.cat([matrix, 0.1 * torch.eye(5, dtype=torch.float64)])
-        target = torch.cat([wanted, torch.zeros(5, dtype=torch.float64)])
-        assert torch.allclose(
-            found[row], torch.linalg.lstsq(stacked, target[:, None]).solution[:, 0], atol=1e-10
-        )
+        matrix = (jacobian[row] * scale[:, None]).unflatten(1, (effectors, 3))[:, chosen]
+        expected = solved(matrix.flatten(1).T, error[row, chosen].flatten(), 0.1)
+        assert torch.allclose(found[row], expected, atol=1e-9)
+    assert (found[0] == 0).all() and found[1].abs().max() > 0.1
 
 
-def test_elimination_equals_the_library_solver() -> None:
-    generator = torch.Generator().manual_seed(1)
-    factor = torch.randn(10, 9, 9, generator=generator, dtype=torch.float64)
-    matrix = factor @ factor.mT + 0.01 * torch.eye(9, dtype=torch.float64)
-    rhs = torch.randn(10, 9, 2, generator=generator, dtype=torch.float64)
-    assert torch.allclose(
-        solve_positive_definite(matrix, rhs), torch.linalg.solve(matrix, rhs), rtol=1e-8, atol=1e-8
-    )
+def singular_cases(robot: Robot, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Joint positions, goals and active effectors: anywhere, with joints at their limits, and
+    stretched out; goals near and far.
+    """
+    rng = np.random.default_rng(7)
+    low, high = robot.joint_pos_limits.T
+    joint_pos = rng.uniform(low, high, (count, len(low)))
+    at_limit = np.where(rng.random(joint_pos.shape) < 0.5, low, high)
+    joint_pos[::4] = np.where(rng.random(joint_pos.shape) < 0.7, at_limit, joint_pos)[::4]
+    joint_pos[1::4] = np.where(rng.random(joint_pos.shape) < 0.8, 0.0, joint_pos)[1::4]
+    effector = np.stack([robot.forward_kinematics(row) for row in joint_pos])
+    distance = 10 ** rng.uniform(-6, 0.3, (count, 1, 1))
+    goals = effector + distance * rng.normal(size=effector.shape)
+    active = rng.integers(0, 2, effector.shape[:2]) | (rng.random((count, 1)) < 0.5)
+    return torch.tensor(joint_pos), torch.tensor(goals), torch.tensor(active).double()
+
+
+def test_joints_at_a_limit_are_left_out_of_the_second_pass(robot: Robot) -> None:
+    features = KinematicFeatures(robot, torch.float64)
+    damping, axes = 0.05, moving_axes(robot.tree)
+    controller = LeastSquares(len(robot.effector_names), damping, axes)
+    joint_pos, goals, active = singular_cases(robot, 400)
+    pose = features.kinematics(joint_pos)
+    error = (goals - pose.effector) * active[..., None]
+    low, high = torch.tensor(robot.joint_pos_limits).T
+    place = (2 * joint_pos - low - high) / (high - low)
+    found = controller(pose, error, active, place)
+    left_out = 0
+    for row in range(len(joint_pos)):
+        matrix = pose.jacobian[row].T * active[row].repeat_interleave(3)[:, None]
+        first = solved(matrix, error[row].flatten(), damping)
+        pushed = place[row] * first.sign()
+        if ((pushed > 0.9) & (first.abs() < 1e-9)).any():
+            continue  # it is a matter of rounding whether this joint is pushed at all
+        free = (pushed < 1.0 - LIMIT_MARGIN).double()
+        left_out += int((free == 0).sum())
+        expected = solved(matrix * free, error[row].flatten(), damping) * free
+        assert torch.allclose(found[row], expected, rtol=1e-7, atol=1e-7)
+    assert left_out > 50
+
+
+def test_least_squares_is_as_good_in_single_precision_features(robot: Robot) -> None:
+    joint_pos, goals, active = singular_cases(robot, 400)
+    obs = torch.cat([joint_pos, goals.flatten(1), active], dim=1).float()
+    single, double = KinematicFeatures(robot), KinematicFeatures(robot, torch.float64)
+    ours = single.least_squares(single(obs)[0]).double()
+    theirs = double.least_squares(double(obs.double())[0])
+    assert (ours - theirs).abs().median() < 1e-6
+    assert torch.quantile((ours - theirs).abs().amax(dim=1), 0.95) < 2e-3
+
+
+def test_checkpoints_that_hold_constants_of_the_robot_still_load() -> None:
+    robot = load_robot("planar8")
+    features = KinematicFeatures(robot)
+    assert features.state_dict() == {}
+    older = {"centre": torch.zeros(8), "kinematics.axis": torch.zeros(8, 3)}
+    features.load_state_dict(older)
+    expected = KinematicFeatures(robot).kinematics.frames
+    assert torch.equal(features.kinematics.frames, expected)

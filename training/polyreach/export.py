@@ -7,7 +7,6 @@ Kinematics, features and scaling are in the graph. `metadata_props` hold the con
 JSON.
 """
 
-import copy
 import json
 import logging
 import warnings
@@ -44,13 +43,14 @@ class ExportedPolicy(nn.Module):
     def __init__(self, policy: Policy, robot: Robot) -> None:
         super().__init__()
         self.policy = policy
-        self.features = copy.deepcopy(policy.features).double()
+        self.features = type(policy.features)(robot, torch.float64)
         self.limit: Tensor
         self.register_buffer("limit", torch.tensor(robot.joint_vel_limits, dtype=torch.float32))
 
     def forward(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and outputs as in the module's docstring."""
-        features, pose = self.features(Observation(joint_pos, goals, active).flat.double())
+        parts = Observation(joint_pos.double(), goals.double(), active.double())
+        features, pose = self.features.compute(parts)
         action = self.policy.act(features.float(), active).clamp(-1.0, 1.0)
         return action * self.limit, pose.effector.float()
 
@@ -90,7 +90,7 @@ def write_onnx(policy: Policy, robot: Robot, contract: Mapping[str, Any], path: 
     batch = {0: torch.export.Dim("batch")}
     # it tells of every operator of torchvision that is not there
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
             module,

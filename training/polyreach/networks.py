@@ -38,6 +38,10 @@ class EnsembleLinear(nn.Module):
         count = len(x)
         return torch.baddbmm(self.bias[:count], x, self.weight[:count])
 
+    def first(self, x: Tensor) -> Tensor:
+        """(B, in) -> (B, out) of the first member."""
+        return torch.addmm(self.bias[0], x, self.weight[0])
+
 
 class EnsembleMLP(nn.Module):
     """`members` multilayer perceptrons side by side; LayerNorm after each hidden layer if asked
@@ -75,6 +79,13 @@ class EnsembleMLP(nn.Module):
             x = self.activation(norm(layer(x)))
         return self.head(x)
 
+    def first(self, x: Tensor) -> Tensor:
+        """(B, in) -> (B, out) of the first member."""
+        for layer, norm in zip(self.layers, self.norms, strict=True):
+            assert isinstance(layer, EnsembleLinear)
+            x = self.activation(norm(layer.first(x)))
+        return self.head.first(x)
+
 
 class Actor(nn.Module):
     """mu(s): features (B, F) -> action (B, nu) in [-1, 1], in units of the joint velocity limits.
@@ -101,17 +112,20 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """features: (B, F)."""
-        own = torch.tanh(self.net(features)[0])
+        own = torch.tanh(self.net.first(features))
         if not self.handover:
             return own
-        place = features[:, : self.actions]  # joint positions in [-1, 1]
-        least_squares, far = features[:, -self.actions - 1 : -1], features[:, -1:]
+        # joint positions in [-1, 1], the least-squares velocity, and how far the goals are
+        between = features.shape[1] - 2 * self.actions - 1
+        place, _, least_squares, far = features.split([self.actions, between, self.actions, 1], 1)
         own = _clip(APPROACH_GAIN * (own - place))
         return least_squares + far * (own - least_squares)
 
 
 def _clip(action: Tensor) -> Tensor:
     """Clip to [-1, 1], with the gradient passed straight through."""
+    if not action.requires_grad:
+        return action.clamp(-1.0, 1.0)
     return action + (action.clamp(-1.0, 1.0) - action).detach()
 
 

@@ -8,8 +8,10 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
-from polyreach.kinematics import ForwardKinematics, Pose, limited_least_squares
+from polyreach.kinematics import ForwardKinematics, LeastSquares, Pose, forget
+from polyreach.segments import moving_axes
 from polyreach_description import Robot
 
 DAMPING = 0.05  # [m], of the least-squares direction among the features
@@ -41,15 +43,22 @@ def split_observation(obs: Tensor, effectors: int) -> Observation:
 
 
 class Features(nn.Module):
-    """Base of the feature sets: holds the robot's kinematics; `size` is the width F of the
-    features.
+    """Base of the feature sets: `size` is the width F of the features; `dtype` is the precision
+    of the constants of the robot.
     """
 
-    def __init__(self, robot: Robot) -> None:
+    def __init__(self, robot: Robot, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.kinematics = ForwardKinematics(robot.tree)
         self.joints, self.effectors = len(robot.joint_names), len(robot.effector_names)
         self.size = 0
+
+    def forward(self, obs: Tensor) -> tuple[Tensor, Pose]:
+        """obs: (B, nu + 4 E) -> features (B, F) and the pose."""
+        return self.compute(split_observation(obs, self.effectors))
+
+    def compute(self, parts: Observation) -> tuple[Tensor, Pose]:
+        """Features (B, F) and the pose."""
+        raise NotImplementedError
 
 
 class PaperFeatures(Features):
@@ -57,23 +66,24 @@ class PaperFeatures(Features):
     set.
     """
 
-    def __init__(self, robot: Robot) -> None:
-        super().__init__(robot)
+    def __init__(self, robot: Robot, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(robot, dtype)
+        self.kinematics = ForwardKinematics(robot.tree, dtype)
         self.size = 4 * self.joints + 7 * self.effectors
 
-    def forward(self, obs: Tensor) -> tuple[Tensor, Pose]:
-        """obs: (B, nu + 4 E) -> features (B, F) and the pose."""
-        joint_pos, goals, active = split_observation(obs, self.effectors)
+    def compute(self, parts: Observation) -> tuple[Tensor, Pose]:
+        """Features (B, F) and the pose."""
+        joint_pos, goals, active = parts
         pose = self.kinematics(joint_pos)
         goals = goals * active[..., None]
-        parts = [
+        features = [
             joint_pos,
             pose.joint.flatten(1),
             pose.effector.flatten(1),
             goals.flatten(1),
             active,
         ]
-        return torch.cat(parts, dim=-1), pose
+        return torch.cat(features, dim=-1), pose
 
 
 class KinematicFeatures(Features):
@@ -81,48 +91,58 @@ class KinematicFeatures(Features):
 
     Added are the error vectors e_i, coarse and fine, the joint directions J_i^T e_i of every
     effector, and the damped least-squares velocity of all active effectors together, saturated at
-    the velocity limits.
+    the velocity limits. The pose's Jacobian is in units of the joint velocity limits.
     """
 
-    def __init__(self, robot: Robot) -> None:
-        super().__init__(robot)
-        low, high = torch.tensor(robot.joint_pos_limits, dtype=torch.float32).T
-        self.centre: Tensor
-        self.half_range: Tensor
-        self.velocity: Tensor
-        self.register_buffer("centre", (low + high) / 2)
-        self.register_buffer("half_range", (high - low) / 2)
-        self.register_buffer("velocity", torch.tensor(robot.joint_vel_limits, dtype=torch.float32))
+    def __init__(self, robot: Robot, dtype: torch.dtype = torch.float32) -> None:
+        super().__init__(robot, dtype)
+        self.kinematics = ForwardKinematics(robot.tree, dtype, robot.joint_vel_limits)
+        axes = moving_axes(robot.tree)
+        self.controller = LeastSquares(self.effectors, DAMPING, axes, CONTROLLER_GAIN)
+        low, high = torch.tensor(robot.joint_pos_limits).T
+        constants = {
+            "per_half_range": torch.diag(2 / (high - low)),
+            "middle": -(high + low) / (high - low),
+            "repeat": torch.eye(3).repeat(1, self.effectors),  # (3, 3 E)
+            "own": torch.eye(self.effectors).repeat_interleave(3, dim=1),  # (E, 3 E)
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value.to(dtype), persistent=False)
         self.size = self.joints * (2 + self.effectors) + 13 * self.effectors + 1
+        self.register_load_state_dict_pre_hook(forget)
 
-    def forward(self, obs: Tensor) -> tuple[Tensor, Pose]:
-        """obs: (B, nu + 4 E) -> features (B, F) and the pose.
+    per_half_range: Tensor
+    middle: Tensor
+    repeat: Tensor
+    own: Tensor
+
+    def compute(self, parts: Observation) -> tuple[Tensor, Pose]:
+        """Features (B, F) and the pose.
 
         The last nu + 1 features are the least-squares action and how far, from 0 to 1, the goals
         are.
         """
-        joint_pos, goals, active = split_observation(obs, self.effectors)
+        joint_pos, goals, active = parts
         pose = self.kinematics(joint_pos)
         mask = active[..., None]
         error = (goals - pose.effector) * mask  # (B, E, 3)
-        fine = error / (error.norm(dim=-1, keepdim=True) + NEAR)
+        distance = error.norm(dim=-1, keepdim=True)  # (B, E, 1)
+        fine = error / (distance + NEAR)
         # J_i^T e_i, with e_i saturated, in units of the joint velocity limits
-        transpose = (fine[..., None] * pose.jacobian).sum(dim=-2) * self.velocity  # (B, E, nu)
-        place = (joint_pos - self.centre) / self.half_range  # in [-1, 1]
-        squares = limited_least_squares(pose, error, active, place, self.velocity, DAMPING)
-        parts = [
+        transpose = (fine @ self.repeat * self.own) @ pose.jacobian.mT  # (B, E, nu)
+        place = functional.linear(joint_pos, self.per_half_range, self.middle)  # in [-1, 1]
+        velocity = self.controller(pose, error, active, place)
+        # 0 at the goals, 1 where an error is larger than HANDOVER
+        far = distance.amax(dim=1).clamp(max=HANDOVER) / HANDOVER  # (B, 1)
+        features = [
             place,
-            pose.effector.flatten(1),
-            (goals * mask).flatten(1),
-            error.flatten(1),
-            fine.flatten(1),
+            torch.cat([pose.effector, goals * mask, error, fine], dim=1).flatten(1),
             active,
             transpose.flatten(1),
-            torch.tanh(CONTROLLER_GAIN * squares),
-            # 0 at the goals, 1 where an error is larger than HANDOVER
-            (error.norm(dim=-1).amax(dim=-1, keepdim=True) / HANDOVER).clamp(max=1.0) ** 2,
+            torch.tanh(velocity),
+            far * far,
         ]
-        return torch.cat(parts, dim=-1), pose
+        return torch.cat(features, dim=-1), pose
 
     def least_squares(self, features: Tensor) -> Tensor:
         """The least-squares action (B, nu) among the features (B, F)."""
