@@ -42,6 +42,18 @@ def arguments() -> list[DeclareLaunchArgument]:
             description="Parameter file of the controller; empty: config/<robot>.yaml.",
         ),
         DeclareLaunchArgument(
+            "speed_scale",
+            default_value="",
+            description="Share of the policy's speed that is commanded, 0 to 1; empty: what "
+            "params_file says. `ros2 param set` changes it later.",
+        ),
+        DeclareLaunchArgument(
+            "velocity_controller",
+            default_value="",
+            description="Controller of ros2_control that takes the commands; empty: they stay on "
+            "~/commands, where the simulator finds them.",
+        ),
+        DeclareLaunchArgument(
             "autostart",
             default_value="true",
             choices=BOOLEAN,
@@ -79,6 +91,10 @@ def controller(context: LaunchContext) -> list[Node]:
         for name in ("robot", "policy")
         if value(name)
     }
+    if value("speed_scale"):
+        scale = LaunchConfiguration("speed_scale")
+        given["speed_scale"] = ParameterValue(scale, value_type=float)
+    velocity_controller = value("velocity_controller")
     switches = {
         name: ParameterValue(LaunchConfiguration(name), value_type=bool)
         for name in ("autostart", "use_sim_time")
@@ -92,6 +108,9 @@ def controller(context: LaunchContext) -> list[Node]:
                 *parameter_files(value("robot"), value("params_file")),
                 {**switches, **given},
             ],
+            remappings=[("~/commands", f"{velocity_controller}/commands")]
+            if velocity_controller
+            else [],
             ros_arguments=["--log-level", LaunchConfiguration("log_level")],
             output="screen",
         )

@@ -78,8 +78,7 @@ def test_interrupted_demo_leaves_nothing_behind(workspace: Workspace, tmp_path: 
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        wait_for(lambda: log.read_text().count("process started") == len(NODES), 30.0, log)
-        sleep(2.0)
+        wait_for(lambda: "[polyreach_controller]: ACTIVE" in log.read_text(), 60.0, log)
         child.send_signal(signal.SIGINT)
         try:
             child.wait(timeout=20.0)

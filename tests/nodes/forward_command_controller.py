@@ -1,0 +1,203 @@
+"""A process that takes the place of ros2_control with a ForwardCommandController of velocities.
+
+Nodes, topics, parameters and messages are those of `ros2_control_node` with a
+joint_state_broadcaster and a forward_command_controller, as Jazzy has them:
+
+- it waits for `robot_description` and takes joints, limits and initial positions from there;
+- a command that is not finite is dropped as a whole;
+- a command of the wrong length is an error, which deactivates the controller for good;
+- the last command holds for ever, after a deactivation, too;
+- with enforce_command_limits, velocities are clipped to the limits of velocity and position;
+- joint states name all joints, in an order of their own, and one more.
+
+The hardware behind it is VelocityServos with the parameters `delay` and `lag` [s]. In place of the
+services that the spawner of ros2_control calls, there is `<manager>/activate/<controller>`.
+"""
+
+import sys
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from math import inf
+from time import monotonic
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import rclpy
+from rclpy.clock import Clock, ClockType
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, QoSProfile
+from rclpy.signals import SignalHandlerOptions
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray, String
+from std_srvs.srv import Trigger
+from velocity_servos import Vector, VelocityServos
+
+from polyreach_nodes.running import stop_on_signal
+
+BROADCASTER, FORWARD = (
+    "joint_state_broadcaster/JointStateBroadcaster",
+    "forward_command_controller/ForwardCommandController",
+)
+EXTRA_JOINT = "gripper_finger"
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Hardware:
+    """The joints of a `<ros2_control>` block over VelocityServos."""
+
+    def __init__(self, urdf: str, delay_s: float, lag_s: float) -> None:
+        root = ElementTree.fromstring(urdf)
+        joints = root.findall("ros2_control/joint")
+        self.names = [joint.get("name", "") for joint in joints]
+        self.commanded = [
+            joint.get("name", "")
+            for joint in joints
+            if joint.find("command_interface[@name='velocity']") is not None
+        ]
+        limits = {joint.get("name"): joint.find("limit") for joint in root.iterfind("joint")}
+
+        def limit(key: str, default: float) -> Vector:
+            found = (limits[name] for name in self.names)
+            return np.array([float(default if e is None else e.get(key, default)) for e in found])
+
+        self.low, self.high = limit("lower", -inf), limit("upper", inf)
+        self.speed = limit("velocity", inf)
+        path = "state_interface[@name='position']/param[@name='initial_value']"
+        initial = [float(joint.findtext(path, "0")) for joint in joints]
+        self.servos = VelocityServos(initial, delay_s, lag_s)
+        self.command: Vector = np.zeros(len(joints))
+
+    def write(self, enforce_limits: bool, period_s: float, now_s: float) -> None:
+        """Send the commands to the servos, clipped as enforce_command_limits does."""
+        command = self.command
+        if enforce_limits:
+            position = self.servos.position
+            low = np.maximum((self.low - position) / period_s, -self.speed)
+            high = np.minimum((self.high - position) / period_s, self.speed)
+            outside = (position < self.low) | (position > self.high)
+            command = np.where(outside, 0.0, np.clip(command, low, high))
+        self.servos.command(command, now_s)
+
+
+class ForwardCommandController(Node):
+    """Writes each message on ~/commands to the velocity interfaces of `joints`, once active."""
+
+    def __init__(self, name: str, hardware: Hardware) -> None:
+        super().__init__(name)
+        joints = _names(self.declare_parameter("joints", [""]).value)
+        interface = self.declare_parameter("interface_name", "").value
+        missing = [joint for joint in joints if joint not in hardware.commanded]
+        if interface != "velocity" or missing:
+            raise ValueError(f"no command interface {interface} of {', '.join(missing)}")
+        self._hardware = hardware
+        self._index = [hardware.names.index(joint) for joint in joints]
+        self.active = False
+        self.create_subscription(Float64MultiArray, "~/commands", self._on_commands, 10)
+
+    def _on_commands(self, message: Float64MultiArray) -> None:
+        values = np.asarray(message.data)
+        if not np.isfinite(values).all():
+            self._warn("Non-finite value received. Dropping message")
+        elif self.active and len(values) != len(self._index):
+            self.get_logger().error(
+                f"command size ({len(values)}) does not match number of interfaces "
+                f"({len(self._index)}): deactivating '{self.get_name()}'"
+            )
+            self.active = False
+        elif self.active:
+            self._hardware.command[self._index] = values
+
+    def _warn(self, text: str) -> None:
+        self.get_logger().warning(text, throttle_duration_sec=1.0)
+
+
+class JointStateBroadcaster(Node):
+    """Publishes the state of all joints, last joint first, with one more between them."""
+
+    def __init__(self, name: str, hardware: Hardware) -> None:
+        super().__init__(name)
+        self._hardware = hardware
+        self.active = False
+        self._publisher = self.create_publisher(JointState, "joint_states", 10)
+        order = hardware.names[::-1]
+        self._message = JointState(name=[order[0], EXTRA_JOINT, *order[1:]])
+
+    def publish(self) -> None:
+        """Publish the state as it is now."""
+        if not self.active:
+            return
+        position, velocity = self._hardware.servos.position, self._hardware.servos.velocity
+        self._message.header.stamp = self.get_clock().now().to_msg()
+        self._message.position = np.insert(position[::-1], 1, 0.04).tolist()
+        self._message.velocity = np.insert(velocity[::-1], 1, 0.0).tolist()
+        self._publisher.publish(self._message)
+
+
+class ControllerManager(Node):
+    """Runs hardware and controllers at update_rate from when the robot description came."""
+
+    def __init__(self, executor: SingleThreadedExecutor) -> None:
+        super().__init__("controller_manager", automatically_declare_parameters_from_overrides=True)
+        self._executor = executor
+        self._period_s = 1.0 / self._value("update_rate", 100)
+        self._enforce = bool(self._value("enforce_command_limits", False))
+        self._controllers: dict[str, ForwardCommandController | JointStateBroadcaster] = {}
+        self._hardware: Hardware | None = None
+        self.create_subscription(String, "robot_description", self._on_description, LATCHED)
+
+    def _value(self, name: str, default: Any) -> Any:
+        return self.get_parameter(name).value if self.has_parameter(name) else default
+
+    def _on_description(self, message: String) -> None:
+        if self._hardware is not None:
+            return
+        delay_s, lag_s = self._value("delay", 0.0), self._value("lag", 0.0)
+        self._hardware = hardware = Hardware(message.data, delay_s, lag_s)
+        kinds = {BROADCASTER: JointStateBroadcaster, FORWARD: ForwardCommandController}
+        for name, parameter in self.get_parameters_by_prefix("").items():
+            if name.endswith(".type"):
+                controller = kinds[parameter.value](name.removesuffix(".type"), hardware)
+                self._executor.add_node(controller)
+                self._controllers[controller.get_name()] = controller
+        for name, controller in self._controllers.items():
+            controller.active = bool(self._value("active", False))
+            self.create_service(Trigger, f"~/activate/{name}", partial(self._activate, name))
+        wall = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(self._period_s, self._update, clock=wall)
+
+    def _activate(self, name: str, _: Any, response: Trigger.Response) -> Trigger.Response:
+        self._controllers[name].active = response.success = True
+        return response
+
+    def _update(self) -> None:
+        assert self._hardware is not None
+        now_s = monotonic()
+        self._hardware.servos.advance(now_s)
+        self._hardware.write(self._enforce, self._period_s, now_s)
+        for controller in self._controllers.values():
+            if isinstance(controller, JointStateBroadcaster):
+                controller.publish()
+
+
+def _names(value: Iterable[str]) -> list[str]:
+    return [name for name in value if name]
+
+
+def main() -> int:
+    """Run until SIGINT or SIGTERM; returns the exit status."""
+    stopped = stop_on_signal()
+    rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
+    executor = SingleThreadedExecutor()
+    executor.add_node(ControllerManager(executor))
+    with suppress(ExternalShutdownException):
+        executor.spin_until_future_complete(stopped)
+    executor.shutdown()
+    rclpy.shutdown()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
