@@ -1,0 +1,187 @@
+"""Node `polyreach_view`: a page on which the robot is seen, and its goals are dragged."""
+
+import sys
+from importlib.util import find_spec
+from queue import Empty, SimpleQueue
+from time import monotonic
+from typing import Any
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+
+from polyreach_description import load_robot
+from polyreach_nodes.running import run_node
+from polyreach_nodes.view_events import Drag, Event, Grab, Press, Speed, Switch
+from polyreach_nodes.view_goals import GoalHandle, read_goal
+from polyreach_nodes.view_link import SILENCE_S, PageLink
+from polyreach_nodes.view_shapes import effector_colours
+
+FRAME_S = 1.0 / 30.0  # between two pictures
+PANEL_S = 0.2  # between two looks at the figures
+MISSING = "the page needs viser, which is not installed: pip install 'viser>=1.1,<1.2'"
+
+Vector = NDArray[np.float64]
+
+
+class ViewNode(Node):
+    """Joins the page, whose threads post events, to the controller, in the thread of ROS."""
+
+    def __init__(self) -> None:
+        super().__init__("polyreach_view")
+        if find_spec("viser") is None:
+            raise RuntimeError(MISSING)
+        from polyreach_nodes.view_panel import Panel
+        from polyreach_nodes.view_scene import Scene
+        from polyreach_nodes.view_server import PageServer, listen
+
+        robot = load_robot(
+            self._parameter("robot", "planar8", "shipped robot name or path of a robot.yaml")
+        )
+        controller = self._parameter(
+            "controller", "polyreach_controller", "name of the controller node"
+        )
+        host = self._parameter(
+            "host", "127.0.0.1", "address to listen on; who can reach it can move the robot"
+        )
+        limits = [IntegerRange(from_value=0, to_value=65535, step=1)]
+        port = self._parameter("port", 8080, "to listen on; 0: any free one", integer_range=limits)
+        shadows = self._parameter("shadows", True, "draw them; false for a browser without a GPU")
+        self.robot = robot
+        self._data = mujoco.MjData(robot.model)
+        self._drawn_qpos = np.full(robot.model.nq, np.nan)
+        self._effector_pos: Vector = robot.forward_kinematics(robot.home)
+        self._goals = [GoalHandle(effector) for effector in robot.effector_names]
+        self._status: dict[str, str] = {}
+        self._panel_s = -np.inf
+        self._events: SimpleQueue[Event] = SimpleQueue()
+        self._wake = self.create_guard_condition(self._on_events)
+        self._link = PageLink(self, robot, controller)
+        colours = effector_colours(robot)
+        self._server = PageServer(listen(host, port), f"polyreach: {robot.name}")
+        self._scene = Scene(self._server, robot, colours, shadows, self._post)
+        self._panel = Panel(
+            self._server, robot.effector_names, colours, robot.base_frame, self._post
+        )
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
+        self.create_timer(FRAME_S, self._on_frame, clock=steady)
+        name = f"[{host}]" if ":" in host else host
+        print(f"polyreach view: http://{name}:{self._server.get_port()}", flush=True)
+        if not self._server.loopback:
+            self.get_logger().warning(
+                f"listening on {host}: everybody who can reach it can move the robot"
+            )
+
+    def _parameter(self, name: str, default: Any, text: str, **limits: Any) -> Any:
+        descriptor = ParameterDescriptor(description=text, read_only=True, **limits)
+        return self.declare_parameter(name, default, descriptor).value
+
+    def close(self) -> None:
+        """End the server and free its port."""
+        self._server.stop()
+
+    def _post(self, event: Event) -> None:
+        """Hand an event over to the thread of ROS; called in threads of the server."""
+        self._events.put(event)
+        self._wake.trigger()
+
+    def _on_events(self) -> None:
+        while True:
+            try:
+                self._handle(self._events.get_nowait())
+            except Empty:
+                break
+        self._send_goals(monotonic())
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Grab(effector, client, held):
+                goal = self._goals[effector]
+                goal.grab(client) if held else goal.release(client)
+            case Drag(effector, position):
+                self._goals[effector].drag(position)
+            case Switch(effector, True):
+                self._goals[effector].switch_on()
+            case Switch(effector, False):
+                self._goals[effector].switch_off(monotonic())
+                self._link.trigger(f"clear_goal/{self.robot.effector_names[effector]}")
+            case Press(name):
+                self._link.trigger(name)
+            case Speed(scale):
+                self._link.set_speed(scale)
+
+    def _send_goals(self, now_s: float) -> None:
+        for index, goal in enumerate(self._goals):
+            if (position := goal.due(now_s)) is not None:
+                self._link.send_goal(index, position)
+
+    def _on_frame(self) -> None:
+        now_s = monotonic()
+        self._send_goals(now_s)
+        self._link.update()
+        self._take_status(now_s)
+        self._move()
+        for goal, effector_pos in zip(self._goals, self._effector_pos, strict=True):
+            goal.follow(effector_pos)
+        self._scene.show_goals(self._goals, self._effector_pos)
+        if now_s - self._panel_s >= PANEL_S - FRAME_S / 2:
+            self._panel_s = now_s
+            self._show_figures(now_s)
+
+    def _take_status(self, now_s: float) -> None:
+        if (values := self._link.values) is self._status:
+            return
+        self._status = values
+        refused = values.get("rejected", "")
+        for goal in self._goals:
+            name = goal.effector
+            held = read_goal(values.get(f"goal/{name}", ""))
+            mine = refused.startswith(f"goal of '{name}' ")
+            goal.told(held, values.get(f"heard/{name}", ""), mine, now_s)
+
+    def _move(self) -> None:
+        qpos = self._link.joints.qpos
+        if np.array_equal(qpos, self._drawn_qpos):
+            return
+        self._drawn_qpos = qpos.copy()
+        data = self._data
+        data.qpos[:] = qpos
+        mujoco.mj_kinematics(self.robot.model, data)
+        base = self.robot.base_body
+        rotation = data.xmat[base].reshape(3, 3)
+        self._effector_pos = (data.site_xpos[self.robot.site_ids] - data.xpos[base]) @ rotation
+        self._scene.show_robot(np.concatenate([data.xpos, data.xquat], axis=1))
+
+    def _show_figures(self, now_s: float) -> None:
+        silent_s = now_s - self._link.joints.received_s
+        errors = [
+            float(np.linalg.norm(effector_pos - goal.held))
+            if goal.held is not None and silent_s < SILENCE_S
+            else np.nan
+            for goal, effector_pos in zip(self._goals, self._effector_pos, strict=True)
+        ]
+        notes = [self._link.failure, self._status.get("rejected", "")]
+        notes.append(self._status.get("slowed", ""))
+        if silent_s > SILENCE_S:
+            notes.append("no joint states: the robot is shown where it was last seen")
+        state, reason = self._link.state()
+        self._panel.show_state(state, reason, notes)
+        self._panel.show_goals(
+            [goal.on for goal in self._goals], [goal.held for goal in self._goals], errors
+        )
+        self._panel.plot(now_s, errors)
+        self._panel.show_timing(self._link.timing)
+        if self._link.speed_scale is not None:
+            self._panel.show_speed(self._link.speed_scale)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Serve the page until SIGINT or SIGTERM; returns the exit status."""
+    return run_node(ViewNode, ViewNode.close, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
