@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
-from polyreach_nodes.limits import REACTION_PERIODS, JointLimits
+from polyreach_nodes.limits import REACTION_PERIODS, JointLimits, all_finite
 from polyreach_nodes.policy import Policy
 from polyreach_nodes.proximity import Proximity
 from polyreach_nodes.watchdog import State, Watchdog
@@ -60,6 +60,7 @@ class ReachControl:
         self.speed_scale = 1.0
         self.goal_timeout_s = 0.0  # 0: goals stay for ever
         self.joint_pos: Vector = robot.home.copy()
+        self._plausible = JUMP_SPEED * self.period_s * robot.joint_vel_limits  # [rad or m]
         self.goals: Vector = np.zeros((effectors, 3))
         self.active: Vector = np.zeros(effectors)
         self.has_goal = False
@@ -118,19 +119,28 @@ class ReachControl:
                 f"joint state has {len(names)} names, but {len(position)} positions"
             )
         found = np.asarray(position, dtype=np.float64)[source.places]
-        if not np.abs(found).max() < MAX_JOINT_POS:
+        moved = np.abs(found - self.joint_pos[source.joints])
+        if (moved <= self._plausible[source.joints]).all():
+            reason = ""
+        elif not np.abs(found).max() < MAX_JOINT_POS:
             bad = int(np.flatnonzero(~(np.abs(found) < MAX_JOINT_POS))[0])
             return self._refuse(f"joint state of '{names[source.places[bad]]}' is {found[bad]:g}")
-        jump = np.abs(found - self.joint_pos[source.joints])
+        else:
+            reason = self._jump(names, source, moved, now_s)
         self.joint_pos[source.joints] = found
-        elapsed_s = np.maximum(self.watchdog.ages_s(source.joints, now_s), self.period_s)
-        far = jump > JUMP_SPEED * self.robot.joint_vel_limits[source.joints] * elapsed_s
         fresh = self.watchdog.received(source.joints, now_s)
-        if far.any():
-            bad = int(np.flatnonzero(far)[0])
-            name = names[source.places[bad]]
-            return self._refuse(f"joint state of '{name}' jumped by {jump[bad]:.3g}")
+        if reason:
+            return self._refuse(reason)
         return Received.FRESH if fresh else Received.NOTHING
+
+    def _jump(self, names: list[str], source: "_Source", moved: Vector, now_s: float) -> str:
+        """Which joint moved faster than it can, since it was heard last; or ''."""
+        periods = np.maximum(self.watchdog.ages_s(source.joints, now_s) / self.period_s, 1.0)
+        far = np.flatnonzero(moved > self._plausible[source.joints] * periods)
+        if not len(far):
+            return ""
+        bad = int(far[0])
+        return f"joint state of '{names[source.places[bad]]}' jumped by {moved[bad]:.3g}"
 
     def _refuse(self, reason: str) -> Received:
         self.watchdog.reject(reason)
@@ -244,7 +254,7 @@ class ReachControl:
         if state is State.ACTIVE:
             joint_vel, _ = self.policy.compute(self.joint_pos, self.goals, self.active)
             wanted = joint_vel.astype(np.float64)
-            if wanted.shape != self.zero.shape or not np.isfinite(wanted).all():
+            if wanted.shape != self.zero.shape or not all_finite(wanted, self.zero):
                 raise ValueError(f"policy output is {wanted.tolist()}")
         elif self.command is self.zero:
             return self.stop()

@@ -44,8 +44,8 @@ class SimNode(Node):
             0.0,
             0.0,
             5000.0,
-            "[Hz of simulated time] of joint_states; 0: the least multiple of the control rate that "
-            f"is at least {MIN_RATE:g} Hz and {MIN_STATES} times the control rate",
+            "[Hz of simulated time] of joint_states; 0: the least multiple of the control rate "
+            f"that is at least {MIN_RATE:g} Hz and {MIN_STATES} times the control rate",
         )
         self._timeout_s = self._number(
             "command_timeout",

@@ -26,18 +26,21 @@ class Watchdog:
         self.fault = ""
         self.invalid = ""
         self._received_s: NDArray[np.float64] = np.full(joints, -np.inf)
+        self._oldest_s = -np.inf
 
     def forget(self) -> None:
         """Forget every joint state (halt and fault stay)."""
         self.invalid = ""
         self._received_s.fill(-np.inf)
+        self._oldest_s = -np.inf
 
     def received(self, joints: NDArray[np.int64], now_s: float) -> bool:
         """Note a valid position of `joints`; whether that made the oldest joint younger."""
-        before = self._received_s.min()
+        before = self._oldest_s
         self._received_s[joints] = now_s
+        self._oldest_s = float(self._received_s.min())
         self.invalid = ""
-        return bool(self._received_s.min() > before)
+        return self._oldest_s > before
 
     def reject(self, reason: str) -> None:
         """Note an invalid joint state: nothing moves until a valid one comes."""
@@ -49,7 +52,7 @@ class Watchdog:
 
     def age_s(self, now_s: float) -> float:
         """Age of the oldest joint [s]; infinite before all were received."""
-        return now_s - float(self._received_s.min())
+        return now_s - self._oldest_s
 
     def sees(self, now_s: float) -> bool:
         """Whether there is a valid joint state, young enough."""
