@@ -22,6 +22,12 @@ positions = arrays(np.float64, 3, elements=st.floats(0.0, 1.0)).map(
 )
 
 
+def braking_speed(room: np.ndarray, reaction_s: float) -> np.ndarray:
+    """The positive v of v h + v^2 / (2 a) = room; 0 where there is no room."""
+    room = np.maximum(room, 0.0)
+    return 2.0 * room / (reaction_s + np.sqrt(reaction_s**2 + 2.0 * room / ACC))
+
+
 def limits() -> JointLimits:
     return JointLimits(POS, VEL, ACC, PERIOD)
 
@@ -55,7 +61,7 @@ def test_acceleration_limits_hold_unless_the_position_limit_demands_more(
         if abs(command[joint] - previous[joint]) <= ACC[joint] * PERIOD + ROUNDING:
             continue
         room = (law.high - joint_pos if previous[joint] > 0 else joint_pos - law.low)[joint]
-        stopping = np.sign(previous[joint]) * law.braking_speed(np.full(3, room))[joint]
+        stopping = np.sign(previous[joint]) * braking_speed(room, law.reaction_s)[joint]
         assert command[joint] == pytest.approx(stopping, abs=1e-9)
         assert abs(command[joint]) < abs(previous[joint])
 
@@ -197,7 +203,7 @@ def assert_inside(
     assert (after <= np.maximum(high, joint_pos) + ROUNDING).all()
     room = np.where(previous > 0, law.high - joint_pos, joint_pos - law.low)
     with np.errstate(over="ignore"):
-        braking = np.where(previous == 0, 0.0, law.braking_speed(room))
+        braking = np.where(previous == 0, 0.0, braking_speed(room, law.reaction_s))
     stopping = np.sign(previous) * braking
     hasty = np.abs(command - previous) > change + ROUNDING
     # beyond acc only to brake for a position limit, never to speed up or turn around

@@ -1,13 +1,12 @@
 """The state machine that decides whether the controller may move."""
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from polyreach_nodes.watchdog import State, Watchdog
 
-ALL = slice(None)
+ALL = range(3)
 
 
 def fresh(now_s: float = 10.0) -> Watchdog:
@@ -19,16 +18,16 @@ def fresh(now_s: float = 10.0) -> Watchdog:
 def test_waits_until_every_joint_was_seen() -> None:
     dog = Watchdog(joints=3, timeout_s=0.03)
     assert dog.state(10.0, has_goal=True) is State.WAITING
-    assert not dog.received(np.array([0, 2]), 10.0)
+    assert not dog.received([0, 2], 10.0)
     assert dog.state(10.0, has_goal=True) is State.WAITING
-    assert dog.received(np.array([1]), 10.01)
+    assert dog.received([1], 10.01)
     assert dog.state(10.01, has_goal=True) is State.ACTIVE
     assert dog.state(10.01, has_goal=False) is State.IDLE
 
 
 def test_one_old_joint_is_enough_to_stop() -> None:
     dog = fresh(10.0)
-    assert not dog.received(np.array([0, 1]), 10.029)
+    assert not dog.received([0, 1], 10.029)
     assert dog.state(10.029, has_goal=True) is State.ACTIVE
     assert dog.state(10.031, has_goal=True) is State.STALE
 

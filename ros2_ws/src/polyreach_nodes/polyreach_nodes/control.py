@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
-from polyreach_nodes.limits import REACTION_PERIODS, JointLimits, all_finite
+from polyreach_nodes.limits import REACTION_PERIODS, JointLimits
 from polyreach_nodes.policy import Policy
 from polyreach_nodes.proximity import Proximity
 from polyreach_nodes.watchdog import State, Watchdog
@@ -36,8 +36,9 @@ class Received(Enum):
 class _Source:
     """A publisher of joint states, told by the names that it sends."""
 
-    places: NDArray[np.int64]  # of controlled joints in its messages
-    joints: NDArray[np.int64]  # the same joints in the robot's order
+    names: list[str]  # of the controlled joints in its messages
+    places: list[int]  # where they are there
+    joints: list[int]  # where they are in the robot's order
     stamp_s: float = 0.0  # of its last message
 
 
@@ -60,7 +61,8 @@ class ReachControl:
         self.speed_scale = 1.0
         self.goal_timeout_s = 0.0  # 0: goals stay for ever
         self.joint_pos: Vector = robot.home.copy()
-        self._plausible = JUMP_SPEED * self.period_s * robot.joint_vel_limits  # [rad or m]
+        plausible = JUMP_SPEED * self.period_s * robot.joint_vel_limits
+        self._plausible: list[float] = plausible.tolist()  # [rad or m] in a period
         self.goals: Vector = np.zeros((effectors, 3))
         self.active: Vector = np.zeros(effectors)
         self.has_goal = False
@@ -108,7 +110,7 @@ class ReachControl:
         source = self._sources.get(tuple(names)) or self._match(names)
         if source is None:
             return self._refuse("joint state names a joint twice")
-        if not len(source.places):
+        if not source.places:
             return Received.NOTHING
         if stamp_s and 0.0 < source.stamp_s - stamp_s < CLOCK_RESET_S:
             self.late_states += 1
@@ -118,29 +120,28 @@ class ReachControl:
             return self._refuse(
                 f"joint state has {len(names)} names, but {len(position)} positions"
             )
-        found = np.asarray(position, dtype=np.float64)[source.places]
-        moved = np.abs(found - self.joint_pos[source.joints])
-        if (moved <= self._plausible[source.joints]).all():
-            reason = ""
-        elif not np.abs(found).max() < MAX_JOINT_POS:
-            bad = int(np.flatnonzero(~(np.abs(found) < MAX_JOINT_POS))[0])
-            return self._refuse(f"joint state of '{names[source.places[bad]]}' is {found[bad]:g}")
-        else:
-            reason = self._jump(names, source, moved, now_s)
-        self.joint_pos[source.joints] = found
+        found = [float(position[place]) for place in source.places]
+        for name, value in zip(source.names, found, strict=True):
+            if not abs(value) < MAX_JOINT_POS:
+                return self._refuse(f"joint state of '{name}' is {value:g}")
+        jump = self._jump(source, found, now_s)
+        for joint, value in zip(source.joints, found, strict=True):
+            self.joint_pos[joint] = value
         fresh = self.watchdog.received(source.joints, now_s)
-        if reason:
-            return self._refuse(reason)
+        if jump:
+            return self._refuse(jump)
         return Received.FRESH if fresh else Received.NOTHING
 
-    def _jump(self, names: list[str], source: "_Source", moved: Vector, now_s: float) -> str:
+    def _jump(self, source: "_Source", found: list[float], now_s: float) -> str:
         """Which joint moved faster than it can, since it was heard last; or ''."""
-        periods = np.maximum(self.watchdog.ages_s(source.joints, now_s) / self.period_s, 1.0)
-        far = np.flatnonzero(moved > self._plausible[source.joints] * periods)
-        if not len(far):
-            return ""
-        bad = int(far[0])
-        return f"joint state of '{names[source.places[bad]]}' jumped by {moved[bad]:.3g}"
+        for name, joint, value in zip(source.names, source.joints, found, strict=True):
+            moved, plausible = abs(value - self.joint_pos.item(joint)), self._plausible[joint]
+            if moved <= plausible:
+                continue
+            periods = self.watchdog.joint_age_s(joint, now_s) / self.period_s
+            if moved > plausible * max(periods, 1.0):
+                return f"joint state of '{name}' jumped by {moved:.3g}"
+        return ""
 
     def _refuse(self, reason: str) -> Received:
         self.watchdog.reject(reason)
@@ -156,11 +157,13 @@ class ReachControl:
         ]
         if len({joint for _, joint in pairs}) != len(pairs):
             return None
-        places = np.array([place for place, _ in pairs], dtype=np.int64)
-        joints = np.array([joint for _, joint in pairs], dtype=np.int64)
         if len(self._sources) >= MAX_SOURCES:
             self._sources.clear()
-        source = self._sources[tuple(names)] = _Source(places, joints)
+        source = self._sources[tuple(names)] = _Source(
+            names=[names[place] for place, _ in pairs],
+            places=[place for place, _ in pairs],
+            joints=[joint for _, joint in pairs],
+        )
         return source
 
     def set_goal(
@@ -254,7 +257,7 @@ class ReachControl:
         if state is State.ACTIVE:
             joint_vel, _ = self.policy.compute(self.joint_pos, self.goals, self.active)
             wanted = joint_vel.astype(np.float64)
-            if wanted.shape != self.zero.shape or not all_finite(wanted, self.zero):
+            if wanted.shape != self.zero.shape or not np.isfinite(wanted).all():
                 raise ValueError(f"policy output is {wanted.tolist()}")
         elif self.command is self.zero:
             return self.stop()

@@ -27,6 +27,9 @@ class Policy:
         self._goals: Array32 = np.zeros((1, effectors, 3), np.float32)
         self._active: Array32 = np.zeros((1, effectors), np.float32)
         self._inputs = {"joint_pos": self._joint_pos, "goals": self._goals, "active": self._active}
+        self._joint_vel: Array32 = np.zeros((1, joints), np.float32)
+        self._effector_pos: Array32 = np.zeros((1, effectors, 3), np.float32)
+        self._outputs = {"joint_vel": self._joint_vel, "effector_pos": self._effector_pos}
 
     @classmethod
     def load(cls, path: str | Path, robot: Robot) -> "Policy":
@@ -53,6 +56,7 @@ class Policy:
         _check_tensors(session, contract)
         policy = cls(session, contract)
         policy._check_at_home(robot)
+        policy._bind()
         return policy
 
     def compute(
@@ -68,12 +72,25 @@ class Policy:
         self._joint_pos[0] = joint_pos
         self._goals[0] = goals
         self._active[0] = active
-        joint_vel, effector_pos = self._session.run(("joint_vel", "effector_pos"), self._inputs)
-        return joint_vel[0], effector_pos[0]
+        self._session.run_with_iobinding(self._binding)
+        return self._joint_vel[0].copy(), self._effector_pos[0].copy()
+
+    def _bind(self) -> None:
+        """Let the session read and write the buffers of this object, without copies."""
+        self._binding = self._session.io_binding()
+        for bind, buffers in (
+            (self._binding.bind_input, self._inputs),
+            (self._binding.bind_output, self._outputs),
+        ):
+            for name, buffer in buffers.items():
+                bind(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
 
     def _check_at_home(self, robot: Robot) -> None:
         expected = robot.forward_kinematics(robot.home)
-        joint_vel, effector_pos = self.compute(robot.home, expected, np.ones(len(expected)))
+        self._joint_pos[0], self._goals[0], self._active[0] = robot.home, expected, 1.0
+        joint_vel, effector_pos = (
+            values[0] for values in self._session.run(tuple(self._outputs), self._inputs)
+        )
         if joint_vel.shape != robot.home.shape or effector_pos.shape != expected.shape:
             raise ContractError(
                 f"policy outputs: found {joint_vel.shape} and {effector_pos.shape}, "

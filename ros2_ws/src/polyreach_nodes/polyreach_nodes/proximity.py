@@ -55,6 +55,7 @@ class Proximity:
         self._period_s = 1.0 / robot.control_rate
         self.reaction_s = REACTION_PERIODS * self._period_s
         self._low, self._high = robot.joint_pos_limits.T
+        self._acceleration: list[float] = robot.joint_acc_limits.tolist()
         self.reason = ""
         self.set_distances(slow_distance, stop_distance)
         self.set_workspace(workspace)
@@ -130,7 +131,10 @@ class Proximity:
         """Configurations on the way to the one at which the joints could stand."""
         robot = self._robot
         reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
-        ahead_s = reaction_s + braking * float(np.max(np.abs(command) / robot.joint_acc_limits))
+        braking_s = max(
+            abs(v) / a for v, a in zip(command.tolist(), self._acceleration, strict=True)
+        )
+        ahead_s = reaction_s + braking * braking_s
         end = np.minimum(np.maximum(joint_pos + command * ahead_s, self._low), self._high)
         self._now.qpos[robot.qpos_adr] = joint_pos
         mujoco.mj_kinematics(self._model, self._now)

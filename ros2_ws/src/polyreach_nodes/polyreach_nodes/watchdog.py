@@ -1,9 +1,8 @@
 """Whether the controller may move: age of the joint state, halt and fault; a pure state machine."""
 
+import math
+from collections.abc import Iterable
 from enum import StrEnum
-
-import numpy as np
-from numpy.typing import NDArray
 
 
 class State(StrEnum):
@@ -25,20 +24,21 @@ class Watchdog:
         self.halted = False
         self.fault = ""
         self.invalid = ""
-        self._received_s: NDArray[np.float64] = np.full(joints, -np.inf)
-        self._oldest_s = -np.inf
+        self._received_s = [-math.inf] * joints
+        self._oldest_s = -math.inf
 
     def forget(self) -> None:
         """Forget every joint state (halt and fault stay)."""
         self.invalid = ""
-        self._received_s.fill(-np.inf)
-        self._oldest_s = -np.inf
+        self._received_s = [-math.inf] * len(self._received_s)
+        self._oldest_s = -math.inf
 
-    def received(self, joints: NDArray[np.int64], now_s: float) -> bool:
+    def received(self, joints: Iterable[int], now_s: float) -> bool:
         """Note a valid position of `joints`; whether that made the oldest joint younger."""
         before = self._oldest_s
-        self._received_s[joints] = now_s
-        self._oldest_s = float(self._received_s.min())
+        for joint in joints:
+            self._received_s[joint] = now_s
+        self._oldest_s = min(self._received_s)
         self.invalid = ""
         return self._oldest_s > before
 
@@ -46,9 +46,9 @@ class Watchdog:
         """Note an invalid joint state: nothing moves until a valid one comes."""
         self.invalid = reason
 
-    def ages_s(self, joints: NDArray[np.int64], now_s: float) -> NDArray[np.float64]:
-        """Ages of `joints` [s]; infinite for those that were never received."""
-        return now_s - self._received_s[joints]
+    def joint_age_s(self, joint: int, now_s: float) -> float:
+        """Age of one joint's position [s]; infinite before it was received."""
+        return now_s - self._received_s[joint]
 
     def age_s(self, now_s: float) -> float:
         """Age of the oldest joint [s]; infinite before all were received."""
@@ -65,6 +65,6 @@ class Watchdog:
         if self.halted:
             return State.HALTED
         if not self.sees(now_s):
-            waiting = not self.invalid and self.age_s(now_s) == np.inf
+            waiting = not self.invalid and self.age_s(now_s) == math.inf
             return State.WAITING if waiting else State.STALE
         return State.ACTIVE if has_goal else State.IDLE
