@@ -27,7 +27,7 @@ from launch_ros.parameter_descriptions import ParameterValue
 SIMULATOR_ARGUMENTS = ("robot", "namespace", "use_sim_time", "log_level")
 CONTROLLER_ARGUMENTS = (
     *SIMULATOR_ARGUMENTS,
-    *("policy", "params_file", "autostart", "speed_scale", "velocity_controller"),
+    *("policy", "params_file", "autostart", "speed_scale", "velocity_controller", "action"),
 )
 BOOLEAN = ["true", "false", "True", "False"]
 HARDWARE_PACKAGES = (
@@ -84,6 +84,13 @@ def arguments() -> list[DeclareLaunchArgument]:
             default_value="true",
             choices=BOOLEAN,
             description="Configure and activate the controller at start.",
+        ),
+        DeclareLaunchArgument(
+            "action",
+            default_value="false",
+            choices=BOOLEAN,
+            description="Serve the action polyreach_controller/reach, too (needs "
+            "polyreach_interfaces).",
         ),
         DeclareLaunchArgument(
             "urdf",

@@ -60,6 +60,13 @@ def arguments() -> list[DeclareLaunchArgument]:
             description="Configure and activate at start; else wait for lifecycle transitions.",
         ),
         DeclareLaunchArgument(
+            "action",
+            default_value="false",
+            choices=BOOLEAN,
+            description="Serve the action polyreach_controller/reach, too (needs "
+            "polyreach_interfaces).",
+        ),
+        DeclareLaunchArgument(
             "log_level",
             default_value="info",
             choices=["debug", "info", "warn", "error", "fatal"],
@@ -99,7 +106,15 @@ def controller(context: LaunchContext) -> list[Node]:
         name: ParameterValue(LaunchConfiguration(name), value_type=bool)
         for name in ("autostart", "use_sim_time")
     }
+    reach = Node(
+        package="polyreach_nodes",
+        executable="reach_node",
+        namespace=LaunchConfiguration("namespace"),
+        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        output="screen",
+    )
     return [
+        *([reach] if value("action").lower() == "true" else []),
         Node(
             package="polyreach_nodes",
             executable="controller_node",
@@ -113,7 +128,7 @@ def controller(context: LaunchContext) -> list[Node]:
             else [],
             ros_arguments=["--log-level", LaunchConfiguration("log_level")],
             output="screen",
-        )
+        ),
     ]
 
 

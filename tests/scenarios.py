@@ -146,12 +146,13 @@ class Probe:
         self.wait(lambda: self.value("state") in states, f"state {' or '.join(states)}")
 
     def wait_goals_heard(self) -> None:
-        """Wait until the controller listens to goals."""
+        """Wait until the controller listens to goals, and both sides know of each other."""
         heard = self._goal_pubs.values()
         self.wait(
             lambda: all(pub.get_subscription_count() for pub in heard),
             "controller listens to goals",
         )
+        sleep(DISCOVERY_S)
 
     def send_goal(
         self, effector: str, position: NDArray[np.float64], frame: str | None = None

@@ -408,8 +408,8 @@ def test_a_client_that_goes_away_leaves_an_action_that_ends(
 ) -> None:
     with Probe(planar8, ros_domain_id) as other:
         client = Reach(other)
-        client.send(["left"], [(50.0, 0.0, 0.0)], timeout=3.0)
+        client.send(["left"], [(50.0, 0.0, 0.0)], timeout=8.0)
         client.client.destroy()
-    wait_taken(probe, "left")
-    probe.wait(lambda: probe.value("goal/left") == "", "the goal is cleared in time", 10.0)
+        wait_taken(probe, "left")
+    probe.wait(lambda: probe.value("goal/left") == "", "the goal is cleared in time", 15.0)
     assert_comes_to_rest(probe)

@@ -17,6 +17,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.utilities import remove_ros_args
 from std_msgs.msg import String
 
+RESEND_S = 0.5  # [s] for the controller to tell that it heard a goal
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -81,9 +82,13 @@ class GoalNode(Node):
         point.x, point.y, point.z = position
         message.pose.orientation.w = 1.0
         heard = self.value(f"heard/{self.effector}")
-        self._publisher.publish(message)
-        if not self.wait(lambda: self.value(f"heard/{self.effector}") != heard, timeout_s):
-            raise GoalError(f"controller '{self.controller}' did not answer in {timeout_s:g} s")
+        end_s = monotonic() + timeout_s
+        while self.value(f"heard/{self.effector}") == heard:
+            if (left_s := end_s - monotonic()) <= 0.0:
+                raise GoalError(f"controller '{self.controller}' did not answer in {timeout_s:g} s")
+            self._publisher.publish(message)
+            # a message that is sent just after both sides met may be lost
+            self.wait(lambda: self.value(f"heard/{self.effector}") != heard, min(RESEND_S, left_s))
         rejected = self.value("rejected")
         if rejected.startswith(f"goal of '{self.effector}' "):
             raise GoalError(rejected)

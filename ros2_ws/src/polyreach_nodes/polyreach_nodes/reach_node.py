@@ -52,6 +52,7 @@ class ReachNode(Node):
         self._closing = False
         self._running: Goal | None = None
         self._goals: dict[bytes, Goal] = {}  # until their result is known
+        self._accepted: dict[bytes, Goal] = {}  # until executed; a status may end one before
         self._link = ControllerLink(self, controller, self._step)
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(FEEDBACK_PERIOD_S, self._on_feedback, clock=wall)
@@ -90,7 +91,8 @@ class ReachNode(Node):
             self._link, self._request(handle.request), self._value("settle_time"), now_s
         )
         goal = Goal(handle, task, Future())
-        self._goals[bytes(handle.goal_id.uuid)] = goal
+        key = bytes(handle.goal_id.uuid)
+        self._goals[key] = self._accepted[key] = goal
         if self._link.effectors and (fault := task.request.fault(self._link)):
             task.end(Outcome.ABORTED, fault, now_s)
         else:
@@ -101,7 +103,7 @@ class ReachNode(Node):
         handle.execute()
 
     async def _execute(self, handle: ServerGoalHandle) -> Any:
-        goal = self._goals[bytes(handle.goal_id.uuid)]
+        goal = self._accepted.pop(bytes(handle.goal_id.uuid))
         self._step()
         return await goal.result
 

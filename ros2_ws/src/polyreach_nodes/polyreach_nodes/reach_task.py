@@ -9,6 +9,7 @@ from typing import Protocol
 from polyreach_nodes.controller_link import Point, Report
 
 START_TIMEOUT_S = 2.0  # [s] for the controller to appear and to take the goals
+RESEND_S = 0.5  # [s] after which a goal that was not heard counts as lost: the first may be
 GONE_S = 1.0  # [s] without a status after which the controller counts as gone
 PAUSE_S = 1.0  # [s] for which a joint state may be missing
 RELEASE_TIMEOUT_S = 2.0  # [s] to clear goals at the end
@@ -224,10 +225,14 @@ class ReachTask:
                 self._link.send(name, position)
             self._sent_s = now_s
             return
-        for name in names:
+        for name, position in zip(names, self.request.positions, strict=True):
+            given = self._given[name]
             if self._refused(name):
                 self.end(Outcome.ABORTED, report.rejected, now_s)
                 return
+            if report.heard.get(name, "") == given.heard and now_s - given.sent_s > RESEND_S:
+                given.sent_s = now_s
+                self._link.send(name, position)
         if all(map(self._taken, names)):
             self.phase = Phase.REACHING
 

@@ -52,14 +52,16 @@ class TickStatistics:
     def values(self) -> dict[str, float]:
         """Quantiles in milliseconds by name; empty before the second tick.
 
-        The age is infinite while there is no joint state.
+        Ticks before the first joint state count for all but its age.
         """
         count = min(self._count, self._length)
-        if not count:
-            return {}
+        known = {
+            name: times[:count][np.isfinite(times[:count])] for name, times in self._times.items()
+        }
         return {
-            f"{name} {label} [ms]": 1e3 * float(np.quantile(times[:count], share, method="lower"))
-            for name, times in self._times.items()
+            f"{name} {label} [ms]": 1e3 * float(np.quantile(times, share, method="lower"))
+            for name, times in known.items()
+            if len(times)
             for label, share in (("p50", 0.5), ("p99", 0.99), ("max", 1.0))
         }
 
