@@ -138,8 +138,8 @@ def process(*words: str) -> Iterator[int]:
     try:
         yield child.pid
     finally:
-        child.terminate()
-        child.wait(timeout=10.0)
+        child.kill()
+        child.wait()
 
 
 def cpu_s(pid: int) -> float:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from typing import NamedTuple
+from operator import truediv
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,13 +13,6 @@ REACTION_PERIODS = (
 )
 
 Vector = NDArray[np.float64]
-
-
-class _Joint(NamedTuple):
-    low: float  # [rad or m], less the margin
-    high: float
-    speed: float  # [rad/s or m/s]
-    acceleration: float  # [rad/s^2 or m/s^2]
 
 
 class JointLimits:
@@ -43,8 +36,9 @@ class JointLimits:
         spread = margin * (high - low)
         self.low: Vector = low + spread
         self.high: Vector = high - spread
-        columns = self.low, self.high, np.array(vel_limits, dtype=np.float64), self.acc_limits
-        self._joints = [_Joint(*row) for row in np.stack(columns, axis=1).tolist()]
+        self._top = np.array(vel_limits, dtype=np.float64).tolist()
+        columns = self.low.tolist(), self.high.tolist(), self._top, self.acc_limits.tolist()
+        self._joints = list(zip(*columns, strict=True))
         self.reaction_s = REACTION_PERIODS * period_s  # time that passes before a joint follows
         self._period_s = period_s
         self._shape = self.acc_limits.shape
@@ -80,16 +74,18 @@ class JointLimits:
         rows = wanted.tolist(), previous.tolist(), joint_pos.tolist()
         if not all(map(math.isfinite, itertools.chain(*rows))):
             return np.zeros(self._shape)
-        excess = max(abs(v) / joint.speed for v, joint in zip(rows[0], self._joints, strict=True))
+        excess = max(map(abs, map(truediv, rows[0], self._top)))
         factor = speed_scale / max(excess, 1.0)
         period_s, h = min(elapsed_s, self._period_s), self.reaction_s
         command = []
-        for v, before, q, joint in zip(*rows, self._joints, strict=True):
-            top, a = joint.speed, joint.acceleration
-            before, change = _clip(before, -top, top), a * period_s
-            v = _clip(v * factor, before - change, before + change)
-            v = _clip(v, -_braking_speed(q - joint.low, h, a), _braking_speed(joint.high - q, h, a))
-            command.append(_clip(v, -top, top))
+        for v, before, q, (low, high, top, a) in zip(*rows, self._joints, strict=True):
+            before = top if before > top else -top if before < -top else before
+            least, most = before - a * period_s, before + a * period_s
+            v *= factor
+            v = least if v < least else most if v > most else v
+            bound = _braking_speed(high - q if v > 0.0 else q - low, h, a)
+            bound = top if bound > top else bound
+            command.append(bound if v > bound else -bound if v < -bound else v)
         return np.array(command)
 
     def change(self, elapsed_s: float) -> Vector:
@@ -101,7 +97,3 @@ def _braking_speed(d: float, h: float, a: float) -> float:
     """Speed at which a reaction time h and braking with a use up d; 0 if there is none left."""
     # v h + v^2 / (2 a) = d
     return a * (math.sqrt(h * h + 2.0 * max(d, 0.0) / a) - h)
-
-
-def _clip(value: float, low: float, high: float) -> float:
-    return min(max(value, low), high)

@@ -52,6 +52,12 @@ class Proximity:
         self._now, *self._looks = (mujoco.MjData(robot.model) for _ in range(1 + MAX_LOOKS))
         for data in (self._now, *self._looks):
             data.qpos[:] = robot.qpos(robot.home)
+        # views of MuJoCo's memory: asking for them again takes longer than the collisions
+        self._qpos = {id(data): data.qpos for data in (self._now, *self._looks)}
+        self._now_xpos, self._end_xpos = self._now.geom_xpos, self._looks[0].geom_xpos
+        first, last = int(robot.qpos_adr[0]), int(robot.qpos_adr[-1])
+        in_a_row = last - first + 1 == len(robot.qpos_adr)
+        self._adr = slice(first, last + 1) if in_a_row else robot.qpos_adr
         self._period_s = 1.0 / robot.control_rate
         self.reaction_s = REACTION_PERIODS * self._period_s
         self._low, self._high = robot.joint_pos_limits.T
@@ -129,25 +135,25 @@ class Proximity:
         self, command: Vector, joint_pos: Vector, braking: float
     ) -> list[mujoco.MjData]:
         """Configurations on the way to the one at which the joints could stand."""
-        robot = self._robot
         reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
         braking_s = max(
             abs(v) / a for v, a in zip(command.tolist(), self._acceleration, strict=True)
         )
         ahead_s = reaction_s + braking * braking_s
         end = np.minimum(np.maximum(joint_pos + command * ahead_s, self._low), self._high)
-        self._now.qpos[robot.qpos_adr] = joint_pos
+        self._qpos[id(self._now)][self._adr] = joint_pos
         mujoco.mj_kinematics(self._model, self._now)
         self._look(self._looks[0], end)
-        moved = self._looks[0].geom_xpos - self._now.geom_xpos
-        count = math.ceil(float(np.abs(moved).max()) / LOOK_STEP)
+        moved = self._end_xpos - self._now_xpos
+        count = math.ceil(float(max(moved.max(), -moved.min())) / LOOK_STEP)
         looks = self._looks[: max(1, min(count, MAX_LOOKS))]
+        way = (end - joint_pos) / len(looks)
         for number, data in enumerate(looks[1:], start=1):
-            self._look(data, joint_pos + (end - joint_pos) * (number / len(looks)))
+            self._look(data, joint_pos + number * way)
         return looks
 
     def _look(self, data: mujoco.MjData, joint_pos: Vector) -> None:
-        data.qpos[self._robot.qpos_adr] = joint_pos
+        self._qpos[id(data)][self._adr] = joint_pos
         mujoco.mj_kinematics(self._model, data)
         mujoco.mj_collision(self._model, data)
 
