@@ -168,7 +168,7 @@ class ViewNode(Node):
         if silent_s > SILENCE_S:
             notes.append("no joint states: the robot is shown where it was last seen")
         state, reason = self._link.state()
-        self._panel.show_state(state, reason, notes)
+        self._panel.show_state(state, reason, [note for note in notes if note not in reason])
         self._panel.show_goals(
             [goal.on for goal in self._goals], [goal.held for goal in self._goals], errors
         )
