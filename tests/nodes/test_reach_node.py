@@ -232,13 +232,13 @@ def test_timeout_clears_and_tells_the_errors(
     controller: Process, reach: Reach, probe: Probe, planar8: Robot
 ) -> None:
     sent = reach.send(
-        ["left", "middle"], [(50.0, 0.0, 0.0), points(planar8, 0.0)["middle"]], timeout=1.5
+        ["left", "middle"], [(50.0, 0.0, 0.0), points(planar8, 0.0)["middle"]], timeout=6.0
     )
     status, result = sent.ended()
     assert (status, result.success) == (ABORTED, False)
-    assert "not reached in 1.5 s: 'left' is 4" in result.message
+    assert "not reached in 6 s: 'left' is 4" in result.message
     assert result.errors[0] > 45.0
-    assert 1.5 <= result.elapsed < 5.0
+    assert 6.0 <= result.elapsed < 10.0
     assert_comes_to_rest(probe)
 
 
@@ -362,7 +362,7 @@ def test_goals_that_cannot_be_taken_are_told_and_disturb_nothing(
 def test_without_a_controller_it_says_so(reach: Reach) -> None:
     status, result = reach.send(["left"], [(0.1, 0.0, 0.0)]).ended(10.0)
     assert status == ABORTED
-    assert result.message == "no controller 'polyreach_controller' in 2 s"
+    assert result.message == "no controller 'polyreach_controller' in 5 s"
 
 
 def test_an_inactive_controller_is_named(

@@ -259,8 +259,8 @@ def test_a_controller_that_is_gone_ends_it_without_a_confirmation(bench: Bench) 
 @pytest.mark.parametrize(
     ("deaf", "known", "reason"),
     [
-        (True, True, "controller 'arm' did not take the goal of 'left', 'right' in 2 s"),
-        (True, False, "no controller 'arm' in 2 s"),
+        (True, True, "controller 'arm' did not take the goal of 'left', 'right' in 5 s"),
+        (True, False, "no controller 'arm' in 5 s"),
     ],
 )
 def test_a_controller_that_does_not_answer_ends_it(

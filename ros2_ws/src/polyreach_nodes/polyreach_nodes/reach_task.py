@@ -8,7 +8,7 @@ from typing import Protocol
 
 from polyreach_nodes.controller_link import Point, Report
 
-START_TIMEOUT_S = 2.0  # [s] for the controller to appear and to take the goals
+START_TIMEOUT_S = 5.0  # [s] for the controller to appear and to take the goals
 RESEND_S = 0.5  # [s] after which a goal that was not heard counts as lost: the first may be
 GONE_S = 1.0  # [s] without a status after which the controller counts as gone
 PAUSE_S = 1.0  # [s] for which a joint state may be missing
