@@ -26,7 +26,7 @@ from polyreach_description import Robot
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 WAIT_S = 30.0
-DISCOVERY_S = 0.2
+DISCOVERY_S = 0.3
 
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE,

@@ -6,6 +6,7 @@ import sys
 import unittest
 from importlib.util import find_spec
 from pathlib import Path
+from time import sleep
 
 import launch_testing
 from geometry_msgs.msg import PoseStamped
@@ -20,7 +21,7 @@ from rclpy.action import ActionClient
 from polyreach_description import load_robot
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from scenarios import WAIT_S, Probe, reachable_goals
+from scenarios import DISCOVERY_S, WAIT_S, Probe, reachable_goals
 
 BUILT = find_spec("polyreach_interfaces") is not None
 
@@ -56,6 +57,7 @@ class ActionTest(unittest.TestCase):
             client = ActionClient(probe.node, ReachGoals, "polyreach_controller/reach")
             self.assertTrue(client.wait_for_server(WAIT_S))
             probe.wait_state("IDLE")
+            sleep(DISCOVERY_S)
             sent = client.send_goal_async(goal, feedback_callback=feedback.append)
             probe.wait(sent.done, "the answer to the goal")
             answer = sent.result().get_result_async()

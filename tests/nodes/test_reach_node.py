@@ -13,7 +13,7 @@ import pytest
 from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionClient
 from rig import FakeHardware, Launcher, Process
-from scenarios import Probe
+from scenarios import DISCOVERY_S, Probe
 
 from polyreach_description import Robot
 
@@ -55,6 +55,7 @@ class Reach:
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
         self.client = ActionClient(probe.node, ReachGoals, "polyreach_controller/reach")
+        self._met = False
 
     def send(
         self,
@@ -83,7 +84,11 @@ class Reach:
             feedback.append(message.feedback)
             feedback_s.append(monotonic())
 
-        assert self.client.wait_for_server(30.0)
+        if not self._met:
+            # before both sides know each other, an answer may be lost
+            assert self.client.wait_for_server(30.0)
+            sleep(DISCOVERY_S)
+            self._met = True
         future = self.client.send_goal_async(goal, on_feedback)
         self.probe.wait(future.done, "answer to the goal")
         handle = future.result()
