@@ -262,7 +262,7 @@ def test_parameters_out_of_range_are_refused_and_change_nothing(
     taken, text = set_parameter(active, name, value)
     assert not taken
     assert reason in text.lower() if reason in ("type", "range") else reason in text
-    assert active.value("state") in ("IDLE", "ACTIVE")
+    active.wait_state("IDLE", "ACTIVE")
 
 
 def test_the_controller_still_works_after_all_those(active: Probe) -> None:

@@ -4,8 +4,9 @@ from array import array
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from threading import Thread
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -36,8 +37,10 @@ from polyreach_nodes.reports import (
 )
 from polyreach_nodes.watchdog import State
 
-if TYPE_CHECKING:
+try:  # not when a recording starts: to import it takes longer than a control period
     from polyreach_nodes.tick_recorder import TickRecorder
+except ImportError:
+    TickRecorder = None  # type: ignore[assignment, misc]
 
 LATCHED = QoSProfile(
     depth=1,
@@ -151,11 +154,12 @@ class ReachLoop:
         Raises RecordingError that names the path.
         """
         if self._recorder is not None:
-            self._recorder.close()
+            # a disk may be slow; the interpreter ends after this thread
+            Thread(target=self._recorder.close, name="end of recording").start()
             self._recorder = None
         if path:
-            from polyreach_nodes.tick_recorder import TickRecorder
-
+            if TickRecorder is None:
+                raise ValueError("record needs the package mcap (pip install mcap)")
             self._recorder = TickRecorder(self._node, self.control, Path(path))
 
     def start(self) -> None:
