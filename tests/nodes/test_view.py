@@ -256,8 +256,12 @@ def test_a_person_drags_a_goal_halts_and_resumes(
         assert wait_goal(probe, "left", there=True)
         assert read_goal(probe.value("goal/left")) == pytest.approx(goal, abs=1e-5)
 
-        tab.click(*tab.centre(".mantine-Slider-track"))
-        probe.wait(lambda: abs(speed_scale(probe) - 0.5) < 0.1, "speed scale of the slider")
+        def slid() -> bool:
+            tab.click(*tab.centre(".mantine-Slider-track"))  # it may have moved under the mouse
+            sleep(0.5)
+            return abs(speed_scale(probe) - 0.5) < 0.1
+
+        probe.wait(slid, "speed scale of the slider")
 
         probe.send_goal("middle", far[1], frame="<b>moon</b>")
         tab.wait_text("frame is '<b>moon</b>'")

@@ -264,8 +264,12 @@ class Robot:
         """Effector positions (E, 3) [m, base frame] at joint_pos (nu,), by MuJoCo."""
         self._data.qpos[:] = self.qpos(joint_pos)
         mujoco.mj_kinematics(self.model, self._data)
-        rotation = self._data.xmat[self.base_body].reshape(3, 3)
-        return (self._data.site_xpos[self.site_ids] - self._data.xpos[self.base_body]) @ rotation
+        return self.effector_pos(self._data)
+
+    def effector_pos(self, data: mujoco.MjData) -> NDArray[np.float64]:
+        """Effector positions (E, 3) [m, base frame] in `data`, after mujoco.mj_kinematics."""
+        rotation = data.xmat[self.base_body].reshape(3, 3)
+        return (data.site_xpos[self.site_ids] - data.xpos[self.base_body]) @ rotation
 
     def in_self_collision(self, joint_pos: ArrayLike) -> bool:
         """Whether geoms of the model touch at joint_pos (nu,)."""

@@ -10,12 +10,12 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.task import Future
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+from polyreach_nodes.qos import LATCHED
+
 CLEAR_TIMEOUT_S = 1.0  # [s] after which the answer to a request is no longer waited for
 
 Point = tuple[float, ...]

@@ -21,7 +21,8 @@ from polyreach_nodes.proximity import (
     check_distances,
     read_workspace,
 )
-from polyreach_nodes.reach_loop import LATCHED, ReachLoop
+from polyreach_nodes.qos import LATCHED
+from polyreach_nodes.reach_loop import ReachLoop
 from polyreach_nodes.reports import plain_status
 from polyreach_nodes.running import run_node
 
@@ -166,10 +167,10 @@ class ControllerNode(LifecycleNode):
         loop.tolerance = values.get("tolerance", loop.tolerance)
         control.speed_scale = values.get("speed_scale", control.speed_scale)
         control.goal_timeout_s = values.get("goal_timeout", control.goal_timeout_s)
-        control.proximity.set_distances(
-            values.get("collision_slow_distance", control.proximity.slow_distance),
-            values.get("collision_stop_distance", control.proximity.stop_distance),
-        )
+        slow = values.get("collision_slow_distance", control.proximity.slow_distance)
+        stop = values.get("collision_stop_distance", control.proximity.stop_distance)
+        if (slow, stop) != (control.proximity.slow_distance, control.proximity.stop_distance):
+            control.proximity.set_distances(slow, stop)
         if "reaction_time" in values:
             control.set_reaction(values["reaction_time"])
         if "workspace" in values:

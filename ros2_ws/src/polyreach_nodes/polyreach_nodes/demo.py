@@ -106,7 +106,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
     robot = load_robot(config.robot)
     policy = config.policy or find_policy(robot.name)
     Policy.load(policy, robot)
-    with tempfile.TemporaryDirectory(prefix="polyreach-demo-") as folder, _terminate_as_interrupt():
+    with tempfile.TemporaryDirectory(prefix="polyreach-demo-") as folder, terminate_as_interrupt():
         result_path = Path(folder) / "result.json"
         sim_parameters = {"robot": config.robot}
         controller_parameters = {
@@ -124,7 +124,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
             "json": str(result_path),
             "live": config.live,
         }
-        with _Processes(Path(folder)) as processes:
+        with Processes(Path(folder)) as processes:
             processes.start(
                 "sim_node", sim_parameters, remap="commands:=polyreach_controller/commands"
             )
@@ -139,7 +139,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
     return result
 
 
-class _Processes:
+class Processes:
     """Child processes that write to one log and end together."""
 
     def __init__(self, folder: Path) -> None:
@@ -155,7 +155,7 @@ class _Processes:
         }
         self._environment.pop("ROS_LOCALHOST_ONLY", None)
 
-    def __enter__(self) -> "_Processes":
+    def __enter__(self) -> "Processes":
         return self
 
     def start(
@@ -221,7 +221,7 @@ def _end_with_parent() -> None:
 
 
 @contextmanager
-def _terminate_as_interrupt() -> Iterator[None]:
+def terminate_as_interrupt() -> Iterator[None]:
     """Let SIGTERM and SIGINT end the demo with everything cleaned up."""
     if threading.current_thread() is not threading.main_thread():
         yield

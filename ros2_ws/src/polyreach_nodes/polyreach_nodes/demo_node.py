@@ -16,7 +16,7 @@ from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.live import Live
@@ -25,9 +25,9 @@ from sensor_msgs.msg import JointState
 
 from polyreach_description import load_robot
 from polyreach_nodes.demo import READY_S, DemoResult
+from polyreach_nodes.qos import LATCHED
 from polyreach_nodes.running import stop_on_signal
 
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 SETTLE_S = 0.5  # [s] for which all errors must stay within the tolerance
 SAMPLE_S = 0.04  # [s] between two looks at the errors

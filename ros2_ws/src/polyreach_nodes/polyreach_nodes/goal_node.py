@@ -13,12 +13,12 @@ from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.utilities import remove_ros_args
 from std_msgs.msg import String
 
+from polyreach_nodes.qos import LATCHED
+
 RESEND_S = 0.5  # [s] for the controller to tell that it heard a goal
-LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class GoalError(RuntimeError):

@@ -173,18 +173,13 @@ class Proximity:
         if not self._walled:
             return
         low, high = self.workspace
-        now, end = self._effectors(self._now), self._effectors(self._looks[0])
+        now, end = (self._robot.effector_pos(data) for data in (self._now, self._looks[0]))
         room = np.stack([now - low, high - now])  # (2, E, 3)
         approach = np.stack([now - end, end - now])
         for index in np.argwhere((room - approach < width) & (approach > NEGLIGIBLE)):
             side, effector, axis = index.tolist()
             at = side, effector, axis
             yield effector, axis, self.workspace[side, axis], float(room[at]), float(approach[at])
-
-    def _effectors(self, data: mujoco.MjData) -> Vector:
-        robot = self._robot
-        rotation = data.xmat[robot.base_body].reshape(3, 3)
-        return (data.site_xpos[robot.site_ids] - data.xpos[robot.base_body]) @ rotation
 
 
 def check_distances(slow_distance: float, stop_distance: float) -> None:

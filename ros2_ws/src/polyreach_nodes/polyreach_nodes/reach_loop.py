@@ -16,7 +16,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.publisher import Publisher
-from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
@@ -27,6 +27,7 @@ from visualization_msgs.msg import MarkerArray
 from polyreach_nodes.command_watch import CommandWatch
 from polyreach_nodes.control import TIMEOUT_PERIODS, ReachControl, Received
 from polyreach_nodes.policy import Policy
+from polyreach_nodes.qos import LATCHED
 from polyreach_nodes.reports import (
     LEVELS,
     TickStatistics,
@@ -42,11 +43,6 @@ try:  # not when a recording starts: to import it takes longer than a control pe
 except ImportError:
     TickRecorder = None  # type: ignore[assignment, misc]
 
-LATCHED = QoSProfile(
-    depth=1,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-    reliability=ReliabilityPolicy.RELIABLE,
-)
 # a robot's joint states may come from several publishers at the same moment
 NEWEST = QoSProfile(depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
 STATUS_PERIOD_S = 0.2

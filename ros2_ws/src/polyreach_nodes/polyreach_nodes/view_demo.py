@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 
 from polyreach_description import load_robot
-from polyreach_nodes.demo import DemoError, _Processes, _terminate_as_interrupt
+from polyreach_nodes.demo import DemoError, Processes, terminate_as_interrupt
 from polyreach_nodes.policy import Policy, find_policy
 
 
@@ -43,7 +43,7 @@ def run_view(config: ViewConfig) -> None:
     remap = "commands:=polyreach_controller/commands"
     with tempfile.TemporaryDirectory(prefix="polyreach-view-") as folder:
         try:
-            with _terminate_as_interrupt(), _Processes(Path(folder)) as processes:
+            with terminate_as_interrupt(), Processes(Path(folder)) as processes:
                 processes.start("sim_node", sim_parameters, remap=remap)
                 processes.start("controller_node", controller_parameters)
                 view = processes.start("view_node", view_parameters, on_terminal=True)

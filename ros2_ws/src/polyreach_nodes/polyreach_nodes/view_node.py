@@ -150,9 +150,7 @@ class ViewNode(Node):
         data = self._data
         data.qpos[:] = qpos
         mujoco.mj_kinematics(self.robot.model, data)
-        base = self.robot.base_body
-        rotation = data.xmat[base].reshape(3, 3)
-        self._effector_pos = (data.site_xpos[self.robot.site_ids] - data.xpos[base]) @ rotation
+        self._effector_pos = self.robot.effector_pos(data)
         self._scene.show_robot(np.concatenate([data.xpos, data.xquat], axis=1))
 
     def _show_figures(self, now_s: float) -> None:
