@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from polyreach import commands, robot_commands
+from polyreach import commands, robot_commands, train_command
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
-    "train": (commands.train, "train a policy: polyreach train METHOD ENV"),
+    "train": (train_command.train, "train a policy: polyreach train METHOD ENV"),
     "evaluate": (commands.evaluate, "measure a policy over many goals: polyreach evaluate POLICY"),
     "export": (commands.export, "write a run's policy to one ONNX file: polyreach export RUN"),
-    "report": (commands.report, "curves and a table of several runs: polyreach report RUNS"),
-    "list": (commands.list_all, "methods, robots and shipped policies"),
+    "report": (commands.report, "run an experiment, draw its curves and its table"),
+    "list": (commands.list_all, "methods, environments, robots and shipped policies"),
     "robot": (robot_commands.robot, "polyreach robot check|show|urdf ROBOT"),
     "demo": (
         robot_commands.demo,

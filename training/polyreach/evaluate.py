@@ -1,5 +1,5 @@
-"""Measure a policy file on the simulated robot: all goals at once, in dynamic mode, at the robot's
-control rate.
+"""Measure a policy file on the simulated robot: all goals at once, and one at a time; in dynamic
+mode, at the robot's control rate.
 """
 
 import json
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from polyreach.envs.reach import ReachConfig, ReachEnv
@@ -21,6 +22,7 @@ from polyreach_description import Robot
 RADII = (0.01, 0.02, 0.05)  # [m]
 QUANTILES = (0.5, 0.75, 0.9, 0.95)
 
+Array = NDArray[np.float64]
 Act = Callable[[Tensor], Tensor]  # observation (N, nu + 4 E) -> action (N, nu)
 
 
@@ -108,21 +110,25 @@ def least_squares_actions(robot: Robot) -> Act:
     return act
 
 
+def evaluate_policy(policy: PolicyFile, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
+    """What evaluate_actions returns and, where there are several effectors, under `alone`, what
+    evaluate_alone does.
+    """
+    act = policy.actions(robot)
+    result = evaluate_actions(act, robot, config)
+    if len(robot.effector_names) > 1:
+        result["alone"] = evaluate_alone(act, robot, config)
+    return result
+
+
 def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
     """Errors at the end of each episode, as success rates and quantiles [m], per effector and for
     all together.
     """
-    settings = ReachConfig(
-        mode="dynamic", horizon_s=config.seconds + 1.0, action_repeat=1, all_active=1.0
-    )
-    env = ReachEnv(robot, config.goals, settings, threads=config.threads, seed=config.seed)
+    env = _environment(robot, config.goals, config)
     obs, _ = env.reset(seed=config.seed)
     start = env.error()
-    with torch.no_grad():
-        for _ in range(round(config.seconds * robot.control_rate)):
-            obs, *_, infos = env.step(act(obs))
-    env.close()
-    error = infos["error"].double().numpy()  # (N, E)
+    error = _final_error(env, obs, act, config)
     return {
         "mode": "dynamic",
         "episodes": config.goals,
@@ -134,18 +140,59 @@ def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[s
             f"{radius:g}": float((error < radius).all(axis=1).mean()) for radius in RADII
         },
         "effectors": {
-            name: {
-                "success": {f"{radius:g}": float((own < radius).mean()) for radius in RADII},
-                "error_quantiles_m": {f"{q:g}": float(np.quantile(own, q)) for q in QUANTILES},
-                "error_mean_m": float(own.mean()),
-            }
-            for name, own in zip(robot.effector_names, error.T, strict=True)
+            name: _figures(own) for name, own in zip(robot.effector_names, error.T, strict=True)
         },
+    }
+
+
+def evaluate_alone(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
+    """The same of each effector when no other has a goal, on its share of the same starts and
+    goals: of E effectors, the i-th has the i-th of every E sets.
+    """
+    count, effectors = max(config.goals, len(robot.effector_names)), len(robot.effector_names)
+    env = _environment(robot, count, config)
+    env.reset(seed=config.seed)
+    active = torch.eye(effectors).repeat(-(-count // effectors), 1)[:count]
+    error = _final_error(env, env.reset_to(env.joint_pos, env.goals, active), act, config)
+    return {name: _figures(error[i::effectors, i]) for i, name in enumerate(robot.effector_names)}
+
+
+def _environment(robot: Robot, count: int, config: EvaluationConfig) -> ReachEnv:
+    # it ends after the evaluation
+    settings = ReachConfig(
+        mode="dynamic", horizon_s=config.seconds + 1.0, action_repeat=1, all_active=1.0
+    )
+    return ReachEnv(robot, count, settings, threads=config.threads, seed=config.seed)
+
+
+@torch.no_grad()
+def _final_error(env: ReachEnv, obs: Tensor, act: Act, config: EvaluationConfig) -> Array:
+    """Play on from `obs`; errors (N, E) [m] at the end."""
+    for _ in range(round(config.seconds * env.robot.control_rate)):
+        obs, *_ = env.step(act(obs))
+    env.close()
+    return env.error().double().numpy()
+
+
+def _figures(error: Array) -> dict[str, Any]:
+    """Figures of one effector from its errors (N,) [m]."""
+    return {
+        "success": {f"{radius:g}": float((error < radius).mean()) for radius in RADII},
+        "error_quantiles_m": {f"{q:g}": float(np.quantile(error, q)) for q in QUANTILES},
+        "error_mean_m": float(error.mean()),
     }
 
 
 def evaluation_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """A table of what evaluate_actions returned: header and rows of text."""
+    header, rows = alone_rows(result["effectors"])
+    rates = (f"{rate:.1%}" for rate in result["success_all"].values())
+    rows.append(["all at once", *rates, *("" for _ in QUANTILES)])
+    return header, rows
+
+
+def alone_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A table of what evaluate_alone returned: header and rows of text."""
     header = [
         "effector",
         *(f"within {1e3 * r:g} mm" for r in RADII),
@@ -157,13 +204,6 @@ def evaluation_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]
             *(f"{rate:.1%}" for rate in own["success"].values()),
             *(f"{1e3 * quantile:.2f} mm" for quantile in own["error_quantiles_m"].values()),
         ]
-        for name, own in result["effectors"].items()
+        for name, own in result.items()
     ]
-    rows.append(
-        [
-            "all at once",
-            *(f"{rate:.1%}" for rate in result["success_all"].values()),
-            *("" for _ in QUANTILES),
-        ]
-    )
     return header, rows

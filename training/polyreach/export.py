@@ -10,7 +10,7 @@ JSON.
 import json
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,23 @@ import torch
 from torch import Tensor, nn
 
 from polyreach.checkpoint import read_newest
-from polyreach.envs.reach import ReachEnv
+from polyreach.envs.reach import ReachConfig, ReachEnv
+from polyreach.envs.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.errors import UserError
 from polyreach.methods import get_method
 from polyreach.methods.off_policy import Policy
-from polyreach.observation import Observation
+from polyreach.observation import Observation, task_names
 from polyreach.run import RunConfig, RunFolder, load_run_robot
+from polyreach.task_policy import TaskPolicy
 from polyreach_description import Robot
 
 SCHEMA_VERSION = 1
 OPSET = 18
 INPUTS = ("joint_pos", "goals", "active")
 OUTPUTS = ("joint_vel", "effector_pos")
+
+
+RunPolicy = Policy | TaskPolicy
 
 
 class ExportedPolicy(nn.Module):
@@ -40,7 +45,7 @@ class ExportedPolicy(nn.Module):
     rounding of another runtime show in the fifth digit.
     """
 
-    def __init__(self, policy: Policy, robot: Robot) -> None:
+    def __init__(self, policy: RunPolicy, robot: Robot) -> None:
         super().__init__()
         self.policy = policy
         self.features = type(policy.features)(robot, torch.float64)
@@ -55,7 +60,7 @@ class ExportedPolicy(nn.Module):
         return action * self.limit, pose.effector.float()
 
 
-def load_run_policy(folder: Path) -> tuple[Policy, Robot, RunConfig, dict[str, int]]:
+def load_run_policy(folder: Path) -> tuple[RunPolicy, Robot, RunConfig, dict[str, int]]:
     """The newest policy of a run folder, its robot, configuration and progress.
 
     Raises RunError if `folder` holds no run and CheckpointError if no checkpoint can be read.
@@ -69,20 +74,28 @@ def load_run_policy(folder: Path) -> tuple[Policy, Robot, RunConfig, dict[str, i
             f"'{folder}' has no checkpoint yet: train it first "
             f"(polyreach train {config.method} {config.env} --resume {folder})"
         )
-    env = ReachEnv(robot, 1, config.env_config)
-    learner = get_method(config.method).learner(
-        config.method_config, env, config.steps, config.seed
-    )
+    progress = {"steps": state["env_steps"], "updates": state["updates"]}
+    return _restore(config, robot, state).eval(), robot, config, progress
+
+
+def _restore(config: RunConfig, robot: Robot, state: Mapping[str, Any]) -> RunPolicy:
+    """The policy of a checkpoint, in the learner that made it."""
+    settings = config.env_config
+    assert isinstance(settings, ReachConfig)  # of a robot
+    make: Callable[..., Any] = get_method(config.method).learner
+    if isinstance(settings, TaskReachConfig):
+        one_each = len(task_names(robot.effector_names))
+        env = TaskReachEnv(robot, one_each, settings)
+        learner = make(config.method_config, env, config.steps, config.seed)
+        learner.actor.load_state_dict(state["actor"])
+        return TaskPolicy(learner.actor, robot, settings)
+    learner = make(config.method_config, ReachEnv(robot, 1, settings), config.steps, config.seed)
     learner.policy.load_state_dict(state["policy"])
-    return (
-        learner.policy.eval(),
-        robot,
-        config,
-        {"steps": state["env_steps"], "updates": state["updates"]},
-    )
+    policy: Policy = learner.policy
+    return policy
 
 
-def write_onnx(policy: Policy, robot: Robot, contract: Mapping[str, Any], path: Path) -> None:
+def write_onnx(policy: RunPolicy, robot: Robot, contract: Mapping[str, Any], path: Path) -> None:
     """Write `policy` for `robot` to `path`, with `contract` as metadata; for any batch size."""
     module = ExportedPolicy(policy, robot).eval()
     joints, effectors = len(robot.joint_names), len(robot.effector_names)
@@ -163,5 +176,7 @@ def export_run(folder: Path, path: Path) -> dict[str, Any]:
         },
         "evaluation": {},
     }
+    if isinstance(policy, TaskPolicy):
+        contract["task_names"] = list(policy.task_names)
     write_onnx(policy, robot, contract, path)
     return contract

@@ -8,7 +8,9 @@ import onnx
 from polyreach.evaluate import (
     EvaluationConfig,
     PolicyFile,
+    alone_rows,
     evaluate_actions,
+    evaluate_policy,
     evaluation_rows,
     least_squares_actions,
 )
@@ -22,7 +24,7 @@ def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> 
     """
     policy = PolicyFile(path)
     policy.check(robot)
-    evaluation = evaluate_actions(policy.actions(robot), robot, config)
+    evaluation = evaluate_policy(policy, robot, config)
     baseline = evaluate_actions(least_squares_actions(robot), robot, config)
     contract = {**policy.contract, "evaluation": evaluation}
     model = onnx.load(str(path))
@@ -53,9 +55,9 @@ the effectors' positions at random configurations within the joint limits, hence
 together. Made by `polyreach evaluate {name} --seed {evaluation["seed"]}`.
 
 {_markdown(*evaluation_rows(evaluation))}
-
-The same goals with damped least squares that leaves out joints at their limits, a controller
-without learning (to which the policy hands over near the goals):
+{_alone(evaluation)}
+The same goals, all at once, with damped least squares that leaves out joints at their limits, a
+controller without learning{_handover(config)}:
 
 {_markdown(*evaluation_rows(baseline))}
 
@@ -72,8 +74,31 @@ commit `{training["git_commit"]}`. Every setting is in the file's metadata, unde
 Inputs `joint_pos` (B, {len(contract["joint_names"])}) [rad or m],
 `goals` (B, {effectors}, 3) [m, frame `{contract["base_frame"]}`], `active` (B, {effectors}) 0 or 1.
 Outputs `joint_vel` [rad/s or m/s] and `effector_pos` [m]. Joints: {joints}.
-
+{_tasks(contract)}
 The policy knows nothing of obstacles. Goals out of reach make the robot stretch towards them.
+"""
+
+
+def _tasks(contract: dict[str, Any]) -> str:
+    names = contract.get("task_names", [])
+    return f"Tasks, chosen by `active`: {', '.join(names)}.\n" if names else ""
+
+
+def _handover(config: dict[str, Any]) -> str:
+    hands_over = (
+        config["method_config"].get("handover", False)
+        or config["env_config"].get("action") == "configuration"
+    )
+    return " (to which the policy hands over near the goals)" if hands_over else ""
+
+
+def _alone(evaluation: dict[str, Any]) -> str:
+    if "alone" not in evaluation:
+        return ""
+    return f"""
+One goal at a time, the other effectors without one; each of the sets gives one of its goals:
+
+{_markdown(*alone_rows(evaluation["alone"]))}
 """
 
 

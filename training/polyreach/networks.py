@@ -105,7 +105,7 @@ class Actor(nn.Module):
     ) -> None:
         super().__init__()
         self.net = EnsembleMLP(1, inputs, hidden, actions, activation)
-        self.actions, self.handover = actions, handover
+        self.handover = handover
         with torch.no_grad():
             self.net.head.weight.mul_(0.1)
             self.net.head.bias.zero_()
@@ -113,13 +113,21 @@ class Actor(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """features: (B, F)."""
         own = torch.tanh(self.net.first(features))
-        if not self.handover:
-            return own
-        # joint positions in [-1, 1], the least-squares velocity, and how far the goals are
-        between = features.shape[1] - 2 * self.actions - 1
-        place, _, least_squares, far = features.split([self.actions, between, self.actions, 1], 1)
-        own = _clip(APPROACH_GAIN * (own - place))
-        return least_squares + far * (own - least_squares)
+        return hand_over(features, own) if self.handover else own
+
+
+def hand_over(features: Tensor, own: Tensor) -> Tensor:
+    """The action (B, nu) that leads to the configuration `own` (B, nu), joint positions in [-1, 1],
+    and that hands over to the least-squares velocity as the goals come near.
+
+    features: (B, F), kinematic.
+    """
+    joints = own.shape[1]
+    # joint positions in [-1, 1], the least-squares velocity, and how far the goals are
+    between = features.shape[1] - 2 * joints - 1
+    place, _, least_squares, far = features.split([joints, between, joints, 1], 1)
+    own = _clip(APPROACH_GAIN * (own - place))
+    return least_squares + far * (own - least_squares)
 
 
 def _clip(action: Tensor) -> Tensor:

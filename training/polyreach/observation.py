@@ -4,12 +4,14 @@ An observation is one flat vector: joint_pos (nu) [rad or m], goals (E x 3) [m, 
 (E) in {0, 1}.
 """
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from polyreach.errors import UserError
 from polyreach.kinematics import ForwardKinematics, LeastSquares, Pose, forget
 from polyreach.segments import moving_axes
 from polyreach_description import Robot
@@ -40,6 +42,41 @@ def split_observation(obs: Tensor, effectors: int) -> Observation:
     joints = obs.shape[-1] - 4 * effectors
     goals = obs[:, joints : joints + 3 * effectors].reshape(-1, effectors, 3)
     return Observation(obs[:, :joints], goals, obs[:, joints + 3 * effectors :])
+
+
+TOGETHER = "together"  # the task of every mask with more than one goal
+
+
+def task_names(effectors: Sequence[str]) -> tuple[str, ...]:
+    """The T tasks of a robot with E effectors: each alone, and several together; T = 1 for E = 1.
+
+    Raises UserError if an effector has the name of the last task.
+    """
+    if TOGETHER in effectors:
+        raise UserError(
+            f"an effector is called '{TOGETHER}', but that is the task of several effectors: "
+            "give it another name"
+        )
+    return tuple(effectors) if len(effectors) == 1 else (*effectors, TOGETHER)
+
+
+def task_of(active: Tensor) -> Tensor:
+    """The task of each mask, one-hot (B, T) over task_names; a mask without goals is "together".
+
+    active: (B, E) in {0, 1}.
+    """
+    if active.shape[1] == 1:
+        return torch.ones_like(active)
+    alone = (active.sum(dim=1, keepdim=True) == 1).to(active.dtype)  # (B, 1)
+    return torch.cat([active * alone, 1 - alone], dim=1)
+
+
+def served_joints(active: Tensor, action_sets: Tensor) -> Tensor:
+    """1 for each joint that serves an active effector, else 0: (B, nu).
+
+    active: (B, E) in {0, 1}, action_sets: (E, nu) in {0, 1}.
+    """
+    return ((active @ action_sets) > 0).to(active.dtype)
 
 
 class Features(nn.Module):

@@ -1,27 +1,29 @@
-"""Run an experiment of a paper and report it: curves and a table with interquartile means and
-bootstrap intervals.
-"""
+"""Run an experiment of a paper, in slices of time if need be, and report it."""
 
+import dataclasses
+import math
 import shlex
+import signal
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from time import monotonic
+from typing import Annotated
 
-import numpy as np
 import tyro
-from numpy.typing import NDArray
 from rich.console import Console
 
-from polyreach.errors import UserError
+from polyreach.errors import UserError, check_range
 from polyreach.experiments import Experiment, Variant, get_experiment
+from polyreach.report_page import Result, describe, draw_curves
 from polyreach.run import RunFolder
+from polyreach.train import Interrupt
 
-BOOTSTRAP = 2000  # resamples
-CONFIDENCE = 0.95
-LAST = 3  # evaluations at the end of a run whose mean is its result
+SLICE_OVER = 75  # exit status: not done yet, call again (EX_TEMPFAIL of sysexits.h)
+POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,16 @@ class ReportOptions:
     """Environment steps of each run; 0 takes the experiment's."""
     seeds: int = 0
     """Seeds of each variant; 0 takes the experiment's."""
+    only: tuple[str, ...] = ()
+    """Methods to run; the others are reported as far as they are complete."""
+    partial: bool = False
+    """Run nothing; report the runs that are complete and tell which are missing."""
+    slice_minutes: float = 0.0
+    """Stop after so many minutes, each run with a checkpoint, and end with status 75; the same
+    command goes on. Leave time for the checkpoint and for an evaluation under way. 0: no limit.
+    """
+    device: str = ""
+    """Device of runs that are not started yet, cpu or cuda; by default the experiment's."""
     runs: Path = Path("runs")
     """Where the runs are kept, in a folder of the experiment's name."""
     out: Path = Path("docs")
@@ -55,9 +67,14 @@ class Job:
     command: tuple[str, ...]
 
 
+class Stopped(Exception):
+    """A run was stopped before its end, with a checkpoint."""
+
+
 def jobs_of(experiment: Experiment, options: ReportOptions) -> list[Job]:
     """All runs; those with the same seed first, so that an early report compares all variants."""
     steps, seeds = options.steps or experiment.steps, options.seeds or experiment.seeds
+    device = options.device or experiment.device
     jobs = []
     for seed in range(seeds):
         for env in experiment.envs:
@@ -65,180 +82,142 @@ def jobs_of(experiment: Experiment, options: ReportOptions) -> list[Job]:
                 folder = options.runs / experiment.name / f"{env}-{index}-{variant.method}-s{seed}"
                 command = ("train", variant.method, env, *experiment.options, *variant.options)
                 command = (*command, "--steps", str(steps), "--seed", str(seed))
+                command = (*command, "--device", device) if device != "cpu" else command
                 jobs.append(Job(variant, env, seed, folder, command))
     return jobs
 
 
-def run_job(job: Job) -> str | None:
-    """Train one run, or go on with it; returns what went wrong, if anything."""
-    has_run = (job.folder / "config.json").is_file()
-    place = ("--resume" if has_run else "--out", str(job.folder))
+def run_job(job: Job, stop: threading.Event) -> None:
+    """Train one run, or go on with it. Raises UserError if it fails, Stopped once `stop` is set."""
+    if stop.is_set():
+        raise Stopped
+    if RunFolder(job.folder).config_file.is_file():
+        words = (*job.command[:3], "--resume", str(job.folder))
+    else:
+        words = (*job.command, "--out", str(job.folder))
     job.folder.mkdir(parents=True, exist_ok=True)
     with (job.folder / "log.txt").open("a") as log:
-        done = subprocess.run(
-            [sys.executable, "-m", "polyreach.cli", *job.command, *place],
-            stdout=log,
-            stderr=subprocess.STDOUT,
+        process = subprocess.Popen(
+            [sys.executable, "-m", "polyreach.cli", *words], stdout=log, stderr=subprocess.STDOUT
         )
-    if done.returncode == 0:
-        return None
-    command = shlex.join(("polyreach", *job.command, *place))
-    return f"{command} ended with {done.returncode}, see {job.folder}/log.txt"
+        while process.poll() is None and not stop.wait(POLL_S):
+            pass
+        if process.poll() is None:
+            process.terminate()
+        status = process.wait()
+    if status and stop.is_set():
+        raise Stopped
+    if status:
+        command = shlex.join(("polyreach", *words))
+        raise UserError(f"{command} ended with {status}, see {job.folder}/log.txt")
+
+
+def run_all(jobs: list[Job], options: ReportOptions, console: Console) -> int:
+    """Train `jobs`; exit status 0, SLICE_OVER, or 128 and the signal that stopped it.
+
+    Raises UserError if a run fails; the others are then stopped with a checkpoint.
+    """
+    stop, problem, finished = threading.Event(), None, 0
+    deadline = monotonic() + 60 * (options.slice_minutes or math.inf)
+    with Interrupt() as interrupt, ThreadPoolExecutor(options.jobs) as pool:
+        running = {pool.submit(run_job, job, stop): job for job in jobs}
+        while running:
+            done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                job, error = running.pop(future), future.exception()
+                if error is None:
+                    finished += 1
+                    console.print(
+                        f"run {finished} of {len(jobs)} done: {job.variant.label}, {job.env}, "
+                        f"seed {job.seed}"
+                    )
+                elif not isinstance(error, Stopped):
+                    problem = problem or error
+                    stop.set()
+            if interrupt.received is not None or monotonic() > deadline:
+                stop.set()
+    if problem is not None:
+        raise problem
+    if interrupt.received is not None:
+        return 128 + interrupt.received
+    return 0 if finished == len(jobs) else SLICE_OVER
 
 
 def is_complete(job: Job) -> bool:
-    """Whether the run has its last evaluation. Raises UserError if its folder holds another run."""
-    from polyreach.commands import train_config
+    """Whether the run has its last evaluation. Raises UserError if its folder holds another run.
+
+    The device, the threads and the version of the environment may be others than here.
+    """
+    from polyreach.train_command import train_config
 
     folder = RunFolder(job.folder)
     if not folder.config_file.is_file():
         return False
-    folder.check(train_config(job.command[1:])[1])
+    found = folder.read_config()
+    wanted = dataclasses.replace(
+        train_config(job.command[1:])[1],
+        device=found.device,
+        threads=found.threads,
+        env_version=found.env_version,
+    )
+    folder.check(wanted)
     records = folder.read_metrics()
-    return bool(records) and records[-1]["step"] >= folder.read_config().steps
+    return bool(records) and records[-1]["step"] >= found.steps
 
 
-def write_report(options: ReportOptions, console: Console) -> None:
-    """Run what is missing and write the report. Raises UserError if a run fails."""
+def write_report(options: ReportOptions, console: Console) -> int:
+    """Run what is missing and write the report; exit status, see run_all.
+
+    Raises UserError if a run fails, or if there is nothing to report.
+    """
+    for name, low in (("steps", 0), ("seeds", 0), ("slice_minutes", 0), ("jobs", 1)):
+        check_range(name, getattr(options, name), low)
     experiment = get_experiment(options.experiment)
     jobs = jobs_of(experiment, options)
+    methods = list(dict.fromkeys(variant.method for variant in experiment.variants))
+    for name in options.only:
+        if name not in methods:
+            raise UserError(
+                f"experiment '{experiment.name}' has no method '{name}' (legal: "
+                f"{', '.join(methods)})"
+            )
     missing = [job for job in jobs if not is_complete(job)]
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them complete")
-    with ThreadPoolExecutor(max(1, options.jobs)) as pool:
-        for number, problem in enumerate(pool.map(run_job, missing), 1):
-            if problem:
-                pool.shutdown(cancel_futures=True)
-                raise UserError(problem)
-            console.print(f"run {number} of {len(missing)} done")
-    curves = {job.folder: RunFolder(job.folder).read_metrics() for job in jobs}
-    options.out.mkdir(parents=True, exist_ok=True)
-    picture = options.out / f"{experiment.name}.png"
-    draw_curves(experiment, jobs, curves, picture)
-    page = options.out / f"{experiment.name}.md"
-    page.write_text(describe(experiment, jobs, curves, options))
-    console.print(f"wrote {page} and {picture}")
-
-
-def interquartile_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the middle half of the last axis (Agarwal et al.
-
-    2021, section 4.3), values at its edge in part.
-    """
-    ordered = np.sort(values, axis=-1)
-    count = ordered.shape[-1]
-    edges = np.arange(count + 1)
-    # share of value i that lies between the quartiles
-    share = np.clip(
-        np.minimum(edges[1:], 0.75 * count) - np.maximum(edges[:-1], 0.25 * count), 0.0, 1.0
-    )
-    mean: NDArray[np.float64] = (ordered * share).sum(axis=-1) / share.sum()
-    return mean
-
-
-def bootstrap_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """Interval of the interquartile mean of values (seeds, tasks): seeds are drawn again, for each
-    task on its own.
-    """
-    rng = np.random.default_rng(seed)
-    seeds, tasks = values.shape
-    drawn = rng.integers(seeds, size=(BOOTSTRAP, seeds, tasks))
-    resampled = np.take_along_axis(np.broadcast_to(values, drawn.shape), drawn, axis=1)
-    means = interquartile_mean(resampled.reshape(BOOTSTRAP, -1))
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
-
-
-def scores(records: list[dict[str, Any]]) -> NDArray[np.float64]:
-    """-log(error) of every effector at every evaluation, (evaluations, E)."""
-    names = [key for key in records[0] if key.startswith("score_")]
-    return np.array([[record[name] for name in names] for record in records])
-
-
-def draw_curves(
-    experiment: Experiment, jobs: list[Job], curves: dict[Path, list[dict[str, Any]]], path: Path
-) -> None:
-    """Score against environment steps: a panel per environment, a line per variant with the range
-    of its seeds.
-    """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, panels = pyplot.subplots(
-        1, len(experiment.envs), figsize=(6 * len(experiment.envs), 4.5), squeeze=False
-    )
-    for panel, env in zip(panels[0], experiment.envs, strict=True):
-        for variant in experiment.variants:
-            own = [curves[job.folder] for job in jobs if job.env == env and job.variant == variant]
-            steps = np.array([record["step"] for record in own[0]])
-            score = np.stack([scores(records).mean(axis=1) for records in own])
-            (line,) = panel.plot(steps, score.mean(axis=0), label=variant.label)
-            panel.fill_between(
-                steps, score.min(axis=0), score.max(axis=0), color=line.get_color(), alpha=0.15
-            )
-        panel.set(title=env, xlabel="environment steps", ylabel="mean score, -log(error / m)")
-        panel.grid(alpha=0.3)
-    panels[0][-1].legend(fontsize="small")
-    figure.suptitle(f"{experiment.title} (after {experiment.paper})")
-    figure.tight_layout()
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-
-
-def describe(
-    experiment: Experiment,
-    jobs: list[Job],
-    curves: dict[Path, list[dict[str, Any]]],
-    options: ReportOptions,
-) -> str:
-    """The report as Markdown."""
-    first = RunFolder(jobs[0].folder).read_config()
-    seeds = len({job.seed for job in jobs})
-    hours = sum(records[-1]["wall_s"] for records in curves.values()) / 3600
-    commits = sorted({RunFolder(job.folder).read_git_commit()[:12] for job in jobs})
-    lines = [
-        f"# {experiment.title}, after {experiment.paper}",
-        "",
-        f"![curves]({experiment.name}.png)",
-        "",
-        "Score of effector i: -log(error_i / m) at the end of an episode, without noise, over "
-        f"{first.eval_goals} goal sets, "
-        "all effectors at once; higher is better. Shaded: range over seeds.",
-        f"Budget: {first.steps:,} environment steps each, {first.num_envs} environments, one "
-        "update per step of all; "
-        f"{seeds} seeds; {hours:.1f} core hours in all on {first.device}, commit "
-        f"{', '.join(commits)}.",
-        f"Made by `polyreach report {experiment.name} --steps {first.steps} --seeds {seeds}`; a "
-        "run is "
-        f"`polyreach {shlex.join(jobs[0].command)}` and the like.",
-        "",
-        f"IQM: interquartile mean over seeds and effectors of the mean of the last {LAST} "
-        "evaluations, with a "
-        f"{CONFIDENCE:.0%} bootstrap interval (Agarwal et al. 2021). With {seeds} seeds intervals "
-        "are rough.",
+    chosen = [] if options.partial else missing
+    chosen = [job for job in chosen if not options.only or job.variant.method in options.only]
+    status = run_all(chosen, options, console) if chosen else 0
+    if status:
+        why = (
+            f"by {signal.Signals(status - 128).name}"
+            if status > 128
+            else f"after {options.slice_minutes:g} minutes"
+        )
+        console.print(f"stopped {why}; every run has a checkpoint. To go on:")
+        console.print(f"  {command_of(options)}", soft_wrap=True)
+        return status
+    results = [
+        Result(job.variant, job.env, job.seed, RunFolder(job.folder))
+        for job in jobs
+        if is_complete(job)
     ]
-    for env in experiment.envs:
-        lines += [
-            "",
-            f"## {env}",
-            "",
-            "| variant | score (IQM) | interval | median error [mm] | all within 2 cm |",
-        ]
-        lines += ["|---|---|---|---|---|"]
-        for variant in experiment.variants:
-            own = [curves[job.folder] for job in jobs if job.env == env and job.variant == variant]
-            values = np.stack([scores(records)[-LAST:].mean(axis=0) for records in own])
-            low, high = bootstrap_interval(values)
-            error = np.median(
-                [record["error_median"] for records in own for record in records[-LAST:]]
-            )
-            success = np.mean(
-                [record["success_all"] for records in own for record in records[-LAST:]]
-            )
-            lines.append(
-                f"| {variant.label} | {interquartile_mean(values.ravel()):.2f} | {low:.2f} to "
-                f"{high:.2f} "
-                f"| {1e3 * error:.0f} | {success:.1%} |"
-            )
-    return "\n".join(lines) + "\n"
+    if not results:
+        raise UserError(f"no run of '{experiment.name}' is complete in '{options.runs}'")
+    options.out.mkdir(parents=True, exist_ok=True)
+    picture, page = (options.out / f"{experiment.name}{end}" for end in (".png", ".md"))
+    draw_curves(experiment, results, picture)
+    seeds = options.seeds or experiment.seeds
+    page.write_text(describe(experiment, results, seeds, shlex.join(jobs[0].command)))
+    console.print(f"wrote {page} and {picture}", soft_wrap=True)
+    return 0
+
+
+def command_of(options: ReportOptions) -> str:
+    """The command line with these options."""
+    words = ["polyreach", "report", options.experiment]
+    for field in dataclasses.fields(options)[1:]:
+        value = getattr(options, field.name)
+        if value == field.default:
+            continue
+        values = value if isinstance(value, tuple) else () if value is True else (value,)
+        words += ["--" + field.name.replace("_", "-"), *map(str, values)]
+    return shlex.join(words)

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyreach.envs.reach import ReachConfig
+from polyreach.envs.families import EnvConfig, find_family
+from polyreach.envs.family import Family
 from polyreach.errors import UserError, check_range
-from polyreach.methods import PresetName, get_method
-from polyreach.methods.off_policy import OffPolicyConfig
-from polyreach_description import Robot, load_robot
+from polyreach.machine import describe_machine
+from polyreach.methods import MethodConfig, PresetName, get_method
+from polyreach_description import Robot
 
 
 class RunError(UserError):
@@ -36,18 +37,28 @@ class RunConfig:
     """CPU threads of torch; another number rounds differently."""
     device: str
     eval_goals: int
-    """Goals of an evaluation during training."""
+    """Goals of an evaluation during training: episodes, of each task where there are tasks. An
+    evaluation on Meta-World always plays every goal once.
+    """
     eval_every: int
     """Environment steps between two evaluations."""
     robot_sha256: str
-    method_config: OffPolicyConfig
-    env_config: ReachConfig
+    """Of the robot; empty where the environment is none."""
+    method_config: MethodConfig
+    env_config: EnvConfig
+    env_version: str = ""
+    """Package and version that the environment is from; empty for this package."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
         for name in ("steps", "num_envs", "threads", "eval_goals", "eval_every"):
             check_range(name, getattr(self, name), 1)
         check_range("seed", self.seed, 0, 2**31)
+
+    @property
+    def family(self) -> Family:
+        """What `env` means to `method`."""
+        return find_family(self.env, get_method(self.method).task_conditioned)
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
@@ -61,7 +72,8 @@ class RunConfig:
             method = get_method(values["method"])
             rest = {**values}
             method_config = method.config(**_tuples(rest.pop("method_config")))
-            env_config = ReachConfig(**_tuples(rest.pop("env_config")))
+            family = find_family(values["env"], method.task_conditioned)
+            env_config = family.config(**_tuples(rest.pop("env_config")))
             return RunConfig(**rest, method_config=method_config, env_config=env_config)
         except (TypeError, KeyError, ValueError) as error:
             raise RunError(
@@ -83,6 +95,7 @@ class RunFolder:
         self.checkpoints = path / "checkpoints"
         self.metrics = path / "metrics.jsonl"
         self.config_file = path / "config.json"
+        self.moves = path / "moves.jsonl"
 
     def read_config(self) -> RunConfig:
         """The configuration of the run. Raises RunError if there is none."""
@@ -97,6 +110,22 @@ class RunFolder:
     def read_git_commit(self) -> str:
         """The commit from which the run was started."""
         return str(json.loads(self.config_file.read_text()).get("git_commit", "unknown"))
+
+    def read_origins(self) -> list[dict[str, Any]]:
+        """`git_commit` and `machine` of the start and of every time that one of them was another;
+        `machine` may be missing in runs of earlier versions.
+        """
+        first = json.loads(self.config_file.read_text())
+        del first["config"]
+        return [first, *_read_lines(self.moves)]
+
+    def note_origin(self, config: RunConfig, step: int) -> None:
+        """Remember from which commit and on which machine the run goes on at `step`."""
+        origin = _origin(config)
+        last = self.read_origins()[-1]
+        if origin != {key: last.get(key) for key in origin}:
+            with self.moves.open("a") as file:
+                file.write(json.dumps({"step": step, **origin}) + "\n")
 
     def create(self, config: RunConfig) -> None:
         """Start a new run here. Raises RunError if there is one already."""
@@ -114,7 +143,7 @@ class RunFolder:
                 "or choose another folder with --out"
             )
         self.path.mkdir(parents=True, exist_ok=True)
-        content = {"config": config.to_json(), "git_commit": git_commit()}
+        content = {"config": config.to_json(), **_origin(config)}
         partial = self.config_file.with_suffix(".partial")
         partial.write_text(json.dumps(content, indent=2) + "\n")
         partial.replace(self.config_file)
@@ -143,13 +172,7 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All evaluations so far, oldest first; a line cut off by a kill is left out."""
-        records = []
-        for line in self.metrics.read_text().splitlines() if self.metrics.exists() else []:
-            try:
-                records.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return records
+        return _read_lines(self.metrics)
 
     def drop_metrics_after(self, step: int) -> None:
         """Forget evaluations later than the checkpoint from which the run goes on."""
@@ -157,6 +180,21 @@ class RunFolder:
         partial = self.metrics.with_suffix(".partial")
         partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
         partial.replace(self.metrics)
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    records = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            records.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return records
+
+
+def _origin(config: RunConfig) -> dict[str, Any]:
+    machine = describe_machine(config.device, config.threads)
+    return {"git_commit": git_commit(), "machine": machine}
 
 
 def describe_difference(found: RunConfig, wanted: RunConfig) -> str:
@@ -195,11 +233,27 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def load_run_robot(config: RunConfig) -> Robot:
-    """The robot of a run. Raises RunError if it has changed since."""
-    robot = load_robot(config.env)
-    if robot.sha256 != config.robot_sha256:
+    """The robot of a run. Raises RunError if it has changed since, or if the run has none."""
+    robot = config.family.robot
+    if robot is None:
+        raise RunError(
+            f"the run is of environment '{config.env}', which is no robot: only policies of robots "
+            "can be exported"
+        )
+    _check_robot(config, robot.sha256)
+    return robot
+
+
+def load_run_family(config: RunConfig) -> Family:
+    """The environments of a run. Raises RunError if the robot has changed since."""
+    family = config.family
+    _check_robot(config, family.robot_sha256)
+    return family
+
+
+def _check_robot(config: RunConfig, sha256: str) -> None:
+    if sha256 != config.robot_sha256:
         raise RunError(
             f"robot '{config.env}' has changed since the run was started "
-            f"(robot_sha256 {config.robot_sha256[:12]}... there, {robot.sha256[:12]}... now)"
+            f"(robot_sha256 {config.robot_sha256[:12]}... there, {sha256[:12]}... now)"
         )
-    return robot

@@ -4,7 +4,9 @@ resume.
 
 import signal
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,13 +17,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from polyreach.checkpoint import read_newest, save_checkpoint
-from polyreach.envs.reach import ReachEnv
-from polyreach.methods import get_method
-from polyreach.methods.off_policy import OffPolicyLearner
-from polyreach.run import RunConfig, RunError, RunFolder, load_run_robot
-from polyreach_description import Robot
+from polyreach.envs.family import Family
+from polyreach.methods import Learner, get_method
+from polyreach.run import RunConfig, RunError, RunFolder, load_run_family
 
-EVALUATION_SEED = 1_000_003
+SAVING_SHARE = 0.05  # of the time goes into checkpoints at most
 
 
 @dataclass(frozen=True)
@@ -71,76 +71,107 @@ def train(
     folder = RunFolder(out)
     if resume:
         folder.check(config)
-    robot = load_run_robot(config)
+    family = load_run_family(config)
     with folder.lock():
-        return _train(config, robot, folder, resume, checkpoint_minutes, console)
+        return _train(config, family, folder, resume, checkpoint_minutes, console)
 
 
 def _train(
     config: RunConfig,
-    robot: Robot,
+    family: Family,
     folder: RunFolder,
     resume: bool,
     checkpoint_minutes: float,
     console: Console,
 ) -> TrainResult:
-    env = ReachEnv(
-        robot, config.num_envs, config.env_config, config.device, config.threads, config.seed
-    )
     method = get_method(config.method)
-    learner = method.learner(config.method_config, env, config.steps, config.seed)
-    if resume:
-        _restore(learner, folder, config, console)
-    else:
-        folder.create(config)
-    evaluation = TrainingEvaluation(robot, config)
-    wall_before = max((record["wall_s"] for record in folder.read_metrics()), default=0.0)
-    started, steps_before = time.monotonic(), learner.env_steps
-    saved_at = started
-    writer = SummaryWriter(str(folder.path), purge_step=learner.env_steps or None)
-    with Interrupt() as interrupt, _progress(console) as progress, writer:
-        bar = progress.add_task(
-            f"{config.method} {robot.name}",
-            total=config.steps,
-            completed=learner.env_steps,
-            note="",
-        )
-        while learner.env_steps < config.steps and interrupt.received is None:
-            due = learner.env_steps // config.eval_every
-            metrics = learner.step()
-            if learner.env_steps // config.eval_every > due or learner.env_steps >= config.steps:
-                record = evaluation(learner)
-                record["wall_s"] = round(wall_before + time.monotonic() - started, 3)
-                folder.log({"step": learner.env_steps, "updates": learner.updates, **record})
-                for name, value in {**metrics, **record}.items():
-                    if isinstance(value, float):
+    settings, device, threads = config.env_config, config.device, config.threads
+    with (
+        closing(family.make(settings, config.num_envs, device, threads, config.seed)) as env,
+        closing(family.make_evaluation(settings, config.eval_goals, device, threads)) as evaluation,
+    ):
+        learner = method.learner(config.method_config, env, config.steps, config.seed)
+        wall_before = 0.0
+        if resume:
+            wall_before = _restore(learner, folder, config, console)
+        else:
+            folder.create(config)
+        folder.note_origin(config, learner.env_steps)
+        started, steps_before = time.monotonic(), learner.env_steps
+
+        def wall() -> float:
+            return wall_before + time.monotonic() - started
+
+        checkpoints = Checkpoints(folder.checkpoints, learner, wall, checkpoint_minutes)
+        writer = SummaryWriter(str(folder.path), purge_step=learner.env_steps or None)
+        with Interrupt() as interrupt, _progress(console) as progress, writer:
+            bar = progress.add_task(
+                f"{config.method} {family.title}",
+                total=config.steps,
+                completed=learner.env_steps,
+                note="",
+            )
+            while learner.env_steps < config.steps and interrupt.received is None:
+                due = learner.env_steps // config.eval_every
+                metrics = learner.step()
+                done = learner.env_steps >= config.steps
+                if learner.env_steps // config.eval_every > due or done:
+                    record = family.evaluate(evaluation, learner)
+                    record["wall_s"] = round(wall(), 3)
+                    folder.log({"step": learner.env_steps, "updates": learner.updates, **record})
+                    for name, value in {**metrics, **record}.items():
                         writer.add_scalar(name, value, learner.env_steps)
-                rate = (learner.env_steps - steps_before) / (time.monotonic() - started)
-                note = f"{rate:,.0f} steps/s  median {1e3 * record['error_median']:.1f} mm"
-                note += f"  all {record['success_all']:.0%}"
-                progress.update(bar, note=note)
-            progress.update(bar, completed=min(learner.env_steps, config.steps))
-            if time.monotonic() - saved_at > 60 * checkpoint_minutes:
-                save_checkpoint(folder.checkpoints, learner.env_steps, learner.state_dict())
-                saved_at = time.monotonic()
-        save_checkpoint(folder.checkpoints, learner.env_steps, learner.state_dict())
-    env.close()
+                    rate = (learner.env_steps - steps_before) / (time.monotonic() - started)
+                    progress.update(bar, note=f"{rate:,.0f} steps/s  {family.note(record)}")
+                progress.update(bar, completed=min(learner.env_steps, config.steps))
+                checkpoints.save_if_due()
+            checkpoints.save()
     return TrainResult(folder.path, learner.env_steps, interrupt.received)
 
 
-def _restore(
-    learner: OffPolicyLearner, folder: RunFolder, config: RunConfig, console: Console
-) -> None:
+class Checkpoints:
+    """Writes them every so many minutes; less often where that would take more than SAVING_SHARE
+    of the time, as large replays do.
+    """
+
+    def __init__(
+        self, folder: Path, learner: Learner, wall: Callable[[], float], minutes: float
+    ) -> None:
+        self.folder, self.learner, self.wall = folder, learner, wall
+        self.shortest = self.interval = 60 * minutes  # [s]
+        self.saved_at = time.monotonic()
+
+    def save_if_due(self) -> None:
+        """Save if the last one is old enough."""
+        if time.monotonic() - self.saved_at > self.interval:
+            self.save()
+
+    def save(self) -> None:
+        """Save now. `wall_s` is the time spent on the run so far."""
+        started = time.monotonic()
+        state = {**self.learner.state_dict(), "wall_s": self.wall()}
+        save_checkpoint(self.folder, self.learner.env_steps, state)
+        self.saved_at = time.monotonic()
+        self.interval = max(self.shortest, (self.saved_at - started) / SAVING_SHARE)
+
+
+def _restore(learner: Learner, folder: RunFolder, config: RunConfig, console: Console) -> float:
+    """Load the newest checkpoint into `learner`; returns the time the run took until then [s]."""
     state, warnings = read_newest(folder.checkpoints, set_aside=True)
     for warning in warnings:
-        console.print(f"warning: {warning}; using the one before it")
+        console.print(f"warning: {warning}; using the one before it", soft_wrap=True)
     if state is None:
         console.print(f"'{folder.path}' has no checkpoint yet: starting its run from the beginning")
         folder.drop_metrics_after(0)
-        return
+        return 0.0
+    wall_s = state.pop("wall_s", None)
     learner.load_state_dict(state)
     folder.drop_metrics_after(learner.env_steps)
     console.print(f"going on at step {learner.env_steps:,} of {config.steps:,}")
+    if wall_s is not None:
+        return float(wall_s)
+    # checkpoints of earlier versions do not tell the time, but their evaluations do
+    return max((float(record["wall_s"]) for record in folder.read_metrics()), default=0.0)
 
 
 def _check_device(device: str) -> None:
@@ -162,39 +193,3 @@ def _progress(console: Console) -> Progress:
         console=console,
         refresh_per_second=2,
     )
-
-
-class TrainingEvaluation:
-    """The policy without noise on a fixed set of goals, all at once, in the environment it is
-    trained in.
-    """
-
-    def __init__(self, robot: Robot, config: RunConfig) -> None:
-        # the reward is left out: it may be of another size and is not what is compared
-        settings = replace(config.env_config, all_active=1.0)
-        self.env = ReachEnv(
-            robot, config.eval_goals, settings, config.device, config.threads, EVALUATION_SEED
-        )
-        self.names = robot.effector_names
-
-    @torch.no_grad()
-    def __call__(self, learner: OffPolicyLearner) -> dict[str, Any]:
-        """Errors at the end of an episode: `score_<effector>` is -log(error), as in digrad-2018,
-        section 5.
-        """
-        obs, _ = self.env.reset(seed=EVALUATION_SEED)
-        returns = torch.zeros(self.env.num_envs, device=self.env.device)
-        for _ in range(self.env.horizon):
-            obs, reward, _, _, infos = self.env.step(learner.policy(obs))
-            returns += reward
-        error = infos["error"]
-        record: dict[str, Any] = {
-            "return": float(returns.mean()),
-            "error_median": float(error.median()),
-            "error_mean": float(error.mean()),
-            "success_all": float((error < self.env.config.tolerance).all(dim=1).float().mean()),
-        }
-        for name, own in zip(self.names, error.T, strict=True):
-            record[f"error_median_{name}"] = float(own.median())
-            record[f"score_{name}"] = float(-own.clamp(min=1e-6).log().mean())
-        return record

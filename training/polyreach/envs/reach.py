@@ -197,7 +197,12 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     def sample_goals(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Draw jointly reachable goals (count, E, 3) [m] and active masks (count, E)."""
         index = torch.randint(len(self.bank), (count,), generator=generator, device=self.device)
-        # a subset is one of the 2^E - 1 non-empty masks, all equally likely
+        return self.bank[index], self.sample_active(count, generator)
+
+    def sample_active(self, count: int, generator: torch.Generator) -> Tensor:
+        """Draw active masks (count, E): all effectors, or one of the 2^E - 1 non-empty subsets, all
+        equally likely.
+        """
         subset = torch.randint(
             1, 2**self.effectors, (count,), generator=generator, device=self.device
         )
@@ -206,7 +211,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         )
         subset = torch.where(everything, 2**self.effectors - 1, subset)
         bits = torch.arange(self.effectors, device=self.device)
-        return self.bank[index], ((subset[:, None] >> bits) & 1).float()
+        return ((subset[:, None] >> bits) & 1).float()
 
     def _draw_configurations(self) -> Tensor:
         return self.configurations[self._randint(len(self.configurations), (self.num_envs,))]
@@ -232,6 +237,15 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self.generator.set_state(state["generator"])
         if self._dynamics is not None:
             self._dynamics.state[:] = state["dynamics"].cpu().numpy()
+
+    def put_back(self, state: dict[str, Any], which: Tensor) -> None:
+        """Give the robots in `which` (N,) back what state_dict returned of them."""
+        for name in ("joint_pos", "goals", "active", "elapsed"):
+            now: Tensor = getattr(self, name)
+            rows = which.reshape(-1, *[1] * (now.dim() - 1))
+            setattr(self, name, torch.where(rows, state[name], now))
+        if self._dynamics is not None:
+            self._dynamics.state[which.cpu().numpy()] = state["dynamics"][which.cpu()].numpy()
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the simulation threads."""

@@ -2,35 +2,102 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
+from polyreach.envs.families import EnvConfig
+from polyreach.envs.family import FamilyName
 from polyreach.envs.reach import ReachConfig
 from polyreach.errors import UserError
-from polyreach.methods import ddpg, digrad
-from polyreach.methods.off_policy import OffPolicyConfig, OffPolicyLearner
+from polyreach.methods import (
+    ddpg,
+    dgrad_a,
+    dgrad_o,
+    digrad,
+    independent_sac,
+    ktm,
+    mtmhsac,
+    picor,
+    sac,
+    soft_modularization,
+)
+from polyreach.methods.off_policy import OffPolicyConfig
+from polyreach.methods.task_learner import TaskLearnerConfig
+from polyreach.methods.task_presets import task_preset
 
 PresetName = Literal["paper", "tuned"]
-Preset = Callable[[], tuple[Any, ReachConfig]]
+PRESETS: tuple[PresetName, ...] = ("paper", "tuned")
+MethodConfig = OffPolicyConfig | TaskLearnerConfig
+Preset = Callable[[PresetName, FamilyName], tuple[Any, EnvConfig]]
+
+
+class Learner(Protocol):
+    """What trains: it collects, updates, and can be saved at any step."""
+
+    env_steps: int
+    updates: int
+
+    def step(self) -> dict[str, float]:
+        """One step of all environments and the updates after it; scalars to log."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned."""
 
 
 @dataclass(frozen=True)
 class Method:
     """A method: its settings, its presets and what runs it."""
 
-    config: type[OffPolicyConfig]
-    learner: Callable[..., OffPolicyLearner]
+    config: type[MethodConfig]
+    learner: Callable[..., Learner]
     paper: str
-    presets: dict[PresetName, Preset]
+    preset: Preset
+    """Settings of the method and of the environment, for a preset and a family of environments."""
+    task_conditioned: bool
+    """Whether it is told its task, one after the other; otherwise it drives robots, with a reward
+    per effector.
+    """
+
+
+def _by_name(**presets: Callable[[], tuple[Any, ReachConfig]]) -> Preset:
+    return lambda name, family: presets[name]()
 
 
 METHODS: dict[str, Method] = {
-    name: Method(
-        config, learner, module.PAPER, {"paper": module.paper_preset, "tuned": module.tuned_preset}
-    )
-    for name, config, learner, module in (
-        ("ddpg", ddpg.DDPGConfig, ddpg.DDPG, ddpg),
-        ("digrad", digrad.DiGradConfig, digrad.DiGrad, digrad),
-    )
+    "ddpg": Method(
+        ddpg.DDPGConfig,
+        ddpg.DDPG,
+        ddpg.PAPER,
+        _by_name(paper=ddpg.paper_preset, tuned=ddpg.tuned_preset),
+        task_conditioned=False,
+    ),
+    "digrad": Method(
+        digrad.DiGradConfig,
+        digrad.DiGrad,
+        digrad.PAPER,
+        _by_name(paper=digrad.paper_preset, tuned=digrad.tuned_preset),
+        task_conditioned=False,
+    ),
+    **{
+        name: Method(config, learner, paper, task_preset(config), task_conditioned=True)
+        for name, config, learner, paper in (
+            ("sac", sac.SACConfig, independent_sac.IndependentSAC, independent_sac.PAPER),
+            ("mtsac", sac.SACConfig, sac.SAC, sac.PAPER),
+            ("mtmhsac", sac.SACConfig, mtmhsac.MTMHSAC, mtmhsac.PAPER),
+            ("dgrad-o", dgrad_o.DGradOConfig, dgrad_o.DGradO, dgrad_o.PAPER),
+            ("dgrad-a", dgrad_a.DGradAConfig, dgrad_a.DGradA, dgrad_a.PAPER),
+            (
+                "soft-modularization",
+                soft_modularization.SoftModularizationConfig,
+                soft_modularization.SoftModularization,
+                soft_modularization.PAPER,
+            ),
+            ("ktm", ktm.KTMConfig, ktm.KTM, ktm.PAPER),
+            ("picor", picor.PiCorConfig, picor.PiCor, picor.PAPER),
+        )
+    },
 }
 
 

@@ -1,0 +1,275 @@
+"""HalfCheetahs of different build: the tasks of picor-2023 and multitask-continuous-control-2018.
+
+The variants are those of gym-extensions (Henderson et al. 2017). A variant multiplies the `size` of
+the geoms of one body part by 0.75 ("Small") or 1.25 ("Big"): of both, back and front, where there
+are two. A leg is the two shins; the head is not part of the torso. The size of a thigh, shin or
+foot is its radius and its half length, so both change; the torso is given by its two end points,
+so only its radius changes. Positions, joints and motors stay. Masses and inertias follow from the
+sizes and are then scaled to 14 kg in all, as the model itself asks (settotalmass).
+
+Everything else is Gymnasium's HalfCheetah-v5, whose own model file is used.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import mujoco
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polyreach.envs.tasks import TaskEnv, TaskStep
+from polyreach.errors import UserError, check_range
+
+PARTS = {
+    "Torso": ("torso",),
+    "Thigh": ("bthigh", "fthigh"),
+    "Leg": ("bshin", "fshin"),
+    "Foot": ("bfoot", "ffoot"),
+}
+SCALES = {"Small": 0.75, "Big": 1.25}
+CHEETAH_VARIANTS: dict[str, tuple[tuple[str, ...], float]] = {
+    "Plain": ((), 1.0),
+    **{
+        f"{size}{part}": (geoms, scale)
+        for size, scale in SCALES.items()
+        for part, geoms in PARTS.items()
+    },
+}
+"""Variant -> (the geoms whose size changes, the factor)."""
+
+CHEETAH_GROUPS: dict[str, tuple[str, ...]] = {
+    "cheetah": ("Plain",),
+    "cheetah6": ("SmallFoot", "BigFoot", "SmallLeg", "SmallThigh", "SmallTorso", "BigTorso"),
+    "cheetah8": tuple(f"{size}{part}" for size in SCALES for part in PARTS),
+}
+"""Group -> its tasks. cheetah8: picor-2023. cheetah6: multitask-continuous-control-2018."""
+
+# time, qpos, qvel, and where the contact solver starts: without the last a step is not repeatable
+STATE = int(mujoco.mjtState.mjSTATE_FULLPHYSICS | mujoco.mjtState.mjSTATE_WARMSTART)
+JOINTS = 9
+X = 1  # where a state holds the torso's position along the track [m]
+OBSERVED = slice(2, 1 + 2 * JOINTS)  # qpos without x, qvel
+
+
+@dataclass(frozen=True)
+class CheetahConfig:
+    """HalfCheetah-v5 with its own values."""
+
+    horizon: int = 1000
+    """Steps of an episode; reaching it truncates, it never terminates."""
+    frame_skip: int = 5
+    """Simulation steps of 0.01 s for which one action is held."""
+    forward_reward_weight: float = 1.0
+    """Reward for a forward speed of 1 m/s."""
+    ctrl_cost_weight: float = 0.1
+    """Cost of the squared norm of the action."""
+    reset_noise_scale: float = 0.1
+    """A start draws positions uniformly within this of the model's [m, rad], and velocities
+    normally with this standard deviation [m/s, rad/s]."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no environment can have."""
+        check_range("horizon", self.horizon, 1)
+        check_range("frame_skip", self.frame_skip, 1)
+        check_range("forward_reward_weight", self.forward_reward_weight, 0.0)
+        check_range("ctrl_cost_weight", self.ctrl_cost_weight, 0.0)
+        check_range("reset_noise_scale", self.reset_noise_scale, 0.0)
+
+
+def cheetah_spec(variant: str) -> mujoco.MjSpec:
+    """The description of a variant, to be compiled. Raises UserError for an unknown name."""
+    if variant not in CHEETAH_VARIANTS:
+        raise UserError(f"unknown cheetah '{variant}' (there are: {', '.join(CHEETAH_VARIANTS)})")
+    asset = files("gymnasium") / "envs" / "mujoco" / "assets" / "half_cheetah.xml"
+    spec = mujoco.MjSpec.from_file(str(asset))
+    geoms, scale = CHEETAH_VARIANTS[variant]
+    for name in geoms:
+        geom = spec.geom(name)
+        geom.size = geom.size * scale
+    return spec
+
+
+def cheetah_model(variant: str) -> mujoco.MjModel:
+    """The model of a variant. Raises UserError for an unknown name."""
+    return cheetah_spec(variant).compile()
+
+
+class CheetahEnv(TaskEnv):
+    """T cheetahs of different build that run forward, n environments of each.
+
+    Observations (T, n, 17): positions but x [m, rad], velocities [m/s, rad/s]. Actions (T, n, 6):
+    motor torques in units of the largest. There is no success: it is always False.
+
+    Every environment keeps simulation data of its own, because the contact solver starts from the
+    accelerations of the step before. A shared batch (mujoco.rollout) drops them, and its
+    trajectories part from Gymnasium's within some fifty steps.
+    """
+
+    success_at_end = True
+    obs_size = 2 * JOINTS - 1
+    action_size = 6
+
+    def __init__(
+        self,
+        group: str,
+        num_envs: int,
+        config: CheetahConfig,
+        device: str = "cpu",
+        threads: int = 1,
+        seed: int = 0,
+    ) -> None:
+        """num_envs: over all tasks. Raises UserError for an unknown group or a bad number."""
+        if group not in CHEETAH_GROUPS:
+            raise UserError(
+                f"unknown group of cheetahs '{group}' (there are: {', '.join(CHEETAH_GROUPS)})"
+            )
+        check_range("threads", threads, 1)
+        check_range("num_envs", num_envs, 1)
+        self.task_names = CHEETAH_GROUPS[group]
+        if num_envs % self.tasks:
+            raise UserError(
+                f"num_envs is {num_envs}, but must be a multiple of the {self.tasks} tasks of "
+                f"'{group}'"
+            )
+        self.envs_per_task = num_envs // self.tasks
+        self.config, self.horizon, self.device = config, config.horizon, torch.device(device)
+        models = [cheetah_model(name) for name in self.task_names]
+        self._simulations = [
+            (model, mujoco.MjData(model)) for model in models for _ in range(self.envs_per_task)
+        ]
+        self._numbers = np.arange(num_envs).reshape(self.tasks, self.envs_per_task)
+        self._period = models[0].opt.timestep * config.frame_skip  # [s]
+        self._home = models[0].qpos0.copy()
+        self._state = np.zeros((num_envs, mujoco.mj_stateSize(models[0], STATE)))
+        self._elapsed = np.zeros(num_envs, dtype=np.int64)
+        self._generator = torch.Generator()
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
+        self.reset(seed)
+
+    def reset(self, seed: int) -> Tensor:
+        """Start all episodes anew, everything random drawn from `seed`; observations (T, n, 17)."""
+        self._generator.manual_seed(seed)
+        everyone = self._numbers.ravel()
+        self._restart(everyone)
+        return self._observe(everyone)
+
+    def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
+        """action: (T', n, 6) for the tasks listed, all if None; the others stand still.
+
+        Raises ValueError for another shape, a value that is not finite, and tasks that do not exist
+        or are listed twice.
+        """
+        listed = list(range(self.tasks)) if tasks is None else list(tasks)
+        if len(set(listed)) < len(listed) or not set(listed) <= set(range(self.tasks)):
+            raise ValueError(
+                f"tasks are {listed}, but must be different numbers from 0 to {self.tasks - 1}"
+            )
+        shape = (len(listed), self.envs_per_task)
+        expected = (*shape, self.action_size)
+        if action.shape != expected:
+            raise ValueError(f"actions have shape {tuple(action.shape)}, expected {expected}")
+        wanted = action.detach().cpu().numpy().astype(np.float64)
+        if not np.isfinite(wanted).all():
+            raise ValueError("an action is not finite; every action must be a number from -1 to 1")
+        control = wanted.clip(-1.0, 1.0).reshape(-1, self.action_size)  # (T' n, 6)
+        rows = self._numbers[listed].ravel()
+        before = self._state[rows, X]
+        self._simulate(rows, control)
+        # r = w (x' - x) / dt - c |a|^2
+        speed = (self._state[rows, X] - before) / self._period  # [m/s]
+        cost = self.config.ctrl_cost_weight * np.square(control).sum(axis=-1)
+        reward = self.config.forward_reward_weight * speed - cost
+        final_obs = self._observe(rows)
+        self._elapsed[rows] += 1
+        truncated = self._elapsed[rows] >= self.horizon
+        if truncated.any():
+            self._restart(rows[truncated])
+        return TaskStep(
+            obs=self._observe(rows),
+            reward=self._tensor(reward.astype(np.float32), shape),
+            terminated=self._tensor(np.zeros(shape, dtype=np.bool_), shape),
+            truncated=self._tensor(truncated, shape),
+            success=self._tensor(np.zeros(shape, dtype=np.bool_), shape),
+            final_obs=final_obs,
+        )
+
+    def _simulate(self, rows: NDArray[np.int64], control: NDArray[np.float64]) -> None:
+        """Hold control (R, 6) in the environments `rows` (R,) for one step."""
+        if self._pool is None:
+            self._simulate_share(rows, control)
+            return
+        own, *shares = zip(
+            np.array_split(rows, self._threads),
+            np.array_split(control, self._threads),
+            strict=True,
+        )
+        pending = [self._pool.submit(self._simulate_share, *share) for share in shares]
+        self._simulate_share(*own)
+        for future in pending:
+            future.result()
+
+    def _simulate_share(self, rows: NDArray[np.int64], control: NDArray[np.float64]) -> None:
+        for row, motors in zip(rows, control, strict=True):
+            model, data = self._simulations[row]
+            data.ctrl = motors
+            mujoco.mj_step(model, data, self.config.frame_skip)
+            mujoco.mj_getState(model, data, self._state[row], STATE)
+
+    def _restart(self, rows: NDArray[np.int64]) -> None:
+        """Start new episodes in the environments `rows` (R,)."""
+        size, scale = (len(rows), JOINTS), self.config.reset_noise_scale
+        uniform = torch.rand(size, generator=self._generator, dtype=torch.float64) * 2.0 - 1.0
+        normal = torch.randn(size, generator=self._generator, dtype=torch.float64)
+        self._state[rows] = 0.0
+        self._state[rows, 1 : 1 + JOINTS] = self._home + scale * uniform.numpy()
+        self._state[rows, 1 + JOINTS : 1 + 2 * JOINTS] = scale * normal.numpy()
+        self._elapsed[rows] = 0
+        self._put(rows)
+        for row in rows:
+            # as Gymnasium does: the first step's contact solver starts from the accelerations here
+            model, data = self._simulations[row]
+            mujoco.mj_forward(model, data)
+            mujoco.mj_getState(model, data, self._state[row], STATE)
+
+    def _put(self, rows: NDArray[np.int64]) -> None:
+        """Bring the simulations of `rows` (R,) into their states."""
+        for row in rows:
+            model, data = self._simulations[row]
+            mujoco.mj_resetData(model, data)
+            mujoco.mj_setState(model, data, self._state[row], STATE)
+
+    def _observe(self, rows: NDArray[np.int64]) -> Tensor:
+        """(T', n, 17), of the environments `rows` (T' n,)."""
+        observed = self._state[rows, OBSERVED].astype(np.float32)
+        return self._tensor(observed, (-1, self.envs_per_task, self.obs_size))
+
+    def _tensor(
+        self, values: NDArray[np.float32] | NDArray[np.bool_], shape: tuple[int, ...]
+    ) -> Tensor:
+        return torch.from_numpy(values.reshape(shape)).to(self.device)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next steps depend on."""
+        return {
+            "state": torch.tensor(self._state),
+            "elapsed": torch.tensor(self._elapsed),
+            "generator": self._generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned; the steps that follow are the same to the last bit."""
+        self._state[:] = state["state"].cpu().numpy()
+        self._elapsed[:] = state["elapsed"].cpu().numpy()
+        self._generator.set_state(state["generator"].cpu())
+        self._put(self._numbers.ravel())
+
+    def close(self) -> None:
+        """Stop the threads."""
+        if self._pool is not None:
+            self._pool.shutdown()

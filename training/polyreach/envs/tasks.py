@@ -1,0 +1,98 @@
+"""The environments of the task-conditioned methods: T tasks, n environments of each, one step for
+all.
+
+Task t is row t of every tensor, so that nothing is ever sorted by task.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+Act = Callable[[Tensor], Tensor]  # observations (T, n, O) -> actions (T, n, A)
+
+
+class TaskStep(NamedTuple):
+    """What one step of the tasks gave; T' is the number of tasks that were stepped."""
+
+    obs: Tensor  # (T', n, O), after any restart
+    reward: Tensor  # (T', n)
+    terminated: Tensor  # (T', n) bool: the episode is over, nothing follows
+    truncated: Tensor  # (T', n) bool: the episode was cut off by its time limit
+    success: Tensor  # (T', n) bool: the task is done in the state that was reached
+    final_obs: Tensor  # (T', n, O), before any restart
+
+
+class TaskEnv(ABC):
+    """T tasks with observations and actions of one size; an episode that ends starts anew in the
+    same step.
+
+    Tensors are float32 on `device`. Actions are in [-1, 1]; values outside are clipped, a
+    non-finite one is a ValueError.
+    """
+
+    task_names: tuple[str, ...]
+    envs_per_task: int
+    obs_size: int
+    action_size: int
+    horizon: int
+    """Steps of an episode."""
+    success_at_end: bool
+    """Whether an episode succeeds by its last state; otherwise by any of its states."""
+    device: torch.device
+
+    @property
+    def tasks(self) -> int:
+        """T."""
+        return len(self.task_names)
+
+    @property
+    def num_envs(self) -> int:
+        """T n."""
+        return self.tasks * self.envs_per_task
+
+    @abstractmethod
+    def reset(self, seed: int) -> Tensor:
+        """Start all episodes anew, everything random drawn from `seed`; observations (T, n, O)."""
+
+    @abstractmethod
+    def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
+        """action: (T', n, A) for the tasks listed, all if None; the others stand still."""
+
+    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next steps depend on, in tensors, numbers, lists and dicts."""
+
+    @abstractmethod
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned; the steps that follow are the same to the last bit."""
+
+    def close(self) -> None:  # noqa: B027
+        """Stop threads and processes."""
+
+
+class Episodes(NamedTuple):
+    """One episode of every environment."""
+
+    returns: Tensor  # (T, n), undiscounted
+    success: Tensor  # (T, n) bool
+
+
+@torch.no_grad()
+def play_episodes(env: TaskEnv, act: Act, seed: int) -> Episodes:
+    """One episode in each environment of `env`, started from `seed`."""
+    obs = env.reset(seed)
+    shape = (env.tasks, env.envs_per_task)
+    returns = torch.zeros(shape, device=env.device)
+    running = torch.ones(shape, dtype=torch.bool, device=env.device)
+    success = torch.zeros(shape, dtype=torch.bool, device=env.device)
+    for _ in range(env.horizon):
+        step = env.step(act(obs))
+        obs = step.obs
+        returns += step.reward * running
+        reached = step.success if env.success_at_end else success | step.success
+        success = torch.where(running, reached, success)
+        running &= ~(step.terminated | step.truncated)
+    return Episodes(returns, success)

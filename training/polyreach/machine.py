@@ -1,0 +1,48 @@
+"""The machine that a run is made on, as run folders and reports tell it."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def describe_machine(device: str, threads: int) -> dict[str, Any]:
+    """Processor, cores, accelerator and versions, as plain JSON values.
+
+    device: of torch, cpu or cuda. threads: CPU threads of the run.
+    """
+    machine = {
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "device": device,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+    if torch.device(device).type == "cuda":
+        machine["gpu"] = torch.cuda.get_device_name(device)
+    return machine
+
+
+def cpu_model() -> str:
+    """The processor's name, or its architecture where the system does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def machine_sentence(machine: dict[str, Any]) -> str:
+    """One machine in words."""
+    parts = [
+        f"{machine['cpu']} ({machine['cores']} cores, {machine['threads']} threads used)",
+        machine.get("gpu", f"device {machine['device']}"),
+        f"torch {machine['torch']}",
+        f"Python {machine['python']}",
+    ]
+    return ", ".join(parts)

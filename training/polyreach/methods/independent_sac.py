@@ -1,0 +1,30 @@
+"""Independent SAC: one agent per task, nothing shared (the grey line of PiCor's Fig. 2).
+
+The agents are trained side by side in the same batched update. Each has weights, temperature and
+replay of its own, and its gradient is clipped on its own, so that none knows of the others.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from polyreach.methods.sac import SAC
+from polyreach.methods.task_learner import descend_apart
+from polyreach.task_networks import TaskMLP
+
+PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; one agent per task"
+
+
+class IndependentSAC(SAC):
+    """T agents in one."""
+
+    paper = PAPER
+
+    def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
+        """A network per task."""
+        return TaskMLP(members, self.env.tasks, inputs, self.config.hidden, outputs, "none")
+
+    def descend(
+        self, optimizer: torch.optim.Optimizer, network: nn.Module, task_loss: Tensor
+    ) -> Tensor:
+        """Step every agent down its own loss; returns the mean of the norms of their gradients."""
+        return descend_apart(optimizer, network, task_loss, self.config.grad_clip)

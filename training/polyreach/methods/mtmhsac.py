@@ -1,0 +1,22 @@
+"""MTMHSAC: multi-task SAC with a head per task (Yu et al. 2019, arXiv:1910.10897; "Multi-head SAC"
+of D-Grad, section 5, MTMHSAC of PiCor).
+
+It differs from MTSAC in the last layer of actor and critics, of which every task has its own.
+"""
+
+from torch import nn
+
+from polyreach.methods.sac import SAC
+from polyreach.task_networks import TaskMLP
+
+PAPER = "Yu et al. 2019, Meta-World: multi-task multi-head SAC (MTMHSAC)"
+
+
+class MTMHSAC(SAC):
+    """A shared trunk, a head per task."""
+
+    paper = PAPER
+
+    def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
+        """A trunk for all tasks and a last layer for each."""
+        return TaskMLP(members, self.env.tasks, inputs, self.config.hidden, outputs, "trunk")

@@ -1,0 +1,192 @@
+"""PiCor: multi-task deep reinforcement learning with policy correction (Bai et al. 2023, AAAI).
+
+It differs from MTSAC in that every K iterations one task z is drawn, in which the policy then acts
+and improves, and that every improvement is followed by a correction. Letters are the paper's: pi_t
+the policy before an iteration, pi'_t after the soft actor-critic step on z (eq. 6, 7), pi_phi after
+the correction, which minimises
+
+    L(phi) = KL(pi_phi || pi'_t) + lambda/2 c_tilde(phi)^2                                    (10)
+    c_tilde = max(0, c (1 - gamma) - sum_z w_z E_{s ~ B_z, a ~ pi_phi}[A^{pi_t}(s, a)])
+    w = softmax(alpha / tau)                                                                   (9)
+
+What the paper leaves open, and what is done here. c, lambda, tau and K are not given: see
+PiCorConfig. d^{pi_t} is the replay of each task. A^{pi_t}(s, a) = min Q(s, a) - E_{a' ~ pi_t}[min
+Q(s, a')] with the critics of that moment; both expectations are estimated with one action per state
+and with the same random numbers, so that an unchanged policy has advantage 0 exactly. The
+divergence is that of the normal distributions before tanh, which is the same, on the same states.
+Line 16 of Algorithm 1, "update phi by minimizing L", is `correction_steps` steps with the actor's
+optimiser; in the first of them the divergence is 0 and has no gradient, so it counts from the
+second on. A correction that has nothing to correct, c_tilde = 0 at pi'_t, is left out. Tasks are
+drawn uniformly; before the first update all of them are explored at random.
+
+Ablations (Table 2): `adaptive_weights` off gives every task the weight 1/N ("Ada"), `correction`
+off leaves only the first phase ("Cor").
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from polyreach.envs.tasks import TaskEnv
+from polyreach.errors import UserError, check_range
+from polyreach.methods.sac import SAC, SACConfig, as_floats
+from polyreach.methods.task_learner import Metrics, move_target, step_clipped
+
+PAPER = "Bai et al. 2023, PiCor: Multi-Task Deep Reinforcement Learning with Policy Correction"
+
+
+@dataclass(frozen=True)
+class PiCorConfig(SACConfig):
+    """Settings of PiCor."""
+
+    task_steps: int = 100
+    """Iterations between two draws of the task, K."""
+    constraint: float = -0.01
+    """Loss of performance that is allowed, c; negative, near 0."""
+    penalty: float = 100.0
+    """Weight of the constraint, lambda."""
+    temperature: float = 1.0
+    """Smoothness of the weights of the tasks, tau in eq. 9."""
+    correction_steps: int = 2
+    """Steps of the correction after each update of the policy."""
+    adaptive_weights: bool = True
+    """Weigh the tasks by their temperatures; otherwise all alike."""
+    correction: bool = True
+    """Correct the policy; otherwise improve it on the drawn task only."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no run can have."""
+        super().__post_init__()
+        check_range("task_steps", self.task_steps, 1)
+        check_range("correction_steps", self.correction_steps, 1)
+        check_range("penalty", self.penalty, 0.0)
+        check_range("temperature", self.temperature, 1e-6)
+        if self.constraint > 0:
+            raise UserError(f"constraint is {self.constraint:g}, but must be at most 0")
+
+
+class PiCor(SAC):
+    """Improve on one task, correct for all."""
+
+    paper = PAPER
+    config: PiCorConfig
+
+    def __init__(self, config: PiCorConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
+        super().__init__(config, env, total_steps, seed)
+        self.task = 0
+        self.iterations = 0
+
+    def make_alpha_optimizer(self) -> torch.optim.Optimizer:
+        """What moves the temperature of the drawn task, and no other's."""
+        optimizer = torch.optim.SparseAdam(self.alpha.parameters(), lr=self.config.alpha_lr)
+        self.rates[optimizer] = self.config.alpha_lr
+        return optimizer
+
+    def step(self) -> Metrics:
+        """One iteration of Algorithm 1."""
+        if self.updates == 0:
+            reward = self.collect(None)
+        else:
+            # lines 3 to 5
+            if self.iterations % self.config.task_steps == 0:
+                drawn = torch.randint(
+                    self.env.tasks, (1,), generator=self.generator, device=self.device
+                )
+                self.task = int(drawn)
+            self.iterations += 1
+            reward = self.collect([self.task])
+        return {"reward": reward} | self.learn()
+
+    def update(self) -> Metrics:
+        """Both phases, lines 10 to 16."""
+        tasks = torch.tensor([self.task], device=self.device)
+        # policy optimization phase on task z
+        batch = self.sample([self.task])
+        noise = self.normal(2, *batch.action.shape)
+        found = self.update_critic(batch, noise[0], tasks)
+        correct = self.prepare_correction() if self.config.correction else None
+        found |= self.update_actor(batch, noise[1], tasks)
+        # policy correction phase on all tasks
+        if correct is not None:
+            found |= self.correct_policy(*correct)
+        move_target(self.target_critic, self.critic, self.config.tau)
+        return as_floats(found)
+
+    @torch.no_grad()
+    def prepare_correction(self) -> tuple[Tensor, Tensor, Tensor]:
+        """States of all tasks (N, B, O), noise (N, B, A) and E_{a' ~ pi_t}[min Q(s, a')] (N, B)."""
+        obs = self.sample().obs
+        noise = self.normal(*obs.shape[:2], self.env.action_size)
+        action, _ = self.actor(obs, noise)
+        return obs, noise, self.critic(obs, action).amin(dim=0)
+
+    def correct_policy(self, obs: Tensor, noise: Tensor, value: Tensor) -> dict[str, Tensor]:
+        """Move pi'_t, the policy of this moment, towards the constraint set (line 16)."""
+        config = self.config
+        tasks = self.env.tasks
+        # w = softmax(alpha / tau)  (9)
+        alpha = self.alpha().detach()[:, 0]
+        weight = (
+            task_weights(alpha, config.temperature)
+            if config.adaptive_weights
+            else torch.full_like(alpha, 1 / tasks)
+        )
+        with torch.no_grad():
+            improved = self.actor.distribution(obs)
+        found: dict[str, Tensor] = {}
+        for step in range(config.correction_steps):
+            mean, log_std = self.actor.distribution(obs)
+            action = torch.tanh(mean + log_std.exp() * noise)
+            # A^{pi_t}(s, a) = min Q(s, a) - E_{a' ~ pi_t}[min Q(s, a')]
+            advantage = (self.critic(obs, action).amin(dim=0) - value).mean(dim=-1)  # (N,)
+            violation = constraint_violation(advantage, weight, config.constraint, config.gamma)
+            if step == 0:
+                found = {"violation": violation.detach(), "weight_max": weight.max()}
+                if violation == 0:
+                    break
+            # L = KL(pi_phi || pi'_t) + lambda/2 c_tilde^2  (10)
+            divergence = normal_divergence(mean, log_std, *improved).mean()
+            loss = divergence + 0.5 * config.penalty * violation.square()
+            gradients = torch.autograd.grad(loss, list(self.actor.parameters()))
+            step_clipped(self.actor_optimizer, gradients, config.grad_clip)
+        return found
+
+    def update_alpha(self, log_prob: Tensor, tasks: Tensor | None) -> None:
+        """Take one step of the temperature of the drawn task; log_prob: (1, B)."""
+        excess = (log_prob + self.target_entropy).mean(dim=-1, keepdim=True)  # (1, 1)
+        assert tasks is not None
+        self.alpha.log_alpha.grad = torch.sparse_coo_tensor(
+            tasks[None], -excess, self.alpha.log_alpha.shape, check_invariants=True
+        )
+        self.alpha_optimizer.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        return {**super().state_dict(), "task": self.task, "iterations": self.iterations}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned."""
+        super().load_state_dict(state)
+        self.task, self.iterations = state["task"], state["iterations"]
+
+
+def task_weights(alpha: Tensor, temperature: float) -> Tensor:
+    """w = softmax(alpha / tau) (N,), eq. 9."""
+    return functional.softmax(alpha / temperature, dim=0)
+
+
+def constraint_violation(advantage: Tensor, weight: Tensor, c: float, gamma: float) -> Tensor:
+    """c_tilde = max(0, c (1 - gamma) - sum_z w_z A_z), for advantages and weights (N,), eq. 10."""
+    return (c * (1 - gamma) - (weight * advantage).sum()).clamp(min=0)
+
+
+def normal_divergence(
+    mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor
+) -> Tensor:
+    """KL(N(mean, std) || N(other_mean, other_std)) of diagonal normals (..., A), summed over A."""
+    ratio = (2 * (log_std - other_log_std)).exp()  # variance / other variance
+    distance = ((mean - other_mean) / other_log_std.exp()).square()
+    return (0.5 * (ratio + distance - 1) + other_log_std - log_std).sum(dim=-1)

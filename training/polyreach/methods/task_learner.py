@@ -1,0 +1,222 @@
+"""What the task-conditioned off-policy methods share: collecting, replay, optimisers, checkpoints.
+
+A method adds what an update is: see sac.py, and ktm.py for deterministic policies.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from polyreach.envs.tasks import TaskEnv
+from polyreach.errors import UserError, check_range
+from polyreach.task_replay import TaskBatch, TaskReplay
+
+Metrics = dict[str, float]
+
+
+@dataclass(frozen=True)
+class TaskLearnerConfig:
+    """Settings that all of these methods have."""
+
+    hidden: tuple[int, ...] = (512, 512)
+    """Widths of the hidden layers of actor and critics (PiCor's comparison: two of 512)."""
+    actor_lr: float = 3e-4
+    """Learning rate of the actor (SAC's)."""
+    critic_lr: float = 3e-4
+    """Learning rate of the critics (SAC's)."""
+    final_lr: float = 1.0
+    """All rates fall linearly to this share of themselves at the last step."""
+    gamma: float = 0.99
+    """Discount factor (SAC's)."""
+    tau: float = 0.005
+    """Share by which target networks move at every update (SAC's)."""
+    reward_scale: float = 1.0
+    """Factor on the rewards that the critics see."""
+    batch_size: int = 128
+    """Transitions of each task in an update."""
+    replay_size: int = 100_000
+    """Transitions kept of each task."""
+    learning_starts: int = 1_500
+    """Environment steps of each task, with uniformly random actions, before the first update."""
+    updates_per_step: int = 1
+    """Updates after each step of the environments."""
+    grad_clip: float = 1.0
+    """Norm at which the gradients of actor and critics are clipped."""
+    compile: bool = False
+    """Compile the whole update with torch.compile; on a GPU it then runs as a CUDA graph."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no run can have."""
+        if not self.hidden or min(self.hidden) < 1:
+            raise UserError(f"hidden is {self.hidden}, but must be widths of at least 1")
+        for name in ("actor_lr", "critic_lr", "reward_scale", "grad_clip"):
+            check_range(name, getattr(self, name), 1e-12)
+        for name in ("final_lr", "gamma", "tau"):
+            check_range(name, getattr(self, name), 0.0, 1.0)
+        for name in ("batch_size", "replay_size", "learning_starts", "updates_per_step"):
+            check_range(name, getattr(self, name), 1)
+
+
+class TaskLearner(ABC):
+    """Collects in all tasks, samples from their replays, updates; `step` is one turn of that."""
+
+    paper: ClassVar[str]
+    env: TaskEnv
+    actor: nn.Module
+    """Has mean_action: observations (T, B, O) -> actions (T, B, A)."""
+
+    def __init__(
+        self, config: TaskLearnerConfig, env: TaskEnv, total_steps: int, seed: int
+    ) -> None:
+        if config.replay_size < env.envs_per_task:
+            raise UserError(
+                f"replay_size is {config.replay_size}, but must hold a step of "
+                f"{env.envs_per_task} environments of a task"
+            )
+        self.config, self.env, self.total_steps = config, env, total_steps
+        self.device = env.device
+        torch.manual_seed(seed)
+        self.generator = torch.Generator(device=self.device)
+        self.generator.manual_seed(seed + 1)
+        self.obs = env.reset(seed + 2)
+        self.replay = TaskReplay(
+            env.tasks, config.replay_size, env.obs_size, env.action_size, self.device
+        )
+        self.env_steps = 0
+        self.updates = 0
+        # parts of the state: whatever has a state_dict, and optimisers with their rates
+        self.parts: dict[str, Any] = {"replay": self.replay, "env": env}
+        self.rates: dict[torch.optim.Optimizer, float] = {}
+
+    @abstractmethod
+    def explore(self, obs: Tensor, tasks: Tensor | None) -> Tensor:
+        """Actions (T', n, A) with noise for observations (T', n, O) of `tasks`."""
+
+    @abstractmethod
+    def update(self) -> Metrics:
+        """One update on fresh batches."""
+
+    def step(self) -> Metrics:
+        """One step of all environments and the updates after it."""
+        reward = self.collect(None)
+        return {"reward": reward} | self.learn()
+
+    def learn(self) -> Metrics:
+        """The updates that follow a step."""
+        metrics: Metrics = {}
+        if min(self.replay.size) >= min(self.config.learning_starts, self.config.replay_size):
+            for _ in range(self.config.updates_per_step):
+                self.schedule_rates()
+                metrics = self.update()
+                self.updates += 1
+        return metrics
+
+    @torch.no_grad()
+    def collect(self, tasks: list[int] | None) -> float:
+        """One step of the environments of `tasks`, all if None; returns the mean reward."""
+        rows = slice(None) if tasks is None else tasks
+        obs = self.obs[rows]
+        index = None if tasks is None else torch.tensor(tasks, device=self.device)
+        if self.updates == 0:
+            shape = (*obs.shape[:2], self.env.action_size)
+            uniform = torch.rand(shape, generator=self.generator, device=self.device)
+            action = 2 * uniform - 1
+        else:
+            action = self.explore(obs, index)
+        step = self.env.step(action, tasks)
+        self.replay.add(TaskBatch(obs, action, step.reward, step.terminated, step.final_obs), tasks)
+        # never in place: an environment may hand out its own buffer
+        following = self.obs.clone()
+        following[rows] = step.obs
+        self.obs = following
+        self.env_steps += step.reward.numel()
+        return float(step.reward.mean())
+
+    def sample(self, tasks: list[int] | None = None) -> TaskBatch:
+        """A batch of each of `tasks`, rewards scaled."""
+        batch = self.replay.sample(self.config.batch_size, self.generator, tasks)
+        return batch._replace(reward=self.config.reward_scale * batch.reward)
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(shape, generator=self.generator, device=self.device)
+
+    def adam(self, parameters: Iterable[Tensor], rate: float) -> torch.optim.Optimizer:
+        """Adam in one fused kernel, at a rate that follows the schedule."""
+        optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
+        self.rates[optimizer] = rate
+        return optimizer
+
+    def schedule_rates(self) -> None:
+        """Let the learning rates fall as `final_lr` says."""
+        if self.config.final_lr == 1.0:
+            return
+        done = min(1.0, self.env_steps / self.total_steps)
+        scale = 1.0 + done * (self.config.final_lr - 1.0)
+        for optimizer, rate in self.rates.items():
+            for group in optimizer.param_groups:
+                group["lr"] = rate * scale
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        numbers = {"env_steps": self.env_steps, "updates": self.updates}
+        parts = {name: part.state_dict() for name, part in self.parts.items()}
+        return {**parts, **numbers, "obs": self.obs, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned; the run then goes on as if it had never stopped."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.env_steps, self.updates = state["env_steps"], state["updates"]
+        self.obs = state["obs"].to(self.device)
+        self.generator.set_state(state["generator"])
+
+
+@torch.no_grad()
+def move_target(target: nn.Module, network: nn.Module, tau: float) -> None:
+    """theta' <- tau theta + (1 - tau) theta'."""
+    torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), tau)
+
+
+def descend_together(
+    optimizer: torch.optim.Optimizer, network: nn.Module, task_loss: Tensor, clip: float
+) -> Tensor:
+    """Step `network` down the mean of the task losses (T',), the gradient clipped at norm `clip`;
+    returns its norm before that.
+    """
+    gradients = torch.autograd.grad(task_loss.mean(), list(network.parameters()))
+    return step_clipped(optimizer, gradients, clip)
+
+
+def step_clipped(
+    optimizer: torch.optim.Optimizer, gradients: Sequence[Tensor], clip: float
+) -> Tensor:
+    """Step along `gradients` of the parameters of `optimizer`, together clipped at norm `clip`;
+    returns their norm before that.
+    """
+    parameters = optimizer.param_groups[0]["params"]
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    optimizer.step()
+    return norm
+
+
+def descend_apart(
+    optimizer: torch.optim.Optimizer, network: nn.Module, task_loss: Tensor, clip: float
+) -> Tensor:
+    """Step a network whose tasks share nothing down their losses (T,), each gradient clipped on its
+    own; returns the mean of their norms.
+    """
+    parameters = list(network.parameters())  # (M, T, in, out)
+    gradients = torch.autograd.grad(task_loss.sum(), parameters)
+    norm = torch.stack([g.square().sum(dim=(0, 2, 3)) for g in gradients]).sum(dim=0).sqrt()
+    scale = (clip / (norm + 1e-6)).clamp(max=1.0)[:, None, None]  # (T, 1, 1)
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient * scale
+    optimizer.step()
+    return norm.mean()

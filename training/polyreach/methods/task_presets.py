@@ -1,0 +1,72 @@
+"""Presets of the task-conditioned methods: one set of numbers for all of them, so that methods
+differ by what their papers say and by nothing else.
+
+paper: as written in the method's paper, on robots with the rewards and features of digrad-2018.
+tuned: on robots what makes the shipped policies; elsewhere the same as paper.
+"""
+
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any, Literal
+
+from polyreach.envs.cheetahs import CheetahConfig
+from polyreach.envs.families import EnvConfig
+from polyreach.envs.family import FamilyName
+from polyreach.envs.metaworld import MetaWorldConfig
+from polyreach.envs.task_reach import TaskReachConfig
+from polyreach.methods.dgrad_a import DGradAConfig
+from polyreach.methods.soft_modularization import SoftModularizationConfig
+from polyreach.methods.task_learner import TaskLearnerConfig
+
+ROBOT_PAPER = TaskReachConfig(
+    reward="paper_sum", all_active=1.0, features="paper", action="velocity"
+)
+ROBOT_TUNED = TaskReachConfig(
+    reward="precise_sum", all_active=0.7, action_repeat=4, features="kinematic"
+)
+# smaller networks and batches, faster rates that fall, temperatures that start low, and the
+# discount of 12.5 decisions a second
+TUNED: dict[str, Any] = {
+    "hidden": (256, 256),
+    "actor_lr": 1e-3,
+    "critic_lr": 1e-3,
+    "alpha_lr": 3e-3,
+    "initial_alpha": 0.1,
+    "final_lr": 0.05,
+    "gamma": 0.95,
+    "reward_scale": 0.1,
+    "tau": 0.01,
+    "batch_size": 64,
+}
+TUNED_OF: dict[type[TaskLearnerConfig], dict[str, Any]] = {
+    DGradAConfig: {"hidden": (160, 160, 160)},
+    SoftModularizationConfig: {
+        "hidden": (128,),
+        "embedding": 128,
+        "layers": 2,
+        "modules": 2,
+        "width": 128,
+    },
+}
+"""Where a method's network is of another kind."""
+
+
+def task_preset(
+    config: type[TaskLearnerConfig],
+) -> Callable[[Literal["paper", "tuned"], FamilyName], tuple[TaskLearnerConfig, EnvConfig]]:
+    """The presets of a method whose defaults are those of its paper."""
+
+    def preset(
+        name: Literal["paper", "tuned"], family: FamilyName
+    ) -> tuple[TaskLearnerConfig, EnvConfig]:
+        if family == "metaworld":
+            return config(), MetaWorldConfig()
+        if family == "cheetahs":
+            return config(), CheetahConfig()
+        if name == "paper":
+            return config(), ROBOT_PAPER
+        known = {field.name for field in fields(config)}
+        tuned = {key: value for key, value in TUNED.items() if key in known}
+        return config(**tuned | TUNED_OF.get(config, {})), ROBOT_TUNED
+
+    return preset

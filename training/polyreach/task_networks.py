@@ -1,0 +1,155 @@
+"""Networks of the task-conditioned methods: every row of a batch (T, B, dim) belongs to its task.
+
+A body maps (M, T', B, in) to (M, T', B, out): M members side by side, T' rows of tasks. Which task
+a row belongs to is given by `tasks` (T',), all T in order if None.
+"""
+
+import math
+from itertools import pairwise
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+
+Sharing = Literal["all", "trunk", "none"]
+
+
+class Body(Protocol):
+    """What actors and critics are built on."""
+
+    def __call__(self, x: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """x: (M, T', B, in) -> (M, T', B, out)."""
+
+
+class TaskLinear(nn.Module):
+    """Linear layers (M, T', B, in) -> (M, T', B, out).
+
+    `own` is 1 for weights shared by all tasks, or T for weights of each task's own. Weights and
+    biases are drawn as by torch.nn.Linear.
+    """
+
+    def __init__(self, members: int, own: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        bound = inputs**-0.5
+        self.weight = nn.Parameter(
+            torch.empty(members, own, inputs, outputs).uniform_(-bound, bound)
+        )
+        self.bias = nn.Parameter(torch.empty(members, own, 1, outputs).uniform_(-bound, bound))
+
+    def forward(self, x: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """x: (M, T', B, in)."""
+        weight: Tensor = self.weight
+        bias: Tensor = self.bias
+        if weight.shape[1] == 1:
+            return shared_product(x, weight[:, 0], bias[:, 0])
+        if tasks is not None:
+            weight, bias = weight[:, tasks], bias[:, tasks]
+        flat = torch.baddbmm(bias.flatten(0, 1), x.flatten(0, 1), weight.flatten(0, 1))
+        return flat.unflatten(0, x.shape[:2])
+
+
+def shared_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W + b with one W (M, in, out) and b (M, 1, out) for all tasks of x (M, T', B, in)."""
+    return torch.baddbmm(bias, x.flatten(1, 2), weight).unflatten(1, x.shape[1:3])
+
+
+class TaskMLP(nn.Module):
+    """`members` perceptrons with ReLU that share all weights among tasks, all but the heads, or
+    none.
+
+    Where anything is shared, the task's one-hot vector z is appended to the input.
+    """
+
+    def __init__(
+        self,
+        members: int,
+        tasks: int,
+        inputs: int,
+        hidden: tuple[int, ...],
+        outputs: int,
+        sharing: Sharing,
+    ) -> None:
+        super().__init__()
+        self.z: Tensor
+        self.register_buffer("z", torch.eye(tasks) if sharing != "none" else torch.ones(tasks, 0))
+        trunk = tasks if sharing == "none" else 1
+        widths = (inputs + self.z.shape[1], *hidden)
+        self.layers = nn.ModuleList(
+            TaskLinear(members, trunk, before, after) for before, after in pairwise(widths)
+        )
+        head = 1 if sharing == "all" else tasks
+        self.head = TaskLinear(members, head, widths[-1], outputs)
+
+    def forward(self, x: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """x: (M, T', B, in) -> (M, T', B, out)."""
+        x = append_task(x, self.z, tasks)
+        for layer in self.layers:
+            x = functional.relu(layer(x, tasks))
+        out: Tensor = self.head(x, tasks)
+        return out
+
+
+def append_task(x: Tensor, z: Tensor, tasks: Tensor | None) -> Tensor:
+    """(M, T', B, in) and task vectors z (T, K) -> (M, T', B, in + K)."""
+    rows = z if tasks is None else z[tasks]
+    return torch.cat([x, rows[:, None].expand(*x.shape[:3], -1)], dim=-1)
+
+
+class GaussianActor(nn.Module):
+    """pi(a|s, z): a normal distribution squashed by tanh (Haarnoja et al. 2018, appendix C)."""
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.body = body
+
+    def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """obs: (T', B, O) -> mean and log standard deviation before tanh, (T', B, A) each."""
+        mean, log_std = self.body(obs[None], tasks)[0].chunk(2, dim=-1)
+        return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+    def forward(
+        self, obs: Tensor, noise: Tensor, tasks: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """obs: (T', B, O), noise: standard normal (T', B, A) -> action, of its shape, and log pi
+        (T', B).
+        """
+        mean, log_std = self.distribution(obs, tasks)
+        u = mean + log_std.exp() * noise
+        # log pi(a|s) = log N(u; mean, std) - sum log(1 - tanh(u)^2)
+        normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+        slope = 2 * (math.log(2) - u - functional.softplus(-2 * u))  # log(1 - tanh(u)^2)
+        return torch.tanh(u), (normal - slope).sum(dim=-1)
+
+    def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """The action without noise, (T', B, A), for obs (T', B, O)."""
+        return torch.tanh(self.distribution(obs, tasks)[0])
+
+
+class DeterministicActor(nn.Module):
+    """mu(s, z) in [-1, 1]."""
+
+    def __init__(self, body: Body) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """obs: (T', B, O) -> (T', B, A)."""
+        return torch.tanh(self.body(obs[None], tasks)[0])
+
+    mean_action = forward
+
+
+class TaskCritic(nn.Module):
+    """Q(s, a, z) of every member."""
+
+    def __init__(self, body: Body, members: int) -> None:
+        super().__init__()
+        self.body, self.members = body, members
+
+    def forward(self, obs: Tensor, action: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """obs: (T', B, O), action: (T', B, A) -> (M, T', B)."""
+        x = torch.cat([obs, action], dim=-1)
+        return self.body(x.expand(self.members, *x.shape), tasks)[..., 0]

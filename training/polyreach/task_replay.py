@@ -1,0 +1,68 @@
+"""Replay with one ring per task, kept as one tensor on the training device (hierarchical replay of
+KTM-DRL, Xu et al. 2020, section 3.3).
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class TaskBatch(NamedTuple):
+    """Transitions of T' tasks, B of each."""
+
+    obs: Tensor  # (T', B, O)
+    action: Tensor  # (T', B, A)
+    reward: Tensor  # (T', B)
+    terminated: Tensor  # (T', B), 1 where nothing follows
+    next_obs: Tensor  # (T', B, O)
+
+
+class TaskReplay:
+    """T rings of `capacity` transitions each."""
+
+    def __init__(
+        self, tasks: int, capacity: int, obs: int, action: int, device: torch.device
+    ) -> None:
+        self.capacity = capacity
+        self.widths = [obs, action, 1, 1, obs]
+        self.store = torch.zeros(tasks, capacity, sum(self.widths), device=device)
+        self.next = [0] * tasks
+        self.size = [0] * tasks
+
+    def add(self, batch: TaskBatch, tasks: list[int] | None = None) -> None:
+        """Append n transitions of each of `tasks` (T',), all if None; n is at most the capacity."""
+        flags = torch.stack([batch.reward, batch.terminated.to(batch.reward.dtype)], dim=-1)
+        rows = torch.cat([batch.obs, batch.action, flags, batch.next_obs], dim=-1)
+        steps = torch.arange(rows.shape[1], device=rows.device)
+        for row, task in zip(rows, range(len(self.size)) if tasks is None else tasks, strict=True):
+            self.store[task, (self.next[task] + steps) % self.capacity] = row
+            self.next[task] = (self.next[task] + len(row)) % self.capacity
+            self.size[task] = min(self.size[task] + len(row), self.capacity)
+
+    def sample(
+        self, count: int, generator: torch.Generator, tasks: list[int] | None = None
+    ) -> TaskBatch:
+        """`count` transitions of each of `tasks`, all if None, uniformly and with replacement."""
+        chosen = list(range(len(self.size))) if tasks is None else tasks
+        device = self.store.device
+        sizes = torch.tensor([self.size[task] for task in chosen], device=device)
+        # in double precision a number below 1 times a size stays below the size
+        uniform = torch.rand(
+            len(chosen), count, generator=generator, device=device, dtype=torch.float64
+        )
+        index = (uniform * sizes[:, None]).long()
+        rows = self.store[torch.tensor(chosen, device=device)[:, None], index]  # (T', B, width)
+        obs, action, reward, terminated, next_obs = rows.split(self.widths, dim=-1)
+        return TaskBatch(obs, action, reward[..., 0], terminated[..., 0], next_obs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What has been stored so far, exactly."""
+        stored = [ring[:size].clone() for ring, size in zip(self.store, self.size, strict=True)]
+        return {"next": list(self.next), "size": list(self.size), "store": stored}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned."""
+        self.next, self.size = list(state["next"]), list(state["size"])
+        for ring, saved in zip(self.store, state["store"], strict=True):
+            ring[: len(saved)] = saved

@@ -1,0 +1,181 @@
+"""polyreach train: its options, whose defaults depend on method, environment and preset."""
+
+import dataclasses
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from polyreach.envs.families import EnvConfig, find_family, is_env
+from polyreach.errors import UserError, check_range
+from polyreach.methods import METHODS, PRESETS, MethodConfig, PresetName, get_method
+from polyreach.run import RunConfig, RunFolder
+from polyreach.terminal import console
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a policy; checkpoints, metrics and a TensorBoard log go to the run folder.
+
+    Settings of the method and of the environment can be changed one by one, below.
+    """
+
+    method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")]
+    """Method to train with, see `polyreach list`."""
+    env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
+    """A robot, by its name or the path of its robot.yaml; or a set of tasks, see `polyreach list`.
+    """
+    preset: PresetName = "tuned"
+    """paper: as written in the method's paper. tuned: what makes the shipped policies."""
+    steps: int = 0
+    """Environment steps, the total over all environments."""
+    seed: int = 0
+    """Of everything random."""
+    num_envs: int = 0
+    """Environments stepped together, the total over all tasks; updates follow each step of all."""
+    threads: int = 1
+    """CPU threads."""
+    device: str = "cpu"
+    """cpu or cuda."""
+    out: Path | None = None
+    """Run folder; by default runs/METHOD-ENV-PRESET-sSEED."""
+    resume: Path | None = None
+    """Go on with the run in this folder, exactly where its last checkpoint is."""
+    eval_every: int = 0
+    """Environment steps between two evaluations."""
+    eval_goals: int = 0
+    """Goals of such an evaluation: episodes, of each task where there are tasks. On Meta-World
+    every goal is played once instead.
+    """
+    checkpoint_minutes: float = 3.0
+    """Minutes between two checkpoints, more where a checkpoint is large; there is one on Ctrl-C and
+    SIGTERM too.
+    """
+
+
+def train(words: Sequence[str]) -> int:
+    """polyreach train METHOD ENV."""
+    from polyreach.train import train as run_training
+
+    options, config = train_config(words)
+    name = f"{options.method}-{config.family.title}-{options.preset}-s{options.seed}"
+    folder = options.resume or options.out or Path("runs") / name
+    check_range("checkpoint_minutes", options.checkpoint_minutes, 0.0)
+    resume = options.resume is not None
+    result = run_training(config, folder, resume, options.checkpoint_minutes, console)
+    if result.signal is not None:
+        name = signal.Signals(result.signal).name
+        console.print(f"stopped by {name} at step {result.env_steps:,}; a checkpoint is written.")
+        again = f"  polyreach train {options.method} {options.env} --resume {folder}"
+        console.print(f"To go on:\n{again}", soft_wrap=True)
+        return 128 + result.signal
+    console.print(f"trained {result.env_steps:,} steps.")
+    if config.family.robot is not None:
+        console.print(f"To get the policy:\n  polyreach export {folder}", soft_wrap=True)
+    return 0
+
+
+def train_config(words: Sequence[str]) -> tuple[TrainOptions, RunConfig]:
+    """The options and the configuration that a command line of `train` asks for."""
+    options, method_config, env_config, stored = _train_options(list(words))
+    family = find_family(options.env, get_method(options.method).task_conditioned)
+    config = RunConfig(
+        method=options.method,
+        env=options.env,
+        preset=options.preset,
+        steps=options.steps,
+        seed=options.seed,
+        num_envs=options.num_envs,
+        threads=options.threads,
+        device=options.device,
+        eval_goals=options.eval_goals,
+        eval_every=options.eval_every,
+        robot_sha256=stored.robot_sha256 if stored else family.robot_sha256,
+        method_config=method_config,
+        env_config=env_config,
+        env_version=family.version,
+    )
+    return options, config
+
+
+def _train_options(
+    words: list[str],
+) -> tuple[TrainOptions, MethodConfig, EnvConfig, RunConfig | None]:
+    """Parse the command line of `train`: its defaults are the preset's, or with --resume the stored
+    run's.
+    """
+    stored = None
+    resume = _peek(words, "--resume")
+    if resume is not None:
+        stored = RunFolder(Path(resume)).read_config()
+        if words[0].startswith("-"):  # method and environment may be left out: the run knows them
+            words = [stored.method, stored.env, *words]
+    method_name, env_name = _positionals(words)
+    method = get_method(method_name)
+    if stored is not None:
+        if stored.method != method_name:
+            raise UserError(
+                f"'{resume}' is a run of another configuration: method is {stored.method!r} there"
+            )
+        if stored.env != env_name:
+            raise UserError(
+                f"'{resume}' is a run of another configuration: env is {stored.env!r} there, "
+                f"{env_name!r} here"
+            )
+        method_config, env_config = stored.method_config, stored.env_config
+        known = {
+            f.name: getattr(stored, f.name)
+            for f in dataclasses.fields(TrainOptions)
+            if hasattr(stored, f.name)
+        }
+    else:
+        family = find_family(env_name, method.task_conditioned)
+        preset = _peek(words, "--preset") or TrainOptions.preset
+        if preset not in PRESETS:
+            raise UserError(f"unknown preset '{preset}' (legal: {', '.join(PRESETS)})")
+        method_config, env_config = method.preset(preset, family.name)
+        known = dataclasses.asdict(family.defaults(preset))
+    known = {name: value for name, value in known.items() if name not in ("method", "env")}
+    # the options with the defaults that apply, and the settings of this method and environment
+    # beside them
+    fields: list[Any] = [
+        (f.name, f.type, field(default=known[f.name]))
+        for f in dataclasses.fields(TrainOptions)
+        if f.name in known
+    ]
+    fields += [
+        ("method_config", method.config, field(default=method_config)),
+        ("env_config", type(env_config), field(default=env_config)),
+    ]
+    full = dataclasses.make_dataclass("TrainOptions", fields, bases=(TrainOptions,), frozen=True)
+    full.__doc__ = TrainOptions.__doc__
+    parsed: Any = tyro.cli(full, args=words, prog="polyreach train")
+    values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(TrainOptions)}
+    return TrainOptions(**values), parsed.method_config, parsed.env_config, stored
+
+
+def _positionals(words: list[str]) -> tuple[str, str]:
+    """METHOD and ENV, on which other options depend; exits with the help where one is missing."""
+    method = next((word for word in words if word in METHODS), None)
+    if method is None and words and not words[0].startswith("-"):
+        get_method(words[0])
+    if method is not None:
+        rest = words[words.index(method) + 1 :]
+        found = next((word for word in rest if is_env(word)), rest[0] if rest else "-")
+        if not found.startswith("-"):
+            return method, found
+    parsed = tyro.cli(TrainOptions, args=words, prog="polyreach train")
+    return parsed.method, parsed.env
+
+
+def _peek(words: Sequence[str], option: str) -> str | None:
+    """Value of an option that decides how the others are read."""
+    for index, word in enumerate(words):
+        if word == option and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith(option + "="):
+            return word.removeprefix(option + "=")
+    return None
