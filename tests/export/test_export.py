@@ -14,11 +14,18 @@ import torch
 
 from polyreach.envs.reach import ReachEnv
 from polyreach.errors import UserError
-from polyreach.evaluate import EvaluationConfig, PolicyFile, evaluate_actions, least_squares_actions
+from polyreach.evaluate import (
+    EvaluationConfig,
+    PolicyFile,
+    evaluate_actions,
+    evaluate_alone,
+    least_squares_actions,
+)
 from polyreach.export import ExportedPolicy, robot_contract, write_onnx
-from polyreach.methods import get_method
+from polyreach.methods import METHODS, get_method
 from polyreach.methods.off_policy import Policy
-from polyreach_description import Robot, load_robot
+from polyreach.observation import Observation, split_observation
+from polyreach_description import Robot, list_robots, load_robot
 
 torch.set_num_threads(1)
 GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")
@@ -26,10 +33,10 @@ MODELS = Path(__file__).parents[2] / "models"
 
 
 def fresh_policy(robot: Robot, method: str, preset: str) -> Policy:
-    config, env_config = get_method(method).presets[preset]()  # type: ignore[index]
+    config, env_config = get_method(method).preset(preset, "robot")  # type: ignore[arg-type]
     env = ReachEnv(robot, 2, replace(env_config, configurations=50))
     config = replace(config, hidden=(32, 32), replay_size=config.batch_size)
-    policy: Policy = get_method(method).learner(config, env, 1000, 0).policy
+    policy: Policy = get_method(method).learner(config, env, 1000, 0).policy  # type: ignore[attr-defined]
     with torch.no_grad():  # a fresh head is almost zero: every input should matter
         policy.actor.net.head.weight.mul_(30.0)
     return policy.eval()
@@ -159,11 +166,42 @@ def test_evaluation_measures_what_it_says() -> None:
     )
 
 
-SHIPPED = ("humanoid27-digrad", "planar8-ddpg", "planar8-digrad")
+def test_each_effector_alone_is_measured_on_its_share_of_the_same_goals() -> None:
+    robot = load_robot("planar8")
+    seen: list[Observation] = []
+    controller = least_squares_actions(robot)
+
+    def act(obs: torch.Tensor) -> torch.Tensor:
+        seen.append(split_observation(obs, 3))
+        return controller(obs)
+
+    config = EvaluationConfig(goals=7, seconds=2.0, seed=3)
+    together = evaluate_actions(act, robot, config)
+    first = seen[0]
+    seen.clear()
+    alone = evaluate_alone(act, robot, config)
+    assert torch.equal(seen[0].joint_pos, first.joint_pos)
+    assert torch.equal(seen[0].goals, first.goals)
+    assert seen[0].active.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]] * 2 + [[1, 0, 0]]
+    assert all(torch.equal(parts.active, seen[0].active) for parts in seen)
+    reached = np.stack([robot.forward_kinematics(row) for row in seen[-1].joint_pos.double()])
+    error = np.linalg.norm(reached - first.goals.numpy(), axis=-1)
+    for index, name in enumerate(robot.effector_names):
+        # one control period before the end
+        assert alone[name]["error_mean_m"] == pytest.approx(error[index::3, index].mean(), abs=5e-3)
+        assert (
+            alone[name]["success"]["0.05"] >= together["effectors"][name]["success"]["0.05"] - 0.2
+        )
+    least = evaluate_alone(controller, robot, EvaluationConfig(goals=1, seconds=0.1))
+    assert list(least) == ["left", "middle", "right"]
 
 
-def test_every_policy_in_models_is_known() -> None:
-    assert sorted(path.stem for path in MODELS.glob("*.onnx")) == list(SHIPPED)
+SHIPPED = sorted(path.stem for path in MODELS.glob("*.onnx"))
+
+
+def test_every_policy_in_models_is_of_a_known_robot_and_method() -> None:
+    known = {f"{robot}-{method}" for robot in list_robots() for method in METHODS}
+    assert {"humanoid27-digrad", "planar8-ddpg", "planar8-digrad"} <= set(SHIPPED) <= known
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -180,6 +218,10 @@ def test_shipped_policies_match_their_robot_and_their_card(name: str) -> None:
         f"| all at once | {evaluation['success_all']['0.01']:.1%} | "
         f"{evaluation['success_all']['0.02']:.1%} |" in card
     )
+    for name, own in evaluation.get("alone", {}).items():
+        rates = [own["success"][radius] for radius in ("0.01", "0.02", "0.05")]
+        assert f"| {name} | " + " | ".join(f"{rate:.1%}" for rate in rates) in card
+    assert "alone" in evaluation or "task_names" not in policy.contract
     again = evaluate_actions(
         policy.actions(robot), robot, EvaluationConfig(goals=60, seconds=evaluation["seconds"])
     )

@@ -19,12 +19,22 @@ def test_usage_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"  {name}" in out for name in COMMANDS)
 
 
-def test_list_tells_methods_robots_and_policies(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_tells_methods_environments_robots_and_policies(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert {"digrad", "ddpg"} <= set(listed["methods"])
+    assert {"digrad", "ddpg", "sac", "mtsac", "picor"} <= set(listed["methods"])
+    assert listed["envs"]["mt3"] == ["reach-v3", "window-open-v3", "drawer-close-v3"]
+    assert len(listed["envs"]["mt50"]) == 50 and "BigFoot" in listed["envs"]["cheetah8"]
     assert listed["robots"]["planar8"]["effectors"] == ["left", "middle", "right"]
     assert any(path.endswith("planar8-digrad.onnx") for path in listed["policies"])
+
+
+def test_list_shortens_long_sets_of_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "mt10" in out and "and 40 more" in out and "besides all robots" in out
 
 
 @pytest.mark.parametrize(

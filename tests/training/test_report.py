@@ -1,5 +1,11 @@
 """The report: its statistics by hand, and an experiment that stops, goes on and is drawn."""
 
+import io
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,17 +13,29 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from polyreach import report
+from polyreach.checkpoint import list_checkpoints
+from polyreach.cli import main
 from polyreach.errors import UserError
-from polyreach.experiments import DIGRAD_FIG4, EXPERIMENTS, Experiment
+from polyreach.experiments import DIGRAD_FIG4, EXPERIMENTS, Column, Experiment, Variant
 from polyreach.report import (
+    SLICE_OVER,
+    Job,
     ReportOptions,
-    bootstrap_interval,
-    interquartile_mean,
+    command_of,
     is_complete,
     jobs_of,
     write_report,
 )
+from polyreach.report_page import (
+    Result,
+    bootstrap_interval,
+    describe,
+    draw_curves,
+    interquartile_mean,
+)
 from polyreach.run import RunFolder
+from polyreach.train_command import train_config
 
 
 def test_interquartile_mean_by_hand() -> None:
@@ -113,3 +131,211 @@ def test_a_failing_run_is_named_with_its_log(
             ReportOptions("tiny", seeds=1, runs=tmp_path / "runs", out=tmp_path / "docs"),
             Console(quiet=True),
         )
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_run_of_every_experiment_is_a_command(name: str) -> None:
+    experiment = EXPERIMENTS[name]
+    jobs = jobs_of(experiment, ReportOptions(name, seeds=1))
+    configs = [train_config(job.command[1:])[1] for job in jobs]
+    assert len({str(config) for config in configs}) == len(jobs)
+    for config in configs:
+        assert config.steps == experiment.steps and config.device == experiment.device
+        if config.method != "digrad" and config.method != "ddpg":
+            assert config.num_envs % len(config.family.tasks) == 0  # type: ignore[attr-defined]
+    assert len({job.folder for job in jobs}) == len(jobs)
+
+
+def test_the_ablations_of_picor_are_switched_off() -> None:
+    jobs = jobs_of(EXPERIMENTS["sac-mt10"], ReportOptions("sac-mt10", seeds=1))
+    switches = {
+        job.variant.label: (config.adaptive_weights, config.correction, job.variant.published)
+        for job in jobs
+        if job.variant.method == "picor"
+        for config in [train_config(job.command[1:])[1].method_config]
+    }
+    # Bai et al. 2023, Table 2
+    assert switches == {
+        "PiCor": (True, True, 0.733),
+        "PiCor, Ada off": (False, True, 0.600),
+        "PiCor, Cor off": (True, False, 0.240),
+        "PiCor, Ada and Cor off": (False, False, 0.233),
+    }
+
+
+FIGURES = Experiment(
+    name="figures",
+    title="Figures",
+    paper="nobody",
+    envs=("cheetah8",),
+    variants=(
+        Variant("first", "mtsac", published=0.5),
+        Variant("second", "picor"),
+        Variant("third", "ktm", published=0.25),
+    ),
+    options=(),
+    steps=1000,
+    seeds=2,
+    measure="success",
+    columns=(Column("error [mm]", "error_median", "{:.0f}", factor=1e3, median=True),),
+    published="A paper",
+)
+
+
+def stored(experiment: Experiment, runs: Path) -> list[Result]:
+    """Both seeds of the first variant and one of the second, as if they had been run."""
+    results = []
+    for job in jobs_of(experiment, ReportOptions(experiment.name, runs=runs)):
+        index = experiment.variants.index(job.variant)
+        if index == 2 or (index, job.seed) == (1, 1):
+            continue
+        folder = RunFolder(job.folder)
+        folder.create(train_config(job.command[1:])[1])
+        for step in (0, 250, 500, 750, 1000):
+            # what counts are the last three evaluations: seed 0 has 0, 0.5, 1; seed 1 always 1
+            value = 1.0 if job.seed else max(0.0, step / 500 - 1)
+            tasks = {"success_a": value, "success_b": 0.0, "error_median": 0.001 * step}
+            folder.log({"step": step, "updates": step // 2, "wall_s": 3.6 * step, **tasks})
+        results.append(Result(job.variant, job.env, job.seed, folder))
+    return results
+
+
+def test_the_table_by_hand(tmp_path: Path) -> None:
+    results = stored(FIGURES, tmp_path)
+    draw_curves(FIGURES, results, tmp_path / "figures.png")
+    assert (tmp_path / "figures.png").stat().st_size > 10_000
+    page = describe(FIGURES, results, 2, "train mtsac cheetah8")
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
+    header, _, first, second, third, tasks, _, *each = rows
+    assert header == [
+        *("variant", "runs", "success (IQM)", "interval", "mean", "published (other budget)"),
+        *("error [mm]", "updates", "hours per run"),
+    ]
+    # seeds x tasks: (0.5, 0), (1, 0); the middle half of 0, 0, 0.5, 1 is 0, 0.5
+    assert first[:3] == ["first", "2 of 2", "25.0%"] and first[4:6] == ["37.5%", "50.0%"]
+    assert first[6:] == ["750", "500", "1.00"]
+    # one seed: (0.5, 0)
+    assert second == ["second", "1 of 2", "25.0%", "one run", "25.0%", "", "750", "500", "1.00"]
+    missing = ["not run"] * 3
+    assert third == ["third", "0 of 2", *missing, "25.0%", *missing]
+    assert tasks == ["variant", "a", "b"]
+    assert each == [
+        ["first", "75.0% (50.0% to 100.0%)", "0.0%"],
+        ["second", "50.0%", "0.0%"],
+        ["third", "not run", "not run"],
+    ]
+    assert "3 of 6 runs, 3.0 hours" in page and "Published, with another budget" in page
+    assert "Runs are missing" in page and "4 episodes of each task" in page
+    machine = results[0].folder.read_origins()[0]["machine"]
+    assert f"Machine: {machine['cpu']} ({machine['cores']} cores, 1 threads used)" in page
+
+
+def test_a_partial_report_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "figures", FIGURES)
+    words = ["report", "figures", "--partial", "--runs", str(tmp_path / "runs")]
+    words += ["--out", str(tmp_path / "docs")]
+    assert main(words) == 2 and not (tmp_path / "docs").exists()
+    stored(FIGURES, tmp_path / "runs")
+    before = sorted((tmp_path / "runs").rglob("*"))
+    assert main(words) == 0
+    assert sorted((tmp_path / "runs").rglob("*")) == before
+    assert "| third | 0 of 2 | not run |" in (tmp_path / "docs" / "figures.md").read_text()
+
+
+def test_a_report_can_be_made_where_the_runs_were_not(tmp_path: Path) -> None:
+    job = jobs_of(FIGURES, ReportOptions("figures", runs=tmp_path, device="cuda"))[0]
+    config = train_config(job.command[1:])[1]
+    assert config.device == "cuda"
+    folder = RunFolder(job.folder)
+    folder.create(replace(config, device="cpu", threads=2, env_version="metaworld 0"))
+    assert not is_complete(job)
+    folder.log({"step": 1000})
+    assert is_complete(job)
+    other = replace(job, command=(*job.command, "--method-config.gamma", "0.5"))
+    with pytest.raises(UserError, match="gamma is 0.99 there, 0.5 here"):
+        is_complete(other)
+
+
+def test_only_some_methods_are_run(
+    tiny: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ReportOptions(
+        "tiny", seeds=1, only=("ddpg",), runs=tmp_path / "runs", out=tmp_path / "docs"
+    )
+    assert write_report(options, Console(quiet=True)) == 0
+    digrad, ddpg = jobs_of(tiny, options)
+    assert is_complete(ddpg) and not digrad.folder.exists()
+    page = (tmp_path / "docs" / "tiny.md").read_text()
+    assert "| DDPG | 1 of 1 |" in page
+    assert "| DiGrad, single critic, heuristic | 0 of 1 | not run |" in page
+    assert main(["report", "tiny", "--only", "sac"]) == 2
+    assert "has no method 'sac' (legal: digrad, ddpg)" in capsys.readouterr().err
+
+
+def newest(job: Job) -> int:
+    """Step of the newest checkpoint."""
+    found = list_checkpoints(job.folder / "checkpoints")
+    return int(found[0].stem.removeprefix("step-")) if found else 0
+
+
+@pytest.fixture
+def endless(tiny: Experiment, monkeypatch: pytest.MonkeyPatch) -> Experiment:
+    endless = replace(tiny, variants=tiny.variants[:1], steps=10_000_000)
+    monkeypatch.setitem(EXPERIMENTS, "tiny", endless)
+    return endless
+
+
+def sliced_clock(job: Job) -> Callable[[], float]:
+    """Time that runs out when the run has an evaluation that it did not have before."""
+
+    def count() -> int:
+        return len(RunFolder(job.folder).read_metrics())
+
+    before = count()
+    return lambda: 1e9 if count() > before else 0.0
+
+
+def test_a_slice_ends_with_a_checkpoint_and_the_next_goes_on(
+    endless: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ReportOptions("tiny", seeds=1, slice_minutes=8, runs=tmp_path / "runs", out=tmp_path)
+    (job,) = jobs_of(endless, options)
+    reached = [0]
+    for _ in range(2):
+        said = io.StringIO()
+        monkeypatch.setattr(report, "monotonic", sliced_clock(job))
+        assert write_report(options, Console(file=said)) == SLICE_OVER
+        assert "stopped after 8 minutes" in said.getvalue()
+        assert command_of(options) in said.getvalue().replace("\n", " ")
+        reached.append(newest(job))
+        assert reached[-1] > reached[-2] and not (tmp_path / "tiny.md").exists()
+    assert "going on at step" in (job.folder / "log.txt").read_text()
+
+
+def test_a_signal_stops_all_runs_with_a_checkpoint(endless: Experiment, tmp_path: Path) -> None:
+    options = ReportOptions("tiny", seeds=2, jobs=2, runs=tmp_path / "runs", out=tmp_path)
+    jobs = jobs_of(endless, options)
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 100
+        while time.monotonic() < deadline:
+            if all(RunFolder(job.folder).metrics.exists() for job in jobs):
+                break
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    status = write_report(options, Console(quiet=True))
+    thread.join()
+    assert status == 128 + signal.SIGTERM
+    assert all(newest(job) >= 400 for job in jobs)
+
+
+def test_the_command_to_go_on_has_all_options() -> None:
+    options = ReportOptions(
+        "sac-mt3", only=("sac", "picor"), slice_minutes=8.5, out=Path("a b"), partial=True
+    )
+    assert command_of(options) == (
+        "polyreach report sac-mt3 --only sac picor --partial --slice-minutes 8.5 --out 'a b'"
+    )

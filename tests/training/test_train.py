@@ -15,11 +15,12 @@ import torch
 from polyreach.checkpoint import list_checkpoints, read_checkpoint
 from polyreach.run import RunFolder
 
-SMALL = """--steps 6400 --num-envs 16 --seed 3 --eval-every 1600 --eval-goals 8
+TINY = """--steps 6400 --num-envs 16 --seed 3 --eval-every 1600 --eval-goals 8
  --checkpoint-minutes 0.005
  --method-config.hidden 16 16 --method-config.batch-size 16 --method-config.replay-size 3000
- --method-config.learning-starts 160
- --env-config.configurations 100 --env-config.horizon-s 1""".split()
+ --method-config.learning-starts 160""".split()
+REACH = ["--env-config.configurations", "100", "--env-config.horizon-s", "1"]
+SMALL = [*TINY, *REACH]
 
 
 def polyreach(*words: str | Path) -> list[str]:
@@ -33,7 +34,9 @@ def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
 
 
 def last_state(folder: Path) -> dict:
-    return read_checkpoint(list_checkpoints(folder / "checkpoints")[0])
+    state = read_checkpoint(list_checkpoints(folder / "checkpoints")[0])
+    assert state.pop("wall_s") > 0
+    return state
 
 
 def assert_same(left: object, right: object, where: str = "") -> None:
@@ -63,16 +66,21 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
     raise AssertionError(f"no checkpoint of step {step} was written: {process.poll()}")
 
 
-@pytest.mark.parametrize(
-    ("method", "extra"),
-    [
-        ("digrad", ["--preset", "tuned", "--method-config.relabel", "0.5"]),
-        ("ddpg", ["--preset", "paper", "--env-config.mode", "dynamic"]),
-    ],
-    ids=["digrad", "ddpg in dynamic mode"],
-)
-def test_a_killed_run_resumes_bit_for_bit(method: str, extra: list[str], tmp_path: Path) -> None:
-    words = ["train", method, "planar8", *extra, *SMALL]
+KILLED = {
+    "digrad": ("digrad planar8 --preset tuned --method-config.relabel 0.5", REACH),
+    "ddpg in dynamic mode": ("ddpg planar8 --preset paper --env-config.mode dynamic", REACH),
+    "mtsac on a robot": ("mtsac planar8 --preset tuned", REACH),
+    "dgrad-o on cheetahs": ("dgrad-o cheetah8", ["--env-config.horizon", "20"]),
+    "picor on meta-world": ("picor mt3 --num-envs 48", ["--env-config.horizon", "20"]),
+}
+
+
+@pytest.mark.parametrize(("run_of", "extra"), KILLED.values(), ids=KILLED.keys())
+def test_a_killed_run_resumes_bit_for_bit(run_of: str, extra: list[str], tmp_path: Path) -> None:
+    if "mt3" in run_of:
+        pytest.importorskip("metaworld", reason="metaworld is not installed")
+    method, env, *rest = run_of.split()
+    words = ["train", method, env, *TINY, *extra, *rest]
     done = run(*words, "--out", tmp_path / "whole")
     assert done.returncode == 0, done.stderr
     kill_at = random.SystemRandom()
@@ -171,7 +179,16 @@ def test_a_run_is_exported_and_measured(finished: Path, tmp_path: Path) -> None:
 
 REFUSED = {
     "unknown method": (["train", "digrd", "planar8"], ["unknown method 'digrd'", "digrad"]),
-    "unknown env": (["train", "digrad", "planar9"], ["unknown robot 'planar9'", "planar8"]),
+    "unknown robot": (["train", "digrad", "planar9"], ["unknown robot 'planar9'", "planar8"]),
+    "unknown env": (
+        ["train", "mtsac", "mt11"],
+        ["unknown environment 'mt11'", "mt3, mt10, mt50", "cheetah8", "planar8", "robot.yaml"],
+    ),
+    "no robot": (["train", "digrad", "mt10"], ["'mt10' is no robot", "planar8"]),
+    "tasks of unequal number": (
+        ["train", "mtsac", "cheetah8", "--num-envs", "9"],
+        ["num_envs is 9", "8 tasks"],
+    ),
     "unknown preset": (
         ["train", "digrad", "planar8", "--preset", "best"],
         ["unknown preset 'best'", "paper, tuned"],
@@ -190,6 +207,11 @@ REFUSED = {
     ),
     "no such policy": (["evaluate", "none.onnx"], ["no such policy file: 'none.onnx'"]),
     "no such experiment": (["report", "fig9"], ["unknown experiment 'fig9'", "digrad-fig4"]),
+    "no such method in the experiment": (
+        ["report", "sac-mt3", "--only", "digrad"],
+        ["has no method 'digrad'", "picor"],
+    ),
+    "negative slice": (["report", "sac-mt3", "--slice-minutes", "-1"], ["slice_minutes is -1"]),
     "unknown robot action": (
         ["robot", "look", "planar8"],
         ["unknown action 'look'", "check, show"],

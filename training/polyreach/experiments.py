@@ -1,6 +1,6 @@
 """The papers' experiments: which runs they consist of, as command lines of `polyreach train`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from polyreach.errors import UserError
@@ -98,24 +98,52 @@ _SAC_FAMILY = (
     Variant("D-Grad (O)", "dgrad-o"),
     Variant("PiCor", "picor"),
 )
+# without the correction the weights of the tasks are not used: Ada on or off is the same then
 _ABLATIONS = (
     Variant("PiCor, Ada off", "picor", _ADA_OFF),
     Variant("PiCor, Cor off", "picor", _COR_OFF),
-    Variant("PiCor, Ada and Cor off", "picor", (*_ADA_OFF, *_COR_OFF)),
 )
 _RETURN = Column("return", "return", "{:,.0f}")
+
+# networks and batches for a CPU, rewards of order one, and rates that lead somewhere in 12,000
+# updates
+_SMALL = (
+    *("--method-config.batch-size", "32", "--method-config.learning-starts", "500"),
+    *("--method-config.actor-lr", "1e-3", "--method-config.critic-lr", "1e-3"),
+    *("--method-config.tau", "0.01", "--method-config.reward-scale", "0.1"),
+)
+_SMALL_ALPHA = ("--method-config.alpha-lr", "1e-3", "--method-config.initial-alpha", "0.1")
+_SMALL_HIDDEN = ("--method-config.hidden", "128", "128")
+_SMALL_OF = {
+    "soft-modularization": (
+        *_SMALL_ALPHA,
+        *("--method-config.hidden", "64", "--method-config.embedding", "64"),
+        *("--method-config.layers", "2", "--method-config.modules", "2"),
+        *("--method-config.width", "64"),
+    ),
+    # tau as the temperatures, which start at 0.1 of the rewards' scale; see picor-search
+    "picor": (*_SMALL_ALPHA, *_SMALL_HIDDEN, "--method-config.temperature", "0.01"),
+    "ktm": (*_SMALL_HIDDEN, "--method-config.transfer-updates", "2000"),
+}
+
+
+def _small(variant: Variant) -> Variant:
+    own = _SMALL_OF.get(variant.method, (*_SMALL_ALPHA, *_SMALL_HIDDEN))
+    return replace(variant, options=(*own, *variant.options))
+
 
 SAC_MT3 = Experiment(
     name="sac-mt3",
     title="The SAC family on three tasks of Meta-World",
     paper="Yu et al. 2019 and Bai et al. 2023",
     envs=("mt3",),
-    variants=(*_SAC_FAMILY, *_ABLATIONS),
+    variants=tuple(_small(one) for one in (*_SAC_FAMILY, *_ABLATIONS)),
     options=(
-        *("--preset", "paper", "--num-envs", "3", "--eval-every", "9000"),
+        *("--preset", "paper", "--num-envs", "12", "--eval-every", "12000"),
         *("--env-config.goals", "fixed", "--env-config.reward", "v2"),
+        *_SMALL,
     ),
-    steps=180_000,
+    steps=144_000,
     seeds=3,
     measure="success",
     columns=(_RETURN,),
@@ -127,13 +155,13 @@ SAC_CHEETAHS = Experiment(
     paper="Bai et al. 2023, Table 1, Fig. 2",
     envs=("cheetah8",),
     variants=(
-        Variant("MTSAC", "mtsac", published=7080),
-        Variant("MTMHSAC", "mtmhsac", published=8170),
-        Variant("D-Grad (O)", "dgrad-o", published=10084),
-        Variant("PiCor", "picor", published=15200),
+        _small(Variant("MTSAC", "mtsac", published=7080)),
+        _small(Variant("MTMHSAC", "mtmhsac", published=8170)),
+        _small(Variant("D-Grad (O)", "dgrad-o", published=10084)),
+        _small(Variant("PiCor", "picor", published=15200)),
     ),
-    options=("--preset", "paper", "--num-envs", "8", "--eval-every", "40000"),
-    steps=400_000,
+    options=("--preset", "paper", "--num-envs", "16", "--eval-every", "16000", *_SMALL),
+    steps=160_000,
     seeds=3,
     measure="return",
     published="Bai et al. 2023, Table 1: 2,400,000 steps, mean of five runs, simulator not given; "
@@ -190,9 +218,41 @@ SAC_PLANAR8 = Experiment(
     columns=(Column("median error [mm]", "error_median", "{:.1f}", factor=1e3, median=True),),
 )
 
+
+def _tried(label: str, temperature: float = 1.0, **changes: float) -> Variant:
+    options = ["--method-config.temperature", f"{temperature:g}"]
+    for name, value in changes.items():
+        options += [f"--method-config.{name.replace('_', '-')}", f"{value:g}"]
+    return Variant(label, "picor", tuple(options))
+
+
+PICOR_SEARCH = Experiment(
+    name="picor-search",
+    title="PiCor's constants, which its paper does not give",
+    paper="Bai et al. 2023",
+    envs=("planar8",),
+    variants=(
+        _tried("K 100, lambda 100, c -0.01, tau 1, two steps"),
+        _tried("K 1", task_steps=1),
+        _tried("K 10", task_steps=10),
+        _tried("K 1000", task_steps=1000),
+        _tried("lambda 10", penalty=10),
+        _tried("lambda 1000", penalty=1000),
+        _tried("c 0", constraint=0),
+        _tried("c -1", constraint=-1),
+        _tried("tau 0.01", temperature=0.01),
+        _tried("one step", correction_steps=1),
+    ),
+    options=("--preset", "tuned", "--eval-every", "50000"),
+    steps=300_000,
+    seeds=1,
+    measure="success",
+    columns=(_RETURN,),
+)
+
 EXPERIMENTS = {
     experiment.name: experiment
-    for experiment in (DIGRAD_FIG4, SAC_MT3, SAC_CHEETAHS, SAC_MT10, SAC_PLANAR8)
+    for experiment in (DIGRAD_FIG4, SAC_MT3, SAC_CHEETAHS, SAC_MT10, SAC_PLANAR8, PICOR_SEARCH)
 }
 
 

@@ -44,7 +44,7 @@ class TaskLinear(nn.Module):
         weight: Tensor = self.weight
         bias: Tensor = self.bias
         if weight.shape[1] == 1:
-            return shared_product(x, weight[:, 0], bias[:, 0])
+            return shared_product(x, weight.flatten(0, 1), bias.flatten(0, 1))
         if tasks is not None:
             weight, bias = weight[:, tasks], bias[:, tasks]
         flat = torch.baddbmm(bias.flatten(0, 1), x.flatten(0, 1), weight.flatten(0, 1))

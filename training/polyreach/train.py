@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch.utils.tensorboard import SummaryWriter
 
 from polyreach.checkpoint import read_newest, save_checkpoint
-from polyreach.envs.family import Family
+from polyreach.envs.family import Record
 from polyreach.methods import Learner, get_method
 from polyreach.run import RunConfig, RunError, RunFolder, load_run_family
 
@@ -71,74 +71,81 @@ def train(
     folder = RunFolder(out)
     if resume:
         folder.check(config)
-    family = load_run_family(config)
-    with folder.lock():
-        return _train(config, family, folder, resume, checkpoint_minutes, console)
-
-
-def _train(
-    config: RunConfig,
-    family: Family,
-    folder: RunFolder,
-    resume: bool,
-    checkpoint_minutes: float,
-    console: Console,
-) -> TrainResult:
-    method = get_method(config.method)
+    family, make_learner = load_run_family(config), get_method(config.method).learner
     settings, device, threads = config.env_config, config.device, config.threads
     with (
         closing(family.make(settings, config.num_envs, device, threads, config.seed)) as env,
         closing(family.make_evaluation(settings, config.eval_goals, device, threads)) as evaluation,
     ):
-        learner = method.learner(config.method_config, env, config.steps, config.seed)
-        wall_before = 0.0
-        if resume:
-            wall_before = _restore(learner, folder, config, console)
-        else:
-            folder.create(config)
-        folder.note_origin(config, learner.env_steps)
-        started, steps_before = time.monotonic(), learner.env_steps
+        learner = make_learner(config.method_config, env, config.steps, config.seed)
 
-        def wall() -> float:
-            return wall_before + time.monotonic() - started
+        def evaluate() -> Record:
+            return family.evaluate(evaluation, learner)
 
-        checkpoints = Checkpoints(folder.checkpoints, learner, wall, checkpoint_minutes)
-        writer = SummaryWriter(str(folder.path), purge_step=learner.env_steps or None)
-        with Interrupt() as interrupt, _progress(console) as progress, writer:
-            bar = progress.add_task(
-                f"{config.method} {family.title}",
-                total=config.steps,
-                completed=learner.env_steps,
-                note="",
-            )
-            while learner.env_steps < config.steps and interrupt.received is None:
-                due = learner.env_steps // config.eval_every
-                metrics = learner.step()
-                done = learner.env_steps >= config.steps
-                if learner.env_steps // config.eval_every > due or done:
-                    record = family.evaluate(evaluation, learner)
-                    record["wall_s"] = round(wall(), 3)
-                    folder.log({"step": learner.env_steps, "updates": learner.updates, **record})
-                    for name, value in {**metrics, **record}.items():
-                        writer.add_scalar(name, value, learner.env_steps)
-                    rate = (learner.env_steps - steps_before) / (time.monotonic() - started)
-                    progress.update(bar, note=f"{rate:,.0f} steps/s  {family.note(record)}")
-                progress.update(bar, completed=min(learner.env_steps, config.steps))
-                checkpoints.save_if_due()
-            checkpoints.save()
+        # what cannot be run has been refused by now, and no folder is left of it
+        with folder.lock():
+            wall_before = 0.0
+            if resume:
+                wall_before = _restore(learner, folder, config, console)
+            else:
+                folder.create(config)
+            folder.note_origin(config, learner.env_steps)
+            interval = 60 * checkpoint_minutes
+            return _train(config, folder, learner, evaluate, wall_before, interval, console)
+
+
+def _train(
+    config: RunConfig,
+    folder: RunFolder,
+    learner: Learner,
+    evaluate: Callable[[], Record],
+    wall_before: float,
+    interval: float,
+    console: Console,
+) -> TrainResult:
+    family = config.family
+    started, steps_before = time.monotonic(), learner.env_steps
+
+    def wall() -> float:
+        return wall_before + time.monotonic() - started
+
+    checkpoints = Checkpoints(folder.checkpoints, learner, wall, interval)
+    writer = SummaryWriter(str(folder.path), purge_step=learner.env_steps or None)
+    with Interrupt() as interrupt, _progress(console) as progress, writer:
+        bar = progress.add_task(
+            f"{config.method} {family.title}",
+            total=config.steps,
+            completed=learner.env_steps,
+            note="",
+        )
+        while learner.env_steps < config.steps and interrupt.received is None:
+            due = learner.env_steps // config.eval_every
+            metrics = learner.step()
+            done = learner.env_steps >= config.steps
+            if learner.env_steps // config.eval_every > due or done:
+                record = evaluate()
+                record["wall_s"] = round(wall(), 3)
+                folder.log({"step": learner.env_steps, "updates": learner.updates, **record})
+                for name, value in {**metrics, **record}.items():
+                    writer.add_scalar(name, value, learner.env_steps)
+                rate = (learner.env_steps - steps_before) / (time.monotonic() - started)
+                progress.update(bar, note=f"{rate:,.0f} steps/s  {family.note(record)}")
+            progress.update(bar, completed=min(learner.env_steps, config.steps))
+            checkpoints.save_if_due()
+        checkpoints.save()
     return TrainResult(folder.path, learner.env_steps, interrupt.received)
 
 
 class Checkpoints:
-    """Writes them every so many minutes; less often where that would take more than SAVING_SHARE
+    """Writes them at intervals; less often where that would take more than SAVING_SHARE
     of the time, as large replays do.
     """
 
     def __init__(
-        self, folder: Path, learner: Learner, wall: Callable[[], float], minutes: float
+        self, folder: Path, learner: Learner, wall: Callable[[], float], interval: float
     ) -> None:
         self.folder, self.learner, self.wall = folder, learner, wall
-        self.shortest = self.interval = 60 * minutes  # [s]
+        self.shortest = self.interval = interval  # [s]
         self.saved_at = time.monotonic()
 
     def save_if_due(self) -> None:

@@ -1,5 +1,5 @@
-"""One Meta-World task (Yu et al., Meta-World, 2019; package metaworld 3.1.1), stepped several times
-faster than the package steps it, with the same numbers.
+"""One Meta-World task (Yu et al., Meta-World, 2019; package metaworld 3.1.1), stepped faster than
+the package steps it, with the same numbers.
 
 The package's own classes compute every observation, reward and success. What is replaced around
 them: look-ups by name, observations built from many small arrays, tolerance functions and rotations

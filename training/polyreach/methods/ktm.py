@@ -28,12 +28,13 @@ import torch
 from torch import Tensor, nn
 
 from polyreach.envs.tasks import TaskEnv
-from polyreach.errors import check_range
+from polyreach.errors import UserError, check_range
 from polyreach.methods.sac import as_floats
 from polyreach.methods.task_learner import (
     Metrics,
     TaskLearner,
     TaskLearnerConfig,
+    action_change,
     descend_apart,
     descend_together,
     move_target,
@@ -80,6 +81,15 @@ class KTM(TaskLearner):
     config: KTMConfig
 
     def __init__(self, config: KTMConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
+        if config.compile:
+            raise UserError("compile is on, but KTM-DRL cannot be compiled")
+        taught, first = config.teacher_share * total_steps, config.learning_starts * env.tasks
+        if not first <= taught < total_steps:
+            raise UserError(
+                f"the teachers' share of {config.teacher_share:g} of {total_steps} steps is "
+                f"{taught:g}, but must be at least the {first} before the first update, and leave "
+                "steps to the student"
+            )
         super().__init__(config, env, total_steps, seed)
         self.teachers = TD3(self, "none", descend_apart)
         self.student = TD3(self, "all", descend_together)
@@ -90,7 +100,8 @@ class KTM(TaskLearner):
     @property
     def agent(self) -> "TD3":
         """Who acts and learns by TD3 now."""
-        return self.teachers if self.teaching else self.student
+        done = not self.teaching and self.transferred == self.config.transfer_updates
+        return self.student if done else self.teachers
 
     @property
     def teaching(self) -> bool:
@@ -130,7 +141,10 @@ class KTM(TaskLearner):
         student.descend(student.critic_optimizer, student.critic, loss, self.config.grad_clip)
         # max E[Q_1^z(s, mu(s, z))]
         value = teachers.critic(batch.obs, student.actor(batch.obs))[0].mean(dim=-1)  # (T,)
-        student.descend(student.actor_optimizer, student.actor, -value, self.config.grad_clip)
+        actor_loss = -value
+        if self.config.smoothness > 0:
+            actor_loss = actor_loss + self.config.smoothness * action_change(student.actor, batch)
+        student.descend(student.actor_optimizer, student.actor, actor_loss, self.config.grad_clip)
         student.target_actor.load_state_dict(student.actor.state_dict())
         student.target_critic.load_state_dict(student.critic.state_dict())
         return {"transfer_loss": loss.detach().mean(), "transfer_q": value.detach().mean()}
@@ -179,14 +193,18 @@ class TD3:
             y = batch.reward + config.gamma * (1 - batch.terminated) * q
         q = self.critic(batch.obs, batch.action)  # (2, T, B)
         loss = twin_loss(q, y)  # (T,)
+        critic_loss = loss.detach().mean()
         norm = self.descend(self.critic_optimizer, self.critic, loss, config.grad_clip)
         if with_actor:
             # max E[Q_1(s, mu(s))]
             value = self.critic(batch.obs, self.actor(batch.obs))[0].mean(dim=-1)  # (T,)
-            self.descend(self.actor_optimizer, self.actor, -value, config.grad_clip)
+            loss = -value
+            if config.smoothness > 0:
+                loss = loss + config.smoothness * action_change(self.actor, batch)
+            self.descend(self.actor_optimizer, self.actor, loss, config.grad_clip)
             move_target(self.target_actor, self.actor, config.tau)
             move_target(self.target_critic, self.critic, config.tau)
-        return {"critic_loss": loss.detach().mean(), "critic_grad": norm, "q": q.detach().mean()}
+        return {"critic_loss": critic_loss, "critic_grad": norm, "q": q.detach().mean()}
 
     _PARTS = (
         "actor",

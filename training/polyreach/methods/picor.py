@@ -23,11 +23,12 @@ Ablations (Table 2): `adaptive_weights` off gives every task the weight 1/N ("Ad
 off leaves only the first phase ("Cor").
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from polyreach.envs.tasks import TaskEnv
@@ -64,7 +65,7 @@ class PiCorConfig(SACConfig):
         check_range("correction_steps", self.correction_steps, 1)
         check_range("penalty", self.penalty, 0.0)
         check_range("temperature", self.temperature, 1e-6)
-        if self.constraint > 0:
+        if not (self.constraint <= 0 and math.isfinite(self.constraint)):
             raise UserError(f"constraint is {self.constraint:g}, but must be at most 0")
 
 
@@ -76,14 +77,14 @@ class PiCor(SAC):
 
     def __init__(self, config: PiCorConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
         super().__init__(config, env, total_steps, seed)
-        self.task = 0
+        self.task = self.draw_task()
         self.iterations = 0
 
     def make_alpha_optimizer(self) -> torch.optim.Optimizer:
-        """What moves the temperature of the drawn task, and no other's."""
-        optimizer = torch.optim.SparseAdam(self.alpha.parameters(), lr=self.config.alpha_lr)
-        self.rates[optimizer] = self.config.alpha_lr
-        return optimizer
+        """What moves the temperature of the drawn task, and no other's, which have no gradient."""
+        # views, not copies: they stay the temperatures
+        self.log_alphas = [nn.Parameter(row) for row in self.alpha.log_alpha.detach()]
+        return self.adam(self.log_alphas, self.config.alpha_lr)
 
     def step(self) -> Metrics:
         """One iteration of Algorithm 1."""
@@ -92,13 +93,16 @@ class PiCor(SAC):
         else:
             # lines 3 to 5
             if self.iterations % self.config.task_steps == 0:
-                drawn = torch.randint(
-                    self.env.tasks, (1,), generator=self.generator, device=self.device
-                )
-                self.task = int(drawn)
+                self.task = self.draw_task()
             self.iterations += 1
             reward = self.collect([self.task])
         return {"reward": reward} | self.learn()
+
+    def draw_task(self) -> int:
+        """z ~ p(T), uniformly."""
+        return int(
+            torch.randint(self.env.tasks, (1,), generator=self.generator, device=self.device)
+        )
 
     def update(self) -> Metrics:
         """Both phases, lines 10 to 16."""
@@ -156,11 +160,8 @@ class PiCor(SAC):
 
     def update_alpha(self, log_prob: Tensor, tasks: Tensor | None) -> None:
         """Take one step of the temperature of the drawn task; log_prob: (1, B)."""
-        excess = (log_prob + self.target_entropy).mean(dim=-1, keepdim=True)  # (1, 1)
-        assert tasks is not None
-        self.alpha.log_alpha.grad = torch.sparse_coo_tensor(
-            tasks[None], -excess, self.alpha.log_alpha.shape, check_invariants=True
-        )
+        self.alpha_optimizer.zero_grad()
+        self.log_alphas[self.task].grad = -(log_prob + self.target_entropy).mean(dim=-1)  # (1,)
         self.alpha_optimizer.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -15,15 +15,18 @@ one update after each step of all environments. Time limits truncate, so targets
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from polyreach.envs.tasks import TaskEnv
+from polyreach.errors import check_range
 from polyreach.methods.task_learner import (
     Metrics,
     TaskLearner,
     TaskLearnerConfig,
+    action_change,
     descend_together,
     move_target,
 )
@@ -42,6 +45,12 @@ class SACConfig(TaskLearnerConfig):
     initial_alpha: float = 1.0
     """Temperature of every task at the start."""
 
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no run can have."""
+        super().__post_init__()
+        check_range("alpha_lr", self.alpha_lr, 1e-12)
+        check_range("initial_alpha", self.initial_alpha, 1e-12)
+
 
 class SAC(TaskLearner):
     """One task-conditioned policy, twin critics, a temperature per task."""
@@ -54,7 +63,8 @@ class SAC(TaskLearner):
         super().__init__(config, env, total_steps, seed)
         self.actor = GaussianActor(self.body(1, env.obs_size, 2 * env.action_size))
         self.critic = TaskCritic(self.body(2, env.obs_size + env.action_size, 1), 2)
-        self.actor.to(self.device), self.critic.to(self.device)
+        self.actor.to(self.device)
+        self.critic.to(self.device)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
         self.alpha = Temperatures(env.tasks, config.initial_alpha).to(self.device)
         self.target_entropy = -float(env.action_size)
@@ -73,7 +83,9 @@ class SAC(TaskLearner):
         # what losses are computed with: the networks themselves
         self.loss_actor: GaussianActor = self.actor
         self.loss_critic: TaskCritic = self.critic
-        self.compute_update = self.compiled() if config.compile else self.update_on
+        if config.compile:
+            self.critic_losses = compiled(self.critic_losses, self.device)  # type: ignore[method-assign]
+            self.actor_losses = compiled(self.actor_losses, self.device)  # type: ignore[method-assign]
 
     def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
         """A network of this method."""
@@ -89,16 +101,11 @@ class SAC(TaskLearner):
         """What moves the temperatures."""
         return self.adam(self.alpha.parameters(), self.config.alpha_lr)
 
-    def compiled(self) -> Callable[[TaskBatch, Tensor], dict[str, Tensor]]:
-        """The whole update in one compiled function; on a GPU it runs as a CUDA graph."""
-        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
-        return torch.compile(self.update_on, mode=mode)
-
     def update(self) -> Metrics:
         """One update of critics, actor, temperatures and targets on a batch of every task."""
         batch = self.sample()
         noise = self.normal(2, *batch.action.shape)
-        return as_floats(self.compute_update(batch, noise))
+        return as_floats(self.update_on(batch, noise))
 
     def update_on(self, batch: TaskBatch, noise: Tensor) -> dict[str, Tensor]:
         """The update as a function of tensors: batch (T, B, .), noise (2, T, B, A)."""
@@ -111,6 +118,14 @@ class SAC(TaskLearner):
         self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Take one critic step."""
+        task_loss, q = self.critic_losses(batch, noise, tasks)
+        norm = self.descend(self.critic_optimizer, self.loss_critic, task_loss)
+        return {"critic_loss": task_loss.detach().mean(), "critic_grad": norm, "q": q.mean()}
+
+    def critic_losses(
+        self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """J_Q of every task (T,), and Q-values without gradient."""
         with torch.no_grad():
             action, log_prob = self.actor(batch.next_obs, noise, tasks)  # (T, B, A), (T, B)
             q = self.target_critic(batch.next_obs, action, tasks).amin(dim=0)  # (2, T, B) -> (T, B)
@@ -120,29 +135,37 @@ class SAC(TaskLearner):
         q = self.loss_critic(batch.obs, batch.action, tasks)  # (2, T, B)
         # J_Q = E_{B_z}[(Q_theta(s, a) - y)^2], summed over the twins  (6)
         task_loss = (q - y).square().mean(dim=-1).sum(dim=0)  # (T,)
-        norm = self.descend(self.critic_optimizer, self.loss_critic, task_loss)
-        loss = task_loss.detach().mean()
-        return {"critic_loss": loss, "critic_grad": norm, "q": q.detach().mean()}
+        return task_loss, q.detach()
 
     def update_actor(
         self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Take one actor step and one of the temperatures."""
+        task_loss, log_prob = self.actor_losses(batch, noise, tasks)
+        norm = self.descend(self.actor_optimizer, self.loss_actor, task_loss)
+        self.update_alpha(log_prob, tasks)
+        alpha = self.alpha().detach().mean()
+        return {"actor_grad": norm, "entropy": -log_prob.mean(), "alpha": alpha}
+
+    def actor_losses(
+        self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """J_pi of every task (T,), and log pi (T, B) without gradient."""
         action, log_prob = self.loss_actor(batch.obs, noise, tasks)  # (T, B, A), (T, B)
         q = self.critic(batch.obs, action, tasks).amin(dim=0)  # (2, T, B) -> (T, B)
         # J_pi = E_{B_z}[alpha_z log pi(a|s) - min Q(s, a)]  (7)
         task_loss = (self.alpha(tasks).detach() * log_prob - q).mean(dim=-1)  # (T,)
-        norm = self.descend(self.actor_optimizer, self.loss_actor, task_loss)
-        self.update_alpha(log_prob.detach(), tasks)
-        entropy = -log_prob.detach().mean()
-        return {"actor_grad": norm, "entropy": entropy, "alpha": self.alpha().detach().mean()}
+        if self.config.smoothness > 0:
+            change = action_change(self.loss_actor, batch, tasks)
+            task_loss = task_loss + self.config.smoothness * change
+        return task_loss, log_prob.detach()
 
     def update_alpha(self, log_prob: Tensor, tasks: Tensor | None) -> None:
-        """Take one step of the temperatures of `tasks`; log_prob: (T', B)."""
-        # J(alpha_z) = E[-log alpha_z (log pi(a|s) + target entropy)]
-        excess = (log_prob + self.target_entropy).mean(dim=-1, keepdim=True)  # (T', 1)
-        self.alpha_optimizer.zero_grad()
-        (-self.alpha(tasks).log() * excess).sum().backward()
+        """Take one step of the temperatures of all tasks (`tasks` None); log_prob: (T, B)."""
+        assert tasks is None
+        # J(alpha_z) = E[-log alpha_z (log pi(a|s) + target entropy)], by log alpha_z
+        excess = (log_prob + self.target_entropy).mean(dim=-1, keepdim=True)  # (T, 1)
+        self.alpha.log_alpha.grad = -excess
         self.alpha_optimizer.step()
 
     def descend(
@@ -163,6 +186,14 @@ class Temperatures(nn.Module):
         """Temperatures (T', 1) of `tasks`, all if None."""
         rows = self.log_alpha if tasks is None else self.log_alpha[tasks]
         return rows.exp()
+
+
+def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """`function` in one compiled graph, and its backward pass in another; on a GPU both run as CUDA
+    graphs.
+    """
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return torch.compile(function, mode=mode, fullgraph=True)
 
 
 def as_floats(found: Mapping[str, Tensor]) -> Metrics:

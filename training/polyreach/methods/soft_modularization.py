@@ -47,8 +47,10 @@ class SoftModularizationConfig(SACConfig):
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
         super().__post_init__()
-        for name in ("embedding", "layers", "modules", "width"):
+        for name in ("embedding", "modules", "width"):
             check_range(name, getattr(self, name), 1)
+        # the task enters by the routing between layers
+        check_range("layers", self.layers, 2)
 
 
 class SoftModularization(SAC):

@@ -46,8 +46,14 @@ class TaskLearnerConfig:
     """Updates after each step of the environments."""
     grad_clip: float = 1.0
     """Norm at which the gradients of actor and critics are clipped."""
+    smoothness: float = 0.0
+    """Weight of the change of the action from one state to the next in the actor's loss (Mysore et
+    al. 2021, arXiv:2012.06644). None of the papers has it; robots need it (see task_presets).
+    """
     compile: bool = False
-    """Compile the whole update with torch.compile; on a GPU it then runs as a CUDA graph."""
+    """Compile the losses with torch.compile; on a GPU they then run as CUDA graphs. On a CPU it is
+    slower: see benchmarks/sac_updates.py.
+    """
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -57,6 +63,7 @@ class TaskLearnerConfig:
             check_range(name, getattr(self, name), 1e-12)
         for name in ("final_lr", "gamma", "tau"):
             check_range(name, getattr(self, name), 0.0, 1.0)
+        check_range("smoothness", self.smoothness, 0.0)
         for name in ("batch_size", "replay_size", "learning_starts", "updates_per_step"):
             check_range(name, getattr(self, name), 1)
 
@@ -180,6 +187,14 @@ class TaskLearner(ABC):
 def move_target(target: nn.Module, network: nn.Module, tau: float) -> None:
     """theta' <- tau theta + (1 - tau) theta'."""
     torch._foreach_lerp_(list(target.parameters()), list(network.parameters()), tau)
+
+
+def action_change(actor: Any, batch: TaskBatch, tasks: Tensor | None = None) -> Tensor:
+    """E[|mu(s) - mu(s')|^2] of every task (T',), mu being `actor` without noise."""
+    both = torch.cat([batch.obs, batch.next_obs], dim=1)  # (T', 2 B, O)
+    now, then = actor.mean_action(both, tasks).chunk(2, dim=1)
+    change: Tensor = (now - then).square().sum(dim=-1).mean(dim=-1)
+    return change
 
 
 def descend_together(

@@ -24,8 +24,11 @@ ROBOT_PAPER = TaskReachConfig(
 ROBOT_TUNED = TaskReachConfig(
     reward="precise_sum", all_active=0.7, action_repeat=4, features="kinematic"
 )
-# smaller networks and batches, faster rates that fall, temperatures that start low, and the
-# discount of 12.5 decisions a second
+# smaller networks and batches, faster rates that fall, temperatures that start low (and PiCor's tau
+# with them), the discount of 12.5 decisions a second; and smoothness, without which the hands swing
+# about their goals when the loop has 40 ms of delay and the joints' acceleration limits: MTSAC on
+# planar8 then reaches 95 % of goal sets with it and 57 % without (100 sets, one seed, 1 and 4 M
+# steps)
 TUNED: dict[str, Any] = {
     "hidden": (256, 256),
     "actor_lr": 1e-3,
@@ -37,6 +40,8 @@ TUNED: dict[str, Any] = {
     "reward_scale": 0.1,
     "tau": 0.01,
     "batch_size": 64,
+    "smoothness": 0.3,
+    "temperature": 0.01,
 }
 TUNED_OF: dict[type[TaskLearnerConfig], dict[str, Any]] = {
     DGradAConfig: {"hidden": (160, 160, 160)},

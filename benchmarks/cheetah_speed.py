@@ -1,0 +1,73 @@
+"""HalfCheetah steps per second: the task environment against Gymnasium's vector environments."""
+
+import os
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import gymnasium
+import torch
+
+from benchmarks.timing import seconds_per_call
+from polyreach.envs.cheetahs import CHEETAH_GROUPS, CheetahConfig, CheetahEnv, cheetah_spec
+
+ENVS_PER_TASK = (1, 8)
+
+
+def measure(group: str) -> list[tuple[str, str]]:
+    """Rows of (what, ratio) for one group of cheetahs; every side steps the same models."""
+    with TemporaryDirectory() as folder:
+        paths = []
+        for variant in CHEETAH_GROUPS[group]:
+            spec = cheetah_spec(variant)
+            spec.compile()
+            paths.append(Path(folder) / f"{variant}.xml")
+            paths[-1].write_text(spec.to_xml(), encoding="utf-8")
+        return [row for each in ENVS_PER_TASK for row in _measure(group, each, paths)]
+
+
+def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[str, str]]:
+    cores, count = os.cpu_count() or 1, envs_per_task * len(paths)
+    makers = [
+        partial(gymnasium.make, "HalfCheetah-v5", xml_file=str(path), disable_env_checker=True)
+        for path in paths
+        for _ in range(envs_per_task)
+    ]
+    single = CheetahEnv(group, count, CheetahConfig())
+    threaded = CheetahEnv(group, count, CheetahConfig(), threads=cores)
+    sync = gymnasium.vector.SyncVectorEnv(makers)
+    parallel = gymnasium.vector.AsyncVectorEnv(makers[:: max(1, count // (4 * cores))])
+    sync.reset(seed=0)
+    parallel.reset(seed=0)
+    generator = torch.Generator().manual_seed(0)
+    action = torch.rand(len(paths), envs_per_task, 6, generator=generator) * 2.0 - 1.0
+    flat = action.reshape(count, 6).numpy()
+    some = flat[: parallel.num_envs]
+    seconds = seconds_per_call(
+        {
+            "single": lambda: single.step(action),
+            "threaded": lambda: threaded.step(action),
+            "sync": lambda: sync.step(flat),
+            "parallel": lambda: parallel.step(some),
+        }
+    )
+    parallel.close()
+    sync.close()
+    threaded.close()
+    return [
+        _row(
+            f"{group}, 1 thread, over Gymnasium SyncVectorEnv of {count}",
+            count / seconds["single"],
+            count / seconds["sync"],
+        ),
+        _row(
+            f"{group} of {count}, {cores} threads, over Gymnasium AsyncVectorEnv of "
+            f"{parallel.num_envs}",
+            count / seconds["threaded"],
+            parallel.num_envs / seconds["parallel"],
+        ),
+    ]
+
+
+def _row(name: str, ours: float, peer: float) -> tuple[str, str]:
+    return name, f"{ours / peer:.1f} x ({ours:,.0f} against {peer:,.0f} steps/s)"

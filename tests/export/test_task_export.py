@@ -1,0 +1,199 @@
+"""The exported policy of a task-conditioned actor: the mask is the task, torch and ONNX Runtime
+agree, it does what the actor did in training.
+"""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+from polyreach.envs.reach import ReachEnv
+from polyreach.envs.task_reach import TaskReachConfig, TaskReachEnv
+from polyreach.evaluate import EvaluationConfig, PolicyFile
+from polyreach.export import ExportedPolicy, export_run, load_run_policy, robot_contract, write_onnx
+from polyreach.methods import METHODS, get_method
+from polyreach.model_card import measure_and_describe
+from polyreach.run import RunConfig
+from polyreach.task_policy import TaskPolicy
+from polyreach.train import train
+from polyreach_description import Robot, load_robot
+from polyreach_nodes.policy import Policy as NodePolicy
+
+torch.set_num_threads(1)
+ROBOTS = Path(__file__).parents[1] / "robots"
+GANTRY, RAIL_ARM = (str(ROBOTS / name / "robot.yaml") for name in ("gantry", "rail_arm"))
+CONFIGURATION = TaskReachConfig(configurations=100)
+VELOCITY = replace(CONFIGURATION, features="paper", action="velocity")
+
+
+class RandomActor(nn.Module):
+    """One random layer for each task."""
+
+    def __init__(self, tasks: int, inputs: int, outputs: int) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        weight = torch.randn(tasks, inputs, outputs, generator=generator) / inputs**0.5
+        self.weight = nn.Parameter(weight)
+
+    def mean_action(self, obs: Tensor) -> Tensor:
+        """obs: (T, B, F)."""
+        return torch.tanh(obs @ self.weight)
+
+
+class ConstantActor(nn.Module):
+    """Task t drives every joint at (t + 1) / 10 of its limit."""
+
+    def __init__(self, joints: int) -> None:
+        super().__init__()
+        self.joints = joints
+
+    def mean_action(self, obs: Tensor) -> Tensor:
+        """obs: (T, B, F)."""
+        level = torch.arange(1, len(obs) + 1) / 10
+        return level[:, None, None].expand(len(obs), obs.shape[1], self.joints)
+
+
+def make_env(robot: Robot, config: TaskReachConfig, count: int) -> TaskReachEnv:
+    effectors = len(robot.effector_names)
+    return TaskReachEnv(robot, count * (effectors + (effectors > 1)), config)
+
+
+def random_policy(robot: Robot, config: TaskReachConfig) -> TaskPolicy:
+    env = make_env(robot, config, 1)
+    actor = RandomActor(env.tasks, env.obs_size, env.action_size)
+    return TaskPolicy(actor, robot, config).eval()
+
+
+@pytest.mark.parametrize("config", [CONFIGURATION, VELOCITY], ids=["configuration", "velocity"])
+@pytest.mark.parametrize(
+    "name",
+    ["planar8", "humanoid27", GANTRY, RAIL_ARM],
+    ids=["planar8", "humanoid27", "gantry", "rail_arm"],
+)
+def test_onnx_runtime_equals_torch_for_every_mask(
+    name: str, config: TaskReachConfig, tmp_path: Path
+) -> None:
+    robot = load_robot(name)
+    policy = random_policy(robot, config)
+    path = tmp_path / "policy.onnx"
+    write_onnx(policy, robot, robot_contract(robot), path)
+    session, exported = PolicyFile(path), ExportedPolicy(policy, robot)
+    robots = ReachEnv(robot, 64, config)
+    robots.reset(seed=1)
+    largest = 0.0
+    for mask in itertools.product((0.0, 1.0), repeat=robots.effectors):
+        inputs = (robots.joint_pos, robots.goals, torch.tensor(mask).repeat(64, 1))
+        with torch.no_grad():
+            expected = exported(*inputs)
+        for size in (1, 64):
+            found = session(*(part[:size].contiguous() for part in inputs))
+            for ours, theirs in zip(expected, found, strict=True):
+                assert (ours[:size] - theirs).abs().max() < 1e-5
+        served = torch.tensor(mask) @ torch.tensor(robot.action_sets).float() > 0
+        assert (expected[0][:, ~served] == 0).all()
+        assert not served.any() or (expected[0][:, served] != 0).any()
+        largest = max(largest, float(expected[0].abs().max()))
+    assert largest > 0.3  # the comparison is not one of zeros
+
+
+def test_the_mask_selects_the_task(tmp_path: Path) -> None:
+    robot = load_robot("planar8")
+    policy = TaskPolicy(ConstantActor(8), robot, VELOCITY)
+    path = tmp_path / "policy.onnx"
+    write_onnx(policy, robot, robot_contract(robot), path)
+    masks = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]])
+    joint_pos = torch.tensor(robot.home).float().repeat(len(masks), 1)
+    joint_vel, _ = PolicyFile(path)(joint_pos, torch.zeros(len(masks), 3, 3), masks)
+    share = joint_vel / torch.tensor(robot.joint_vel_limits)
+    for row, mask, level in zip(share, masks, (0.1, 0.2, 0.3, 0.4, 0.4, 0.4), strict=True):
+        served = (mask @ torch.tensor(robot.action_sets).float() > 0).double()
+        assert torch.allclose(row, level * served, atol=1e-6)
+
+
+@pytest.mark.parametrize("config", [CONFIGURATION, VELOCITY], ids=["configuration", "velocity"])
+def test_the_policy_does_what_the_actor_did_in_training(config: TaskReachConfig) -> None:
+    robot = load_robot("planar8")
+    env = make_env(robot, replace(config, all_active=0.5), 20)
+    policy = random_policy(robot, config)
+    plain = ReachEnv(robot, env.num_envs, config)
+    obs = env.reset(0)
+    flat = plain.reset_to(env.robots.joint_pos, env.robots.goals, env.robots.active)
+    with torch.no_grad():
+        for _ in range(30):
+            obs = env.step(policy.actor.mean_action(obs)).obs
+            flat, *_ = plain.step(policy(flat))
+    assert torch.allclose(env.robots.joint_pos, plain.joint_pos, atol=1e-4)
+    assert (env.robots.joint_pos - env.robots.configurations[0]).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("method", [name for name, own in METHODS.items() if own.task_conditioned])
+def test_every_method_has_an_actor_that_exports(method: str, tmp_path: Path) -> None:
+    robot = load_robot("planar8")
+    config, env_config = get_method(method).preset("tuned", "robot")
+    env = make_env(robot, replace(env_config, configurations=100), 4)
+    learner = get_method(method).learner(replace(config, replay_size=200), env, 1000, 0)
+    policy = TaskPolicy(learner.actor, robot, env_config).eval()  # type: ignore[attr-defined]
+    path = tmp_path / "policy.onnx"
+    write_onnx(policy, robot, robot_contract(robot), path)
+    env.reset(1)
+    inputs = (env.robots.joint_pos, env.robots.goals, env.robots.active)
+    with torch.no_grad():
+        expected = ExportedPolicy(policy, robot)(*inputs)
+    for ours, theirs in zip(expected, PolicyFile(path)(*inputs), strict=True):
+        assert (ours - theirs).abs().max() < 1e-5
+    assert expected[0].abs().max() > 0.1
+
+
+def small_run(method: str, robot: str) -> RunConfig:
+    config, env_config = get_method(method).preset("tuned", "robot")
+    loaded = load_robot(robot)
+    env = make_env(loaded, CONFIGURATION, 2)
+    return RunConfig(
+        method=method,
+        env=robot,
+        preset="tuned",
+        steps=10 * env.num_envs,
+        seed=3,
+        num_envs=env.num_envs,
+        threads=1,
+        device="cpu",
+        eval_goals=1,
+        eval_every=10**9,
+        robot_sha256=loaded.sha256,
+        method_config=replace(
+            config, hidden=(16, 16), batch_size=4, learning_starts=8, replay_size=100
+        ),
+        env_config=replace(env_config, configurations=100),
+    )
+
+
+def test_a_run_becomes_a_policy_file_with_its_card(tmp_path: Path) -> None:
+    run, path = tmp_path / "run", tmp_path / "policy.onnx"
+    train(small_run("mtsac", "planar8"), run, False, 10.0, Console(quiet=True))
+    policy, robot, config, progress = load_run_policy(run)
+    assert isinstance(policy, TaskPolicy) and config.method == "mtsac"
+    assert progress["steps"] == 80 and progress["updates"] > 0
+    contract = export_run(run, path)
+    tasks = ["left", "middle", "right", "together"]
+    assert contract["task_names"] == tasks and contract["method"] == "mtsac"
+    card = measure_and_describe(path, robot, EvaluationConfig(goals=4, seconds=0.2)).read_text()
+    assert "one goal" in card.lower() and card.count("| left |") == 3
+    assert "Tasks, chosen by `active`: left, middle, right, together" in card
+    file = PolicyFile(path)
+    assert file.contract["task_names"] == tasks
+    assert set(file.contract["evaluation"]["alone"]) == set(tasks[:3])
+    # the controller's own check takes it, and computes the same
+    node = NodePolicy.load(path, robot)
+    goals = robot.forward_kinematics(robot.home + 0.3)
+    joint_pos, wanted = torch.tensor(robot.home).float(), torch.tensor(goals).float()
+    for active in ([1.0, 0, 0], [1.0, 1, 1]):
+        mask = torch.tensor(active)
+        with torch.no_grad():
+            obs = torch.cat([joint_pos, wanted.flatten(), mask])[None]
+            expected = policy(obs)[0] * torch.tensor(robot.joint_vel_limits).float()
+        found, _ = node.compute(robot.home, goals, mask.double().numpy())
+        assert torch.allclose(torch.tensor(found), expected, atol=1e-5)

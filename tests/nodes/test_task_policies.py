@@ -1,0 +1,66 @@
+"""Every shipped policy of planar8 behind the same controller: only the file differs."""
+
+from pathlib import Path
+from time import monotonic, sleep
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from rig import Launcher
+from scenarios import Probe, assert_within_limits
+
+from polyreach_description import Robot
+
+POLICIES = sorted((Path(__file__).parents[2] / "models").glob("planar8-*.onnx"))
+NEAR = 0.03  # [m]
+HOLD_S = 0.5
+BEND = 0.15  # [rad] of every joint between home and the goals: hands are 0.3 to 0.5 m away
+BENDS = (BEND, -BEND, BEND)  # of one hand after another
+
+
+def stays_near(
+    probe: Probe, goals: NDArray[np.float64], which: list[int], timeout_s: float = 8.0
+) -> None:
+    """Assert that the hands `which` come to their rows of goals (E, 3) [m] and stay there."""
+
+    def errors() -> NDArray[np.float64]:
+        assert probe.joint_pos is not None
+        reached = probe.robot.forward_kinematics(probe.joint_pos)
+        return np.linalg.norm(reached - goals, axis=-1)[which]
+
+    end_s = monotonic() + timeout_s
+    since_s = monotonic()
+    while monotonic() - since_s < HOLD_S:
+        if (errors() >= NEAR).any():
+            since_s = monotonic()
+        assert monotonic() < end_s, f"errors after {timeout_s:g} s: {errors() * 1e3} mm"
+        sleep(0.01)
+
+
+def test_the_policies_are_found() -> None:
+    assert {"planar8-ddpg", "planar8-digrad"} <= {path.stem for path in POLICIES}
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=lambda path: path.stem)
+def test_one_goal_moves_that_hand_and_three_goals_move_all(
+    policy: Path, start: Launcher, probe: Probe, planar8: Robot
+) -> None:
+    start("sim_node", {"robot": "planar8"}, "-r", "commands:=polyreach_controller/commands")
+    start("controller_node", {"policy": str(policy), "autostart": True})
+    probe.wait_goals_heard()
+    probe.wait_state("IDLE")
+    probe.wait(lambda: probe.joint_pos is not None, "joint states")
+    for index, (name, bend) in enumerate(zip(planar8.effector_names, BENDS, strict=True)):
+        goals = planar8.forward_kinematics(planar8.home + bend)
+        sent_s = monotonic()
+        probe.send_goal(name, goals[index])
+        stays_near(probe, goals, [index])
+        moved = np.any([command.joint_vel != 0 for command in probe.commands_since(sent_s)], axis=0)
+        assert moved.any() and not moved[~planar8.action_sets[index]].any()
+        probe.call("clear_goals")
+        probe.wait_state("IDLE")
+    goals = planar8.forward_kinematics(planar8.home - BEND)
+    for name, goal in zip(planar8.effector_names, goals, strict=True):
+        probe.send_goal(name, goal)
+    stays_near(probe, goals, [0, 1, 2])
+    assert_within_limits(planar8, probe.commands)

@@ -1,0 +1,143 @@
+"""Point masses, one target per task, and small learners on them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from polyreach.envs.tasks import TaskEnv, TaskStep
+from polyreach.methods.task_learner import TaskLearner, TaskLearnerConfig
+from polyreach.task_replay import TaskBatch
+
+SMALL: dict[str, Any] = {
+    "hidden": (16,),
+    "batch_size": 8,
+    "replay_size": 40,
+    "learning_starts": 4,
+}
+ACTION_GAIN = 0.25
+L = TypeVar("L", bound=TaskLearner)
+
+
+class PointMasses(TaskEnv):
+    """Points in the square [-1, 1]^2 that move by their action; each task has its own target.
+
+    Nothing in an observation, which is the position, tells the task, and the targets lie around the
+    middle: from there the tasks want opposite actions. An episode ends on the target, if `stop` is
+    a distance above 0.
+    """
+
+    def __init__(
+        self, tasks: int = 3, envs_per_task: int = 2, horizon: int = 6, stop: float = 0.0
+    ) -> None:
+        self.task_names = tuple(f"target_{task}" for task in range(tasks))
+        self.envs_per_task, self.horizon, self.stop = envs_per_task, horizon, stop
+        self.obs_size = self.action_size = 2
+        self.success_at_end = False
+        self.device = torch.device("cpu")
+        angle = 2 * torch.pi * torch.arange(tasks) / tasks
+        self.target = 0.6 * torch.stack([angle.cos(), angle.sin()], dim=-1)[:, None]  # (T, 1, 2)
+        self.generator = torch.Generator()
+        self.position = torch.zeros(tasks, envs_per_task, 2)
+        self.age = torch.zeros(tasks, envs_per_task, dtype=torch.int64)
+        self.stepped: list[list[int]] = []
+
+    def reset(self, seed: int) -> Tensor:
+        self.generator.manual_seed(seed)
+        self.position = self._starts(self.tasks)
+        self.age = torch.zeros_like(self.age)
+        return self.position.clone()
+
+    def _starts(self, rows: int) -> Tensor:
+        return 2 * torch.rand(rows, self.envs_per_task, 2, generator=self.generator) - 1
+
+    def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
+        if not action.isfinite().all():
+            raise ValueError("an action is not finite")
+        rows = list(range(self.tasks)) if tasks is None else list(tasks)
+        self.stepped.append(rows)
+        position = self.position[rows] + ACTION_GAIN * action.clamp(-1, 1)
+        position = position.clamp(-1, 1)
+        distance = (position - self.target[rows]).norm(dim=-1)
+        self.age[rows] += 1
+        terminated = distance < self.stop
+        truncated = (self.age[rows] >= self.horizon) & ~terminated
+        over = terminated | truncated
+        self.age[rows] = torch.where(over, 0, self.age[rows])
+        following = torch.where(over[..., None], self._starts(len(rows)), position)
+        self.position[rows] = following
+        return TaskStep(
+            following.clone(), -distance, terminated, truncated, distance < 0.2, position
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "position": self.position.clone(),
+            "age": self.age.clone(),
+            "generator": self.generator.get_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.position, self.age = state["position"].clone(), state["age"].clone()
+        self.generator.set_state(state["generator"])
+
+
+def make(
+    kind: Callable[..., L],
+    config: TaskLearnerConfig,
+    env: TaskEnv | None = None,
+    total_steps: int = 600,
+    seed: int = 0,
+    **changes: Any,
+) -> L:
+    """A learner of `kind` with the SMALL settings and `changes`, on three point masses."""
+    settings = replace(config, **SMALL | changes)
+    return kind(settings, env or PointMasses(), total_steps, seed)
+
+
+def random_batch(
+    tasks: int, count: int = 5, seed: int = 0, obs: int = 2, action: int = 2
+) -> TaskBatch:
+    """`count` made-up transitions of each task, some of them terminal."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(shape, generator=draw)
+
+    terminated = (torch.rand(tasks, count, generator=draw) < 0.3).float()
+    return TaskBatch(
+        normal(tasks, count, obs),
+        torch.tanh(normal(tasks, count, action)),
+        normal(tasks, count),
+        terminated,
+        normal(tasks, count, obs),
+    )
+
+
+def step_plainly(parameters: Any, rate: float = 1.0) -> torch.optim.Optimizer:
+    """Gradient descent, so that a step shows the gradient."""
+    return torch.optim.SGD(list(parameters), lr=rate)
+
+
+def weights(network: torch.nn.Module) -> list[Tensor]:
+    """Copies of the parameters."""
+    return [parameter.detach().clone() for parameter in network.parameters()]
+
+
+def assert_same(left: Any, right: Any, where: str = "") -> None:
+    """Equal to the last bit, with the same types and keys all the way down."""
+    assert type(left) is type(right), where
+    if isinstance(left, Tensor):
+        assert torch.equal(left, right), where
+    elif isinstance(left, dict):
+        assert left.keys() == right.keys(), where
+        for key in left:
+            assert_same(left[key], right[key], f"{where}.{key}")
+    elif isinstance(left, list | tuple):
+        assert len(left) == len(right), where
+        for index, pair in enumerate(zip(left, right, strict=True)):
+            assert_same(*pair, f"{where}[{index}]")
+    else:
+        assert left == right, where
