@@ -31,7 +31,7 @@ setup(
         "torch>=2.5",
         "tyro",
     ],
-    extras_require={"test": ["pytest"]},
+    extras_require={"metaworld": ["metaworld==3.1.1", "packaging"], "test": ["pytest"]},
     entry_points={"console_scripts": ["polyreach = polyreach.cli:main"]},
     zip_safe=False,
     description="Learned multi-task policies for branched robots",

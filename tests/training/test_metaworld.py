@@ -104,7 +104,7 @@ def test_a_success_that_asks_for_a_grasp_is_the_package_s_own() -> None:
     assert compare_with_the_package("stick-push-v3", "v2", 130) > 0
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("reward", ["v1", "v2"])
 def test_every_number_is_the_package_s_own_on_mt50(reward: str) -> None:
     successes = {name: compare_with_the_package(name, reward, 150) for name in TASK_SETS["mt50"]}
@@ -150,7 +150,7 @@ def test_resume_is_exact_in_the_middle_of_an_episode(reward: str) -> None:
     assert same(play(resumed, actions[35:]), rest)
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("reward", ["v1", "v2"])
 @pytest.mark.parametrize("name", TASK_SETS["mt50"])
 def test_resume_is_exact_for_every_task_while_it_is_being_solved(name: str, reward: str) -> None:

@@ -151,7 +151,14 @@ def compiler() -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["mtsac", "dgrad-o", "picor"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "mtsac",
+        pytest.param("dgrad-o", marks=pytest.mark.exhaustive),
+        pytest.param("picor", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_compiled_is_the_same(method: str, compiler: None) -> None:
     settings = SMALL | {"learning_starts": 2, "final_lr": 0.5}
     runs = [

@@ -219,9 +219,9 @@ SAC_PLANAR8 = Experiment(
 )
 
 
-def _tried(label: str, temperature: float = 1.0, **changes: float) -> Variant:
-    options = ["--method-config.temperature", f"{temperature:g}"]
-    for name, value in changes.items():
+def _tried(label: str, **changes: float) -> Variant:
+    options = []
+    for name, value in {"temperature": 1, "task_steps": 100, **changes}.items():
         options += [f"--method-config.{name.replace('_', '-')}", f"{value:g}"]
     return Variant(label, "picor", tuple(options))
 

@@ -160,15 +160,14 @@ def describe(experiment: Experiment, results: Sequence[Result], seeds: int, comm
         f"{text.meaning}; without noise, {extent}; higher is better. Curves: mean over "
         "seeds, shaded their range.",
         f"Budget: {first.steps:,} environment steps each, the total over all tasks, "
-        f"{first.num_envs} environments; {seeds} seeds; {len(results)} of {wanted} runs, "
-        f"{hours:.1f} hours of wall-clock time in all.",
+        f"{first.num_envs} environments; seeds of each variant: {seeds}; {len(results)} of "
+        f"{wanted} runs, {hours:.1f} hours of wall-clock time in all.",
         *_origins(results),
         f"Made by `polyreach report {experiment.name} --steps {first.steps} --seeds {seeds}`; a "
         f"run is `polyreach {command}` and the like.",
         "",
         f"IQM: interquartile mean over seeds and tasks of the mean of the last {LAST} evaluations, "
-        f"with a {CONFIDENCE:.0%} bootstrap interval (Agarwal et al. 2021). With {seeds} seeds "
-        "intervals are rough.",
+        f"with a {CONFIDENCE:.0%} bootstrap interval (Agarwal et al. 2021), rough with few seeds.",
     ]
     if experiment.published:
         lines.append(f"Published, with another budget than ours: {experiment.published}.")
@@ -189,13 +188,19 @@ def _of(results: Sequence[Result], variant: Variant, env: str) -> list[Result]:
 
 def _origins(results: Sequence[Result]) -> list[str]:
     origins = [origin for run in results for origin in run.folder.read_origins()]
-    commits = sorted({origin["git_commit"].split("+")[0][:12] for origin in origins})
+    commits = sorted({_short(origin["git_commit"]) for origin in origins})
     machines = sorted(
         {machine_sentence(origin["machine"]) for origin in origins if "machine" in origin}
     )
     versions = sorted({run.config.env_version for run in results} - {""})
     lines = [f"Machine: {'; '.join(machines) or 'not recorded'}. Commit {', '.join(commits)}."]
     return [*lines, f"Environment: {', '.join(versions)}."] if versions else lines
+
+
+def _short(commit: str) -> str:
+    """Twelve digits, and whether there were changes besides."""
+    digits, plus, changes = commit.partition("+")
+    return digits[:12] + plus + changes
 
 
 def _results_table(
