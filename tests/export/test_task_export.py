@@ -135,7 +135,7 @@ def test_every_method_has_an_actor_that_exports(method: str, tmp_path: Path) -> 
     robot = load_robot("planar8")
     config, env_config = get_method(method).preset("tuned", "robot")
     env = make_env(robot, replace(env_config, configurations=100), 4)
-    learner = get_method(method).learner(replace(config, replay_size=200), env, 1000, 0)
+    learner = get_method(method).learner(replace(config, replay_size=200), env, 100_000, 0)
     policy = TaskPolicy(learner.actor, robot, env_config).eval()  # type: ignore[attr-defined]
     path = tmp_path / "policy.onnx"
     write_onnx(policy, robot, robot_contract(robot), path)
