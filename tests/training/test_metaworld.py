@@ -150,6 +150,27 @@ def test_resume_is_exact_in_the_middle_of_an_episode(reward: str) -> None:
     assert same(play(resumed, actions[35:]), rest)
 
 
+def equal(one: Any, other: Any) -> bool:
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return torch.equal(one, other) if isinstance(one, Tensor) else bool(one == other)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 20])
+def test_what_was_loaded_can_be_saved_again(steps: int) -> None:
+    env = MetaWorldEnv("mt10", 20, SMALL)
+    env.reset(seed=1)
+    play(env, random_actions(env, 7))
+    resumed = MetaWorldEnv("mt10", 20, SMALL, seed=5)
+    resumed.load_state_dict(through_a_file(env.state_dict()))
+    for one in (env, resumed):
+        play(one, random_actions(one, steps, seed=1))
+    states = [through_a_file(one.state_dict()) for one in (env, resumed)]
+    assert equal(*states)
+
+
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("reward", ["v1", "v2"])
 @pytest.mark.parametrize("name", TASK_SETS["mt50"])
@@ -159,6 +180,7 @@ def test_resume_is_exact_for_every_task_while_it_is_being_solved(name: str, rewa
     for step in range(120):
         if step == 60:
             other.load_state(0, one.state(0))
+            assert other.state(0).keys() == one.state(0).keys()
         action = np.clip(policy.get_action(obs), -1.0, 1.0).astype(np.float32)
         transition = one.step(0, action)
         obs = transition.obs

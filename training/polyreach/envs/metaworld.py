@@ -277,4 +277,5 @@ def _to_tensors(value: Any) -> Any:
 def _to_arrays(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _to_arrays(own) for name, own in value.items()}
-    return value.cpu().numpy()[()] if isinstance(value, Tensor) else value
+    # a copy: arrays that look into other memory are taken for views into the simulation
+    return value.cpu().numpy().copy()[()] if isinstance(value, Tensor) else value

@@ -90,7 +90,8 @@ class Simulation:
             for name, value in _copy(episode.attributes).items()
             if name not in start or not _same(value, start[name])
         }
-        assert not any(isinstance(v, np.ndarray) and _is_view(v) for v in changed.values())
+        looking_in = [k for k, v in changed.items() if isinstance(v, np.ndarray) and _is_view(v)]
+        assert not looking_in, f"views into the simulation cannot be saved: {looking_in}"
         return {**vars(episode.copy()), "attributes": changed}
 
     def load_state(self, environment: int, state: dict[str, Any]) -> None:
