@@ -103,6 +103,14 @@ _ABLATIONS = (
     Variant("PiCor, Ada off", "picor", _ADA_OFF),
     Variant("PiCor, Cor off", "picor", _COR_OFF),
 )
+
+
+def _as_many_updates(tasks: int) -> Variant:
+    """PiCor steps one task at a time, so that it makes as many updates more as there are tasks."""
+    label = "MTSAC, as many updates as PiCor"
+    return Variant(label, "mtsac", ("--method-config.updates-per-step", str(tasks)))
+
+
 _RETURN = Column("return", "return", "{:,.0f}")
 
 # networks and batches for a CPU, rewards of order one, and rates that lead somewhere in 12,000
@@ -137,7 +145,7 @@ SAC_MT3 = Experiment(
     title="The SAC family on three tasks of Meta-World",
     paper="Yu et al. 2019 and Bai et al. 2023",
     envs=("mt3",),
-    variants=tuple(_small(one) for one in (*_SAC_FAMILY, *_ABLATIONS)),
+    variants=tuple(_small(one) for one in (*_SAC_FAMILY, *_ABLATIONS, _as_many_updates(3))),
     options=(
         *("--preset", "paper", "--num-envs", "12", "--eval-every", "12000"),
         *("--env-config.goals", "fixed", "--env-config.reward", "v2"),
@@ -159,6 +167,7 @@ SAC_CHEETAHS = Experiment(
         _small(Variant("MTMHSAC", "mtmhsac", published=8170)),
         _small(Variant("D-Grad (O)", "dgrad-o", published=10084)),
         _small(Variant("PiCor", "picor", published=15200)),
+        _small(_as_many_updates(8)),
     ),
     options=("--preset", "paper", "--num-envs", "16", "--eval-every", "16000", *_SMALL),
     steps=160_000,
@@ -210,7 +219,7 @@ SAC_PLANAR8 = Experiment(
     title="The SAC family on a branched robot",
     paper="Bai et al. 2023",
     envs=("planar8",),
-    variants=_SAC_FAMILY,
+    variants=(*_SAC_FAMILY, _as_many_updates(4)),
     options=("--preset", "tuned", "--num-envs", "256", "--eval-every", "100000"),
     steps=1_000_000,
     seeds=3,
