@@ -303,7 +303,9 @@ def test_rewards_of_one_number_are_legal_and_others_refused() -> None:
 
 def test_bad_input_is_refused() -> None:
     robot = load_robot("planar8")
-    with pytest.raises(UserError, match=r"num_envs is 10, but must be a multiple of 4, .*together"):
+    with pytest.raises(
+        UserError, match=r"num_envs is 10, but must be a multiple of the 4 tasks .*together"
+    ):
         TaskReachEnv(robot, 10, SMALL)
     with pytest.raises(UserError, match="num_envs is 0"):
         TaskReachEnv(robot, 0, SMALL)

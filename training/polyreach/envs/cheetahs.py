@@ -129,14 +129,8 @@ class CheetahEnv(TaskEnv):
                 f"unknown group of cheetahs '{group}' (there are: {', '.join(CHEETAH_GROUPS)})"
             )
         check_range("threads", threads, 1)
-        check_range("num_envs", num_envs, 1)
         self.task_names = CHEETAH_GROUPS[group]
-        if num_envs % self.tasks:
-            raise UserError(
-                f"num_envs is {num_envs}, but must be a multiple of the {self.tasks} tasks of "
-                f"'{group}'"
-            )
-        self.envs_per_task = num_envs // self.tasks
+        self.envs_per_task = self.share(num_envs, group)
         self.config, self.horizon, self.device = config, config.horizon, torch.device(device)
         models = [cheetah_model(name) for name in self.task_names]
         self._simulations = [
@@ -160,24 +154,12 @@ class CheetahEnv(TaskEnv):
         return self._observe(everyone)
 
     def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
-        """action: (T', n, 6) for the tasks listed, all if None; the others stand still.
-
-        Raises ValueError for another shape, a value that is not finite, and tasks that do not exist
-        or are listed twice.
-        """
-        listed = list(range(self.tasks)) if tasks is None else list(tasks)
-        if len(set(listed)) < len(listed) or not set(listed) <= set(range(self.tasks)):
-            raise ValueError(
-                f"tasks are {listed}, but must be different numbers from 0 to {self.tasks - 1}"
-            )
+        """action: (T', n, 6) for the tasks listed, all if None; the others stand still."""
+        listed, clipped = self.checked(action, tasks)
         shape = (len(listed), self.envs_per_task)
-        expected = (*shape, self.action_size)
-        if action.shape != expected:
-            raise ValueError(f"actions have shape {tuple(action.shape)}, expected {expected}")
-        wanted = action.detach().cpu().numpy().astype(np.float64)
-        if not np.isfinite(wanted).all():
-            raise ValueError("an action is not finite; every action must be a number from -1 to 1")
-        control = wanted.clip(-1.0, 1.0).reshape(-1, self.action_size)  # (T' n, 6)
+        control = (
+            clipped.cpu().numpy().astype(np.float64).reshape(-1, self.action_size)
+        )  # (T' n, 6)
         rows = self._numbers[listed].ravel()
         before = self._state[rows, X]
         self._simulate(rows, control)

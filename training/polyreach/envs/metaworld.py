@@ -145,12 +145,7 @@ class MetaWorldEnv(TaskEnv):
         self.goals = 1 if config.goals == "fixed" else GOALS
         if every_goal:
             num_envs = self.tasks * self.goals
-        if num_envs < 1 or num_envs % self.tasks:
-            raise UserError(
-                f"num_envs is {num_envs}, but must be a multiple of the {self.tasks} tasks of "
-                f"'{task_set}'"
-            )
-        self.envs_per_task = num_envs // self.tasks
+        self.envs_per_task = self.share(num_envs, task_set)
         self.obs_size, self.action_size = OBS_SIZE, ACTION_SIZE
         self.horizon, self.success_at_end = config.horizon, False
         self._pool: Pool
@@ -178,18 +173,9 @@ class MetaWorldEnv(TaskEnv):
         """action: (T', n, 4) for the tasks listed, all if None; the others stand still."""
         if not self._started:
             raise RuntimeError("reset or load_state_dict must come before step")
-        which = list(range(self.tasks)) if tasks is None else list(tasks)
-        if len(set(which)) < len(which) or not set(which) <= set(range(self.tasks)):
-            raise ValueError(
-                f"tasks are {which}, but must be different numbers from 0 to {self.tasks - 1}"
-            )
-        expected = (len(which), self.envs_per_task, ACTION_SIZE)
-        if action.shape != expected:
-            raise ValueError(f"actions have shape {tuple(action.shape)}, expected {expected}")
-        if not torch.isfinite(action).all():
-            raise ValueError("an action is not finite; every action must be a number from -1 to 1")
+        which, clipped = self.checked(action, tasks)
         buffers = self._pool.buffers
-        buffers.action[which] = action.detach().clamp(-1.0, 1.0).to("cpu", torch.float32).numpy()
+        buffers.action[which] = clipped.to("cpu", torch.float32).numpy()
         over = torch.zeros(len(which), self.envs_per_task, dtype=torch.bool, device=self.device)
         for row, task in enumerate(which):
             self._elapsed[task] += 1

@@ -15,7 +15,7 @@ from torch import Tensor
 from polyreach.envs.reach import ReachConfig, ReachEnv
 from polyreach.envs.reward import REWARDS, RewardName, reward_size
 from polyreach.envs.tasks import TaskEnv, TaskStep
-from polyreach.errors import UserError, check_range
+from polyreach.errors import UserError
 from polyreach.networks import hand_over
 from polyreach.observation import FEATURES, FeatureSet, served_joints, task_names
 from polyreach_description import Robot
@@ -90,13 +90,7 @@ class TaskReachEnv(TaskEnv):
         seed: int = 0,
     ) -> None:
         self.task_names = task_names(robot.effector_names)
-        check_range("num_envs", num_envs, 1)
-        if num_envs % self.tasks:
-            raise UserError(
-                f"num_envs is {num_envs}, but must be a multiple of {self.tasks}, the number of "
-                f"tasks of '{robot.name}' ({', '.join(self.task_names)})"
-            )
-        self.envs_per_task = num_envs // self.tasks
+        self.envs_per_task = self.share(num_envs, robot.name)
         self.robots = _TaskRobots(robot, num_envs, config, device, threads, seed)
         self.device, self.horizon = self.robots.device, self.robots.horizon
         self.features = FEATURES[config.features](robot).to(self.device)
@@ -121,11 +115,13 @@ class TaskReachEnv(TaskEnv):
     @torch.no_grad()
     def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
         """action: (T', n, nu) for the tasks listed, all if None; the others stand still."""
-        chosen = list(range(self.tasks) if tasks is None else tasks)
-        moving = self._moving(chosen)
+        chosen, clipped = self.checked(action, tasks)
+        moving = torch.zeros(self.tasks, self.envs_per_task, dtype=torch.bool, device=self.device)
+        moving[chosen] = True
+        moving = moving.flatten()  # (T n,)
         active, before = self.robots.active, self.robots.state_dict()
         own = torch.zeros(self.tasks, self.envs_per_task, self.action_size, device=self.device)
-        own[chosen] = self._checked(action, len(chosen))
+        own[chosen] = clipped
         velocity = self._to_velocity(self._obs, own.flatten(0, 1))
         velocity = velocity * served_joints(active, self.action_sets)
         after, reward, _, truncated, infos = self.robots.step(velocity)
@@ -147,24 +143,6 @@ class TaskReachEnv(TaskEnv):
             success=self._rows(error < self.robots.config.tolerance)[chosen],
             final_obs=self._rows(final_obs)[chosen],
         )
-
-    def _moving(self, chosen: list[int]) -> Tensor:
-        """Which robots (N,) belong to the tasks `chosen`."""
-        if len(set(chosen) & set(range(self.tasks))) != len(chosen):
-            raise ValueError(
-                f"tasks are {chosen}, but must be different numbers from 0 to {self.tasks - 1}"
-            )
-        moving = torch.zeros(self.tasks, self.envs_per_task, dtype=torch.bool, device=self.device)
-        moving[chosen] = True
-        return moving.flatten()
-
-    def _checked(self, action: Tensor, count: int) -> Tensor:
-        expected = (count, self.envs_per_task, self.action_size)
-        if action.shape != expected:
-            raise ValueError(f"actions have shape {tuple(action.shape)}, expected {expected}")
-        if not torch.isfinite(action).all():
-            raise ValueError("an action is not finite; every action must be a number from -1 to 1")
-        return action.clamp(-1.0, 1.0)
 
     def _rows(self, values: Tensor) -> Tensor:
         """(T n, ...) -> (T, n, ...)."""

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from polyreach.errors import UserError, check_range
+
 Act = Callable[[Tensor], Tensor]  # observations (T, n, O) -> actions (T, n, A)
 
 
@@ -52,6 +54,37 @@ class TaskEnv(ABC):
     def num_envs(self) -> int:
         """T n."""
         return self.tasks * self.envs_per_task
+
+    def share(self, num_envs: int, name: str) -> int:
+        """Environments of each task, of `num_envs` in all. Raises UserError if they are no whole
+        number; `name` is that of this environment.
+        """
+        check_range("num_envs", num_envs, 1)
+        if num_envs % self.tasks:
+            shown = ", ".join(self.task_names[:10]) + (" ..." if self.tasks > 10 else "")
+            raise UserError(
+                f"num_envs is {num_envs}, but must be a multiple of the {self.tasks} tasks of "
+                f"'{name}' ({shown})"
+            )
+        return num_envs // self.tasks
+
+    def checked(self, action: Tensor, tasks: Sequence[int] | None) -> tuple[list[int], Tensor]:
+        """The tasks that `step` was called with, and their actions (T', n, A), clipped.
+
+        Raises ValueError for tasks that do not exist or are listed twice, for another shape, and
+        for a value that is not finite.
+        """
+        listed = list(range(self.tasks)) if tasks is None else list(tasks)
+        if len(set(listed)) < len(listed) or not set(listed) <= set(range(self.tasks)):
+            raise ValueError(
+                f"tasks are {listed}, but must be different numbers from 0 to {self.tasks - 1}"
+            )
+        expected = (len(listed), self.envs_per_task, self.action_size)
+        if action.shape != expected:
+            raise ValueError(f"actions have shape {tuple(action.shape)}, expected {expected}")
+        if not torch.isfinite(action).all():
+            raise ValueError("an action is not finite; every action must be a number from -1 to 1")
+        return listed, action.detach().clamp(-1.0, 1.0)
 
     @abstractmethod
     def reset(self, seed: int) -> Tensor:

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from polyreach.envs.reach import ReachEnv
 from polyreach.errors import UserError, check_range
 from polyreach.networks import Activation, Actor, Critic
-from polyreach.observation import FEATURES, Features, FeatureSet, Observation, split_observation
+from polyreach.observation import (
+    FEATURES,
+    Features,
+    FeatureSet,
+    Observation,
+    served_joints,
+    split_observation,
+)
 from polyreach.replay import Batch, Replay
 
 Metrics = dict[str, float]
@@ -121,9 +128,8 @@ class Policy(nn.Module):
         """Action (B, nu) of `actor`, or of the policy's own; joints that serve no active effector
         stand still.
         """
-        served = ((active @ self.action_sets) > 0).to(features.dtype)  # (B, nu)
         action: Tensor = (actor or self.actor)(features)
-        return action * served
+        return action * served_joints(active, self.action_sets)
 
 
 class Step(NamedTuple):
