@@ -109,41 +109,45 @@ def measured(records: Sequence[dict[str, Any]], measure: Measure) -> NDArray[np.
 
 
 def draw_curves(experiment: Experiment, results: Sequence[Result], path: Path) -> None:
-    """The measure against environment steps: a panel per environment, a line per variant with the
-    range of its seeds.
+    """The measure against environment steps: a row per environment, a line per variant with the
+    range of its seeds. Beside success, which comes in steps, the return.
     """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, panels = pyplot.subplots(
-        1, len(experiment.envs), figsize=(6 * len(experiment.envs), 4.5), squeeze=False
-    )
-    for panel, env in zip(panels[0], experiment.envs, strict=True):
-        for index, variant in enumerate(experiment.variants):
-            own = _of(results, variant, env)
-            if not own:
-                continue
-            steps = np.array([record["step"] for record in own[0].records])
-            curves = np.stack(
-                [measured(run.records, experiment.measure).mean(axis=1) for run in own]
-            )
-            style = {"color": f"C{index % 10}", "linestyle": ("-", "--")[index // 10 % 2]}
-            panel.plot(steps, curves.mean(axis=0), label=variant.label, **style)
-            low, high = curves.min(axis=0), curves.max(axis=0)
-            panel.fill_between(steps, low, high, color=style["color"], alpha=0.15)
-        panel.set(
-            title=env,
-            xlabel="environment steps, all tasks",
-            ylabel=MEASURES[experiment.measure].axis,
-        )
-        panel.grid(alpha=0.3)
-    panels[0][-1].legend(fontsize="small")
-    figure.suptitle(f"{experiment.title} (after {experiment.paper})")
-    figure.tight_layout()
+    measures: list[Measure] = [experiment.measure]
+    if experiment.measure == "success":
+        measures.append("return")
+    shape = (len(experiment.envs), len(measures))
+    size = (5.5 * shape[1] + 3, 4.2 * shape[0] + 0.4)
+    figure, panels = pyplot.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
+    for row, env in zip(panels, experiment.envs, strict=True):
+        for panel, measure in zip(row, measures, strict=True):
+            _draw_panel(panel, experiment, results, env, measure)
+    handles, labels = panels[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize="small", loc="outside right center")
+    figure.suptitle(f"{experiment.title} (after {experiment.paper})", fontsize="medium")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def _draw_panel(
+    panel: Any, experiment: Experiment, results: Sequence[Result], env: str, measure: Measure
+) -> None:
+    for index, variant in enumerate(experiment.variants):
+        own = _of(results, variant, env)
+        if not own or not task_names(own[0].records, measure):
+            continue
+        steps = np.array([record["step"] for record in own[0].records])
+        curves = np.stack([measured(run.records, measure).mean(axis=1) for run in own])
+        style = {"color": f"C{index % 10}", "linestyle": ("-", "--")[index // 10 % 2]}
+        panel.plot(steps, curves.mean(axis=0), label=variant.label, **style)
+        low, high = curves.min(axis=0), curves.max(axis=0)
+        panel.fill_between(steps, low, high, color=style["color"], alpha=0.12)
+    panel.set(title=env, xlabel="environment steps, all tasks", ylabel=MEASURES[measure].axis)
+    panel.grid(alpha=0.3)
 
 
 def describe(experiment: Experiment, results: Sequence[Result], seeds: int, command: str) -> str:
