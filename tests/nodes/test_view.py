@@ -167,8 +167,16 @@ class Person:
         self.tab.click(*self.tab.centre("button", label))
 
     def switch(self, number: int) -> None:
-        """Click on the check box of an effector's goal."""
-        self.tab.click(*self.tab.centre("input[type=checkbox]", number=number))
+        """Click on the check box of an effector's goal, again if it moved under the mouse."""
+        checked = f"document.querySelectorAll('input[type=checkbox]')[{number}].checked"
+        before = self.tab.evaluate(checked)
+        for _ in range(3):
+            self.tab.click(*self.tab.centre("input[type=checkbox]", number=number))
+            end_s = monotonic() + 3.0
+            while monotonic() < end_s:
+                if self.tab.evaluate(checked) != before:
+                    return
+                sleep(0.05)
 
 
 def wait_goal(probe: Probe, effector: str, there: bool, timeout_s: float = 10.0) -> bool:

@@ -50,7 +50,7 @@ def evaluate(words: Sequence[str]) -> int:
     robot = load_robot(options.robot or policy.robot_name)
     policy.check(robot)
     config = measure.EvaluationConfig(options.goals, options.seconds, options.seed, options.threads)
-    result = measure.evaluate_actions(policy.actions(robot), robot, config)
+    result = measure.evaluate_policy(policy, robot, config)
     baseline = measure.evaluate_actions(measure.least_squares_actions(robot), robot, config)
     if options.json:
         print(json.dumps({"policy": result, "least_squares": baseline}, indent=2))
@@ -60,6 +60,8 @@ def evaluate(words: Sequence[str]) -> int:
         f"error after {config.seconds:g} s"
     )
     print_table(title, *measure.evaluation_rows(result))
+    if "alone" in result:
+        print_table("one goal at a time", *measure.alone_rows(result["alone"]))
     print_table("least squares, no learning, same goals", *measure.evaluation_rows(baseline))
     return 0
 
