@@ -17,8 +17,10 @@ from polyreach.methods import (
     ktm,
     mtmhsac,
     picor,
+    ppo,
     sac,
     soft_modularization,
+    specialization,
 )
 from polyreach.methods.off_policy import OffPolicyConfig
 from polyreach.methods.task_learner import TaskLearnerConfig
@@ -26,7 +28,7 @@ from polyreach.methods.task_presets import task_preset
 
 PresetName = Literal["paper", "tuned"]
 PRESETS: tuple[PresetName, ...] = ("paper", "tuned")
-MethodConfig = OffPolicyConfig | TaskLearnerConfig
+MethodConfig = OffPolicyConfig | TaskLearnerConfig | ppo.PPOConfig
 Preset = Callable[[PresetName, FamilyName], tuple[Any, EnvConfig]]
 
 
@@ -96,6 +98,13 @@ METHODS: dict[str, Method] = {
             ),
             ("ktm", ktm.KTMConfig, ktm.KTM, ktm.PAPER),
             ("picor", picor.PiCorConfig, picor.PiCor, picor.PAPER),
+            ("ppo", ppo.PPOConfig, ppo.PPO, ppo.PAPER),
+            (
+                "specialization",
+                specialization.SpecializationConfig,
+                specialization.Specialization,
+                specialization.PAPER,
+            ),
         )
     },
 }

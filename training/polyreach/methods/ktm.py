@@ -29,9 +29,9 @@ from torch import Tensor, nn
 
 from polyreach.envs.tasks import TaskEnv
 from polyreach.errors import UserError, check_range
+from polyreach.methods.learner import Metrics
 from polyreach.methods.sac import as_floats
 from polyreach.methods.task_learner import (
-    Metrics,
     TaskLearner,
     TaskLearnerConfig,
     action_change,

@@ -33,8 +33,9 @@ from torch.nn import functional
 
 from polyreach.envs.tasks import TaskEnv
 from polyreach.errors import UserError, check_range
+from polyreach.methods.learner import Metrics
 from polyreach.methods.sac import SAC, SACConfig, as_floats
-from polyreach.methods.task_learner import Metrics, move_target, step_clipped
+from polyreach.methods.task_learner import move_target, step_clipped
 
 PAPER = "Bai et al. 2023, PiCor: Multi-Task Deep Reinforcement Learning with Policy Correction"
 

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from polyreach.envs.tasks import TaskEnv
 from polyreach.errors import check_range
+from polyreach.methods.learner import Metrics
 from polyreach.methods.task_learner import (
-    Metrics,
     TaskLearner,
     TaskLearnerConfig,
     action_change,

@@ -4,18 +4,17 @@ A method adds what an update is: see sac.py, and ktm.py for deterministic polici
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from polyreach.envs.tasks import TaskEnv
 from polyreach.errors import UserError, check_range
+from polyreach.methods.learner import EnvLearner, Metrics
 from polyreach.task_replay import TaskBatch, TaskReplay
-
-Metrics = dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -68,13 +67,8 @@ class TaskLearnerConfig:
             check_range(name, getattr(self, name), 1)
 
 
-class TaskLearner(ABC):
+class TaskLearner(EnvLearner, ABC):
     """Collects in all tasks, samples from their replays, updates; `step` is one turn of that."""
-
-    paper: ClassVar[str]
-    env: TaskEnv
-    actor: nn.Module
-    """Has mean_action: observations (T, B, O) -> actions (T, B, A)."""
 
     def __init__(
         self, config: TaskLearnerConfig, env: TaskEnv, total_steps: int, seed: int
@@ -84,20 +78,12 @@ class TaskLearner(ABC):
                 f"replay_size is {config.replay_size}, but must hold a step of "
                 f"{env.envs_per_task} environments of a task"
             )
-        self.config, self.env, self.total_steps = config, env, total_steps
-        self.device = env.device
-        torch.manual_seed(seed)
-        self.generator = torch.Generator(device=self.device)
-        self.generator.manual_seed(seed + 1)
-        self.obs = env.reset(seed + 2)
+        super().__init__(config, env, total_steps, seed)
+        self.config = config
         self.replay = TaskReplay(
             env.tasks, config.replay_size, env.obs_size, env.action_size, self.device
         )
-        self.env_steps = 0
-        self.updates = 0
-        # parts of the state: whatever has a state_dict, and optimisers with their rates
-        self.parts: dict[str, Any] = {"replay": self.replay, "env": env}
-        self.rates: dict[torch.optim.Optimizer, float] = {}
+        self.parts["replay"] = self.replay
 
     @abstractmethod
     def explore(self, obs: Tensor, tasks: Tensor | None) -> Tensor:
@@ -147,40 +133,6 @@ class TaskLearner(ABC):
         """A batch of each of `tasks`, rewards scaled."""
         batch = self.replay.sample(self.config.batch_size, self.generator, tasks)
         return batch._replace(reward=self.config.reward_scale * batch.reward)
-
-    def normal(self, *shape: int) -> Tensor:
-        """Standard normal numbers."""
-        return torch.randn(shape, generator=self.generator, device=self.device)
-
-    def adam(self, parameters: Iterable[Tensor], rate: float) -> torch.optim.Optimizer:
-        """Adam in one fused kernel, at a rate that follows the schedule."""
-        optimizer = torch.optim.Adam(parameters, lr=rate, fused=True)
-        self.rates[optimizer] = rate
-        return optimizer
-
-    def schedule_rates(self) -> None:
-        """Let the learning rates fall as `final_lr` says."""
-        if self.config.final_lr == 1.0:
-            return
-        done = min(1.0, self.env_steps / self.total_steps)
-        scale = 1.0 + done * (self.config.final_lr - 1.0)
-        for optimizer, rate in self.rates.items():
-            for group in optimizer.param_groups:
-                group["lr"] = rate * scale
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on."""
-        numbers = {"env_steps": self.env_steps, "updates": self.updates}
-        parts = {name: part.state_dict() for name, part in self.parts.items()}
-        return {**parts, **numbers, "obs": self.obs, "generator": self.generator.get_state()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what state_dict returned; the run then goes on as if it had never stopped."""
-        for name, part in self.parts.items():
-            part.load_state_dict(state[name])
-        self.env_steps, self.updates = state["env_steps"], state["updates"]
-        self.obs = state["obs"].to(self.device)
-        self.generator.set_state(state["generator"])
 
 
 @torch.no_grad()

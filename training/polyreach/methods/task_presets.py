@@ -12,11 +12,16 @@ from typing import Any, Literal
 from polyreach.envs.cheetahs import CheetahConfig
 from polyreach.envs.families import EnvConfig
 from polyreach.envs.family import FamilyName
+from polyreach.envs.legged import LeggedConfig
 from polyreach.envs.metaworld import MetaWorldConfig
 from polyreach.envs.task_reach import TaskReachConfig
 from polyreach.methods.dgrad_a import DGradAConfig
+from polyreach.methods.ppo import PPOConfig
 from polyreach.methods.soft_modularization import SoftModularizationConfig
+from polyreach.methods.specialization import SpecializationConfig
 from polyreach.methods.task_learner import TaskLearnerConfig
+
+Config = TaskLearnerConfig | PPOConfig
 
 ROBOT_PAPER = TaskReachConfig(
     reward="paper_sum", all_active=1.0, features="paper", action="velocity"
@@ -43,7 +48,8 @@ TUNED: dict[str, Any] = {
     "smoothness": 0.3,
     "temperature": 0.01,
 }
-TUNED_OF: dict[type[TaskLearnerConfig], dict[str, Any]] = {
+TUNED_PPO: dict[str, Any] = {"hidden": (256, 256), "batch_steps": 8192, "initial_std": 0.5}
+TUNED_OF: dict[type[Config], dict[str, Any]] = {
     DGradAConfig: {"hidden": (160, 160, 160)},
     SoftModularizationConfig: {
         "hidden": (128,),
@@ -52,22 +58,24 @@ TUNED_OF: dict[type[TaskLearnerConfig], dict[str, Any]] = {
         "modules": 2,
         "width": 128,
     },
+    PPOConfig: TUNED_PPO,
+    SpecializationConfig: TUNED_PPO,
 }
 """Where a method's network is of another kind."""
 
 
 def task_preset(
-    config: type[TaskLearnerConfig],
-) -> Callable[[Literal["paper", "tuned"], FamilyName], tuple[TaskLearnerConfig, EnvConfig]]:
+    config: type[Config],
+) -> Callable[[Literal["paper", "tuned"], FamilyName], tuple[Config, EnvConfig]]:
     """The presets of a method whose defaults are those of its paper."""
 
-    def preset(
-        name: Literal["paper", "tuned"], family: FamilyName
-    ) -> tuple[TaskLearnerConfig, EnvConfig]:
+    def preset(name: Literal["paper", "tuned"], family: FamilyName) -> tuple[Config, EnvConfig]:
         if family == "metaworld":
             return config(), MetaWorldConfig()
         if family == "cheetahs":
             return config(), CheetahConfig()
+        if family == "legged":
+            return config(), LeggedConfig()
         if name == "paper":
             return config(), ROBOT_PAPER
         known = {field.name for field in fields(config)}

@@ -1,0 +1,79 @@
+"""What every task-conditioned learner has: a place in the run, random numbers, optimisers whose
+rates fall, and a state that can be saved at any step.
+"""
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from polyreach.envs.tasks import TaskEnv
+
+Metrics = dict[str, float]
+
+
+class RateConfig(Protocol):
+    """Settings of a learner whose rates fall."""
+
+    @property
+    def final_lr(self) -> float:
+        """All rates fall linearly to this share of themselves at the last step."""
+
+
+class EnvLearner:
+    """Stands somewhere in `total_steps` steps of `env`."""
+
+    paper: ClassVar[str]
+    env: TaskEnv
+    actor: nn.Module
+    """Has mean_action: observations (T, B, O) -> actions (T, B, A)."""
+
+    def __init__(self, config: RateConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
+        self.final_lr, self.env, self.total_steps = config.final_lr, env, total_steps
+        self.device = env.device
+        torch.manual_seed(seed)
+        self.generator = torch.Generator(device=self.device)
+        self.generator.manual_seed(seed + 1)
+        self.obs = env.reset(seed + 2)
+        self.env_steps = 0
+        self.updates = 0
+        # parts of the state: whatever has a state_dict, and optimisers with their rates
+        self.parts: dict[str, Any] = {"env": env}
+        self.rates: dict[torch.optim.Optimizer, float] = {}
+
+    def normal(self, *shape: int) -> Tensor:
+        """Standard normal numbers."""
+        return torch.randn(shape, generator=self.generator, device=self.device)
+
+    def adam(
+        self, parameters: Iterable[Tensor], rate: float, eps: float = 1e-8
+    ) -> torch.optim.Optimizer:
+        """Adam in one fused kernel, at a rate that follows the schedule."""
+        optimizer = torch.optim.Adam(parameters, lr=rate, eps=eps, fused=True)
+        self.rates[optimizer] = rate
+        return optimizer
+
+    def schedule_rates(self) -> None:
+        """Let the learning rates fall as `final_lr` says."""
+        if self.final_lr == 1.0:
+            return
+        done = min(1.0, self.env_steps / self.total_steps)
+        scale = 1.0 + done * (self.final_lr - 1.0)
+        for optimizer, rate in self.rates.items():
+            for group in optimizer.param_groups:
+                group["lr"] = rate * scale
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        numbers = {"env_steps": self.env_steps, "updates": self.updates}
+        parts = {name: part.state_dict() for name, part in self.parts.items()}
+        return {**parts, **numbers, "obs": self.obs, "generator": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned; the run then goes on as if it had never stopped."""
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        self.env_steps, self.updates = state["env_steps"], state["updates"]
+        self.obs = state["obs"].to(self.device)
+        self.generator.set_state(state["generator"])

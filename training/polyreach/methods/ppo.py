@@ -1,0 +1,234 @@
+"""PPO on several tasks: proximal policy optimisation (Schulman et al. 2017, arXiv:1707.06347) with
+one policy for all tasks, as in the joint training of gradient-guided-specialization-2017, section
+IV-A.
+
+Letters are the paper's: theta the policy's weights, r(theta) the ratio of probabilities, A the
+advantage, eps the clipping, R_i the rollout of task i. The policy is not told its task, unless its
+one-hot vector is appended (the paper's baseline `append`). Each task fills an equal part of the
+batch, row t of (T, B, dim), and the loss is the mean over tasks (eq. 3).
+
+What the paper leaves open, and what is done here: networks, normalisation and numbers of OpenAI
+Baselines, which it uses: tanh, a state-independent standard deviation, ten epochs of minibatches of
+64 of each task, Adam at 3e-4 without clipping of gradients, gamma 0.99, lambda 0.95, advantages
+normalised (here of each task on its own). Observations are normalised by the statistics of all
+rollouts before, so that the policy that collects and the one that is improved are the same. Time
+limits truncate, so values bootstrap there. The value function is one network for all tasks.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from polyreach.envs.tasks import TaskEnv
+from polyreach.errors import UserError, check_range
+from polyreach.methods.learner import EnvLearner, Metrics
+from polyreach.rollout import (
+    Rollout,
+    advantages,
+    by_step,
+    by_task,
+    normal_entropy,
+    normal_log_prob,
+)
+from polyreach.split_networks import SplitActor, SplitMLP
+
+PAPER = "Schulman et al. 2017, Proximal Policy Optimization Algorithms; one policy for all tasks"
+
+ADAM_EPS = 1e-5  # OpenAI Baselines'
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """Settings of proximal policy optimisation."""
+
+    hidden: tuple[int, ...] = (64, 64, 64)
+    """Widths of the hidden layers of policy and value function (the paper's)."""
+    batch_steps: int = 4_000
+    """Environment steps of one iteration, the total over all tasks (the paper's: 4,000; for the
+    biped 8,000). Rounded down to whole steps of all environments.
+    """
+    minibatch: int = 64
+    """Steps of each task in a minibatch; what is left over in an epoch waits for the next."""
+    epochs: int = 10
+    """Passes over the batch in an iteration."""
+    clip: float = 0.2
+    """eps."""
+    lr: float = 3e-4
+    """Learning rate of policy and value function."""
+    final_lr: float = 1.0
+    """The rate falls linearly to this share of itself at the last step."""
+    gamma: float = 0.99
+    """Discount factor."""
+    lam: float = 0.95
+    """lambda of the advantages."""
+    value_weight: float = 0.5
+    """Weight of the value function's squared error in the loss."""
+    entropy_weight: float = 0.0
+    """Weight of the policy's entropy in the loss."""
+    initial_std: float = 1.0
+    """Standard deviation of the actions at the start."""
+    reward_scale: float = 1.0
+    """Factor on the rewards that the value function sees."""
+    one_hot: bool = False
+    """Append the task's one-hot vector to what the networks see (the baseline `append`)."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no run can have."""
+        if not self.hidden or min(self.hidden) < 1:
+            raise UserError(f"hidden is {self.hidden}, but must be widths of at least 1")
+        for name in ("batch_steps", "minibatch", "epochs"):
+            check_range(name, getattr(self, name), 1)
+        for name in ("clip", "lr", "initial_std", "reward_scale"):
+            check_range(name, getattr(self, name), 1e-12)
+        for name in ("final_lr", "gamma", "lam"):
+            check_range(name, getattr(self, name), 0.0, 1.0)
+        for name in ("value_weight", "entropy_weight"):
+            check_range(name, getattr(self, name), 0.0)
+
+
+class Batch(NamedTuple):
+    """A rollout as PPO learns from it."""
+
+    x: Tensor  # (T, B, in), what the networks see
+    action: Tensor  # (T, B, A)
+    log_prob: Tensor  # (T, B), of the policy that collected it
+    advantage: Tensor  # (T, B), normalised in every task
+    target: Tensor  # (T, B), of the value function
+
+
+class PPO(EnvLearner):
+    """One policy and one value function for all tasks."""
+
+    paper = PAPER
+    actor: SplitActor
+
+    def __init__(self, config: PPOConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
+        if config.batch_steps < env.num_envs:
+            raise UserError(
+                f"batch_steps is {config.batch_steps}, but must hold a step of {env.num_envs} "
+                "environments"
+            )
+        super().__init__(config, env, total_steps, seed)
+        self.config = config
+        self.steps = config.batch_steps // env.num_envs
+        self.actor = SplitActor(
+            env.tasks,
+            env.obs_size,
+            config.hidden,
+            env.action_size,
+            config.initial_std,
+            config.one_hot,
+        )
+        self.critic = SplitMLP(env.tasks, (self.actor.inputs, *config.hidden, 1))
+        self.actor.to(self.device)
+        self.critic.to(self.device)
+        self.nets = (self.actor.net, self.critic)
+        parameters = [parameter for net in self.nets for parameter in net.parameters()]
+        self.optimizer = self.adam(parameters, config.lr, ADAM_EPS)
+        self.parts |= {"actor": self.actor, "critic": self.critic, "optimizer": self.optimizer}
+
+    def step(self) -> Metrics:
+        """One iteration: a rollout of every task, and the epochs over it."""
+        rollout = self.collect()
+        metrics = self.improve(self.batch_of(rollout))
+        self.actor.normalizer.update(rollout.obs)
+        return {"reward": float(rollout.reward.mean()), **metrics}
+
+    @torch.no_grad()
+    def collect(self) -> Rollout:
+        """S steps of all environments with the policy as it is."""
+        layers = self.actor.net.layers(self.actor.net.weights())
+        noise = self.normal(
+            self.steps, self.env.tasks, self.env.envs_per_task, self.env.action_size
+        )
+        rows = []
+        for step_noise in noise:
+            obs = self.obs
+            mean, log_std = self.actor.distribution(layers, self.actor.normalize(obs))
+            action = mean + log_std.exp() * step_noise
+            step = self.env.step(action)
+            ended = step.terminated | step.truncated
+            rows.append((obs, action, step.reward, step.terminated, ended, step.final_obs))
+            # an environment may hand out its own buffer
+            self.obs = step.obs.clone()
+        self.env_steps += self.steps * self.env.num_envs
+        return Rollout(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+    @torch.no_grad()
+    def batch_of(self, rollout: Rollout) -> Batch:
+        """Values, advantages and probabilities of a rollout."""
+        x = self.actor.normalize(by_task(rollout.obs))  # (T, S n, in)
+        after = self.actor.normalize(by_task(rollout.next_obs))
+        critic = self.critic.layers(self.critic.weights())
+        value, next_value = (
+            by_step(self.critic.run(critic, seen)[..., 0], self.steps) for seen in (x, after)
+        )
+        scaled = rollout._replace(reward=self.config.reward_scale * rollout.reward)
+        advantage = advantages(scaled, value, next_value, self.config.gamma, self.config.lam)
+        target = by_task(advantage + value)
+        advantage = by_task(advantage)  # (T, S n)
+        spread = advantage.std(dim=1, keepdim=True) + 1e-8
+        advantage = (advantage - advantage.mean(dim=1, keepdim=True)) / spread
+        actor = self.actor.net.layers(self.actor.net.weights())
+        action = by_task(rollout.action)
+        log_prob = normal_log_prob(action, *self.actor.distribution(actor, x))
+        return Batch(x, action, log_prob, advantage, target)
+
+    def improve(self, batch: Batch) -> Metrics:
+        """The epochs over a batch; the metrics are means over its minibatches."""
+        count = batch.log_prob.shape[1]
+        size = min(self.config.minibatch, count)
+        found = []
+        self.schedule_rates()
+        # in one tensor, so that a minibatch is gathered at once
+        flags = torch.stack([batch.log_prob, batch.advantage, batch.target], dim=-1)
+        table = torch.cat([batch.x, batch.action, flags], dim=-1)  # (T, B, width)
+        widths = [batch.x.shape[-1], batch.action.shape[-1], 1, 1, 1]
+        task = torch.arange(self.env.tasks, device=self.device)[:, None]
+        for _ in range(self.config.epochs):
+            drawn = torch.rand(batch.log_prob.shape, generator=self.generator, device=self.device)
+            shuffled = table[task, drawn.argsort(dim=1)]
+            for rows in shuffled[:, : count // size * size].split(size, dim=1):
+                x, action, *scalars = rows.split(widths, dim=-1)
+                minibatch = Batch(x, action, *(scalar[..., 0] for scalar in scalars))
+                found.append(self.update_on(minibatch))
+                self.updates += 1
+        means = torch.stack(found).mean(dim=0).tolist()
+        return dict(zip(("policy_loss", "value_loss", "entropy"), means, strict=True))
+
+    def update_on(self, batch: Batch) -> Tensor:
+        """One step of the optimiser down the losses of a minibatch; returns, as means over tasks,
+        the policy's loss, the value function's, and the entropy (3,).
+        """
+        *gradients, losses = self.task_gradients(batch)
+        for net, gradient in zip(self.nets, gradients, strict=True):
+            net.set_gradients(gradient)
+        self.optimizer.step()
+        return losses.mean(dim=1)
+
+    def task_gradients(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """g_i of the policy (T, P) and of the value function (T, P'), and the losses (3, T)."""
+        thetas = [net.weights().detach().requires_grad_() for net in self.nets]
+        losses = self.losses(batch, *thetas)
+        policy_loss, value_loss, entropy = losses
+        total = policy_loss + self.config.value_weight * value_loss
+        total = total - self.config.entropy_weight * entropy
+        policy, value = torch.autograd.grad(total.sum(), thetas)
+        return policy, value, losses.detach()
+
+    def losses(self, batch: Batch, theta: Tensor, critic: Tensor) -> Tensor:
+        """Of the weights of policy (T, P) and value function (T, P'): the policy's loss of every
+        task, the value function's, and the entropy (3, T).
+        """
+        mean, log_std = self.actor.distribution(self.actor.net.layers(theta), batch.x)
+        # r(theta) = pi_theta(a|s) / pi_theta_old(a|s)
+        ratio = (normal_log_prob(batch.action, mean, log_std) - batch.log_prob).exp()
+        clipped = ratio.clamp(1.0 - self.config.clip, 1.0 + self.config.clip)
+        # L_i = -E_Ri[min(r A, clip(r, 1 - eps, 1 + eps) A)]
+        policy_loss = -torch.minimum(ratio * batch.advantage, clipped * batch.advantage).mean(dim=1)
+        value = self.critic.run(self.critic.layers(critic), batch.x)[..., 0]
+        # E[(V(s) - V_target)^2]
+        value_loss = (value - batch.target).square().mean(dim=1)
+        return torch.stack([policy_loss, value_loss, normal_entropy(log_std)[:, 0]])

@@ -1,0 +1,137 @@
+"""Gradient-guided policy specialisation (Yu et al. 2017, arXiv:1709.07979): one policy learns all
+tasks jointly, then the weights that the tasks disagree about get a copy for each task.
+
+Letters are the paper's: theta the policy's weights, N tasks, g_i the gradient of the PPO loss on
+the rollout R_i of task i (eq. 5), v_j the variance of g_1[j] ... g_N[j] (Algorithm 1), M the number
+of weights that stay shared, jt the samples of joint training, sp the share of weights that are
+split. Everything else is PPO, see ppo.py.
+
+What the paper leaves open, and what is done here: v_j is averaged over the last 10 iterations
+before jt, each measured on the whole rollout before its epochs; all of theta can be split, biases
+and standard deviations too; a copy starts with the weight's value and with its moments in Adam.
+With sp = 0 that is joint training, with jt = 0 and sp = 1 a policy per task; the value function
+stays one for all tasks, as in the paper. The authors' public code takes the standard deviation
+instead of the variance and the gradients of the value function too: see `disagreement` and
+`value_gradients`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from polyreach.envs.tasks import TaskEnv
+from polyreach.errors import UserError, check_range
+from polyreach.methods.learner import Metrics
+from polyreach.methods.ppo import PPO, Batch, PPOConfig
+from polyreach.split_networks import SplitMLP
+
+PAPER = "Yu et al. 2017, Multi-task Learning with Gradient Guided Policy Specialization"
+
+DISAGREEMENT: dict[str, Callable[[Tensor], Tensor]] = {
+    "variance": lambda g: g.var(dim=0, correction=0),
+    "std": lambda g: g.std(dim=0, correction=0),
+}
+"""Of the tasks' gradients (T, P), per weight (P,)."""
+
+
+@dataclass(frozen=True)
+class SpecializationConfig(PPOConfig):
+    """Settings of gradient-guided specialisation."""
+
+    joint_steps: int = 400_000
+    """jt: environment steps of joint training, the total over all tasks."""
+    specialized: float = 0.25
+    """sp: share of the weights that are split, 0 to 1."""
+    selection: Literal["gradient", "random"] = "gradient"
+    """gradient: those that the tasks disagree about most. random: any (the paper's baseline)."""
+    disagreement: Literal["variance", "std"] = "variance"
+    """Of the gradients over tasks; std is the authors' public code's."""
+    average_iterations: int = 10
+    """Iterations before the split over which the disagreement is averaged."""
+    value_gradients: bool = False
+    """Split the value function as well, by the gradients of its own loss."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no run can have."""
+        super().__post_init__()
+        check_range("joint_steps", self.joint_steps, 0)
+        check_range("specialized", self.specialized, 0.0, 1.0)
+        check_range("average_iterations", self.average_iterations, 1)
+        for name, legal in (("selection", ("gradient", "random")), ("disagreement", DISAGREEMENT)):
+            if (value := getattr(self, name)) not in legal:
+                raise UserError(f"{name} is '{value}', but must be one of {', '.join(legal)}")
+        guided = self.selection == "gradient" and 0.0 < self.specialized < 1.0
+        if guided and self.joint_steps == 0:
+            raise UserError(
+                f"joint_steps is 0, so that there are no gradients by which to choose: specialized "
+                f"is {self.specialized:g}, but must be 0 or 1 then, or selection random"
+            )
+
+
+class Specialization(PPO):
+    """PPO whose policy is split after the joint phase."""
+
+    paper = PAPER
+    config: SpecializationConfig
+
+    def __init__(
+        self, config: SpecializationConfig, env: TaskEnv, total_steps: int, seed: int
+    ) -> None:
+        super().__init__(config, env, total_steps, seed)
+        self.candidates: tuple[SplitMLP, ...] = (
+            self.nets if config.value_gradients else self.nets[:1]
+        )
+        self.disagreement = [torch.zeros_like(net.shared.detach()) for net in self.candidates]
+        self.joint = True
+        self.split_if_due()
+
+    def improve(self, batch: Batch) -> Metrics:
+        """The epochs over a batch, and in the joint phase what comes before and after them."""
+        window = self.config.average_iterations * self.steps * self.env.num_envs
+        if self.joint and self.env_steps + window > self.config.joint_steps:
+            self.measure(batch)
+        metrics = super().improve(batch)
+        self.split_if_due()
+        return {**metrics, "split": float(self.actor.net.split.float().mean())}
+
+    def measure(self, batch: Batch) -> None:
+        """Add the disagreement of the tasks about each weight in a batch."""
+        found = self.task_gradients(batch)[: len(self.candidates)]
+        for total, gradients in zip(self.disagreement, found, strict=True):
+            # v_j = variance(g_1[j], ..., g_N[j])
+            total += DISAGREEMENT[self.config.disagreement](gradients)
+
+    def split_if_due(self) -> None:
+        """Split at the end of the joint phase."""
+        if not self.joint or self.env_steps < self.config.joint_steps:
+            return
+        self.joint = False
+        for net, total in zip(self.candidates, self.disagreement, strict=True):
+            score = total
+            if self.config.selection == "random":
+                score = torch.rand(len(total), generator=self.generator, device=self.device)
+            net.split_weights(largest(score, self.config.specialized), self.optimizer)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        own = {"joint": self.joint, "disagreement": self.disagreement}
+        return {**super().state_dict(), **own}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned."""
+        super().load_state_dict(state)
+        self.joint = state["joint"]
+        self.disagreement = [total.to(self.device) for total in state["disagreement"]]
+
+
+def largest(score: Tensor, share: float) -> Tensor:
+    """Which ones (P,) bool of the scores (P,) are the largest `share`, the rest being the M
+    smallest; of equal ones those that come first stay.
+    """
+    chosen = torch.zeros_like(score, dtype=torch.bool)
+    smallest = score.argsort(stable=True)[: len(score) - round(share * len(score))]
+    chosen[smallest] = True
+    return ~chosen
