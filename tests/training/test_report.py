@@ -149,17 +149,17 @@ def test_every_run_of_every_experiment_is_a_command(name: str) -> None:
 def test_the_ablations_of_picor_are_switched_off() -> None:
     jobs = jobs_of(EXPERIMENTS["sac-mt10"], ReportOptions("sac-mt10", seeds=1))
     switches = {
-        job.variant.label: (config.adaptive_weights, config.correction, job.variant.published)
+        job.variant.label: (config.adaptive_weights, config.correction, dict(job.variant.published))
         for job in jobs
         if job.variant.method == "picor"
         for config in [train_config(job.command[1:])[1].method_config]
     }
     # Bai et al. 2023, Table 2
     assert switches == {
-        "PiCor": (True, True, 0.733),
-        "PiCor, Ada off": (False, True, 0.600),
-        "PiCor, Cor off": (True, False, 0.240),
-        "PiCor, Ada and Cor off": (False, False, 0.233),
+        "PiCor": (True, True, {"mt10": 0.733}),
+        "PiCor, Ada off": (False, True, {"mt10": 0.600}),
+        "PiCor, Cor off": (True, False, {"mt10": 0.240}),
+        "PiCor, Ada and Cor off": (False, False, {"mt10": 0.233}),
     }
 
 
@@ -169,9 +169,9 @@ FIGURES = Experiment(
     paper="nobody",
     envs=("cheetah8",),
     variants=(
-        Variant("first", "mtsac", published=0.5),
+        Variant("first", "mtsac", published={"cheetah8": 0.5}),
         Variant("second", "picor"),
-        Variant("third", "ktm", published=0.25),
+        Variant("third", "ktm", published={"cheetah8": 0.25}),
     ),
     options=(),
     steps=1000,

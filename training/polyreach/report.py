@@ -80,7 +80,8 @@ def jobs_of(experiment: Experiment, options: ReportOptions) -> list[Job]:
         for env in experiment.envs:
             for index, variant in enumerate(experiment.variants):
                 folder = options.runs / experiment.name / f"{env}-{index}-{variant.method}-s{seed}"
-                command = ("train", variant.method, env, *experiment.options, *variant.options)
+                own = (*experiment.env_options.get(env, ()), *variant.options)
+                command = ("train", variant.method, env, *experiment.options, *own)
                 command = (*command, "--steps", str(steps), "--seed", str(seed))
                 command = (*command, "--device", device) if device != "cpu" else command
                 jobs.append(Job(variant, env, seed, folder, command))

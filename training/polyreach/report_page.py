@@ -221,7 +221,7 @@ def _results_table(
         cells = [variant.label, f"{len(own)} of {seeds}"]
         cells += _aggregate(own, measure) if own else [NOT_RUN] * 3
         if experiment.published:
-            cells.append("" if variant.published is None else form(variant.published))
+            cells.append(form(variant.published[env]) if env in variant.published else "")
         cells += [_column(own, column) if own else NOT_RUN for column in experiment.columns]
         if own:
             cells.append(f"{np.mean([run.records[-1]['updates'] for run in own]):,.0f}")

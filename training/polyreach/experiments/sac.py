@@ -1,89 +1,8 @@
-"""The papers' experiments: which runs they consist of, as command lines of `polyreach train`."""
+"""The experiments of picor-2023 and d-grad-2019."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
 
-from polyreach.errors import UserError
-
-Measure = Literal["score", "success", "return"]
-
-
-@dataclass(frozen=True)
-class Variant:
-    """One line of a figure."""
-
-    label: str
-    method: str
-    options: tuple[str, ...] = ()
-    """Options of `polyreach train` that make this variant."""
-    published: float | None = None
-    """The paper's figure for it, in units of the experiment's measure."""
-
-
-@dataclass(frozen=True)
-class Column:
-    """A further number of the table: the mean, or the median, over the last evaluations."""
-
-    title: str
-    key: str
-    """In the records of a run's evaluations."""
-    form: str
-    """How it is written, as for str.format."""
-    factor: float = 1.0
-    median: bool = False
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Variants, each trained on every environment with every seed."""
-
-    name: str
-    title: str
-    paper: str
-    envs: tuple[str, ...]
-    variants: tuple[Variant, ...]
-    options: tuple[str, ...]
-    """Options that all variants share."""
-    steps: int
-    """Environment steps of a run, the total over all tasks, unless told otherwise."""
-    seeds: int
-    measure: Measure
-    """What is compared: `<measure>_<task>` in the records of a run's evaluations."""
-    columns: tuple[Column, ...] = ()
-    published: str = ""
-    """Where the published figures are from, and how they were made."""
-    device: str = "cpu"
-    """Device of the runs, unless told otherwise."""
-
-
-_SINGLE, _MULTI = ("--method-config.critic", "single"), ("--method-config.critic", "multi")
-_AVERAGE, _SUM = ("--method-config.heuristic",), ("--method-config.no-heuristic",)
-
-DIGRAD_FIG4 = Experiment(
-    name="digrad-fig4",
-    title="DiGrad and DDPG",
-    paper="Dewangan et al. 2018, Fig. 4",
-    envs=("planar8", "humanoid27"),
-    variants=(
-        Variant("DiGrad, single critic, heuristic", "digrad", (*_SINGLE, *_AVERAGE)),
-        Variant("DiGrad, single critic", "digrad", (*_SINGLE, *_SUM)),
-        Variant("DiGrad, multi critic, heuristic", "digrad", (*_MULTI, *_AVERAGE)),
-        Variant("DiGrad, multi critic", "digrad", (*_MULTI, *_SUM)),
-        Variant("DDPG", "ddpg", ("--env-config.reward", "paper_scalar")),
-        Variant("DDPG, summed reward", "ddpg", ("--env-config.reward", "paper_sum")),
-    ),
-    options=(
-        *("--preset", "paper", "--num-envs", "64", "--eval-every", "32000"),
-        *("--method-config.noise-steps", "300000"),
-    ),
-    steps=480_000,
-    seeds=3,
-    measure="score",
-    columns=(
-        Column("median error [mm]", "error_median", "{:.0f}", factor=1e3, median=True),
-        Column("all within 2 cm", "success_all", "{:.1%}"),
-    ),
-)
+from polyreach.experiments.experiment import Column, Experiment, Variant
 
 _ADA_OFF = ("--method-config.no-adaptive-weights",)
 _COR_OFF = ("--method-config.no-correction",)
@@ -163,10 +82,10 @@ SAC_CHEETAHS = Experiment(
     paper="Bai et al. 2023, Table 1, Fig. 2",
     envs=("cheetah8",),
     variants=(
-        _small(Variant("MTSAC", "mtsac", published=7080)),
-        _small(Variant("MTMHSAC", "mtmhsac", published=8170)),
-        _small(Variant("D-Grad (O)", "dgrad-o", published=10084)),
-        _small(Variant("PiCor", "picor", published=15200)),
+        _small(Variant("MTSAC", "mtsac", published={"cheetah8": 7080})),
+        _small(Variant("MTMHSAC", "mtmhsac", published={"cheetah8": 8170})),
+        _small(Variant("D-Grad (O)", "dgrad-o", published={"cheetah8": 10084})),
+        _small(Variant("PiCor", "picor", published={"cheetah8": 15200})),
         _small(_as_many_updates(8)),
     ),
     options=("--preset", "paper", "--num-envs", "16", "--eval-every", "16000", *_SMALL),
@@ -193,12 +112,16 @@ SAC_MT10 = Experiment(
     envs=("mt10",),
     variants=(
         *(
-            Variant(one.label, one.method, one.options, _MT10_PUBLISHED.get(one.method))
+            replace(one, published={"mt10": _MT10_PUBLISHED[one.method]})
+            if one.method in _MT10_PUBLISHED
+            else one
             for one in _SAC_FAMILY
         ),
-        Variant("PiCor, Ada off", "picor", _ADA_OFF, published=0.600),
-        Variant("PiCor, Cor off", "picor", _COR_OFF, published=0.240),
-        Variant("PiCor, Ada and Cor off", "picor", (*_ADA_OFF, *_COR_OFF), published=0.233),
+        Variant("PiCor, Ada off", "picor", _ADA_OFF, published={"mt10": 0.600}),
+        Variant("PiCor, Cor off", "picor", _COR_OFF, published={"mt10": 0.240}),
+        Variant(
+            "PiCor, Ada and Cor off", "picor", (*_ADA_OFF, *_COR_OFF), published={"mt10": 0.233}
+        ),
     ),
     options=(
         *("--preset", "paper", "--num-envs", "10", "--eval-every", "100000"),
@@ -258,15 +181,3 @@ PICOR_SEARCH = Experiment(
     measure="success",
     columns=(_RETURN,),
 )
-
-EXPERIMENTS = {
-    experiment.name: experiment
-    for experiment in (DIGRAD_FIG4, SAC_MT3, SAC_CHEETAHS, SAC_MT10, SAC_PLANAR8, PICOR_SEARCH)
-}
-
-
-def get_experiment(name: str) -> Experiment:
-    """The experiment called `name`; UserError with the legal names otherwise."""
-    if name not in EXPERIMENTS:
-        raise UserError(f"unknown experiment '{name}' (legal: {', '.join(EXPERIMENTS)})")
-    return EXPERIMENTS[name]

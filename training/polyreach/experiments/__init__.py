@@ -1,0 +1,36 @@
+"""The papers' experiments, by name: what `polyreach report EXPERIMENT` can run."""
+
+from polyreach.errors import UserError
+from polyreach.experiments.digrad import DIGRAD_FIG4
+from polyreach.experiments.experiment import Column, Experiment, Measure, Variant
+from polyreach.experiments.sac import (
+    PICOR_SEARCH,
+    SAC_CHEETAHS,
+    SAC_MT3,
+    SAC_MT10,
+    SAC_PLANAR8,
+)
+from polyreach.experiments.specialization import SPECIALIZATION, SPECIALIZATION_MASS
+
+__all__ = ["EXPERIMENTS", "Column", "Experiment", "Measure", "Variant", "get_experiment"]
+
+EXPERIMENTS = {
+    experiment.name: experiment
+    for experiment in (
+        DIGRAD_FIG4,
+        SAC_MT3,
+        SAC_CHEETAHS,
+        SAC_MT10,
+        SAC_PLANAR8,
+        PICOR_SEARCH,
+        SPECIALIZATION,
+        SPECIALIZATION_MASS,
+    )
+}
+
+
+def get_experiment(name: str) -> Experiment:
+    """The experiment called `name`; UserError with the legal names otherwise."""
+    if name not in EXPERIMENTS:
+        raise UserError(f"unknown experiment '{name}' (legal: {', '.join(EXPERIMENTS)})")
+    return EXPERIMENTS[name]

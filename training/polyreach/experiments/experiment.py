@@ -1,0 +1,57 @@
+"""What an experiment is: variants of methods, as command lines of `polyreach train`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Measure = Literal["score", "success", "return"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One line of a figure."""
+
+    label: str
+    method: str
+    options: tuple[str, ...] = ()
+    """Options of `polyreach train` that make this variant."""
+    published: Mapping[str, float] = field(default_factory=dict)
+    """The paper's figure for it on each environment, in units of the experiment's measure."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A further number of the table: the mean, or the median, over the last evaluations."""
+
+    title: str
+    key: str
+    """In the records of a run's evaluations."""
+    form: str
+    """How it is written, as for str.format."""
+    factor: float = 1.0
+    median: bool = False
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Variants, each trained on every environment with every seed."""
+
+    name: str
+    title: str
+    paper: str
+    envs: tuple[str, ...]
+    variants: tuple[Variant, ...]
+    options: tuple[str, ...]
+    """Options that all variants share."""
+    steps: int
+    """Environment steps of a run, the total over all tasks, unless told otherwise."""
+    seeds: int
+    measure: Measure
+    """What is compared: `<measure>_<task>` in the records of a run's evaluations."""
+    columns: tuple[Column, ...] = ()
+    published: str = ""
+    """Where the published figures are from, and how they were made."""
+    device: str = "cpu"
+    """Device of the runs, unless told otherwise."""
+    env_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Options of the runs on an environment."""
