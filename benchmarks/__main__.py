@@ -13,6 +13,7 @@ from benchmarks import (
     cheetah_speed,
     dds_latency,
     env_speed,
+    legged_speed,
     metaworld_speed,
     sac_updates,
     tick_speed,
@@ -28,6 +29,7 @@ OF_ROBOTS = {
 }
 OTHERS = {
     "environment steps/s of HalfCheetahs": (cheetah_speed.measure, ("cheetah8",)),
+    "environment steps/s of robots with legs": (legged_speed.measure, ("hoppers3", "biped2")),
     "environment steps/s of Meta-World": (metaworld_speed.measure, ("mt10",)),
     "SAC updates/s, one thread": (sac_updates.measure_peer, ("cheetah", "mt10")),
     "cost of an update, one thread": (sac_updates.measure_methods, ("mt10",)),

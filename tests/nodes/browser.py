@@ -31,6 +31,7 @@ WORDS = (
     "--hide-scrollbars",
 )
 START_S = 30.0
+ANSWER_S = 90.0  # a busy machine draws pictures slowly
 STEP_S = 0.05  # between two moves of the mouse
 
 
@@ -65,7 +66,7 @@ class Tab:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
-            message = json.loads(self._socket.recv(timeout=START_S))
+            message = json.loads(self._socket.recv(timeout=ANSWER_S))
             if message.get("id") == self._number:
                 assert "error" not in message, f"{method}: {message['error']}"
                 return message["result"]

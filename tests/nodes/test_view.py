@@ -162,21 +162,26 @@ class Person:
             self.tab.click(*place)
             sleep(0.5)
 
-    def press(self, label: str) -> None:
-        """Click on a button."""
-        self.tab.click(*self.tab.centre("button", label))
+    def press(self, label: str, then: str) -> None:
+        """Click on a button that brings the controller into the state `then`."""
+        self._click(lambda: self._probe.value("state") == then, "button", label)
 
     def switch(self, number: int) -> None:
-        """Click on the check box of an effector's goal, again if it moved under the mouse."""
+        """Click on the check box of an effector's goal."""
         checked = f"document.querySelectorAll('input[type=checkbox]')[{number}].checked"
         before = self.tab.evaluate(checked)
+        kind = "input[type=checkbox]"
+        self._click(lambda: self.tab.evaluate(checked) != before, kind, number=number)
+
+    def _click(self, done: Callable[[], bool], *what: str, number: int = 0) -> None:
+        """Click on what is found so, again if nothing came of it: it may move under the mouse."""
         for _ in range(3):
-            self.tab.click(*self.tab.centre("input[type=checkbox]", number=number))
+            self.tab.click(*self.tab.centre(*what, number=number))
             end_s = monotonic() + 3.0
             while monotonic() < end_s:
-                if self.tab.evaluate(checked) != before:
+                if done():
                     return
-                sleep(0.05)
+                sleep(0.02)
 
 
 def wait_goal(probe: Probe, effector: str, there: bool, timeout_s: float = 10.0) -> bool:
@@ -243,7 +248,7 @@ def test_a_person_drags_a_goal_halts_and_resumes(
         probe.send_goal("right", far[2])
         probe.wait_moving()
         begin_s = monotonic()
-        person.press("Halt")
+        person.press("Halt", then="HALTED")
         probe.wait_state("HALTED")
         zero_delay(probe, begin_s, hold_s=0.3)
         tab.wait_text("HALTED")
@@ -252,7 +257,7 @@ def test_a_person_drags_a_goal_halts_and_resumes(
         assert probe.joint_pos == pytest.approx(rest, abs=2e-3)
         assert probe.value("reached") == "false", "it halted only after the motion"
 
-        person.press("Resume")
+        person.press("Resume", then="ACTIVE")
         probe.wait_state("ACTIVE")
         probe.wait_moving()
         probe.wait(lambda: probe.value("reached") == "true", "both goals reached")

@@ -46,8 +46,11 @@ CHEETAH_GROUPS: dict[str, tuple[str, ...]] = {
     "cheetah": ("Plain",),
     "cheetah6": ("SmallFoot", "BigFoot", "SmallLeg", "SmallThigh", "SmallTorso", "BigTorso"),
     "cheetah8": tuple(f"{size}{part}" for size in SCALES for part in PARTS),
+    **{f"cheetah-{name.lower()}": (name,) for name in CHEETAH_VARIANTS if name != "Plain"},
 }
-"""Group -> its tasks. cheetah8: picor-2023. cheetah6: multitask-continuous-control-2018."""
+"""Group -> its tasks. cheetah8: picor-2023. cheetah6: multitask-continuous-control-2018. A variant
+alone is called cheetah-bigfoot and so on.
+"""
 
 # time, qpos, qvel, and where the contact solver starts: without the last a step is not repeatable
 STATE = int(mujoco.mjtState.mjSTATE_FULLPHYSICS | mujoco.mjtState.mjSTATE_WARMSTART)

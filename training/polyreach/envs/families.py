@@ -9,6 +9,7 @@ import torch
 
 from polyreach.envs.cheetahs import CHEETAH_GROUPS, CheetahConfig, CheetahEnv
 from polyreach.envs.family import EVALUATION_SEED, Defaults, Family, Record, TaskFamily
+from polyreach.envs.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 from polyreach.envs.metaworld import TASK_SETS, MetaWorldConfig, MetaWorldEnv
 from polyreach.envs.reach import ReachConfig, ReachEnv
 from polyreach.envs.task_reach import TaskReachConfig, TaskReachEnv
@@ -16,7 +17,7 @@ from polyreach.errors import UserError
 from polyreach.observation import task_names
 from polyreach_description import Robot, list_robots, load_robot
 
-EnvConfig = MetaWorldConfig | CheetahConfig | ReachConfig
+EnvConfig = MetaWorldConfig | CheetahConfig | LeggedConfig | ReachConfig
 
 
 class MetaWorldTasks(TaskFamily):
@@ -94,6 +95,41 @@ class Cheetahs(TaskFamily):
         """`goals` episodes of each task."""
         count = goals * len(self.tasks)
         return CheetahEnv(self.env, count, config, device, threads, EVALUATION_SEED)
+
+    def note(self, record: Record) -> str:
+        """The mean return."""
+        return f"return {record['return']:,.0f}"
+
+
+class Legged(TaskFamily):
+    """Hoppers of different build, or a biped that walks forward and backward."""
+
+    name = "legged"
+    config = LeggedConfig
+    measured = ("return",)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the builds or directions."""
+        return tuple(LEGGED_GROUPS[self.env])
+
+    def defaults(self, preset: str) -> Defaults:
+        """A million steps of each task."""
+        tasks = len(self.tasks)
+        return Defaults(1_000_000 * tasks, 4 * tasks, eval_every=50_000 * tasks, eval_goals=10)
+
+    def make(
+        self, config: LeggedConfig, num_envs: int, device: str, threads: int, seed: int
+    ) -> LeggedEnv:
+        """num_envs is over all tasks."""
+        return LeggedEnv(self.env, num_envs, config, device, threads, seed)
+
+    def make_evaluation(
+        self, config: LeggedConfig, goals: int, device: str, threads: int
+    ) -> LeggedEnv:
+        """`goals` episodes of each task."""
+        count = goals * len(self.tasks)
+        return LeggedEnv(self.env, count, config, device, threads, EVALUATION_SEED)
 
     def note(self, record: Record) -> str:
         """The mean return."""
@@ -220,6 +256,7 @@ class RobotReach(_OfRobot):
 TASK_ENVS: dict[str, type[TaskFamily]] = {
     **dict.fromkeys(TASK_SETS, MetaWorldTasks),
     **dict.fromkeys(CHEETAH_GROUPS, Cheetahs),
+    **dict.fromkeys(LEGGED_GROUPS, Legged),
 }
 """Environments that are no robots."""
 

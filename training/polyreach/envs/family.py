@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from polyreach.envs.tasks import play_episodes
 from polyreach_description import Robot
 
-FamilyName = Literal["metaworld", "cheetahs", "robot"]
+FamilyName = Literal["metaworld", "cheetahs", "legged", "robot"]
 Record = dict[str, float]
 
 EVALUATION_SEED = 1_000_003

@@ -1,0 +1,129 @@
+"""Steps per second of robots with legs: one call of MuJoCo's rollout for all of them, against a
+call of mj_step for each, and against Gymnasium's vector environments with the same models.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import gymnasium
+import mujoco
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.timing import seconds_per_call
+from polyreach.envs.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
+
+ENVS_PER_TASK = (1, 4, 16)
+PEERS = {3: "Hopper-v5", 6: "Walker2d-v5"}  # by the number of motors
+PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS
+
+
+class OneByOne(LeggedEnv):
+    """The same environments with simulation data of their own, stepped in a loop."""
+
+    def __init__(self, group: str, num_envs: int, threads: int) -> None:
+        super().__init__(group, num_envs, LeggedConfig(), threads=threads)
+        models = np.repeat(np.array(self.models), self.envs_per_task)
+        self._own = [(model, mujoco.MjData(model)) for model in models]
+        self._shares = threads
+        self._threads = ThreadPoolExecutor(threads)
+
+    def _simulate(self, rows: NDArray[np.int64], control: NDArray[np.float64]) -> NDArray[np.bool_]:
+        if self._shares == 1:
+            self._loop(rows, control)
+        else:
+            shares = np.array_split(rows, self._shares), np.array_split(control, self._shares)
+            list(self._threads.map(self._loop, *shares))
+        sound: NDArray[np.bool_] = np.all(np.abs(self._state[rows]) <= mujoco.mjMAXVAL, axis=1)
+        return sound
+
+    def _loop(self, rows: NDArray[np.int64], control: NDArray[np.float64]) -> None:
+        for row, motors in zip(rows, control, strict=True):
+            model, data = self._own[row]
+            mujoco.mj_setState(model, data, self._state[row], PHYSICS)
+            data.qacc_warmstart[:] = 0.0
+            data.ctrl[:] = motors
+            mujoco.mj_step(model, data, self.config.frame_skip)
+            mujoco.mj_getState(model, data, self._state[row], PHYSICS)
+
+    def close(self) -> None:
+        """Stop the threads."""
+        super().close()
+        self._threads.shutdown()
+
+
+def measure(group: str) -> list[tuple[str, str]]:
+    """Rows of (what, ratio) for one group; every side steps the same models."""
+    with TemporaryDirectory() as folder:
+        paths = []
+        for name, task in LEGGED_GROUPS[group].items():
+            spec = task.spec()
+            spec.compile()
+            paths.append(Path(folder) / f"{name}.xml")
+            paths[-1].write_text(spec.to_xml(), encoding="utf-8")
+        return [row for each in ENVS_PER_TASK for row in _measure(group, each, paths)]
+
+
+def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[str, str]]:
+    cores, count = os.cpu_count() or 1, envs_per_task * len(paths)
+    single = LeggedEnv(group, count, LeggedConfig())
+    threaded = LeggedEnv(group, count, LeggedConfig(), threads=cores)
+    loop, threaded_loop = OneByOne(group, count, 1), OneByOne(group, count, cores)
+    makers = [
+        partial(
+            gymnasium.make,
+            PEERS[single.action_size],
+            xml_file=str(path),
+            healthy_z_range=(-0.48, np.inf),
+            healthy_angle_range=(-0.4, 0.4),
+            disable_env_checker=True,
+        )
+        for path in paths
+        for _ in range(envs_per_task)
+    ]
+    sync = gymnasium.vector.SyncVectorEnv(makers)
+    parallel = gymnasium.vector.AsyncVectorEnv(makers[:: max(1, count // (4 * cores))])
+    sync.reset(seed=0)
+    parallel.reset(seed=0)
+    generator = torch.Generator().manual_seed(0)
+    shape = (single.tasks, envs_per_task, single.action_size)
+    action = torch.rand(shape, generator=generator) * 2.0 - 1.0
+    flat = action.reshape(count, -1).numpy()
+    some = flat[: parallel.num_envs]
+    seconds = seconds_per_call(
+        {
+            "single": lambda: single.step(action),
+            "loop": lambda: loop.step(action),
+            "sync": lambda: sync.step(flat),
+            "threaded": lambda: threaded.step(action),
+            "threaded_loop": lambda: threaded_loop.step(action),
+            "parallel": lambda: parallel.step(some),
+        }
+    )
+    for env in (parallel, sync, single, threaded, loop, threaded_loop):
+        env.close()
+    speed = {name: count / own for name, own in seconds.items()}
+    speed["parallel"] = parallel.num_envs / seconds["parallel"]
+    name = f"{group} of {count}"
+    return [
+        _row(f"{name}, 1 thread, over a loop of mj_step", speed["single"], speed["loop"]),
+        _row(f"{name}, 1 thread, over Gymnasium SyncVectorEnv", speed["single"], speed["sync"]),
+        _row(
+            f"{name}, {cores} threads, over threads with loops of mj_step",
+            speed["threaded"],
+            speed["threaded_loop"],
+        ),
+        _row(
+            f"{name}, {cores} threads, over Gymnasium AsyncVectorEnv of {parallel.num_envs}",
+            speed["threaded"],
+            speed["parallel"],
+        ),
+    ]
+
+
+def _row(name: str, ours: float, peer: float) -> tuple[str, str]:
+    return name, f"{ours / peer:.1f} x ({ours:,.0f} against {peer:,.0f} steps/s)"
