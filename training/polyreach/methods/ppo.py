@@ -71,6 +71,10 @@ class PPOConfig:
     """Standard deviation of the actions at the start."""
     reward_scale: float = 1.0
     """Factor on the rewards that the value function sees."""
+    smoothness: float = 0.0
+    """Weight of the change of the mean action from one state to the next in the policy's loss
+    (Mysore et al. 2021, arXiv:2012.06644). The paper has none; robots need it (see task_presets).
+    """
     one_hot: bool = False
     """Append the task's one-hot vector to what the networks see (the baseline `append`)."""
 
@@ -84,7 +88,7 @@ class PPOConfig:
             check_range(name, getattr(self, name), 1e-12)
         for name in ("final_lr", "gamma", "lam"):
             check_range(name, getattr(self, name), 0.0, 1.0)
-        for name in ("value_weight", "entropy_weight"):
+        for name in ("value_weight", "entropy_weight", "smoothness"):
             check_range(name, getattr(self, name), 0.0)
 
 
@@ -92,6 +96,7 @@ class Batch(NamedTuple):
     """A rollout as PPO learns from it."""
 
     x: Tensor  # (T, B, in), what the networks see
+    next_x: Tensor  # (T, B, in), what they see after it
     action: Tensor  # (T, B, A)
     log_prob: Tensor  # (T, B), of the policy that collected it
     advantage: Tensor  # (T, B), normalised in every task
@@ -174,7 +179,7 @@ class PPO(EnvLearner):
         actor = self.actor.net.layers(self.actor.net.weights())
         action = by_task(rollout.action)
         log_prob = normal_log_prob(action, *self.actor.distribution(actor, x))
-        return Batch(x, action, log_prob, advantage, target)
+        return Batch(x, after, action, log_prob, advantage, target)
 
     def improve(self, batch: Batch) -> Metrics:
         """The epochs over a batch; the metrics are means over its minibatches."""
@@ -184,15 +189,15 @@ class PPO(EnvLearner):
         self.schedule_rates()
         # in one tensor, so that a minibatch is gathered at once
         flags = torch.stack([batch.log_prob, batch.advantage, batch.target], dim=-1)
-        table = torch.cat([batch.x, batch.action, flags], dim=-1)  # (T, B, width)
-        widths = [batch.x.shape[-1], batch.action.shape[-1], 1, 1, 1]
+        table = torch.cat([batch.x, batch.next_x, batch.action, flags], dim=-1)  # (T, B, width)
+        widths = [*(part.shape[-1] for part in (batch.x, batch.next_x, batch.action)), 1, 1, 1]
         task = torch.arange(self.env.tasks, device=self.device)[:, None]
         for _ in range(self.config.epochs):
             drawn = torch.rand(batch.log_prob.shape, generator=self.generator, device=self.device)
             shuffled = table[task, drawn.argsort(dim=1)]
             for rows in shuffled[:, : count // size * size].split(size, dim=1):
-                x, action, *scalars = rows.split(widths, dim=-1)
-                minibatch = Batch(x, action, *(scalar[..., 0] for scalar in scalars))
+                x, next_x, action, *scalars = rows.split(widths, dim=-1)
+                minibatch = Batch(x, next_x, action, *(scalar[..., 0] for scalar in scalars))
                 found.append(self.update_on(minibatch))
                 self.updates += 1
         means = torch.stack(found).mean(dim=0).tolist()
@@ -222,12 +227,16 @@ class PPO(EnvLearner):
         """Of the weights of policy (T, P) and value function (T, P'): the policy's loss of every
         task, the value function's, and the entropy (3, T).
         """
-        mean, log_std = self.actor.distribution(self.actor.net.layers(theta), batch.x)
+        layers = self.actor.net.layers(theta)
+        mean, log_std = self.actor.distribution(layers, batch.x)
         # r(theta) = pi_theta(a|s) / pi_theta_old(a|s)
         ratio = (normal_log_prob(batch.action, mean, log_std) - batch.log_prob).exp()
         clipped = ratio.clamp(1.0 - self.config.clip, 1.0 + self.config.clip)
         # L_i = -E_Ri[min(r A, clip(r, 1 - eps, 1 + eps) A)]
         policy_loss = -torch.minimum(ratio * batch.advantage, clipped * batch.advantage).mean(dim=1)
+        if self.config.smoothness:
+            change = mean - self.actor.distribution(layers, batch.next_x)[0]
+            policy_loss += self.config.smoothness * change.square().sum(dim=-1).mean(dim=1)
         value = self.critic.run(self.critic.layers(critic), batch.x)[..., 0]
         # E[(V(s) - V_target)^2]
         value_loss = (value - batch.target).square().mean(dim=1)

@@ -48,7 +48,14 @@ TUNED: dict[str, Any] = {
     "smoothness": 0.3,
     "temperature": 0.01,
 }
-TUNED_PPO: dict[str, Any] = {"hidden": (256, 256), "batch_steps": 8192, "initial_std": 0.5}
+TUNED_PPO: dict[str, Any] = {
+    "batch_steps": 8192,
+    "minibatch": 256,
+    "epochs": 5,
+    "lr": 1e-3,
+    "initial_std": 0.5,
+    "joint_steps": 300_000,
+}
 TUNED_OF: dict[type[Config], dict[str, Any]] = {
     DGradAConfig: {"hidden": (160, 160, 160)},
     SoftModularizationConfig: {
@@ -79,7 +86,7 @@ def task_preset(
         if name == "paper":
             return config(), ROBOT_PAPER
         known = {field.name for field in fields(config)}
-        tuned = {key: value for key, value in TUNED.items() if key in known}
-        return config(**tuned | TUNED_OF.get(config, {})), ROBOT_TUNED
+        tuned = TUNED | TUNED_OF.get(config, {})
+        return config(**{key: tuned[key] for key in tuned if key in known}), ROBOT_TUNED
 
     return preset
