@@ -90,8 +90,8 @@ class Specialization(PPO):
 
     def improve(self, batch: Batch) -> Metrics:
         """The epochs over a batch, and in the joint phase what comes before and after them."""
-        window = self.config.average_iterations * self.steps * self.env.num_envs
-        if self.joint and self.env_steps + window > self.config.joint_steps:
+        following = (self.config.average_iterations - 1) * self.steps * self.env.num_envs
+        if self.joint and self.env_steps + following >= self.config.joint_steps:
             self.measure(batch)
         metrics = super().improve(batch)
         self.split_if_due()
