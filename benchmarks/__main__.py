@@ -15,6 +15,7 @@ from benchmarks import (
     env_speed,
     legged_speed,
     metaworld_speed,
+    ppo_speed,
     sac_updates,
     tick_speed,
     update_speed,
@@ -33,6 +34,7 @@ OTHERS = {
     "environment steps/s of Meta-World": (metaworld_speed.measure, ("mt10",)),
     "SAC updates/s, one thread": (sac_updates.measure_peer, ("cheetah", "mt10")),
     "cost of an update, one thread": (sac_updates.measure_methods, ("mt10",)),
+    "PPO samples/s, CPU time, one thread": (ppo_speed.measure, ("hopper", "hoppers3")),
     "cost of a compiled update on the CPU": (sac_updates.measure_compiled, ("cheetah",)),
 }
 

@@ -139,8 +139,9 @@ def test_every_run_of_every_experiment_is_a_command(name: str) -> None:
     jobs = jobs_of(experiment, ReportOptions(name, seeds=1))
     configs = [train_config(job.command[1:])[1] for job in jobs]
     assert len({str(config) for config in configs}) == len(jobs)
-    for config in configs:
-        assert config.steps == experiment.steps and config.device == experiment.device
+    for job, config in zip(jobs, configs, strict=True):
+        assert config.steps == (job.variant.steps or experiment.steps)
+        assert config.device == experiment.device
         if config.method != "digrad" and config.method != "ddpg":
             assert config.num_envs % len(config.family.tasks) == 0  # type: ignore[attr-defined]
     assert len({job.folder for job in jobs}) == len(jobs)
@@ -339,3 +340,57 @@ def test_the_command_to_go_on_has_all_options() -> None:
     assert command_of(options) == (
         "polyreach report sac-mt3 --only sac picor --partial --slice-minutes 8.5 --out 'a b'"
     )
+
+
+AFTER = Experiment(
+    name="after",
+    title="One after the other",
+    paper="nobody",
+    envs=("cheetah",),
+    variants=(
+        Variant(
+            "second",
+            "fine-tuning",
+            ("--method-config.start", "{runs}/cheetah-1-a2c-s{seed}"),
+            env_options={"cheetah": ("--env-config.horizon", "30")},
+        ),
+        Variant("first", "a2c", steps=40),
+    ),
+    options=("--num-envs", "1"),
+    steps=80,
+    seeds=2,
+    measure="return",
+)
+
+
+def test_a_run_that_starts_from_another_waits_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ReportOptions("after", runs=tmp_path, jobs=2)
+    jobs = jobs_of(AFTER, options)
+    second, first = (train_config(job.command[1:])[1] for job in jobs[:2])
+    assert (second.steps, first.steps) == (80, 40)
+    assert (second.env_config.horizon, first.env_config.horizon) == (30, 1000)  # type: ignore
+    assert second.method_config.start == f"{tmp_path}/after/cheetah-1-a2c-s0"  # type: ignore
+    events = []
+
+    def train(job: Job, stop: threading.Event) -> None:
+        events.append(("begin", job.folder.name))
+        time.sleep(0.2)
+        events.append(("end", job.folder.name))
+
+    monkeypatch.setattr(report, "run_job", train)
+    assert report.run_all(jobs, options, Console(quiet=True)) == 0
+    for seed in (0, 1):
+        ended = events.index(("end", f"cheetah-1-a2c-s{seed}"))
+        assert events.index(("begin", f"cheetah-0-fine-tuning-s{seed}")) > ended
+    assert len(events) == 8
+
+
+def test_a_run_whose_start_is_left_out_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "after", AFTER)
+    options = ReportOptions("after", only=("fine-tuning",), runs=tmp_path, out=tmp_path)
+    with pytest.raises(UserError, match="fine-tuning-s0' starts from .*1-a2c-s0', which is not"):
+        write_report(options, Console(quiet=True))

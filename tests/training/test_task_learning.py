@@ -16,9 +16,11 @@ from polyreach.checkpoint import read_newest, save_checkpoint
 from polyreach.envs.tasks import play_episodes
 from polyreach.errors import UserError
 from polyreach.methods import METHODS
-from polyreach.methods.task_learner import TaskLearner
+from polyreach.methods.task_learner import TaskLearner, TaskLearnerConfig
 
-TASK_METHODS = sorted(name for name, method in METHODS.items() if method.task_conditioned)
+TASK_METHODS = sorted(
+    name for name, method in METHODS.items() if issubclass(method.config, TaskLearnerConfig)
+)
 MODULAR = {"embedding": 16, "layers": 2, "modules": 2, "width": 16}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     **{name: (name, MODULAR if "soft" in name else {}) for name in TASK_METHODS},

@@ -1,4 +1,4 @@
-"""The command line: `polyreach train|evaluate|export|report|list|robot|demo|goal`."""
+"""The command line: `polyreach train|evaluate|export|draw|report|list|robot|demo|goal`."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -11,6 +11,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "train": (train_command.train, "train a policy: polyreach train METHOD ENV"),
     "evaluate": (commands.evaluate, "measure a policy over many goals: polyreach evaluate POLICY"),
     "export": (commands.export, "write a run's policy to one ONNX file: polyreach export RUN"),
+    "draw": (commands.draw, "pictures of a run's policy: polyreach draw RUN"),
     "report": (commands.report, "run an experiment, draw its curves and its table"),
     "list": (commands.list_all, "methods, environments, robots and shipped policies"),
     "robot": (robot_commands.robot, "polyreach robot check|show|urdf ROBOT"),

@@ -151,3 +151,32 @@ def report(words: Sequence[str]) -> int:
 
     options = tyro.cli(ReportOptions, args=words, prog="polyreach report")
     return write_report(options, console)
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """Draw a run's policy: which weights each task has of its own (RUN-split.png), and robots with
+    legs in motion (RUN-motion.png), for which OpenGL is needed: without a display set
+    MUJOCO_GL=osmesa or MUJOCO_GL=egl.
+    """
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    out: Path = Path()
+    """Folder of the pictures."""
+    start: float = 2.0
+    """Time of the first picture of a motion [s]."""
+    every: float = 0.08
+    """Time between two of them [s]."""
+    frames: int = 8
+    """How many of them there are."""
+
+
+def draw(words: Sequence[str]) -> int:
+    """polyreach draw RUN."""
+    from polyreach.pictures import draw_run
+
+    options = tyro.cli(DrawOptions, args=words, prog="polyreach draw")
+    written = draw_run(options.run, options.out, options.start, options.every, options.frames)
+    console.print("wrote " + " and ".join(str(file) for file in written), soft_wrap=True)
+    return 0

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -73,15 +73,21 @@ class Stopped(Exception):
 
 def jobs_of(experiment: Experiment, options: ReportOptions) -> list[Job]:
     """All runs; those with the same seed first, so that an early report compares all variants."""
-    steps, seeds = options.steps or experiment.steps, options.seeds or experiment.seeds
-    device = options.device or experiment.device
+    seeds, device = options.seeds or experiment.seeds, options.device or experiment.device
+    runs = options.runs / experiment.name
     jobs = []
     for seed in range(seeds):
         for env in experiment.envs:
             for index, variant in enumerate(experiment.variants):
-                folder = options.runs / experiment.name / f"{env}-{index}-{variant.method}-s{seed}"
+                folder = runs / f"{env}-{index}-{variant.method}-s{seed}"
+                steps = options.steps or variant.steps or experiment.steps
                 own = (*experiment.env_options.get(env, ()), *variant.options)
+                own = (*own, *variant.env_options.get(env, ()))
                 command = ("train", variant.method, env, *experiment.options, *own)
+                command = tuple(
+                    word.replace("{runs}", str(runs)).replace("{seed}", str(seed))
+                    for word in command
+                )
                 command = (*command, "--steps", str(steps), "--seed", str(seed))
                 command = (*command, "--device", device) if device != "cpu" else command
                 jobs.append(Job(variant, env, seed, folder, command))
@@ -121,8 +127,14 @@ def run_all(jobs: list[Job], options: ReportOptions, console: Console) -> int:
     stop, problem, finished = threading.Event(), None, 0
     deadline = monotonic() + 60 * (options.slice_minutes or math.inf)
     with Interrupt() as interrupt, ThreadPoolExecutor(options.jobs) as pool:
-        running = {pool.submit(run_job, job, stop): job for job in jobs}
-        while running:
+        waiting = list(jobs)
+        running: dict[Future[None], Job] = {}
+        while waiting or running:
+            # a run that names the folder of another waits until that is done
+            unfinished = {str(job.folder) for job in (*waiting, *running.values())}
+            for job in [job for job in waiting if unfinished.isdisjoint(job.command)]:
+                waiting.remove(job)
+                running[pool.submit(run_job, job, stop)] = job
             done, _ = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
                 job, error = running.pop(future), future.exception()
@@ -186,6 +198,10 @@ def write_report(options: ReportOptions, console: Console) -> int:
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them complete")
     chosen = [] if options.partial else missing
     chosen = [job for job in chosen if not options.only or job.variant.method in options.only]
+    left = {str(job.folder) for job in missing} - {str(job.folder) for job in chosen}
+    for job in chosen:
+        for folder in sorted(left.intersection(job.command)):
+            raise UserError(f"'{job.folder}' starts from '{folder}', which is not complete yet")
     status = run_all(chosen, options, console) if chosen else 0
     if status:
         why = (

@@ -6,7 +6,8 @@ is g_i of gradient-guided-specialization-2017, eq. 5.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
@@ -35,21 +36,29 @@ class SplitMLP(nn.Module):
         super().__init__()
         self.shapes = [shape for pair in pairwise(widths) for shape in (pair, (1, pair[1]))]
         self.sizes = [*(rows * columns for rows, columns in self.shapes), len(extra)]
-        parts = []
-        for before, after in pairwise(widths):
-            weight = torch.randn(before, after)
-            weight /= weight.norm(dim=0)
-            parts += [weight, torch.zeros(1, after)]
-        parts[-2] *= last_gain
-        theta = torch.cat([*(part.flatten() for part in parts), torch.tensor(extra)])
+        self.draw = partial(draw_weights, widths, extra, last_gain)
+        theta = self.draw()
         self.shared = nn.Parameter(theta)  # (P,)
         self.own = nn.Parameter(theta.expand(tasks, -1).clone())  # (T, P)
         self.split: Tensor
         self.register_buffer("split", torch.zeros(len(theta), dtype=torch.bool))
 
-    def weights(self) -> Tensor:
-        """theta of every task (T, P)."""
-        return torch.where(self.split, self.own, self.shared)
+    def weights(self, tasks: Tensor | None = None) -> Tensor:
+        """theta of the tasks listed (T', P), of all T if None."""
+        own: Tensor = self.own
+        return torch.where(self.split, own if tasks is None else own[tasks], self.shared)
+
+    def last_layers(self, count: int) -> Tensor:
+        """Which weights (P,) bool are of the last `count` layers, with the extra numbers."""
+        chosen = torch.ones_like(self.split)
+        chosen[: sum(self.sizes[: max(0, len(self.shapes) - 2 * count)])] = False
+        return chosen
+
+    @torch.no_grad()
+    def split_at_start(self, chosen: Tensor) -> None:
+        """Give every task weights of its own where `chosen` (P,) bool, each task's drawn anew."""
+        self.split |= chosen
+        self.own.copy_(torch.stack([self.draw() for _ in self.own]))
 
     def set_gradients(self, gradients: Tensor) -> None:
         """Give each parameter its gradient, from g_i (T, P): an own weight that of its task, a
@@ -88,38 +97,55 @@ class SplitMLP(nn.Module):
                 state[self.own][name][:, fresh] = moment[fresh]
         self.split |= chosen
 
-    def layer_names(self) -> list[str]:
-        """Which layer, and whether a weight or a bias: the names of the parts of theta, in turn."""
-        count = len(self.shapes) // 2
-        names = [*(f"layer {n + 1}" for n in range(count - 1)), "output"]
-        return [f"{name} {kind}" for name in names for kind in ("weights", "biases")]
+
+def draw_weights(widths: Sequence[int], extra: Sequence[float], last_gain: float) -> Tensor:
+    """theta (P,) of a new network, see SplitMLP."""
+    parts = []
+    for before, after in pairwise(widths):
+        weight = torch.randn(before, after)
+        weight /= weight.norm(dim=0)
+        parts += [weight, torch.zeros(1, after)]
+    parts[-2] *= last_gain
+    return torch.cat([*(part.flatten() for part in parts), torch.tensor(extra)])
 
 
 class Normalizer(nn.Module):
-    """(x - mean) / std of all that was seen, clipped at 5; the first time x itself, clipped."""
+    """(x - mean) / std of all that was seen, clipped at 5; the first time x itself, clipped.
 
-    def __init__(self, size: int) -> None:
+    `own`: for rows (own, B, size) that have statistics each; 0 for one statistic of everything.
+    """
+
+    def __init__(self, size: int, own: int = 0) -> None:
         super().__init__()
+        shape = (own, 1, size) if own else (size,)
         self.count: Tensor
         self.mean: Tensor
         self.var: Tensor
         self.register_buffer("count", torch.zeros((), dtype=torch.float64))
-        self.register_buffer("mean", torch.zeros(size, dtype=torch.float64))
-        self.register_buffer("var", torch.ones(size, dtype=torch.float64))
+        self.register_buffer("mean", torch.zeros(shape, dtype=torch.float64))
+        self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (..., size)."""
-        mean, std = self.mean.to(x.dtype), self.var.sqrt().clamp(min=LEAST_STD).to(x.dtype)
-        return ((x - mean) / std).clamp(-OBS_CLIP, OBS_CLIP)
+        """x: (..., size), or (own, B, size)."""
+        return self.of_rows(None)(x)
+
+    def of_rows(self, rows: Tensor | None) -> Callable[[Tensor], Tensor]:
+        """The normaliser as it is now, for x (rows, B, size) of the rows listed, all if None."""
+        mean, std = self.mean.float(), self.var.sqrt().clamp(min=LEAST_STD).float()
+        if rows is not None and mean.dim() == 3:
+            mean, std = mean[rows], std[rows]
+        return lambda x: ((x - mean) / std).clamp(-OBS_CLIP, OBS_CLIP)
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
-        """Take x (..., size) into the statistics (Chan et al. 1979, eq. 2.1)."""
-        rows = x.flatten(0, -2).double()
-        count = self.count + len(rows)
-        delta, share = rows.mean(dim=0) - self.mean, len(rows) / count
+        """Take x, of either shape, into the statistics (Chan et al. 1979, eq. 2.1)."""
+        keep = self.mean.dim() == 3
+        rows = (x if keep else x.flatten(0, -2)).double()
+        new = rows.shape[-2]
+        count = self.count + new
+        delta, share = rows.mean(dim=-2, keepdim=keep) - self.mean, new / count
         # sum of squares: M_AB = M_A + M_B + delta^2 m n / (m + n)
-        squares = self.count * self.var + len(rows) * rows.var(dim=0, correction=0)
+        squares = self.count * self.var + new * rows.var(dim=-2, correction=0, keepdim=keep)
         self.var = (squares + delta.square() * self.count * share) / count
         self.mean = self.mean + delta * share
         self.count = count
@@ -149,17 +175,21 @@ class SplitActor(nn.Module):
         widths, log_std = (self.inputs, *hidden, actions), [math.log(initial_std)] * actions
         self.net = SplitMLP(tasks, widths, log_std, last_gain=0.01)
 
-    def normalize(self, obs: Tensor) -> Tensor:
-        """What the networks see, (T, B, in), of observations (T, B, O)."""
+    def normalize(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """What the networks see, (T', B, in), of observations (T', B, O) of the tasks listed, all T
+        if None.
+        """
         x: Tensor = self.normalizer(obs)
-        return torch.cat([x, self.z[:, None].expand(*x.shape[:2], -1)], dim=-1)
+        z = self.z if tasks is None else self.z[tasks]
+        return torch.cat([x, z[:, None].expand(*x.shape[:2], -1)], dim=-1)
 
     def distribution(self, layers: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         """x (T, B, in) -> mean (T, B, A) and log standard deviation (T, 1, A)."""
         return self.net.run(layers, x), layers[-1][:, None]
 
     def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
-        """The action without noise, (T, B, A) in [-1, 1], for obs (T, B, O)."""
-        theta = self.net.weights()
-        layers = self.net.layers(theta)
-        return self.distribution(layers, self.normalize(obs))[0].clamp(-1.0, 1.0)
+        """The action without noise, (T', B, A) in [-1, 1], for obs (T', B, O) of the tasks listed,
+        all T if None.
+        """
+        layers = self.net.layers(self.net.weights(tasks))
+        return self.distribution(layers, self.normalize(obs, tasks))[0].clamp(-1.0, 1.0)

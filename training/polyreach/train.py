@@ -78,6 +78,8 @@ def train(
         closing(family.make_evaluation(settings, config.eval_goals, device, threads)) as evaluation,
     ):
         learner = make_learner(config.method_config, env, config.steps, config.seed)
+        if not resume:
+            learner.prepare()
 
         def evaluate() -> Record:
             return family.evaluate(evaluation, learner)

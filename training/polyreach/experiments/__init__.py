@@ -3,6 +3,7 @@
 from polyreach.errors import UserError
 from polyreach.experiments.digrad import DIGRAD_FIG4
 from polyreach.experiments.experiment import Column, Experiment, Measure, Variant
+from polyreach.experiments.multitask import MULTITASK, MULTITASK_FINE_TUNING
 from polyreach.experiments.sac import (
     PICOR_SEARCH,
     SAC_CHEETAHS,
@@ -25,6 +26,8 @@ EXPERIMENTS = {
         PICOR_SEARCH,
         SPECIALIZATION,
         SPECIALIZATION_MASS,
+        MULTITASK_FINE_TUNING,
+        MULTITASK,
     )
 }
 

@@ -17,6 +17,12 @@ class Variant:
     """Options of `polyreach train` that make this variant."""
     published: Mapping[str, float] = field(default_factory=dict)
     """The paper's figure for it on each environment, in units of the experiment's measure."""
+    env_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Options of its runs on an environment. In all options {runs} stands for the folder of the
+    experiment's runs and {seed} for the seed: a run that names the folder of another waits for it.
+    """
+    steps: int = 0
+    """Environment steps of its runs, the total over all tasks; 0 takes the experiment's."""
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ _TABLE_1 = ("hoppers3", "biped2")
 
 def _specialized(label: str, jt: int, sp: int, *published: float, random: bool = False) -> Variant:
     """jt in thousands of steps, sp in per cent."""
-    options = ("--method-config.joint-steps", str(1000 * jt))
+    options: tuple[str, ...] = ("--method-config.joint-steps", str(1000 * jt))
     options = (*options, "--method-config.specialized", f"{sp / 100:g}")
     if random:
         options = (*options, "--method-config.selection", "random")

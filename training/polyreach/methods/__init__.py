@@ -9,10 +9,13 @@ from polyreach.envs.family import FamilyName
 from polyreach.envs.reach import ReachConfig
 from polyreach.errors import UserError
 from polyreach.methods import (
+    a2c,
     ddpg,
     dgrad_a,
     dgrad_o,
     digrad,
+    distillation,
+    fine_tuning,
     independent_sac,
     ktm,
     mtmhsac,
@@ -23,12 +26,13 @@ from polyreach.methods import (
     specialization,
 )
 from polyreach.methods.off_policy import OffPolicyConfig
+from polyreach.methods.task_heads import HeadsConfig
 from polyreach.methods.task_learner import TaskLearnerConfig
 from polyreach.methods.task_presets import task_preset
 
 PresetName = Literal["paper", "tuned"]
 PRESETS: tuple[PresetName, ...] = ("paper", "tuned")
-MethodConfig = OffPolicyConfig | TaskLearnerConfig | ppo.PPOConfig
+MethodConfig = OffPolicyConfig | TaskLearnerConfig | ppo.PPOConfig | HeadsConfig
 Preset = Callable[[PresetName, FamilyName], tuple[Any, EnvConfig]]
 
 
@@ -37,6 +41,9 @@ class Learner(Protocol):
 
     env_steps: int
     updates: int
+
+    def prepare(self) -> None:
+        """Read what a new run starts from. Raises UserError if it cannot be had."""
 
     def step(self) -> dict[str, float]:
         """One step of all environments and the updates after it; scalars to log."""
@@ -99,6 +106,19 @@ METHODS: dict[str, Method] = {
             ("ktm", ktm.KTMConfig, ktm.KTM, ktm.PAPER),
             ("picor", picor.PiCorConfig, picor.PiCor, picor.PAPER),
             ("ppo", ppo.PPOConfig, ppo.PPO, ppo.PAPER),
+            ("a2c", a2c.A2CConfig, a2c.A2C, a2c.PAPER),
+            (
+                "distillation",
+                distillation.DistillationConfig,
+                distillation.Distillation,
+                distillation.PAPER,
+            ),
+            (
+                "fine-tuning",
+                fine_tuning.FineTuningConfig,
+                fine_tuning.FineTuning,
+                fine_tuning.PAPER,
+            ),
             (
                 "specialization",
                 specialization.SpecializationConfig,

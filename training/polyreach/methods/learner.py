@@ -42,6 +42,9 @@ class EnvLearner:
         self.parts: dict[str, Any] = {"env": env}
         self.rates: dict[torch.optim.Optimizer, float] = {}
 
+    def prepare(self) -> None:
+        """Read what a new run starts from. Raises UserError if it cannot be had."""
+
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers."""
         return torch.randn(shape, generator=self.generator, device=self.device)

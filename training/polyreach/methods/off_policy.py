@@ -203,6 +203,9 @@ class OffPolicyLearner(ABC):
     def update_actor(self, step: Step) -> Metrics:
         """Take one actor step."""
 
+    def prepare(self) -> None:  # noqa: B027
+        """Nothing is needed but the environments."""
+
     def step(self) -> Metrics:
         """One step of all environments and the updates after it (Algorithm 1, lines 7 to 12)."""
         with torch.no_grad():

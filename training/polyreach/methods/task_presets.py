@@ -15,13 +15,17 @@ from polyreach.envs.family import FamilyName
 from polyreach.envs.legged import LeggedConfig
 from polyreach.envs.metaworld import MetaWorldConfig
 from polyreach.envs.task_reach import TaskReachConfig
+from polyreach.methods.a2c import A2CConfig
 from polyreach.methods.dgrad_a import DGradAConfig
+from polyreach.methods.distillation import DistillationConfig
+from polyreach.methods.fine_tuning import FineTuningConfig
 from polyreach.methods.ppo import PPOConfig
 from polyreach.methods.soft_modularization import SoftModularizationConfig
 from polyreach.methods.specialization import SpecializationConfig
+from polyreach.methods.task_heads import HeadsConfig
 from polyreach.methods.task_learner import TaskLearnerConfig
 
-Config = TaskLearnerConfig | PPOConfig
+Config = TaskLearnerConfig | PPOConfig | HeadsConfig
 
 ROBOT_PAPER = TaskReachConfig(
     reward="paper_sum", all_active=1.0, features="paper", action="velocity"
@@ -56,6 +60,11 @@ TUNED_PPO: dict[str, Any] = {
     "initial_std": 0.5,
     "joint_steps": 300_000,
 }
+# updates of all tasks at once; of distillation as many as the SAC family makes, and of the actions
+# themselves: a student of SAC's policies for planar8 then succeeds in 98.0 % of 256 episodes, 64 of
+# each task, and by their distributions in 95.3 % (one seed, 600,000 steps; its teachers 98.4 %)
+TUNED_HEADS: dict[str, Any] = {"order": "together", "lr": 1e-3}
+TUNED_A2C: dict[str, Any] = {**TUNED_HEADS, "critic_hidden": (256, 256)}
 TUNED_OF: dict[type[Config], dict[str, Any]] = {
     DGradAConfig: {"hidden": (160, 160, 160)},
     SoftModularizationConfig: {
@@ -67,6 +76,9 @@ TUNED_OF: dict[type[Config], dict[str, Any]] = {
     },
     PPOConfig: TUNED_PPO,
     SpecializationConfig: TUNED_PPO,
+    A2CConfig: TUNED_A2C,
+    FineTuningConfig: TUNED_A2C,
+    DistillationConfig: {**TUNED_HEADS, "t_max": 1, "match": "action"},
 }
 """Where a method's network is of another kind."""
 

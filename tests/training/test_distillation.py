@@ -1,0 +1,310 @@
+"""Distillation: the divergence, whose rollouts there are, and runs that learn, go on where they
+stopped, and refuse other teachers.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from task_fakes import PointMasses, assert_same
+from torch import Tensor
+from torch.distributions import MultivariateNormal, Normal, TransformedDistribution, kl_divergence
+from torch.distributions.transforms import TanhTransform
+
+from polyreach.checkpoint import read_newest, save_checkpoint
+from polyreach.envs.tasks import play_episodes
+from polyreach.errors import UserError
+from polyreach.methods import distillation
+from polyreach.methods.distillation import DIVERGENCE, Distillation, DistillationConfig
+from polyreach.methods.teachers import Teacher
+
+
+def normals(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Mean and log standard deviation."""
+    draw = torch.Generator().manual_seed(seed)
+    return torch.randn(shape, generator=draw), 0.5 * torch.randn(shape, generator=draw)
+
+
+def test_the_divergence_by_hand() -> None:
+    one, two = (torch.tensor([[[0.0]]]), torch.tensor([[[0.0]]])), normals(1, 1, 1)
+    two = (torch.tensor([[[1.0]]]), torch.tensor([[[2.0]]]).log())
+    # KL(N(0, 1) || N(1, 2)) = log 2 + (1 + 1) / 8 - 1/2
+    assert float(DIVERGENCE["teacher_student"](one, two)) == pytest.approx(0.693147 + 0.25 - 0.5)
+    # KL(N(1, 2) || N(0, 1)) = -log 2 + (4 + 1) / 2 - 1/2
+    assert float(DIVERGENCE["student_teacher"](one, two)) == pytest.approx(-0.693147 + 2.5 - 0.5)
+
+
+def test_the_divergence_is_that_of_torch_and_of_equation_4() -> None:
+    teacher, student = normals(2, 5, 3), normals(2, 5, 3, seed=1)
+    t, s = (Normal(mean, log_std.exp()) for mean, log_std in (teacher, student))
+    for name, expected in (
+        ("teacher_student", kl_divergence(t, s)),
+        ("student_teacher", kl_divergence(s, t)),
+    ):
+        found = DIVERGENCE[name](teacher, student)  # type: ignore[index]
+        assert torch.allclose(found, expected.sum(dim=-1), atol=1e-5)
+    # eq. 4 as printed, with matrices
+    sigma_t, sigma_s = (torch.diag_embed((2 * one[1]).exp()) for one in (teacher, student))
+    difference = (teacher[0] - student[0])[..., None]
+    inverse = sigma_t.inverse()
+    trace = (inverse @ sigma_s).diagonal(dim1=-2, dim2=-1).sum(dim=-1)
+    printed = 0.5 * (sigma_t.det().log() - sigma_s.det().log() - 3 + trace)
+    printed = printed + 0.5 * (difference.mT @ inverse @ difference)[..., 0, 0]
+    assert torch.allclose(DIVERGENCE["student_teacher"](teacher, student), printed, atol=1e-4)
+    both = [
+        MultivariateNormal(one[0], sigma) for one, sigma in ((teacher, sigma_t), (student, sigma_s))
+    ]
+    assert torch.allclose(
+        DIVERGENCE["teacher_student"](teacher, student), kl_divergence(*both), atol=1e-4
+    )
+
+
+def test_squashing_does_not_change_the_divergence() -> None:
+    """E_T[log pi_T(a) - log pi_S(a)] of actions a = tanh(u) is the divergence of the u."""
+    teacher, student = (
+        (torch.tensor(0.3), torch.tensor(0.5).log()),
+        (torch.tensor(-0.2), torch.tensor(0.8).log()),
+    )
+    t, s = (
+        TransformedDistribution(Normal(mean.double(), log_std.exp().double()), [TanhTransform()])
+        for mean, log_std in (teacher, student)
+    )
+    u = torch.linspace(0.3 - 4.0, 0.3 + 4.0, 20_001, dtype=torch.float64)
+    a = torch.tanh(u)
+    density = Normal(0.3, 0.5).log_prob(u).exp()
+    found = torch.trapezoid(density * (t.log_prob(a) - s.log_prob(a)), u)
+    expected = DIVERGENCE["teacher_student"](*((m[None], d[None]) for m, d in (teacher, student)))
+    assert float(found) == pytest.approx(float(expected), abs=1e-4)
+
+
+def pulling_teacher(
+    name: str, env: PointMasses, squashes: bool = False, gain: float = 4.0, sha256: str = "a" * 64
+) -> Teacher:
+    """Goes to the target of each task."""
+
+    def distribution(obs: Tensor, tasks: Tensor) -> tuple[Tensor, Tensor]:
+        mean = gain * (env.target[tasks] - obs)
+        return mean, torch.full_like(mean, 0.3).log()
+
+    def action(obs: Tensor, tasks: Tensor) -> Tensor:
+        return distribution(obs, tasks)[0].clamp(-1, 1)
+
+    return Teacher(name, sha256, (0, 1, 2), action, distribution, squashes)
+
+
+def student_of(
+    monkeypatch: pytest.MonkeyPatch,
+    env: PointMasses | None = None,
+    seed: int = 0,
+    known: dict[str, Teacher] | None = None,
+    total_steps: int = 1000,
+    **changes: Any,
+) -> Distillation:
+    """A small student of teachers that are not read from anywhere."""
+    env = env or PointMasses()
+    teachers = known or {"one": pulling_teacher("one", env)}
+    monkeypatch.setattr(distillation, "read_teacher", lambda path, env: teachers[path])
+    settings = replace(
+        DistillationConfig(hidden=(16, 16), teachers=tuple(teachers)),
+        **changes,
+    )
+    return Distillation(settings, env, total_steps, seed)
+
+
+@pytest.mark.parametrize("direction", ["teacher_student", "student_teacher"])
+@pytest.mark.parametrize("match", ["distribution", "action"])
+def test_what_is_minimised(monkeypatch: pytest.MonkeyPatch, direction: str, match: str) -> None:
+    student = student_of(monkeypatch, direction=direction, match=match, std=0.2)
+    student.prepare()
+    obs = torch.rand(3, 5, 2) * 2 - 1
+    tasks = [0, 1, 2]
+    found = student.losses(obs, student.wanted(obs, tasks), None, student.actor.net.weights())
+    assert isinstance(student.env, PointMasses)
+    mean, std = 4 * (student.env.target - obs), 0.3
+    if match == "action":
+        mean, std = mean.clamp(-1, 1), 0.2
+    with torch.no_grad():
+        own_mean, own_log_std = student.actor.distribution(obs)
+    pair = [Normal(mean, torch.full_like(mean, std)), Normal(own_mean, own_log_std.exp())]
+    expected = kl_divergence(*(pair if direction == "teacher_student" else pair[::-1]))
+    assert torch.allclose(found, expected.sum(dim=-1).mean(dim=-1), rtol=1e-4)
+
+
+def test_each_head_has_its_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = PointMasses()
+    known = {
+        name: pulling_teacher(name, env, gain=gain)
+        for name, gain in (("slow", 1.0), ("fast", 2.0), ("faster", 3.0))
+    }
+    student = student_of(monkeypatch, env, known=known)
+    student.prepare()
+    obs = torch.zeros(2, 4, 2)
+    mean, _ = student.wanted(obs, [2, 1])
+    assert torch.allclose(mean, torch.stack([3 * env.target[2], 2 * env.target[1]]).expand(2, 4, 2))
+
+
+def test_an_update_touches_the_trunk_and_the_tasks_own_head_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    student = student_of(monkeypatch)
+    student.step()
+    net = student.actor.net
+    own, shared = net.own.detach().clone(), net.shared.detach().clone()
+    student.turn([1])
+    assert torch.equal(net.own[[0, 2]], own[[0, 2]])
+    assert bool((net.own[1] != own[1])[net.split].all())
+    assert torch.equal(net.shared[net.split], shared[net.split])
+    assert float((net.shared != shared)[~net.split].float().mean()) > 0.9
+
+
+@pytest.mark.parametrize("squashes", [False, True])
+def test_the_student_acts_as_its_teachers_do(
+    monkeypatch: pytest.MonkeyPatch, squashes: bool
+) -> None:
+    env = PointMasses()
+    known = {"one": pulling_teacher("one", env, squashes)}
+    student = student_of(monkeypatch, env, known=known)
+    student.prepare()
+    with torch.no_grad():
+        student.actor.net.own.add_(2.0)
+    obs = torch.rand(3, 5, 2)
+    with torch.no_grad():
+        mean, _ = student.actor.distribution(obs)
+    expected = torch.tanh(mean) if squashes else mean.clamp(-1, 1)
+    assert torch.equal(student.actor.mean_action(obs), expected)
+    assert float(mean.abs().max()) > 1
+    assert student.actor.squashes is squashes
+    with torch.no_grad():
+        noisy = student.own_collector([0, 1, 2])(obs, torch.full((3, 5, 2), 50.0))
+    assert (float(noisy.abs().max()) <= 1) is squashes
+    taught = student.teacher_collector([0, 1, 2])(obs, torch.zeros(3, 5, 2))
+    wanted = 4 * (env.target - obs)
+    assert torch.allclose(taught, torch.tanh(wanted) if squashes else wanted)
+
+
+def test_rollouts_are_the_students_with_their_probability_and_apart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each goes on where its own last rollout ended."""
+    student = student_of(monkeypatch, PointMasses(3, 2, horizon=1000), student_share=0.3, t_max=2)
+    places: dict[bool, Tensor] = {}
+    seen = []
+    collect = student.collect
+
+    def spy(tasks: list[int], actor: Any = None) -> Any:
+        by_student = actor is None
+        seen.append(by_student)
+        rollout = collect(tasks, actor)
+        assert by_student == student.student_acts
+        if by_student in places:
+            assert torch.equal(rollout.obs[0], places[by_student][tasks])
+        places[by_student] = student.obs.clone()
+        return rollout
+
+    monkeypatch.setattr(student, "collect", spy)
+    for _ in range(100):
+        student.step()
+    assert 0.2 < sum(seen) / len(seen) < 0.4 and len(seen) == 300
+    assert not torch.equal(places[True], places[False])
+    assert student.env_steps == 300 * 2 * 2
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_one_may_do_all_rollouts(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+    student = student_of(monkeypatch, student_share=share)
+    student.step()
+    assert student.student_acts is (share == 1.0) and not student.elsewhere
+
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "student's states": {},
+    "both": {"student_share": 0.5, "order": "random"},
+    "teacher's states": {"student_share": 0.0},
+    "student || teacher": {"direction": "student_teacher"},
+    "actions": {"match": "action", "order": "together"},
+    "nothing shared": {"sharing": "none"},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_it_learns(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
+    """Nearly what the teacher gets, which knows the targets."""
+    env = PointMasses(3, 8, horizon=10)
+    changes = VARIANTS[variant]
+    updates = 300 if changes.get("order") == "together" or "sharing" in changes else 100
+    steps = updates * 5 * 24
+    student = student_of(monkeypatch, env, total_steps=steps, lr=5e-3, final_lr=0.1, **changes)
+    test = PointMasses(3, 40, horizon=10)
+
+    def score(act: Any) -> float:
+        return float(play_episodes(test, act, seed=99).returns.mean())
+
+    start = score(student.actor.mean_action)
+    while student.env_steps < steps:
+        student.step()
+    found = score(student.actor.mean_action)
+    taught = score(lambda obs: 4 * (test.target - obs))
+    print(f"{variant}: {start:.2f} -> {found:.2f}, teacher {taught:.2f}")
+    assert found > taught - 0.1 * (taught - start)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_stopped_run_goes_on_to_the_last_bit(
+    monkeypatch: pytest.MonkeyPatch, variant: str, tmp_path: Path
+) -> None:
+    def fresh(seed: int = 0) -> Distillation:
+        env = PointMasses(3, 2, horizon=7, stop=0.15)
+        return student_of(monkeypatch, env, seed, **VARIANTS[variant], final_lr=0.2)
+
+    whole = fresh()
+    for _ in range(4):
+        whole.step()
+    save_checkpoint(tmp_path, whole.env_steps, whole.state_dict())
+    after = [whole.step() for _ in range(6)]
+    resumed = fresh(seed=7)
+    resumed.step()
+    state, _ = read_newest(tmp_path)
+    assert state is not None
+    resumed.load_state_dict(state)
+    assert_same([resumed.step() for _ in range(6)], after)
+    assert_same(resumed.state_dict(), whole.state_dict(), variant)
+
+
+def test_a_run_does_not_go_on_with_another_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = PointMasses()
+    student = student_of(monkeypatch, env)
+    student.step()
+    state = student.state_dict()
+    assert state["teachers"] == {"one": "a" * 64}
+    changed = {"one": pulling_teacher("one", env, sha256="b" * 64)}
+    with pytest.raises(UserError, match="teacher 'one' has changed since.*aaaaaaaaaaaa.*bbbbbbbb"):
+        student_of(monkeypatch, env, known=changed).load_state_dict(state)
+
+
+def test_teachers_that_cannot_teach_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = PointMasses()
+    one, squashing = pulling_teacher("one", env), pulling_teacher("two", env, squashes=True)
+    still = replace(pulling_teacher("three", env), distribution=None)
+    lost = replace(one, rows=(0, -1, 2))
+
+    def prepare(*teachers: Teacher, **changes: Any) -> Distillation:
+        known = {teacher.path: teacher for teacher in teachers}
+        student = student_of(monkeypatch, env, known=known, **changes)
+        student.prepare()
+        return student
+
+    with pytest.raises(UserError, match="teachers are 2, but must be one .* target_1, target_2"):
+        prepare(one, squashing)
+    with pytest.raises(UserError, match="'one' and 'two' one squashes.*match action"):
+        prepare(one, squashing, replace(one, path="other"))
+    with pytest.raises(UserError, match="'three' has no distribution.*match action"):
+        prepare(still)
+    with pytest.raises(UserError, match="'one' does not know the task 'target_1'"):
+        prepare(lost)
+    for teachers in ((still,), (one, squashing, still)):
+        assert not prepare(*teachers, match="action").actor.squashes
+    for changes in ({"direction": "both"}, {"match": "mean"}, {"std": 0.0}, {"student_share": 2.0}):
+        with pytest.raises(UserError, match=next(iter(changes))):
+            DistillationConfig(**changes)

@@ -1,0 +1,186 @@
+"""Fine-tuning: what starts it, what it leaves alone, and that it learns and goes on."""
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from task_fakes import PointMasses, assert_same
+
+from polyreach.checkpoint import read_newest, save_checkpoint
+from polyreach.envs.tasks import play_episodes
+from polyreach.errors import UserError
+from polyreach.methods import fine_tuning
+from polyreach.methods.a2c import A2C, A2CConfig
+from polyreach.methods.fine_tuning import FineTuning, FineTuningConfig
+from polyreach.methods.teachers import RunState
+
+WIDTHS: dict[str, Any] = {"hidden": (16, 16), "critic_hidden": (16, 16)}
+
+
+def trained(sharing: Any = "trunk", tasks: int = 3, steps: int = 20, **changes: Any) -> A2C:
+    learner = A2C(
+        A2CConfig(**WIDTHS | changes, sharing=sharing), PointMasses(tasks), 10_000, seed=5
+    )
+    for _ in range(steps):
+        learner.step()
+    return learner
+
+
+def run_of(learner: A2C) -> RunState:
+    config = SimpleNamespace(method_config=learner.config, method="a2c")
+    return RunState(config, learner.env.task_names, learner.state_dict(), "c" * 64)
+
+
+def tuned_from(
+    monkeypatch: pytest.MonkeyPatch,
+    run: RunState,
+    env: PointMasses | None = None,
+    seed: int = 0,
+    total_steps: int = 1000,
+    **changes: Any,
+) -> FineTuning:
+    monkeypatch.setattr(fine_tuning, "read_run", lambda path: run)
+    settings = replace(
+        FineTuningConfig(**WIDTHS, start="runs/start", source_task="target_1"), **changes
+    )
+    return FineTuning(settings, env or PointMasses(1), total_steps, seed)
+
+
+@pytest.mark.parametrize("sharing", ["trunk", "none"])
+def test_it_starts_as_the_policy_of_the_task(monkeypatch: pytest.MonkeyPatch, sharing: Any) -> None:
+    start = trained(sharing)
+    tuned = tuned_from(monkeypatch, run_of(start), PointMasses(2))
+    tuned.prepare()
+    obs = 2 * torch.rand(3, 9, 2) - 1
+    obs[:] = obs[1]
+    mean, log_std = start.actor.distribution(obs)
+    for found, expected in zip(tuned.actor.distribution(obs[:2]), (mean, log_std), strict=True):
+        assert torch.allclose(found, expected[1].expand(2, -1, -1), atol=1e-6)
+        assert not torch.allclose(found, expected[0].expand(2, -1, -1), atol=1e-3)
+    values = [
+        one.critic.run(one.critic.layers(one.critic.weights()), one.actor.normalize(rows))
+        for one, rows in ((start, obs), (tuned, obs[:2]))
+    ]
+    assert torch.allclose(values[1], values[0][1].expand(2, -1, -1), atol=1e-6)
+
+
+@pytest.mark.parametrize(("actor_layers", "critic_layers"), [(1, 1), (2, 1), (3, 2)])
+def test_all_but_the_last_layers_stay_to_the_last_bit(
+    monkeypatch: pytest.MonkeyPatch, actor_layers: int, critic_layers: int
+) -> None:
+    tuned = tuned_from(
+        monkeypatch,
+        run_of(trained()),
+        PointMasses(2),
+        actor_layers=actor_layers,
+        critic_layers=critic_layers,
+        entropy_weight=0.1,
+    )
+    tuned.prepare()
+    before = {
+        name: {key: value.clone() for key, value in net.state_dict().items()}
+        for name, net in (("actor", tuned.actor), ("critic", tuned.critic))
+    }
+    for _ in range(30):
+        tuned.step()
+    for name, net, count in (
+        ("actor", tuned.actor.net, actor_layers),
+        ("critic", tuned.critic, critic_layers),
+    ):
+        old = before[name]["net.own" if name == "actor" else "own"]
+        moved = net.own != old
+        for row in moved:
+            parts = [bool(part.any()) for part in row.split(net.sizes[:-1])]
+            assert parts == [False] * (6 - 2 * count) + [True] * (2 * count)
+        weights = net.layers(moved)[-3]
+        assert float(weights.float().mean()) > 0.9
+    for key, value in before["actor"].items():
+        if "own" not in key:
+            assert torch.equal(tuned.actor.state_dict()[key], value), key
+
+
+def test_what_is_frozen_does_not_count_in_the_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
+    tuned = tuned_from(monkeypatch, run_of(trained()), grad_clip=1e-3)
+    tuned.step()
+    rows = [own[0].grad for own in tuned.own]
+    whole = torch.cat([row for row in rows if row is not None])
+    assert float(whole.norm()) == pytest.approx(1e-3, rel=1e-2)
+    for row, chosen in zip(rows, tuned.trained, strict=True):
+        assert row is not None
+        assert not row[~chosen].any() and row[chosen].any()
+
+
+def test_it_learns_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a policy that goes to the second of three targets to one that goes to the first."""
+    long: dict[str, Any] = {"lr": 5e-3, "final_lr": 0.1, "gamma": 0.8}
+    source = A2C(
+        A2CConfig(**WIDTHS, **long, sharing="none"), PointMasses(3, 16, horizon=10), 60_000, seed=5
+    )
+    while source.env_steps < 60_000:
+        source.step()
+    env = PointMasses(1, 16, horizon=10)
+    tuned = tuned_from(monkeypatch, run_of(source), env, total_steps=20_000, **long)
+    tuned.prepare()
+
+    def score() -> float:
+        played = play_episodes(PointMasses(1, 40, horizon=10), tuned.actor.mean_action, seed=99)
+        return float(played.returns.mean())
+
+    start = score()
+    while tuned.env_steps < 20_000:
+        tuned.step()
+    print(f"{start:.2f} -> {score():.2f}")
+    assert score() > 0.5 * start
+
+
+def test_a_stopped_run_goes_on_without_its_start(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fresh(seed: int = 0) -> FineTuning:
+        env = PointMasses(2, 2, horizon=7, stop=0.15)
+        return tuned_from(monkeypatch, run_of(trained()), env, seed, final_lr=0.2)
+
+    whole = fresh()
+    for _ in range(4):
+        whole.step()
+    save_checkpoint(tmp_path, whole.env_steps, whole.state_dict())
+    after = [whole.step() for _ in range(6)]
+    resumed = fresh(seed=7)
+
+    def gone(path: str) -> RunState:
+        raise UserError(f"'{path}' is not a run folder")
+
+    monkeypatch.setattr(fine_tuning, "read_run", gone)
+    state, _ = read_newest(tmp_path)
+    assert state is not None
+    resumed.load_state_dict(state)
+    assert_same([resumed.step() for _ in range(6)], after)
+    assert_same(resumed.state_dict(), whole.state_dict())
+    assert resumed.state_dict()["start_sha256"] == "c" * 64
+
+
+def test_starts_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_of(trained(steps=0))
+
+    def prepare(run: RunState = run, **changes: Any) -> None:
+        tuned_from(monkeypatch, run, **changes).prepare()
+
+    with pytest.raises(UserError, match="start is empty"):
+        prepare(start="")
+    for task in ("target_9", ""):
+        with pytest.raises(UserError, match=f"'{task}', but 'runs/start' has: target_0, target_1"):
+            prepare(source_task=task)
+    prepare(run_of(trained(tasks=1, steps=0)), source_task="")
+    with pytest.raises(UserError, match="the actor of 'runs/start' has .* hidden"):
+        prepare(hidden=(8, 8))
+    with pytest.raises(UserError, match="the critic of 'runs/start' has .* critic_hidden"):
+        prepare(critic_hidden=(8, 8))
+    other = replace(run, config=SimpleNamespace(method_config=None, method="mtsac"))
+    with pytest.raises(UserError, match="run of mtsac, but fine-tuning starts from a run of a2c"):
+        prepare(other)
+    for changes in ({"sharing": "trunk"}, {"actor_layers": 0}, {"critic_layers": 4}):
+        with pytest.raises(UserError, match=next(iter(changes))):
+            FineTuningConfig(**changes)

@@ -1,0 +1,189 @@
+"""Teachers: what is asked of every kind of trained policy, and what cannot be one."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from task_fakes import PointMasses
+
+from polyreach.checkpoint import save_checkpoint
+from polyreach.envs.families import find_family
+from polyreach.envs.task_reach import TaskReachConfig, TaskReachEnv
+from polyreach.errors import UserError
+from polyreach.evaluate import PolicyFile
+from polyreach.methods import get_method
+from polyreach.methods.teachers import read_teacher, state_of
+from polyreach.observation import FEATURES, Observation
+from polyreach.run import RunFolder
+from polyreach.train_command import train_config
+from polyreach_description import load_robot
+
+GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")
+MODELS = Path(__file__).parents[2] / "models"
+SMALL = ("--method-config.hidden", "8")
+
+
+def make_run(folder: Path, *words: str) -> Any:
+    """A run folder with the checkpoint of a learner that has not learned; returns the learner."""
+    _, config = train_config(words)
+    env = config.family.make(config.env_config, config.num_envs, "cpu", 1, config.seed)
+    learner: Any = get_method(config.method).learner(
+        config.method_config, env, config.steps, config.seed
+    )
+    RunFolder(folder).create(config)
+    with torch.no_grad():
+        for parameter in learner.actor.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape)
+    save_checkpoint(RunFolder(folder).checkpoints, 0, learner.state_dict())
+    return learner
+
+
+def gantry_env(**changes: Any) -> TaskReachEnv:
+    env = find_family(GANTRY, True).make(TaskReachConfig(**changes), 8, "cpu", 1, 5)
+    assert isinstance(env, TaskReachEnv)
+    return env
+
+
+KINDS: dict[str, tuple[str, ...]] = {
+    "sac": SMALL,
+    "mtsac": SMALL,
+    "picor": SMALL,
+    "dgrad-a": SMALL,
+    "ktm": SMALL,
+    "ppo": SMALL,
+    "specialization": (*SMALL, "--method-config.joint-steps", "10"),
+    "a2c": (*SMALL, "--method-config.sharing", "none"),
+    "distillation": SMALL,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_of_policy_teaches(kind: str, tmp_path: Path) -> None:
+    """Its actions are those of the policy that was trained, for any of the tasks; so is the mean of
+    its distribution, squashed or clipped as it does.
+    """
+    words = ("--num-envs", "8", "--seed", "3", *KINDS[kind])
+    learner = make_run(tmp_path / "run", kind, GANTRY, *words)
+    env = gantry_env()
+    count = env.tasks
+    teacher = read_teacher(str(tmp_path / "run"), env)
+    obs = env.reset(3)
+    rows = torch.tensor(list(range(count))[::-1])
+    expected = learner.actor.mean_action(obs.flip(0))
+    wanted = teacher.action(obs, torch.arange(count))
+    assert torch.allclose(wanted, learner.actor.mean_action(obs), atol=1e-6)
+    assert torch.allclose(teacher.action(obs.flip(0), torch.arange(count)), expected, atol=1e-6)
+    one = teacher.action(obs[:1], rows[:1])
+    assert torch.allclose(one, learner.actor.mean_action(obs[:1].expand_as(obs))[-1:], atol=1e-6)
+    if kind == "ktm":
+        assert teacher.distribution is None
+        return
+    assert teacher.distribution is not None
+    mean, log_std = teacher.distribution(obs, torch.arange(count))
+    assert mean.shape == log_std.shape == wanted.shape
+    assert teacher.squashes is (kind in ("sac", "mtsac", "picor", "dgrad-a"))
+    assert torch.allclose(
+        torch.tanh(mean) if teacher.squashes else mean.clamp(-1, 1), wanted, atol=1e-6
+    )
+    assert teacher.rows == tuple(range(count))
+
+
+def test_the_digest_is_of_what_a_teacher_does(tmp_path: Path) -> None:
+    words = ("mtsac", GANTRY, "--num-envs", "8", *SMALL)
+    learner, path = make_run(tmp_path, *words), str(tmp_path)
+    env = gantry_env()
+    first = read_teacher(path, env).sha256
+    save_checkpoint(tmp_path / "checkpoints", 6, {**learner.state_dict(), "wall_s": 9.0})
+    assert read_teacher(path, env).sha256 == first
+    with torch.no_grad():
+        next(learner.actor.parameters()).flatten()[0] += 1e-6
+    save_checkpoint(tmp_path / "checkpoints", 12, learner.state_dict())
+    assert read_teacher(path, env).sha256 != first
+
+
+@pytest.mark.parametrize("features", ["paper", "kinematic"])
+def test_the_state_is_read_off_the_features(features: Any) -> None:
+    for name in ("planar8", GANTRY):
+        robot = load_robot(name)
+        low, high = torch.tensor(robot.joint_pos_limits).float().T
+        effectors = len(robot.effector_names)
+        joint_pos = low + torch.rand(20, len(low)) * (high - low)
+        active = (torch.rand(20, effectors) < 0.6).float()
+        goals = torch.randn(20, effectors, 3)
+        module = FEATURES[features](robot)
+        x, _ = module.compute(Observation(joint_pos, goals, active))
+        found = state_of(module, x)
+        assert torch.allclose(found.joint_pos, joint_pos, atol=1e-5)
+        assert torch.equal(found.active, active)
+        assert torch.allclose(found.goals, goals * active[..., None], atol=1e-6)
+        again, _ = module.compute(found)
+        assert torch.allclose(again, x, atol=1e-4)
+
+
+def test_a_teacher_sees_its_own_features_and_its_actions_are_translated(tmp_path: Path) -> None:
+    """A teacher of configurations drives the student's robots as it drives its own."""
+    words = ("mtsac", GANTRY, "--num-envs", "8", *SMALL, "--env-config.action", "configuration")
+    learner = make_run(tmp_path, *words)
+    own = gantry_env(features="kinematic", action="configuration")
+    other = gantry_env(features="paper", action="velocity")
+    obs, seen = own.reset(4), other.reset(4)
+    teacher = read_teacher(str(tmp_path), other)
+    assert teacher.distribution is None
+    tasks = torch.arange(own.tasks)
+    for _ in range(5):
+        action = teacher.action(seen, tasks)
+        steps = own.step(learner.actor.mean_action(obs)), other.step(action)
+        assert torch.allclose(steps[0].reward, steps[1].reward, atol=1e-4)
+        obs, seen = (step.obs for step in steps)
+    make_run(tmp_path / "velocity", *words[:-1], "velocity")
+    with pytest.raises(UserError, match="gives action 'velocity'.*made 'configuration'"):
+        read_teacher(str(tmp_path / "velocity"), own)
+
+
+def test_an_exported_policy_teaches() -> None:
+    path = MODELS / "planar8-mtsac.onnx"
+    env = find_family("planar8", True).make(TaskReachConfig(action="velocity"), 8, "cpu", 1, 5)
+    assert isinstance(env, TaskReachEnv)
+    teacher = read_teacher(str(path), env)
+    obs = env.reset(3)
+    robots = env.robots
+    joint_vel, _ = PolicyFile(path)(robots.joint_pos, robots.goals, robots.active)
+    limit = torch.tensor(robots.robot.joint_vel_limits).float()
+    expected = (joint_vel / limit).unflatten(0, (env.tasks, -1))
+    found = teacher.action(obs, torch.arange(env.tasks))
+    assert torch.allclose(found, expected, atol=1e-3)
+    assert float(found.abs().max()) > 0.3
+    assert teacher.distribution is None
+    configuration = find_family("planar8", True).make(TaskReachConfig(), 8, "cpu", 1, 5)
+    with pytest.raises(UserError, match="joint velocities, but the student's action is 'conf"):
+        read_teacher(str(path), configuration)
+    with pytest.raises(UserError, match="of another robot than '.*gantry'"):
+        read_teacher(str(path), gantry_env(action="velocity"))
+    with pytest.raises(UserError, match="policy of a robot, but the student's environment is none"):
+        read_teacher(str(path), PointMasses())
+
+
+def test_what_cannot_be_a_teacher(tmp_path: Path) -> None:
+    cheetahs = find_family("cheetah-smallfoot", True).make(
+        train_config(["a2c", "cheetah-smallfoot"])[1].env_config, 1, "cpu", 1, 0
+    )
+    with pytest.raises(UserError, match="is not a run folder"):
+        read_teacher(str(tmp_path), cheetahs)
+    make_run(tmp_path / "gantry", "mtsac", GANTRY, "--num-envs", "8", *SMALL)
+    with pytest.raises(UserError, match="sizes .* but the student's have \\(17, 6\\)"):
+        read_teacher(str(tmp_path / "gantry"), cheetahs)
+    make_run(tmp_path / "cheetah", "a2c", "cheetah6", "--num-envs", "6", *SMALL)
+    teacher = read_teacher(str(tmp_path / "cheetah"), cheetahs)
+    assert teacher.rows == (0,)
+    other = find_family("cheetah", True).make(
+        train_config(["a2c", "cheetah"])[1].env_config, 1, "cpu", 1, 0
+    )
+    assert read_teacher(str(tmp_path / "cheetah"), other).rows == (-1,)
+    _, config = train_config(["ddpg", GANTRY])
+    RunFolder(tmp_path / "ddpg").create(config)
+    with pytest.raises(UserError, match="ddpg, which is not told its task: export it"):
+        read_teacher(str(tmp_path / "ddpg"), gantry_env())
+    RunFolder(tmp_path / "empty").create(train_config(["mtsac", GANTRY])[1])
+    with pytest.raises(UserError, match="has no checkpoint yet"):
+        read_teacher(str(tmp_path / "empty"), gantry_env())

@@ -1,0 +1,144 @@
+"""Fine-tuning (multitask-continuous-control-2018, section 4.2): A2C in another environment, from a
+trained policy of which only the last layers of actor and critic go on learning.
+
+What the paper leaves open, and what is done here: the optimiser starts anew; the statistics of the
+observations stay those of the environment that was left, as the layers behind them do, so that
+these see what they were trained on. Every task of the environment starts from the same policy, and
+they are trained side by side. The text trains the output layer of each network; the authors' public
+code the actor's second hidden layer as well: `actor_layers` 2.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polyreach.envs.tasks import TaskEnv
+from polyreach.errors import UserError, check_range
+from polyreach.methods.a2c import A2C, A2CConfig
+from polyreach.methods.learner import Metrics
+from polyreach.methods.task_heads import HeadSharing
+from polyreach.methods.teachers import RunState, read_run
+from polyreach.rollout import Rollout
+from polyreach.split_networks import SplitMLP
+
+PAPER = "multitask-continuous-control-2018: fine-tuning of the last layers"
+
+
+@dataclass(frozen=True)
+class FineTuningConfig(A2CConfig):
+    """Settings of fine-tuning: those of A2C, and where it starts."""
+
+    sharing: HeadSharing = "none"
+    """Must be none: each task's own last layers are all that is trained."""
+    start: str = ""
+    """Run folder of a2c, or of fine-tuning, whose newest policy is the start."""
+    source_task: str = ""
+    """Task of that run whose networks are taken; may be left out where it has one."""
+    actor_layers: int = 1
+    """Last layers of the actor that are trained; 1 is the output layer."""
+    critic_layers: int = 1
+    """Last layers of the critic that are trained."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no run can have."""
+        super().__post_init__()
+        if self.sharing != "none":
+            raise UserError(f"sharing is '{self.sharing}', but must be none")
+        for name, hidden in (("actor_layers", self.hidden), ("critic_layers", self.critic_hidden)):
+            check_range(name, getattr(self, name), 1, len(hidden) + 1)
+
+
+class FineTuning(A2C):
+    """Networks of each task's own, all but the last layers frozen."""
+
+    paper = PAPER
+    config: FineTuningConfig
+
+    def __init__(self, config: FineTuningConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
+        super().__init__(config, env, total_steps, seed)
+        self.trained = [
+            net.last_layers(count)
+            for net, count in zip(
+                self.nets, (config.actor_layers, config.critic_layers), strict=True
+            )
+        ]
+        self.start_sha256 = ""
+
+    def prepare(self) -> None:
+        """Take over the networks of the start, which only a new run needs.
+
+        Raises UserError if there are none, or if they are of other sizes.
+        """
+        path = self.config.start
+        if not path:
+            raise UserError("start is empty: name a run folder of a2c with --method-config.start")
+        run = read_run(path)
+        row = source_row(self.config, run)
+        for name, net in (("actor", self.actor.net), ("critic", self.critic)):
+            prefix = "net." if name == "actor" else ""
+            theta = stored_weights(run.state[name], prefix)[row]
+            if theta.shape != net.shared.shape:
+                raise UserError(
+                    f"the {name} of '{path}' has {len(theta)} weights, but that of this run "
+                    f"{len(net.shared)}: hidden, critic_hidden and the environment must be alike"
+                )
+            adopt(net, theta)
+        for name in ("count", "mean", "var"):
+            stored = run.state["actor"][f"normalizer.{name}"]
+            stored = stored[row] if stored.dim() == 3 else stored
+            getattr(self.actor.normalizer, name).copy_(stored)
+        self.start_sha256 = run.sha256
+
+    def step(self) -> Metrics:
+        """One rollout of every task and the update on it."""
+        if not self.start_sha256:
+            self.prepare()
+        return super().step()
+
+    def see(self, rollout: Rollout) -> None:
+        """The statistics of the observations stay."""
+
+    def descend(self, gradients: Any, tasks: list[int]) -> Tensor:
+        """One step of the optimiser along g_i (T', P) of the weights that are trained."""
+        kept = [g * trained for g, trained in zip(gradients, self.trained, strict=True)]
+        return super().descend(kept, tasks)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the rest of the run depends on."""
+        return {**super().state_dict(), "start_sha256": self.start_sha256}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned; the start is not needed any more."""
+        super().load_state_dict(state)
+        self.start_sha256 = state["start_sha256"]
+
+
+def source_row(config: FineTuningConfig, run: RunState) -> int:
+    """The number of the task of `run` that `config` asks for. Raises UserError if it has none."""
+    if not isinstance(run.config.method_config, A2CConfig):
+        raise UserError(
+            f"'{config.start}' is a run of {run.config.method}, but fine-tuning starts from a run "
+            "of a2c or fine-tuning"
+        )
+    if config.source_task in run.tasks:
+        return run.tasks.index(config.source_task)
+    if not config.source_task and len(run.tasks) == 1:
+        return 0
+    raise UserError(
+        f"source_task is '{config.source_task}', but '{config.start}' has: {', '.join(run.tasks)}"
+    )
+
+
+def stored_weights(state: dict[str, Tensor], prefix: str) -> Tensor:
+    """theta of every task (T, P) of a SplitMLP that was saved under `prefix`."""
+    split, own, shared = (state[prefix + name] for name in ("split", "own", "shared"))
+    return torch.where(split, own, shared)
+
+
+@torch.no_grad()
+def adopt(net: SplitMLP, theta: Tensor) -> None:
+    """Give all tasks of `net` the weights theta (P,)."""
+    net.shared.copy_(theta)
+    net.own.copy_(theta.expand_as(net.own))

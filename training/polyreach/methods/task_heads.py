@@ -1,0 +1,247 @@
+"""What the methods of multitask-continuous-control-2018 share: networks with a head per task, and
+short rollouts of one task after the other with a step of the optimiser after each.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from polyreach.envs.tasks import TaskEnv
+from polyreach.errors import UserError, check_range
+from polyreach.methods.learner import EnvLearner
+from polyreach.rollout import Rollout
+from polyreach.split_networks import Normalizer, SplitMLP
+
+HeadSharing = Literal["trunk", "none"]
+Order = Literal["cycle", "random", "together"]
+
+RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-5  # the authors' public code's
+
+
+@dataclass(frozen=True)
+class HeadsConfig:
+    """Settings that these methods have."""
+
+    hidden: tuple[int, ...] = (64, 64)
+    """Widths of the actor's hidden layers."""
+    sharing: HeadSharing = "trunk"
+    """trunk: the tasks share the hidden layers, and each has a head of its own. none: each has a
+    network of its own, and they are trained side by side.
+    """
+    order: Order = "cycle"
+    """cycle: an update on a rollout of the first task, then of the second, and so on. random: as
+    many updates, each on a task that is drawn (the authors' public code's distillation). together:
+    one update on rollouts of all tasks. Where nothing is shared it is always together.
+    """
+    t_max: int = 5
+    """Steps of a rollout."""
+    lr: float = 7e-4
+    """Learning rate."""
+    final_lr: float = 1.0
+    """The rate falls linearly to this share of itself at the last step."""
+    grad_clip: float = 0.5
+    """Norm at which the gradient of all networks together is clipped."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no run can have."""
+        for name, legal in (
+            ("sharing", ("trunk", "none")),
+            ("order", ("cycle", "random", "together")),
+        ):
+            if (value := getattr(self, name)) not in legal:
+                raise UserError(f"{name} is '{value}', but must be one of {', '.join(legal)}")
+        check_widths("hidden", self.hidden)
+        check_range("t_max", self.t_max, 1)
+        for name in ("lr", "grad_clip"):
+            check_range(name, getattr(self, name), 1e-12)
+        check_range("final_lr", self.final_lr, 0.0, 1.0)
+
+
+def check_widths(name: str, widths: tuple[int, ...]) -> None:
+    """Raise UserError for what cannot be the widths of hidden layers."""
+    if not widths or min(widths) < 1:
+        raise UserError(f"{name} is {widths}, but must be widths of at least 1")
+
+
+def task_network(
+    tasks: int, widths: Sequence[int], sharing: HeadSharing, last_gain: float = 1.0
+) -> SplitMLP:
+    """A network whose last layer is each task's own, or all of whose layers are."""
+    net = SplitMLP(tasks, widths, last_gain=last_gain)
+    net.split_at_start(net.last_layers(1 if sharing == "trunk" else len(widths)))
+    return net
+
+
+class GaussianHeads(nn.Module):
+    """pi(a|s) of every task: a normal distribution of independent actions whose mean and log
+    variance are the outputs of the task's head.
+
+    Observations are normalised: by the statistics of all tasks where the tasks share layers, else
+    each by its task's own.
+    """
+
+    def __init__(
+        self,
+        tasks: int,
+        obs_size: int,
+        hidden: tuple[int, ...],
+        actions: int,
+        sharing: HeadSharing,
+    ) -> None:
+        super().__init__()
+        self.normalizer = Normalizer(obs_size, own=0 if sharing == "trunk" else tasks)
+        self.net = task_network(tasks, (obs_size, *hidden, 2 * actions), sharing, last_gain=0.01)
+
+    def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """obs (T', B, O) of the tasks listed, all if None -> mean and log standard deviation
+        (T', B, A).
+        """
+        layers = self.net.layers(self.net.weights(tasks))
+        return self.outputs(layers, self.normalize(obs, tasks))
+
+    def normalize(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """What the networks see of observations (T', B, O), in the same shape."""
+        return self.normalizer.of_rows(tasks)(obs)
+
+    def outputs(self, layers: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation (T', B, A) with layers of T' rows, at x (T', B, O)."""
+        mean, log_var = self.net.run(layers, x).chunk(2, dim=-1)
+        return mean, 0.5 * log_var
+
+    @property
+    def squashes(self) -> bool:
+        """Whether actions are the tanh of what is drawn."""
+        return False
+
+    def to_action(self, u: Tensor) -> Tensor:
+        """What is done when u was drawn; the environment clips it."""
+        return u
+
+    def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """The action without noise, (T', B, A) in [-1, 1], for obs (T', B, O)."""
+        return self.to_action(self.distribution(obs, tasks)[0]).clamp(-1.0, 1.0)
+
+
+class HeadsLearner(EnvLearner):
+    """Trains networks, the actor's first, by rollouts of its turns: lists of tasks."""
+
+    actor: GaussianHeads
+    nets: tuple[SplitMLP, ...]
+
+    def __init__(self, config: HeadsConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
+        super().__init__(config, env, total_steps, seed)
+        self.t_max, self.grad_clip = config.t_max, config.grad_clip
+        self.order: Order = config.order if config.sharing == "trunk" else "together"
+        self.reduce, self.norm = SHARING[config.sharing]
+        self.everyone = list(range(env.tasks))
+
+    def optimize(self, *nets: SplitMLP, lr: float) -> None:
+        """Make RMSprop for `nets`. A task's own weights have a place of their own in it, so that
+        their moments rest while other tasks have their turn.
+        """
+        self.nets = nets
+        # views: they stay those of the networks
+        self.shared = [net.shared.detach() for net in nets]
+        self.own = [net.own.detach().unbind(0) for net in nets]
+        parameters = [part for own in self.own for part in own] + self.shared
+        self.optimizer = torch.optim.RMSprop(
+            parameters, lr=lr, alpha=RMSPROP_ALPHA, eps=RMSPROP_EPS, foreach=True
+        )
+        self.rates[self.optimizer] = lr
+        self.parts["optimizer"] = self.optimizer
+
+    def turns(self) -> list[list[int]]:
+        """The tasks of each update in one step, in turn."""
+        if self.order == "together":
+            return [self.everyone]
+        if self.order == "cycle":
+            return [[task] for task in self.everyone]
+        count = self.env.tasks
+        drawn = torch.randint(count, (count,), generator=self.generator, device=self.device)
+        return [[task] for task in drawn.tolist()]
+
+    @torch.no_grad()
+    def collect(self, tasks: list[int], actor: "Collector | None" = None) -> Rollout:
+        """A rollout (S, T', n, .) of `tasks`, by `actor` or else by the learner's own."""
+        act = actor or self.own_collector(tasks)
+        noise = self.normal(self.t_max, len(tasks), self.env.envs_per_task, self.env.action_size)
+        everyone = len(tasks) == self.env.tasks
+        listed, chosen = (None, slice(None)) if everyone else (tasks, tasks)
+        rows = []
+        for step_noise in noise:
+            obs = self.obs[chosen]
+            action = act(obs, step_noise)
+            step = self.env.step(action, listed)
+            ended = step.terminated | step.truncated
+            rows.append((obs, action, step.reward, step.terminated, ended, step.final_obs))
+            # never in place: an environment may hand out its own buffer
+            following = self.obs.clone()
+            following[chosen] = step.obs
+            self.obs = following
+        self.env_steps += noise[..., 0].numel()
+        return Rollout(*(torch.stack(column) for column in zip(*rows, strict=True)))
+
+    def own_collector(self, tasks: list[int]) -> "Collector":
+        """The actor as it is now."""
+        actor, index = self.actor, self.index(tasks)
+        layers, normalize = (
+            actor.net.layers(actor.net.weights(index)),
+            actor.normalizer.of_rows(index),
+        )
+
+        def act(obs: Tensor, noise: Tensor) -> Tensor:
+            mean, log_std = actor.outputs(layers, normalize(obs))
+            return actor.to_action(torch.addcmul(mean, log_std.exp(), noise))
+
+        return act
+
+    def index(self, tasks: list[int]) -> Tensor | None:
+        """`tasks` as the networks take them."""
+        if len(tasks) == self.env.tasks:
+            return None
+        return torch.tensor(tasks, device=self.device)
+
+    def descend(self, gradients: Sequence[Tensor], tasks: list[int]) -> Tensor:
+        """One step of the optimiser along g_i (T', P) of every network; returns the mean norm."""
+        parts = [
+            (g.sum(dim=0) * ~net.split, g * net.split)
+            for net, g in zip(self.nets, gradients, strict=True)
+        ]
+        norm = self.norm(parts)  # () or (T', 1)
+        scale = (self.grad_clip / (norm + 1e-6)).clamp(max=1.0)
+        self.optimizer.zero_grad()
+        for (shared, own), shared_rows, own_rows in zip(parts, self.shared, self.own, strict=True):
+            shared_rows.grad = shared * scale.amin()
+            for task, row in zip(tasks, own * scale, strict=True):
+                own_rows[task].grad = row
+        self.schedule_rates()
+        self.optimizer.step()
+        self.updates += 1
+        return norm.mean()
+
+
+Collector = Callable[[Tensor, Tensor], Tensor]
+"""Observations (T', n, O) and standard normal noise (T', n, A) -> actions (T', n, A)."""
+Parts = Sequence[tuple[Tensor, Tensor]]
+"""Gradients of the shared weights (P,) and of the tasks' own (T', P) of every network."""
+
+
+def norm_together(parts: Parts) -> Tensor:
+    """The norm () of all."""
+    return torch.stack([part.square().sum() for pair in parts for part in pair]).sum().sqrt()
+
+
+def norm_apart(parts: Parts) -> Tensor:
+    """The norm of each task's own (T', 1), where nothing is shared."""
+    squares = torch.stack([own.square().sum(dim=1, keepdim=True) for _, own in parts])
+    return squares.sum(dim=0).sqrt()
+
+
+SHARING: dict[HeadSharing, tuple[Callable[[Tensor], Tensor], Callable[[Parts], Tensor]]] = {
+    "trunk": (torch.mean, norm_together),
+    "none": (torch.sum, norm_apart),
+}
+"""What is made of the tasks' losses (T',), and the norm that is clipped."""
