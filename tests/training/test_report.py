@@ -36,6 +36,7 @@ from polyreach.report_page import (
 )
 from polyreach.run import RunFolder
 from polyreach.train_command import train_config
+from polyreach.transfer import play_run
 
 
 def test_interquartile_mean_by_hand() -> None:
@@ -394,3 +395,34 @@ def test_a_run_whose_start_is_left_out_is_refused(
     options = ReportOptions("after", only=("fine-tuning",), runs=tmp_path, out=tmp_path)
     with pytest.raises(UserError, match="fine-tuning-s0' starts from .*1-a2c-s0', which is not"):
         write_report(options, Console(quiet=True))
+
+
+def test_episodes_of_the_last_policies_stand_beside_the_papers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures = {("cheetah-smallfoot", "SmallFoot"): "1 ± 2", ("cheetah-smallfoot", "SmallLeg"): "3"}
+    played = Experiment(
+        name="played",
+        title="Played",
+        paper="nobody",
+        envs=("cheetah-smallfoot", "cheetah-smallleg"),
+        variants=(Variant("scratch", "a2c", published_returns=figures),),
+        options=("--num-envs", "1", "--env-config.horizon", "20", "--eval-goals", "1"),
+        steps=40,
+        seeds=1,
+        measure="return",
+        rollouts=3,
+        published="A paper",
+    )
+    monkeypatch.setitem(EXPERIMENTS, "played", played)
+    options = ReportOptions("played", runs=tmp_path / "runs", out=tmp_path)
+    assert write_report(options, Console(quiet=True)) == 0
+    page = (tmp_path / "played.md").read_text()
+    folder = tmp_path / "runs" / "played" / "cheetah-smallfoot-0-a2c-s0"
+    cells = []
+    for env, name in zip(played.envs, ("SmallFoot", "SmallLeg"), strict=True):
+        found = play_run(folder, env, 3)[name]
+        cells.append(f"{found.mean:,.0f} ± {found.std:,.0f}")
+    assert f"| scratch | {cells[0]} | {cells[1]} |\n| published | 1 ± 2 | 3 |" in page
+    assert page.count("| variant | SmallFoot | SmallLeg |") == 2 and page.count("published |") == 1
+    assert "Budget: 40 environment steps each" in page

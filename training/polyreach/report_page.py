@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from polyreach.experiments import Column, Experiment, Measure, Variant
 from polyreach.machine import machine_sentence
 from polyreach.run import RunConfig, RunFolder
+from polyreach.transfer import play_run
 
 BOOTSTRAP = 2000  # resamples
 CONFIDENCE = 0.95
@@ -163,11 +164,11 @@ def describe(experiment: Experiment, results: Sequence[Result], seeds: int, comm
         "",
         f"{text.meaning}; without noise, {extent}; higher is better. Curves: mean over "
         "seeds, shaded their range.",
-        f"Budget: {first.steps:,} environment steps each, the total over all tasks, "
+        f"Budget: {_budget(results)}, the total over all tasks, "
         f"{first.num_envs} environments; seeds of each variant: {seeds}; {len(results)} of "
         f"{wanted} runs, {hours:.1f} hours of wall-clock time in all.",
         *_origins(results),
-        f"Made by `polyreach report {experiment.name} --steps {first.steps} --seeds {seeds}`; a "
+        f"Made by `polyreach report {experiment.name}{_steps_option(results)} --seeds {seeds}`; a "
         f"run is `polyreach {command}` and the like.",
         "",
         f"IQM: interquartile mean over seeds and tasks of the mean of the last {LAST} evaluations, "
@@ -183,7 +184,23 @@ def describe(experiment: Experiment, results: Sequence[Result], seeds: int, comm
     for env in experiment.envs:
         lines += ["", f"## {env}", "", *_results_table(experiment, results, env, seeds)]
         lines += ["", *_tasks_table(experiment, results, env)]
+        if experiment.rollouts:
+            lines += ["", *_rollouts_table(experiment, results, env)]
     return "\n".join(lines) + "\n"
+
+
+def _budget(results: Sequence[Result]) -> str:
+    """Environment steps of the runs: those of all, or of each variant."""
+    steps = {run.variant.label: run.config.steps for run in results}
+    if len(set(steps.values())) == 1:
+        return f"{results[0].config.steps:,} environment steps each"
+    told = ", ".join(f"{label}: {count:,}" for label, count in steps.items())
+    return f"environment steps of a run, {told}"
+
+
+def _steps_option(results: Sequence[Result]) -> str:
+    steps = {run.config.steps for run in results}
+    return f" --steps {steps.pop()}" if len(steps) == 1 else ""
 
 
 def _of(results: Sequence[Result], variant: Variant, env: str) -> list[Result]:
@@ -212,7 +229,8 @@ def _results_table(
 ) -> list[str]:
     measure = experiment.measure
     header = ["variant", "runs", f"{measure} (IQM)", "interval", "mean"]
-    header += ["published (other budget)"] if experiment.published else []
+    published = any(variant.published for variant in experiment.variants)
+    header += ["published (other budget)"] if published else []
     header += [*(column.title for column in experiment.columns), "updates", "hours per run"]
     rows = []
     form = MEASURES[measure].form.format
@@ -220,7 +238,7 @@ def _results_table(
         own = _of(results, variant, env)
         cells = [variant.label, f"{len(own)} of {seeds}"]
         cells += _aggregate(own, measure) if own else [NOT_RUN] * 3
-        if experiment.published:
+        if published:
             cells.append(form(variant.published[env]) if env in variant.published else "")
         cells += [_column(own, column) if own else NOT_RUN for column in experiment.columns]
         if own:
@@ -270,6 +288,42 @@ def _tasks_table(experiment: Experiment, results: Sequence[Result], env: str) ->
             ]
         rows.append([variant.label, *cells])
     caption = f"{experiment.measure.capitalize()} of each task: mean over seeds, and their range."
+    return [caption, "", *_table(["variant", *names], rows)]
+
+
+def _rollouts_table(experiment: Experiment, results: Sequence[Result], env: str) -> list[str]:
+    """Returns of the last policies that were trained on `env`, on every environment, beside the
+    paper's.
+    """
+    rows: list[list[str]] = []
+    names: list[str] = []
+    for variant in experiment.variants:
+        played = [
+            {
+                name: own
+                for other in experiment.envs
+                for name, own in play_run(run.folder.path, other, experiment.rollouts).items()
+            }
+            for run in _of(results, variant, env)
+        ]
+        if not played:
+            continue
+        names = [*played[0]]
+        ours = [
+            f"{np.mean([one[name].mean for one in played]):,.0f} ± "
+            f"{np.mean([one[name].std for one in played]):,.0f}"
+            for name in names
+        ]
+        rows.append([variant.label, *ours])
+        theirs = [variant.published_returns.get((env, name), "") for name in names]
+        if any(theirs):
+            rows.append(["published", *theirs])
+    if not rows:
+        return []
+    caption = (
+        f"Returns of {experiment.rollouts} episodes with the last policy: mean ± standard deviation"
+        " over episodes, each averaged over seeds."
+    )
     return [caption, "", *_table(["variant", *names], rows)]
 
 

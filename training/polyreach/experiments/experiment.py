@@ -17,6 +17,10 @@ class Variant:
     """Options of `polyreach train` that make this variant."""
     published: Mapping[str, float] = field(default_factory=dict)
     """The paper's figure for it on each environment, in units of the experiment's measure."""
+    published_returns: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    """The paper's mean and standard deviation over episodes, after training on an environment, of a
+    task.
+    """
     env_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Options of its runs on an environment. In all options {runs} stands for the folder of the
     experiment's runs and {seed} for the seed: a run that names the folder of another waits for it.
@@ -61,3 +65,7 @@ class Experiment:
     """Device of the runs, unless told otherwise."""
     env_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Options of the runs on an environment."""
+    rollouts: int = 0
+    """Episodes of every task, of all environments, that the last policy of every run plays for the
+    report.
+    """

@@ -1,5 +1,7 @@
 """The experiments of multitask-continuous-control-2018."""
 
+from typing import Any
+
 from polyreach.experiments.experiment import Experiment, Variant
 
 _SMALL_FOOT, _SMALL_LEG = "cheetah-smallfoot", "cheetah-smallleg"
@@ -13,25 +15,49 @@ def _start_from(env: str) -> tuple[str, ...]:
 
 _START = {_SMALL_FOOT: _start_from(_SMALL_LEG), _SMALL_LEG: _start_from(_SMALL_FOOT)}
 
+
+def _table_1(small_foot: tuple[str, str], small_leg: tuple[str, str]) -> dict[str, Any]:
+    """The paper's figures after training on SmallFoot, and on SmallLeg: of SmallFoot and of
+    SmallLeg each.
+    """
+    rows = {_SMALL_FOOT: small_foot, _SMALL_LEG: small_leg}
+    cells = {
+        (env, task): text
+        for env, row in rows.items()
+        for task, text in zip(("SmallFoot", "SmallLeg"), row, strict=True)
+        if text
+    }
+    return {"published_returns": cells}
+
+
 MULTITASK_FINE_TUNING = Experiment(
     name="multitask-fine-tuning",
     title="A2C from scratch and fine-tuned from another HalfCheetah",
     paper="multitask-continuous-control-2018, Table 1",
     envs=(_SMALL_FOOT, _SMALL_LEG),
     variants=(
-        Variant("scratch, 5M", "a2c", _ALONE, {_SMALL_FOOT: 1582.78, _SMALL_LEG: 1536.16}),
+        Variant(
+            "scratch, 5M",
+            "a2c",
+            _ALONE,
+            **_table_1(("1582.78 ± 30.46", ""), ("", "1536.16 ± 30.26")),
+        ),
         Variant(
             "fine-tuned from the other, 1M",
             "fine-tuning",
-            published={_SMALL_FOOT: 1600.31, _SMALL_LEG: 1532.70},
             env_options=_START,
             steps=1_000_000,
+            **_table_1(
+                ("1600.31 ± 26.32", "1498.45 ± 19.76"), ("1530.26 ± 29.22", "1532.70 ± 23.35")
+            ),
         ),
         Variant(
             "fine-tuned from the other, 5M",
             "fine-tuning",
-            published={_SMALL_FOOT: 1493.02, _SMALL_LEG: 1568.66},
             env_options=_START,
+            **_table_1(
+                ("1493.02 ± 27.21", "1425.64 ± 29.82"), ("1500.76 ± 30.36", "1568.66 ± 29.56")
+            ),
         ),
         Variant(
             "fine-tuned from the other, actor's last two layers, 1M",
@@ -45,9 +71,20 @@ MULTITASK_FINE_TUNING = Experiment(
     steps=5_000_000,
     seeds=3,
     measure="return",
+    rollouts=20,
     published="multitask-continuous-control-2018, Table 1: one run of each, 20 episodes, in an "
     "earlier version of the simulator and of HalfCheetah",
 )
+
+
+def _table_2(*figures: str) -> dict[tuple[str, str], str]:
+    """The paper's figures of the six tasks, in the order of its table."""
+    tasks = ("SmallFoot", "BigFoot", "SmallLeg", "SmallThigh", "SmallTorso", "BigTorso")
+    return {("cheetah6", task): text for task, text in zip(tasks, figures, strict=True)}
+
+
+_TEACHERS = ("--method-config.teachers", "{runs}/cheetah6-0-a2c-s{seed}")
+_PRINTED = ("--method-config.direction", "student_teacher")
 
 MULTITASK = Experiment(
     name="multitask",
@@ -55,27 +92,56 @@ MULTITASK = Experiment(
     paper="multitask-continuous-control-2018, Table 2",
     envs=("cheetah6",),
     variants=(
-        Variant("scratch, 3M each", "a2c", _ALONE, {"cheetah6": 1276.28}, steps=18_000_000),
+        Variant(
+            "scratch, 3M each",
+            "a2c",
+            _ALONE,
+            published_returns=_table_2(
+                "1326.30 ± 21.15",
+                "37.80 ± 441.49",
+                "1420.77 ± 21.66",
+                "1444.21 ± 24.75",
+                "2116.10 ± 29.24",
+                "1312.50 ± 24.75",
+            ),
+            steps=18_000_000,
+        ),
         Variant(
             "distillation, 1M per head",
             "distillation",
-            ("--method-config.teachers", "{runs}/cheetah6-0-a2c-s{seed}"),
-            {"cheetah6": 1162.95},
+            _TEACHERS,
+            published_returns=_table_2(
+                "1348.30 ± 16.65",
+                "-63.07 ± 0.93",
+                "1413.55 ± 17.73",
+                "838.35 ± 960.78",
+                "2116.94 ± 38.00",
+                "1323.61 ± 29.64",
+            ),
         ),
-        Variant("vanilla multi-task, 1M per head", "a2c", published={"cheetah6": 1795.54}),
+        Variant(
+            "vanilla multi-task, 1M per head",
+            "a2c",
+            published_returns=_table_2(
+                "1480.89 ± 30.92",
+                "2188.11 ± 21.28",
+                "1525.09 ± 25.15",
+                "1874.04 ± 14.02",
+                "2276.11 ± 46.14",
+                "1428.97 ± 7.06",
+            ),
+        ),
         Variant(
             "distillation by eq. 4 as printed, 1M per head",
             "distillation",
-            (
-                *("--method-config.teachers", "{runs}/cheetah6-0-a2c-s{seed}"),
-                *("--method-config.direction", "student_teacher"),
-            ),
+            (*_TEACHERS, *_PRINTED),
         ),
     ),
     options=("--preset", "paper", "--num-envs", "96", "--eval-every", "300000"),
     steps=6_000_000,
     seeds=3,
     measure="return",
-    published="multitask-continuous-control-2018, Table 2, mean over the six tasks: one run of "
-    "each, 20 episodes, in an earlier version of the simulator and of HalfCheetah",
+    rollouts=20,
+    published="multitask-continuous-control-2018, Table 2: one run of each, 20 episodes, in an "
+    "earlier version of the simulator and of HalfCheetah",
 )
