@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import torch
 
 from polyreach.checkpoint import list_checkpoints, read_checkpoint
 from polyreach.run import RunFolder
+from polyreach.train_command import train_config
 
 TINY = """--steps 6400 --num-envs 16 --seed 3 --eval-every 1600 --eval-goals 8
  --checkpoint-minutes 0.005
@@ -274,3 +276,17 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path
     assert done.returncode == 0, done.stderr
     assert "corrupt" in done.stdout and "using the one before it" in done.stdout
     assert_same(last_state(folder), expected)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mtsac planar8 --preset tuned --steps 2000000 --num-envs 256 --seed 3",
+        "picor cheetah8 --preset paper --steps 10 --num-envs 8 --seed 0 --method-config.hidden 8 9 "
+        "--method-config.no-correction --env-config.horizon 5",
+        "distillation planar8 --preset tuned --steps 10 --num-envs 4 --seed 0 "
+        "--method-config.teachers a 'b c' --method-config.student-share 0.5",
+    ],
+)
+def test_a_run_tells_the_command_that_started_it(line: str) -> None:
+    assert train_config(shlex.split(line))[1].command == f"polyreach train {line}"

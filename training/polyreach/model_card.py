@@ -15,6 +15,7 @@ from polyreach.evaluate import (
     least_squares_actions,
 )
 from polyreach.export import save, write_metadata
+from polyreach.run import RunConfig
 from polyreach_description import Robot
 
 
@@ -63,8 +64,7 @@ controller without learning{_handover(config)}:
 
 ## Trained
 
-`polyreach train {contract["method"]} {config["env"]} --preset {config["preset"]}
---steps {config["steps"]} --num-envs {config["num_envs"]} --seed {config["seed"]}`:
+`{RunConfig.from_json(config).command}`:
 {training["steps"]:,} environment steps, {training["updates"]:,} updates, seed {seeds},
 {training["wall_s"] / 60:.0f} minutes on {config["threads"]} {config["device"]} thread(s),
 commit `{training["git_commit"]}`. Every setting is in the file's metadata, under `training`.

@@ -3,6 +3,7 @@
 import dataclasses
 import fcntl
 import json
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,6 +61,21 @@ class RunConfig:
         """What `env` means to `method`."""
         return find_family(self.env, get_method(self.method).task_conditioned)
 
+    @property
+    def command(self) -> str:
+        """The command line that starts this run, as long as its preset stays what it is."""
+        words = ["polyreach", "train", self.method, self.env, "--preset", self.preset]
+        for name in ("steps", "num_envs", "seed"):
+            words += [f"--{name.replace('_', '-')}", str(getattr(self, name))]
+        presets = get_method(self.method).preset(self.preset, self.family.name)
+        parts = ("method-config", self.method_config), ("env-config", self.env_config)
+        for (part, config), preset in zip(parts, presets, strict=True):
+            for own in dataclasses.fields(config):
+                value = getattr(config, own.name)
+                if value != getattr(preset, own.name):
+                    words += _option(f"{part}.", own.name.replace("_", "-"), value)
+        return shlex.join(words)
+
     def to_json(self) -> dict[str, Any]:
         """As plain JSON values."""
         values: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
@@ -79,6 +95,13 @@ class RunConfig:
             raise RunError(
                 f"the run's configuration is of another version of polyreach: {error}"
             ) from None
+
+
+def _option(part: str, name: str, value: Any) -> list[str]:
+    """A setting as words of a command line."""
+    if isinstance(value, bool):
+        return [f"--{part}{'' if value else 'no-'}{name}"]
+    return [f"--{part}{name}", *map(str, value if isinstance(value, tuple) else (value,))]
 
 
 def _tuples(values: Mapping[str, Any]) -> dict[str, Any]:
