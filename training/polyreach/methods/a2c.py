@@ -83,7 +83,12 @@ class A2C(HeadsLearner):
         super().__init__(config, env, total_steps, seed)
         self.config = config
         self.actor = GaussianHeads(
-            env.tasks, env.obs_size, config.hidden, env.action_size, config.sharing
+            env.tasks,
+            env.obs_size,
+            config.hidden,
+            env.action_size,
+            config.sharing,
+            config.initial_std,
         )
         widths = (env.obs_size, *config.critic_hidden, 1)
         self.critic = task_network(env.tasks, widths, config.sharing)

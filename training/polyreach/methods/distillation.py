@@ -104,7 +104,12 @@ class Distillation(HeadsLearner):
         super().__init__(config, env, total_steps, seed)
         self.config, self.seed = config, seed
         self.actor = Student(
-            env.tasks, env.obs_size, config.hidden, env.action_size, config.sharing
+            env.tasks,
+            env.obs_size,
+            config.hidden,
+            env.action_size,
+            config.sharing,
+            config.initial_std,
         )
         self.actor.to(self.device)
         self.parts["actor"] = self.actor

@@ -2,6 +2,7 @@
 short rollouts of one task after the other with a step of the optimiser after each.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -42,6 +43,8 @@ class HeadsConfig:
     """Learning rate."""
     final_lr: float = 1.0
     """The rate falls linearly to this share of itself at the last step."""
+    initial_std: float = 1.0
+    """Standard deviation of the actions at the start."""
     grad_clip: float = 0.5
     """Norm at which the gradient of all networks together is clipped."""
 
@@ -55,7 +58,7 @@ class HeadsConfig:
                 raise UserError(f"{name} is '{value}', but must be one of {', '.join(legal)}")
         check_widths("hidden", self.hidden)
         check_range("t_max", self.t_max, 1)
-        for name in ("lr", "grad_clip"):
+        for name in ("lr", "initial_std", "grad_clip"):
             check_range(name, getattr(self, name), 1e-12)
         check_range("final_lr", self.final_lr, 0.0, 1.0)
 
@@ -90,10 +93,15 @@ class GaussianHeads(nn.Module):
         hidden: tuple[int, ...],
         actions: int,
         sharing: HeadSharing,
+        initial_std: float,
     ) -> None:
         super().__init__()
         self.normalizer = Normalizer(obs_size, own=0 if sharing == "trunk" else tasks)
         self.net = task_network(tasks, (obs_size, *hidden, 2 * actions), sharing, last_gain=0.01)
+        with torch.no_grad():
+            for theta in (self.net.shared[None], self.net.own):
+                *_, bias, _ = self.net.layers(theta)  # (T, 1, 2 A)
+                bias[..., actions:] = 2.0 * math.log(initial_std)
 
     def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """obs (T', B, O) of the tasks listed, all if None -> mean and log standard deviation
