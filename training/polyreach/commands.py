@@ -126,9 +126,9 @@ def list_all(words: Sequence[str]) -> int:
         print(json.dumps(listed, indent=2))
         return 0
     print_table("methods", ["name", "paper"], [[name, paper] for name, paper in methods.items()])
-    told = [name for name, method in METHODS.items() if method.task_conditioned]
+    untold = [name for name, method in METHODS.items() if not method.task_conditioned]
     print_table(
-        f"environments of {', '.join(told)} (besides all robots)",
+        f"environments besides all robots, of all methods but {' and '.join(untold)}",
         ["name", "tasks"],
         [[name, _shortened(tasks)] for name, tasks in envs.items()],
     )

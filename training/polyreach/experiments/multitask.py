@@ -33,7 +33,7 @@ def _table_1(small_foot: tuple[str, str], small_leg: tuple[str, str]) -> dict[st
 MULTITASK_FINE_TUNING = Experiment(
     name="multitask-fine-tuning",
     title="A2C from scratch and fine-tuned from another HalfCheetah",
-    paper="multitask-continuous-control-2018, Table 1",
+    paper="Arora et al. 2018, Table 1",
     envs=(_SMALL_FOOT, _SMALL_LEG),
     variants=(
         Variant(
@@ -72,7 +72,7 @@ MULTITASK_FINE_TUNING = Experiment(
     seeds=3,
     measure="return",
     rollouts=20,
-    published="multitask-continuous-control-2018, Table 1: one run of each, 20 episodes, in an "
+    published="Arora et al. 2018, Table 1: one run of each, 20 episodes, in an "
     "earlier version of the simulator and of HalfCheetah",
 )
 
@@ -89,7 +89,7 @@ _PRINTED = ("--method-config.direction", "student_teacher")
 MULTITASK = Experiment(
     name="multitask",
     title="Six HalfCheetahs: A2C from scratch, distilled, and with a head per task",
-    paper="multitask-continuous-control-2018, Table 2",
+    paper="Arora et al. 2018, Table 2",
     envs=("cheetah6",),
     variants=(
         Variant(
@@ -142,6 +142,6 @@ MULTITASK = Experiment(
     seeds=3,
     measure="return",
     rollouts=20,
-    published="multitask-continuous-control-2018, Table 2: one run of each, 20 episodes, in an "
+    published="Arora et al. 2018, Table 2: one run of each, 20 episodes, in an "
     "earlier version of the simulator and of HalfCheetah",
 )

@@ -106,6 +106,12 @@ METHODS: dict[str, Method] = {
             ("ktm", ktm.KTMConfig, ktm.KTM, ktm.PAPER),
             ("picor", picor.PiCorConfig, picor.PiCor, picor.PAPER),
             ("ppo", ppo.PPOConfig, ppo.PPO, ppo.PAPER),
+            (
+                "specialization",
+                specialization.SpecializationConfig,
+                specialization.Specialization,
+                specialization.PAPER,
+            ),
             ("a2c", a2c.A2CConfig, a2c.A2C, a2c.PAPER),
             (
                 "distillation",
@@ -118,12 +124,6 @@ METHODS: dict[str, Method] = {
                 fine_tuning.FineTuningConfig,
                 fine_tuning.FineTuning,
                 fine_tuning.PAPER,
-            ),
-            (
-                "specialization",
-                specialization.SpecializationConfig,
-                specialization.Specialization,
-                specialization.PAPER,
             ),
         )
     },

@@ -46,7 +46,7 @@ from polyreach.rollout import (
     normal_log_prob,
 )
 
-PAPER = "multitask-continuous-control-2018: A2C with a head per task (after Mnih et al. 2016)"
+PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: A2C with a head per task"
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ from polyreach.methods.task_heads import Collector, GaussianHeads, HeadsConfig, 
 from polyreach.methods.teachers import Normal, Teacher, read_teacher
 from polyreach.rollout import by_task
 
-PAPER = "multitask-continuous-control-2018: distillation into a policy with a head per task"
+PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: distillation"
 
 Direction = Literal["teacher_student", "student_teacher"]
 Match = Literal["distribution", "action"]

@@ -23,7 +23,7 @@ from polyreach.methods.teachers import RunState, read_run
 from polyreach.rollout import Rollout
 from polyreach.split_networks import SplitMLP
 
-PAPER = "multitask-continuous-control-2018: fine-tuning of the last layers"
+PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: fine-tuning"
 
 
 @dataclass(frozen=True)
