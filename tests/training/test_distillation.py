@@ -177,9 +177,9 @@ def test_the_student_acts_as_its_teachers_do(
     assert float(mean.abs().max()) > 1
     assert student.actor.squashes is squashes
     with torch.no_grad():
-        noisy = student.own_collector([0, 1, 2])(obs, torch.full((3, 5, 2), 50.0))
+        noisy = student.own_act([0, 1, 2])(obs, torch.full((3, 5, 2), 50.0))
     assert (float(noisy.abs().max()) <= 1) is squashes
-    taught = student.teacher_collector([0, 1, 2])(obs, torch.zeros(3, 5, 2))
+    taught = student.teacher_act([0, 1, 2])(obs, torch.zeros(3, 5, 2))
     wanted = 4 * (env.target - obs)
     assert torch.allclose(taught, torch.tanh(wanted) if squashes else wanted)
 

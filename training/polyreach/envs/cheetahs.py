@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
 
 import mujoco
 import numpy as np
@@ -22,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyreach.envs.tasks import TaskEnv, TaskStep
+from polyreach.envs.simulated import SimulatedTasks
+from polyreach.envs.tasks import TaskStep
 from polyreach.errors import UserError, check_range
 
 PARTS = {
@@ -102,7 +102,7 @@ def cheetah_model(variant: str) -> mujoco.MjModel:
     return cheetah_spec(variant).compile()
 
 
-class CheetahEnv(TaskEnv):
+class CheetahEnv(SimulatedTasks):
     """T cheetahs of different build that run forward, n environments of each.
 
     Observations (T, n, 17): positions but x [m, rad], velocities [m/s, rad/s]. Actions (T, n, 6):
@@ -139,22 +139,12 @@ class CheetahEnv(TaskEnv):
         self._simulations = [
             (model, mujoco.MjData(model)) for model in models for _ in range(self.envs_per_task)
         ]
-        self._numbers = np.arange(num_envs).reshape(self.tasks, self.envs_per_task)
+        super().__init__(num_envs, mujoco.mj_stateSize(models[0], STATE))
         self._period = models[0].opt.timestep * config.frame_skip  # [s]
         self._home = models[0].qpos0.copy()
-        self._state = np.zeros((num_envs, mujoco.mj_stateSize(models[0], STATE)))
-        self._elapsed = np.zeros(num_envs, dtype=np.int64)
-        self._generator = torch.Generator()
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads - 1) if threads > 1 else None
         self.reset(seed)
-
-    def reset(self, seed: int) -> Tensor:
-        """Start all episodes anew, everything random drawn from `seed`; observations (T, n, 17)."""
-        self._generator.manual_seed(seed)
-        everyone = self._numbers.ravel()
-        self._restart(everyone)
-        return self._observe(everyone)
 
     def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
         """action: (T', n, 6) for the tasks listed, all if None; the others stand still."""
@@ -209,10 +199,10 @@ class CheetahEnv(TaskEnv):
     def _restart(self, rows: NDArray[np.int64]) -> None:
         """Start new episodes in the environments `rows` (R,)."""
         size, scale = (len(rows), JOINTS), self.config.reset_noise_scale
-        uniform = torch.rand(size, generator=self._generator, dtype=torch.float64) * 2.0 - 1.0
+        uniform = self._uniform(rows, JOINTS)
         normal = torch.randn(size, generator=self._generator, dtype=torch.float64)
         self._state[rows] = 0.0
-        self._state[rows, 1 : 1 + JOINTS] = self._home + scale * uniform.numpy()
+        self._state[rows, 1 : 1 + JOINTS] = self._home + scale * uniform
         self._state[rows, 1 + JOINTS : 1 + 2 * JOINTS] = scale * normal.numpy()
         self._elapsed[rows] = 0
         self._put(rows)
@@ -233,26 +223,6 @@ class CheetahEnv(TaskEnv):
         """(T', n, 17), of the environments `rows` (T' n,)."""
         observed = self._state[rows, OBSERVED].astype(np.float32)
         return self._tensor(observed, (-1, self.envs_per_task, self.obs_size))
-
-    def _tensor(
-        self, values: NDArray[np.float32] | NDArray[np.bool_], shape: tuple[int, ...]
-    ) -> Tensor:
-        return torch.from_numpy(values.reshape(shape)).to(self.device)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next steps depend on."""
-        return {
-            "state": torch.tensor(self._state),
-            "elapsed": torch.tensor(self._elapsed),
-            "generator": self._generator.get_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what state_dict returned; the steps that follow are the same to the last bit."""
-        self._state[:] = state["state"].cpu().numpy()
-        self._elapsed[:] = state["elapsed"].cpu().numpy()
-        self._generator.set_state(state["generator"].cpu())
-        self._put(self._numbers.ravel())
 
     def close(self) -> None:
         """Stop the threads."""

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyreach.envs.legged_models import biped_spec, hopper_spec, lever_arms
-from polyreach.envs.tasks import TaskEnv, TaskStep
+from polyreach.envs.simulated import SimulatedTasks
+from polyreach.envs.tasks import TaskStep
 from polyreach.errors import UserError, check_range
 
 LARGEST = 100.0  # of a state in which a robot is not lost
@@ -97,7 +98,7 @@ class LeggedConfig:
         check_range("reset_noise_scale", self.reset_noise_scale, 0.0)
 
 
-class LeggedEnv(TaskEnv):
+class LeggedEnv(SimulatedTasks):
     """T planar robots with legs, n environments of each, all in one call of MuJoCo's rollout.
 
     Observations (T, n, 2 nv - 1): positions but x [m, rad], then velocities, clipped to -10 and 10
@@ -136,7 +137,6 @@ class LeggedEnv(TaskEnv):
         self._period = self.models[0].opt.timestep * config.frame_skip  # [s]
 
         each = self.envs_per_task
-        self._numbers = np.arange(num_envs).reshape(self.tasks, each)
         self._direction = np.repeat([task.direction for task in tasks.values()], each)
         self._max_angle = np.repeat([task.max_angle for task in tasks.values()], each)
         standing = np.repeat([model.body("torso").pos[2] for model in self.models], each)
@@ -145,28 +145,19 @@ class LeggedEnv(TaskEnv):
         self._turns, self._arms = turns[0], np.repeat(arms, each, axis=0)  # (B, nv), (T n, B, 2)
 
         size = mujoco.mj_stateSize(self.models[0], mujoco.mjtState.mjSTATE_FULLPHYSICS)
-        self._state = np.zeros((num_envs, size))  # time, qpos, qvel
-        self._elapsed = np.zeros(num_envs, dtype=np.int64)
+        super().__init__(num_envs, size)  # time, qpos, qvel
         self._reached = np.zeros((num_envs, config.frame_skip, size))
         self._control = np.zeros((num_envs, config.frame_skip, self.action_size))
         self._warmstart = np.zeros((num_envs, self._nv))
         # the models differ in numbers, not in sizes, so that the data of one serve for all
         self._data = [mujoco.MjData(self.models[0]) for _ in range(threads)]
         self._pool = Rollout(nthread=threads if threads > 1 else 0)
-        self._generator = torch.Generator()
         self.reset(seed)
 
     @property
     def states(self) -> Tensor:
         """(T, n, S) float64: time [s], qpos, qvel; a copy."""
         return torch.tensor(self._state).reshape(self.tasks, self.envs_per_task, -1)
-
-    def reset(self, seed: int) -> Tensor:
-        """Start all episodes anew, everything random drawn from `seed`; observations (T, n, O)."""
-        self._generator.manual_seed(seed)
-        everyone = self._numbers.ravel()
-        self._restart(everyone)
-        return self._observe(everyone)
 
     def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
         """action: (T', n, A) for the tasks listed, all if None; the others stand still.
@@ -247,10 +238,8 @@ class LeggedEnv(TaskEnv):
 
     def _restart(self, rows: NDArray[np.int64]) -> None:
         """Start new episodes in the environments `rows` (R,)."""
-        size, scale = (len(rows), 2 * self._nv), self.config.reset_noise_scale
-        uniform = torch.rand(size, generator=self._generator, dtype=torch.float64) * 2.0 - 1.0
         self._state[rows, 0] = 0.0
-        self._state[rows, 1:] = scale * uniform.numpy()
+        self._state[rows, 1:] = self.config.reset_noise_scale * self._uniform(rows, 2 * self._nv)
         self._elapsed[rows] = 0
 
     def _observe(self, rows: NDArray[np.int64]) -> Tensor:
@@ -259,25 +248,6 @@ class LeggedEnv(TaskEnv):
         velocity = observed[:, self._nv - 1 :]
         np.clip(velocity, -FASTEST, FASTEST, out=velocity)
         return self._tensor(observed, (-1, self.envs_per_task, self.obs_size))
-
-    def _tensor(
-        self, values: NDArray[np.float32] | NDArray[np.bool_], shape: tuple[int, ...]
-    ) -> Tensor:
-        return torch.from_numpy(values.reshape(shape)).to(self.device)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the next steps depend on."""
-        return {
-            "state": torch.tensor(self._state),
-            "elapsed": torch.tensor(self._elapsed),
-            "generator": self._generator.get_state(),
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what state_dict returned; the steps that follow are the same to the last bit."""
-        self._state[:] = state["state"].cpu().numpy()
-        self._elapsed[:] = state["elapsed"].cpu().numpy()
-        self._generator.set_state(state["generator"].cpu())
 
     def close(self) -> None:
         """Stop the threads."""

@@ -35,9 +35,9 @@ from torch import Tensor
 
 from polyreach.envs.tasks import TaskEnv
 from polyreach.errors import UserError, check_range
-from polyreach.methods.learner import Metrics
+from polyreach.methods.learner import Act, Metrics
 from polyreach.methods.picor import normal_divergence
-from polyreach.methods.task_heads import Collector, GaussianHeads, HeadsConfig, HeadsLearner
+from polyreach.methods.task_heads import GaussianHeads, HeadsConfig, HeadsLearner
 from polyreach.methods.teachers import Normal, Teacher, read_teacher
 from polyreach.rollout import by_task
 
@@ -150,13 +150,13 @@ class Distillation(HeadsLearner):
         if student_acts != self.student_acts:
             self.exchange()
             self.student_acts = student_acts
-        rollout = self.collect(tasks, None if student_acts else self.teacher_collector(tasks))
+        rollout = self.collect(tasks, None if student_acts else self.teacher_act(tasks))
         obs = by_task(rollout.obs)  # (T', S n, O)
         found = self.update_on(obs, self.wanted(obs, tasks), tasks)
         self.actor.normalizer.update(obs)
         return torch.cat([rollout.reward.mean()[None], found])
 
-    def teacher_collector(self, tasks: list[int]) -> Collector:
+    def teacher_act(self, tasks: list[int]) -> Act:
         """The teachers, with noise."""
 
         def act(obs: Tensor, noise: Tensor) -> Tensor:

@@ -2,15 +2,18 @@
 rates fall, and a state that can be saved at any step.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from polyreach.envs.tasks import TaskEnv
+from polyreach.rollout import Rollout
 
 Metrics = dict[str, float]
+Act = Callable[[Tensor, Tensor], Tensor]
+"""Observations (T', n, O) and standard normal noise (T', n, A) -> actions (T', n, A)."""
 
 
 class RateConfig(Protocol):
@@ -48,6 +51,26 @@ class EnvLearner:
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers."""
         return torch.randn(shape, generator=self.generator, device=self.device)
+
+    @torch.no_grad()
+    def roll_out(self, act: Act, steps: int, tasks: list[int] | None = None) -> Rollout:
+        """`steps` steps of the environments of `tasks`, all if None, with the actions of `act`."""
+        rows = slice(None) if tasks is None else tasks
+        shape = self.obs[rows].shape[:2]
+        noise = self.normal(steps, *shape, self.env.action_size)
+        found = []
+        for step_noise in noise:
+            obs = self.obs[rows]
+            action = act(obs, step_noise)
+            step = self.env.step(action, tasks)
+            ended = step.terminated | step.truncated
+            found.append((obs, action, step.reward, step.terminated, ended, step.final_obs))
+            # never in place: an environment may hand out its own buffer
+            following = self.obs.clone()
+            following[rows] = step.obs
+            self.obs = following
+        self.env_steps += noise[..., 0].numel()
+        return Rollout(*(torch.stack(column) for column in zip(*found, strict=True)))
 
     def adam(
         self, parameters: Iterable[Tensor], rate: float, eps: float = 1e-8

@@ -145,21 +145,12 @@ class PPO(EnvLearner):
     def collect(self) -> Rollout:
         """S steps of all environments with the policy as it is."""
         layers = self.actor.net.layers(self.actor.net.weights())
-        noise = self.normal(
-            self.steps, self.env.tasks, self.env.envs_per_task, self.env.action_size
-        )
-        rows = []
-        for step_noise in noise:
-            obs = self.obs
+
+        def act(obs: Tensor, noise: Tensor) -> Tensor:
             mean, log_std = self.actor.distribution(layers, self.actor.normalize(obs))
-            action = mean + log_std.exp() * step_noise
-            step = self.env.step(action)
-            ended = step.terminated | step.truncated
-            rows.append((obs, action, step.reward, step.terminated, ended, step.final_obs))
-            # an environment may hand out its own buffer
-            self.obs = step.obs.clone()
-        self.env_steps += self.steps * self.env.num_envs
-        return Rollout(*(torch.stack(column) for column in zip(*rows, strict=True)))
+            return mean + log_std.exp() * noise
+
+        return self.roll_out(act, self.steps)
 
     @torch.no_grad()
     def batch_of(self, rollout: Rollout) -> Batch:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from polyreach.envs.tasks import TaskEnv
 from polyreach.errors import UserError, check_range
-from polyreach.methods.learner import EnvLearner
+from polyreach.methods.learner import Act, EnvLearner
 from polyreach.rollout import Rollout
 from polyreach.split_networks import Normalizer, SplitMLP
 
@@ -171,28 +171,14 @@ class HeadsLearner(EnvLearner):
         drawn = torch.randint(count, (count,), generator=self.generator, device=self.device)
         return [[task] for task in drawn.tolist()]
 
-    @torch.no_grad()
-    def collect(self, tasks: list[int], actor: "Collector | None" = None) -> Rollout:
-        """A rollout (S, T', n, .) of `tasks`, by `actor` or else by the learner's own."""
-        act = actor or self.own_collector(tasks)
-        noise = self.normal(self.t_max, len(tasks), self.env.envs_per_task, self.env.action_size)
+    def collect(self, tasks: list[int], act: Act | None = None) -> Rollout:
+        """A rollout (S, T', n, .) of `tasks`, by `act` or else by the learner's own actor."""
         everyone = len(tasks) == self.env.tasks
-        listed, chosen = (None, slice(None)) if everyone else (tasks, tasks)
-        rows = []
-        for step_noise in noise:
-            obs = self.obs[chosen]
-            action = act(obs, step_noise)
-            step = self.env.step(action, listed)
-            ended = step.terminated | step.truncated
-            rows.append((obs, action, step.reward, step.terminated, ended, step.final_obs))
-            # never in place: an environment may hand out its own buffer
-            following = self.obs.clone()
-            following[chosen] = step.obs
-            self.obs = following
-        self.env_steps += noise[..., 0].numel()
-        return Rollout(*(torch.stack(column) for column in zip(*rows, strict=True)))
+        act = act or self.own_act(tasks)
+        return self.roll_out(act, self.t_max, None if everyone else tasks)
 
-    def own_collector(self, tasks: list[int]) -> "Collector":
+    @torch.no_grad()
+    def own_act(self, tasks: list[int]) -> Act:
         """The actor as it is now."""
         actor, index = self.actor, self.index(tasks)
         layers, normalize = (
@@ -231,8 +217,6 @@ class HeadsLearner(EnvLearner):
         return norm.mean()
 
 
-Collector = Callable[[Tensor, Tensor], Tensor]
-"""Observations (T', n, O) and standard normal noise (T', n, A) -> actions (T', n, A)."""
 Parts = Sequence[tuple[Tensor, Tensor]]
 """Gradients of the shared weights (P,) and of the tasks' own (T', P) of every network."""
 
