@@ -17,7 +17,14 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rig import FakeHardware, Launcher, Process, move, set_parameter
 from rosgraph_msgs.msg import Clock
-from scenarios import Probe, assert_reaches, assert_within_limits, reachable_goals, zero_delay
+from scenarios import (
+    WAIT_S,
+    Probe,
+    assert_reaches,
+    assert_within_limits,
+    reachable_goals,
+    zero_delay,
+)
 from std_msgs.msg import Float64MultiArray
 
 from polyreach_nodes.policy import find_policy
@@ -46,6 +53,20 @@ def speed(probe: Probe) -> float:
     return float(np.abs(probe.joint_pos - before).max() / (monotonic() - start_s))
 
 
+def set_in_motion(probe: Probe) -> None:
+    """Send far goals until joints are seen to move: one motion lasts half a second, and a busy
+    machine may look away for so long.
+    """
+    probe.wait(lambda: probe.joint_pos is not None, "joint states")
+    offset, end_s = 0.6, monotonic() + WAIT_S
+    move(probe, offset)
+    while speed(probe) < 0.1:
+        assert monotonic() < end_s, f"joints stand (status: '{probe.message}')"
+        if probe.value("reached") == "true":
+            offset = -offset
+            move(probe, offset)
+
+
 def reach(probe: Probe, seed: int) -> None:
     probe.wait_goals_heard()
     probe.wait_state("IDLE", "ACTIVE")
@@ -55,8 +76,7 @@ def reach(probe: Probe, seed: int) -> None:
 def test_controller_killed_the_simulator_stops_by_itself_and_a_new_one_takes_over(
     simulator: Process, controller: Process, start: Launcher, probe: Probe
 ) -> None:
-    move(probe, 0.6)
-    probe.wait(lambda: speed(probe) > 0.1, "joints move")
+    set_in_motion(probe)
     controller.stop(signal.SIGKILL)
     probe.wait(lambda: speed(probe) < 1e-3, "joints stand", timeout_s=2.0)
     rest = probe.joint_pos.copy()
@@ -75,8 +95,7 @@ def test_controller_killed_the_simulator_stops_by_itself_and_a_new_one_takes_ove
 def test_controller_paused_the_simulator_stops_by_itself(
     simulator: Process, controller: Process, probe: Probe
 ) -> None:
-    move(probe, 0.6)
-    probe.wait(lambda: speed(probe) > 0.1, "joints move")
+    set_in_motion(probe)
     controller.popen.send_signal(signal.SIGSTOP)
     probe.wait(lambda: speed(probe) < 1e-3, "joints stand", timeout_s=2.0)
     count = len(probe.commands)
