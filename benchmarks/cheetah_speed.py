@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import gymnasium
 import torch
 
-from benchmarks.timing import seconds_per_call
+from benchmarks.timing import seconds_per_call, speed_row, write_models
 from polyreach.envs.cheetahs import CHEETAH_GROUPS, CheetahConfig, CheetahEnv, cheetah_spec
 
 ENVS_PER_TASK = (1, 8)
@@ -17,12 +17,7 @@ ENVS_PER_TASK = (1, 8)
 def measure(group: str) -> list[tuple[str, str]]:
     """Rows of (what, ratio) for one group of cheetahs; every side steps the same models."""
     with TemporaryDirectory() as folder:
-        paths = []
-        for variant in CHEETAH_GROUPS[group]:
-            spec = cheetah_spec(variant)
-            spec.compile()
-            paths.append(Path(folder) / f"{variant}.xml")
-            paths[-1].write_text(spec.to_xml(), encoding="utf-8")
+        paths = write_models({name: cheetah_spec(name) for name in CHEETAH_GROUPS[group]}, folder)
         return [row for each in ENVS_PER_TASK for row in _measure(group, each, paths)]
 
 
@@ -55,19 +50,15 @@ def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[st
     sync.close()
     threaded.close()
     return [
-        _row(
+        speed_row(
             f"{group}, 1 thread, over Gymnasium SyncVectorEnv of {count}",
             count / seconds["single"],
             count / seconds["sync"],
         ),
-        _row(
+        speed_row(
             f"{group} of {count}, {cores} threads, over Gymnasium AsyncVectorEnv of "
             f"{parallel.num_envs}",
             count / seconds["threaded"],
             parallel.num_envs / seconds["parallel"],
         ),
     ]
-
-
-def _row(name: str, ours: float, peer: float) -> tuple[str, str]:
-    return name, f"{ours / peer:.1f} x ({ours:,.0f} against {peer:,.0f} steps/s)"

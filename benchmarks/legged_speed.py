@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.timing import seconds_per_call
+from benchmarks.timing import seconds_per_call, speed_row, write_models
 from polyreach.envs.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 
 ENVS_PER_TASK = (1, 4, 16)
@@ -59,12 +59,8 @@ class OneByOne(LeggedEnv):
 def measure(group: str) -> list[tuple[str, str]]:
     """Rows of (what, ratio) for one group; every side steps the same models."""
     with TemporaryDirectory() as folder:
-        paths = []
-        for name, task in LEGGED_GROUPS[group].items():
-            spec = task.spec()
-            spec.compile()
-            paths.append(Path(folder) / f"{name}.xml")
-            paths[-1].write_text(spec.to_xml(), encoding="utf-8")
+        specs = {name: task.spec() for name, task in LEGGED_GROUPS[group].items()}
+        paths = write_models(specs, folder)
         return [row for each in ENVS_PER_TASK for row in _measure(group, each, paths)]
 
 
@@ -110,20 +106,18 @@ def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[st
     speed["parallel"] = parallel.num_envs / seconds["parallel"]
     name = f"{group} of {count}"
     return [
-        _row(f"{name}, 1 thread, over a loop of mj_step", speed["single"], speed["loop"]),
-        _row(f"{name}, 1 thread, over Gymnasium SyncVectorEnv", speed["single"], speed["sync"]),
-        _row(
+        speed_row(f"{name}, 1 thread, over a loop of mj_step", speed["single"], speed["loop"]),
+        speed_row(
+            f"{name}, 1 thread, over Gymnasium SyncVectorEnv", speed["single"], speed["sync"]
+        ),
+        speed_row(
             f"{name}, {cores} threads, over threads with loops of mj_step",
             speed["threaded"],
             speed["threaded_loop"],
         ),
-        _row(
+        speed_row(
             f"{name}, {cores} threads, over Gymnasium AsyncVectorEnv of {parallel.num_envs}",
             speed["threaded"],
             speed["parallel"],
         ),
     ]
-
-
-def _row(name: str, ours: float, peer: float) -> tuple[str, str]:
-    return name, f"{ours / peer:.1f} x ({ours:,.0f} against {peer:,.0f} steps/s)"

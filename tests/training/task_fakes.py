@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from polyreach.checkpoint import read_newest, save_checkpoint
 from polyreach.envs.tasks import TaskEnv, TaskStep
 from polyreach.methods.task_learner import TaskLearner, TaskLearnerConfig
 from polyreach.task_replay import TaskBatch
@@ -141,3 +143,21 @@ def assert_same(left: Any, right: Any, where: str = "") -> None:
             assert_same(*pair, f"{where}[{index}]")
     else:
         assert left == right, where
+
+
+def assert_goes_on(fresh: Callable[[int], Any], folder: Path, before: int, after: int) -> None:
+    """Assert that a learner which is saved after `before` steps, and loaded into one of another
+    seed, makes the next `after` steps as if it had never stopped. `fresh` makes one from a seed.
+    """
+    whole = fresh(0)
+    for _ in range(before):
+        whole.step()
+    save_checkpoint(folder, whole.env_steps, whole.state_dict())
+    expected = [whole.step() for _ in range(after)]
+    resumed = fresh(7)
+    resumed.step()
+    state, _ = read_newest(folder)
+    assert state is not None
+    resumed.load_state_dict(state)
+    assert_same([resumed.step() for _ in range(after)], expected)
+    assert_same(resumed.state_dict(), whole.state_dict())

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from task_fakes import PointMasses, assert_same
+from task_fakes import PointMasses, assert_goes_on
 from torch import Tensor
 from torch.distributions import Normal
 
-from polyreach.checkpoint import read_newest, save_checkpoint
 from polyreach.envs.tasks import play_episodes
 from polyreach.errors import UserError
 from polyreach.methods.a2c import A2C, A2CConfig
@@ -285,22 +284,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_stopped_run_goes_on_to_the_last_bit(variant: str, tmp_path: Path) -> None:
-    def fresh(seed: int = 0) -> A2C:
+    def fresh(seed: int) -> A2C:
         env = PointMasses(3, 2, horizon=7, stop=0.15)
         return learner_of(env, seed, **VARIANTS[variant], final_lr=0.2)
 
-    whole = fresh()
-    for _ in range(4):
-        whole.step()
-    save_checkpoint(tmp_path, whole.env_steps, whole.state_dict())
-    after = [whole.step() for _ in range(5)]
-    resumed = fresh(seed=7)
-    resumed.step()
-    state, _ = read_newest(tmp_path)
-    assert state is not None
-    resumed.load_state_dict(state)
-    assert_same([resumed.step() for _ in range(5)], after)
-    assert_same(resumed.state_dict(), whole.state_dict(), variant)
+    assert_goes_on(fresh, tmp_path, before=4, after=5)
 
 
 def score(learner: A2C) -> float:

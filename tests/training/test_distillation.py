@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from task_fakes import PointMasses, assert_same
+from task_fakes import PointMasses, assert_goes_on
 from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, TransformedDistribution, kl_divergence
 from torch.distributions.transforms import TanhTransform
 
-from polyreach.checkpoint import read_newest, save_checkpoint
 from polyreach.envs.tasks import play_episodes
 from polyreach.errors import UserError
 from polyreach.methods import distillation
@@ -254,22 +253,11 @@ def test_it_learns(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
 def test_a_stopped_run_goes_on_to_the_last_bit(
     monkeypatch: pytest.MonkeyPatch, variant: str, tmp_path: Path
 ) -> None:
-    def fresh(seed: int = 0) -> Distillation:
+    def fresh(seed: int) -> Distillation:
         env = PointMasses(3, 2, horizon=7, stop=0.15)
         return student_of(monkeypatch, env, seed, **VARIANTS[variant], final_lr=0.2)
 
-    whole = fresh()
-    for _ in range(4):
-        whole.step()
-    save_checkpoint(tmp_path, whole.env_steps, whole.state_dict())
-    after = [whole.step() for _ in range(6)]
-    resumed = fresh(seed=7)
-    resumed.step()
-    state, _ = read_newest(tmp_path)
-    assert state is not None
-    resumed.load_state_dict(state)
-    assert_same([resumed.step() for _ in range(6)], after)
-    assert_same(resumed.state_dict(), whole.state_dict(), variant)
+    assert_goes_on(fresh, tmp_path, before=4, after=6)
 
 
 def test_a_run_does_not_go_on_with_another_teacher(monkeypatch: pytest.MonkeyPatch) -> None:

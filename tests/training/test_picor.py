@@ -11,13 +11,8 @@ from torch.distributions import Normal, kl_divergence
 
 from polyreach.errors import UserError
 from polyreach.methods import picor
-from polyreach.methods.picor import (
-    PiCor,
-    PiCorConfig,
-    constraint_violation,
-    normal_divergence,
-    task_weights,
-)
+from polyreach.methods.picor import PiCor, PiCorConfig, constraint_violation, task_weights
+from polyreach.normal import normal_divergence
 from polyreach.task_replay import TaskBatch
 
 

@@ -14,7 +14,8 @@ from torch import Tensor
 from polyreach.envs.tasks import TaskEnv
 from polyreach.errors import UserError
 from polyreach.methods.ppo import PPO, Batch, PPOConfig
-from polyreach.rollout import Rollout, by_task, normal_log_prob
+from polyreach.normal import normal_log_prob
+from polyreach.rollout import Rollout, by_task
 from polyreach.split_networks import SplitMLP
 
 TINY = PPOConfig(hidden=(8, 8), batch_steps=60, minibatch=4, epochs=2, lr=1e-2)
@@ -30,7 +31,7 @@ def learner_of(
 def test_a_loss_by_hand() -> None:
     learner = learner_of(env=PointMasses(1), clip=0.2)
     mean, log_std = torch.tensor([[[0.5, 0.0]]]), torch.zeros(1, 1, 2)
-    learner.actor.distribution = lambda layers, x: (mean.expand(1, 4, 2), log_std)  # type: ignore[method-assign]
+    learner.actor.outputs = lambda layers, x: (mean.expand(1, 4, 2), log_std)  # type: ignore[method-assign]
     learner.critic.run = lambda layers, x: torch.full((1, 4, 1), 2.0)  # type: ignore[method-assign]
     action = torch.zeros(1, 4, 2)
     log_prob = normal_log_prob(action, mean, log_std)
@@ -53,7 +54,7 @@ def test_a_loss_by_hand() -> None:
 def test_a_change_of_the_mean_action_costs() -> None:
     learner = learner_of(env=PointMasses(1), smoothness=0.5)
     # the mean action is the observation
-    learner.actor.distribution = lambda layers, x: (x, torch.zeros(1, 1, 2))  # type: ignore[method-assign]
+    learner.actor.outputs = lambda layers, x: (x, torch.zeros(1, 1, 2))  # type: ignore[method-assign]
     zeros = torch.zeros(1, 3)
     x = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [5.0, 5.0]]])
     next_x = torch.tensor([[[1.0, 4.0], [3.0, -1.0], [5.0, 5.0]]])
@@ -122,7 +123,7 @@ def test_actions_are_drawn_from_the_policy() -> None:
     noise = learner.normal(10, 3, 2, 2)
     layers = learner.actor.net.layers(learner.actor.net.weights())
     for row in range(10):
-        mean = learner.actor.distribution(layers, learner.actor.normalize(rollout.obs[row]))[0]
+        mean = learner.actor.outputs(layers, learner.actor.normalize(rollout.obs[row]))[0]
         assert torch.allclose(rollout.action[row], mean + 0.3 * noise[row], atol=1e-6)
 
 
@@ -186,12 +187,12 @@ def test_the_policy_that_is_improved_is_the_one_that_collected() -> None:
         assert torch.allclose(batch.log_prob, expected, atol=1e-5)
         # in the first minibatch r(theta) = 1
         first = learner.minibatches[count]
-        found = learner.actor.distribution(net.layers(theta), first.x)
+        found = learner.actor.outputs(net.layers(theta), first.x)
         ratio = (normal_log_prob(first.action, *found) - first.log_prob).exp()
         assert torch.allclose(ratio, torch.ones(()), rtol=0, atol=1e-6)
         # and later not any more
         last = learner.minibatches[-1]
-        found = learner.actor.distribution(net.layers(net.weights().detach()), last.x)
+        found = learner.actor.outputs(net.layers(net.weights().detach()), last.x)
         ratio = (normal_log_prob(last.action, *found) - last.log_prob).exp()
         assert float((ratio - 1).abs().max()) > 1e-3
         assert not torch.equal(normalizer.mean, mean)

@@ -15,7 +15,7 @@ from polyreach.envs.tasks import TaskEnv
 from polyreach.errors import UserError
 from polyreach.methods.ppo import PPO, Batch, PPOConfig
 from polyreach.methods.specialization import Specialization, SpecializationConfig, largest
-from polyreach.rollout import normal_log_prob
+from polyreach.normal import normal_log_prob
 from polyreach.split_networks import SplitMLP
 
 # 60 steps are one iteration; the policy has 94 weights, the value function 85
@@ -41,7 +41,7 @@ def made_up_batch(learner: PPO, count: int = 8, seed: int = 0) -> Batch:
     tasks = learner.env.tasks
     x, next_x, action = torch.randn(3, tasks, count, 2, generator=draw)
     layers = learner.actor.net.layers(learner.actor.net.weights().detach())
-    log_prob = normal_log_prob(action, *learner.actor.distribution(layers, x))
+    log_prob = normal_log_prob(action, *learner.actor.outputs(layers, x))
     advantage, target, noise = torch.randn(3, tasks, count, generator=draw)
     return Batch(x, next_x, action, log_prob + 0.1 * noise, advantage, target)
 

@@ -10,7 +10,7 @@ JSON.
 import json
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from polyreach.checkpoint import read_newest
-from polyreach.envs.reach import ReachConfig, ReachEnv
-from polyreach.envs.task_reach import TaskReachConfig, TaskReachEnv
-from polyreach.errors import UserError
+from polyreach.envs.task_reach import TaskReachConfig
 from polyreach.methods import get_method
 from polyreach.methods.off_policy import Policy
-from polyreach.observation import Observation, task_names
+from polyreach.observation import Observation
+from polyreach.restore import newest_state, restored_learner
 from polyreach.run import RunConfig, RunFolder, load_run_robot
 from polyreach.task_policy import TaskPolicy
 from polyreach_description import Robot
@@ -68,31 +66,15 @@ def load_run_policy(folder: Path) -> tuple[RunPolicy, Robot, RunConfig, dict[str
     run = RunFolder(folder)
     config = run.read_config()
     robot = load_run_robot(config)
-    state, _ = read_newest(run.checkpoints)
-    if state is None:
-        raise UserError(
-            f"'{folder}' has no checkpoint yet: train it first "
-            f"(polyreach train {config.method} {config.env} --resume {folder})"
-        )
+    state = newest_state(run, config)
     progress = {"steps": state["env_steps"], "updates": state["updates"]}
-    return _restore(config, robot, state).eval(), robot, config, progress
-
-
-def _restore(config: RunConfig, robot: Robot, state: Mapping[str, Any]) -> RunPolicy:
-    """The policy of a checkpoint, in the learner that made it."""
-    settings = config.env_config
-    assert isinstance(settings, ReachConfig)  # of a robot
-    make: Callable[..., Any] = get_method(config.method).learner
-    if isinstance(settings, TaskReachConfig):
-        one_each = len(task_names(robot.effector_names))
-        env = TaskReachEnv(robot, one_each, settings)
-        learner = make(config.method_config, env, config.steps, config.seed)
-        learner.actor.load_state_dict(state["actor"])
-        return TaskPolicy(learner.actor, robot, settings)
-    learner = make(config.method_config, ReachEnv(robot, 1, settings), config.steps, config.seed)
-    learner.policy.load_state_dict(state["policy"])
-    policy: Policy = learner.policy
-    return policy
+    learner, settings = restored_learner(config, state), config.env_config
+    policy: RunPolicy = (
+        TaskPolicy(learner.actor, robot, settings)
+        if isinstance(settings, TaskReachConfig)
+        else learner.policy
+    )
+    return policy.eval(), robot, config, progress
 
 
 def write_onnx(policy: RunPolicy, robot: Robot, contract: Mapping[str, Any], path: Path) -> None:

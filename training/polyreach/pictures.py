@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from polyreach.envs.legged import LeggedConfig, LeggedEnv
 from polyreach.envs.legged_render import render_states
 from polyreach.errors import UserError, check_range
-from polyreach.methods.teachers import read_run, restore_actor
+from polyreach.methods.teachers import read_run
+from polyreach.plotting import file_pyplot
+from polyreach.restore import restored_learner
 from polyreach.split_networks import SplitActor, SplitMLP
 
 
@@ -27,7 +29,7 @@ def draw_run(folder: Path, out: Path, start_s: float, every_s: float, frames: in
     check_range("every", every_s, 1e-3)
     check_range("frames", frames, 1, 40)
     run = read_run(str(folder))
-    actor = restore_actor(run)
+    actor = restored_learner(run.config, run.state).actor
     name, written = folder.resolve().name, []
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(actor, SplitActor):
@@ -69,9 +71,9 @@ def split_parts(net: SplitMLP) -> list[SplitPart]:
 
 def draw_split(actor: SplitActor, title: str, path: Path) -> None:
     """A picture of each layer: dark are the weights that each task has of its own."""
-    pyplot = _pyplot()
+    pyplot = file_pyplot()
     parts = [part for part in split_parts(actor.net) if part.split.size]
-    weights, others = [part for part in parts if len(part.split) > 1], parts
+    weights = [part for part in parts if len(part.split) > 1]
     figure, (upper, lower) = pyplot.subplots(2, 1, figsize=(10, 7), layout="constrained")
     upper.axis("off")
     grid = upper.get_subplotspec().subgridspec(1, len(weights))
@@ -81,11 +83,11 @@ def draw_split(actor: SplitActor, title: str, path: Path) -> None:
         before, after = part.split.shape
         panel.set(title=f"{part.name}\n{before} x {after}", xlabel="unit after it", xticks=[])
         panel.set(ylabel="unit before it", yticks=[])
-    shares = [100 * part.split.mean() for part in others]
-    bars = lower.bar(range(len(others)), shares, color="C0")
+    shares = [100 * part.split.mean() for part in parts]
+    bars = lower.bar(range(len(parts)), shares, color="C0")
     lower.bar_label(bars, [f"{share:.0f} %" for share in shares])
-    labels = [part.name.replace(", ", "\n") for part in others]
-    lower.set_xticks(range(len(others)), labels, fontsize="small")
+    labels = [part.name.replace(", ", "\n") for part in parts]
+    lower.set_xticks(range(len(parts)), labels, fontsize="small")
     lower.axhline(100 * float(actor.net.split.float().mean()), color="0.5", linestyle="--")
     lower.set(ylabel="split [%], dashed: of all", ylim=(0, 110))
     figure.suptitle(title)
@@ -101,7 +103,7 @@ def draw_motion(
 
     Raises UserError where there is no OpenGL (see render_states).
     """
-    pyplot = _pyplot()
+    pyplot = file_pyplot()
     period = env.models[0].opt.timestep * env.config.frame_skip  # [s]
     first, stride = math.ceil(start_s / period), max(1, round(every_s / period))
     obs, states = env.reset(0), []
@@ -123,12 +125,3 @@ def draw_motion(
         row[0].set_ylabel(env.task_names[task])
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
-
-
-def _pyplot() -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot

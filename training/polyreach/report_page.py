@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from polyreach.experiments import Column, Experiment, Measure, Variant
 from polyreach.machine import machine_sentence
+from polyreach.plotting import file_pyplot
 from polyreach.run import RunConfig, RunFolder
 from polyreach.transfer import play_run
 
@@ -113,11 +114,7 @@ def draw_curves(experiment: Experiment, results: Sequence[Result], path: Path) -
     """The measure against environment steps: a row per environment, a line per variant with the
     range of its seeds. Beside success, which comes in steps, the return.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = file_pyplot()
     measures: list[Measure] = [experiment.measure]
     if experiment.measure == "success":
         measures.append("return")

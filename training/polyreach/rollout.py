@@ -1,6 +1,5 @@
 """What on-policy methods collect, and the advantages in it."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -47,14 +46,3 @@ def advantages(
         later = torch.addcmul(delta[step], factor[step], later)
         found[step] = later
     return found
-
-
-def normal_log_prob(action: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """log N(a; mean, std) summed over actions: (T, B, A) -> (T, B)."""
-    z = (action - mean) * (-log_std).exp()
-    return -(0.5 * z.square() + log_std + 0.5 * math.log(2 * math.pi)).sum(dim=-1)
-
-
-def normal_entropy(log_std: Tensor) -> Tensor:
-    """Entropy of a normal distribution with independent actions: (..., A) -> (...)."""
-    return (log_std + 0.5 * math.log(2 * math.pi * math.e)).sum(dim=-1)

@@ -183,13 +183,20 @@ class SplitActor(nn.Module):
         z = self.z if tasks is None else self.z[tasks]
         return torch.cat([x, z[:, None].expand(*x.shape[:2], -1)], dim=-1)
 
-    def distribution(self, layers: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    def outputs(self, layers: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         """x (T, B, in) -> mean (T, B, A) and log standard deviation (T, 1, A)."""
         return self.net.run(layers, x), layers[-1][:, None]
+
+    def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """obs (T', B, O) of the tasks listed, all if None -> mean and log standard deviation
+        (T', B, A).
+        """
+        layers = self.net.layers(self.net.weights(tasks))
+        mean, log_std = self.outputs(layers, self.normalize(obs, tasks))
+        return mean, log_std.expand_as(mean)
 
     def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
         """The action without noise, (T', B, A) in [-1, 1], for obs (T', B, O) of the tasks listed,
         all T if None.
         """
-        layers = self.net.layers(self.net.weights(tasks))
-        return self.distribution(layers, self.normalize(obs, tasks))[0].clamp(-1.0, 1.0)
+        return self.distribution(obs, tasks)[0].clamp(-1.0, 1.0)

@@ -150,9 +150,7 @@ class CheetahEnv(SimulatedTasks):
         """action: (T', n, 6) for the tasks listed, all if None; the others stand still."""
         listed, clipped = self.checked(action, tasks)
         shape = (len(listed), self.envs_per_task)
-        control = (
-            clipped.cpu().numpy().astype(np.float64).reshape(-1, self.action_size)
-        )  # (T' n, 6)
+        control = clipped.cpu().numpy().astype(np.float64).reshape(-1, self.action_size)
         rows = self._numbers[listed].ravel()
         before = self._state[rows, X]
         self._simulate(rows, control)

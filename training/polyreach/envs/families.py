@@ -1,9 +1,10 @@
 """What the name of an environment means: the kinds of environments that there are."""
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -13,6 +14,7 @@ from polyreach.envs.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 from polyreach.envs.metaworld import TASK_SETS, MetaWorldConfig, MetaWorldEnv
 from polyreach.envs.reach import ReachConfig, ReachEnv
 from polyreach.envs.task_reach import TaskReachConfig, TaskReachEnv
+from polyreach.envs.tasks import TaskEnv
 from polyreach.errors import UserError
 from polyreach.observation import task_names
 from polyreach_description import Robot, list_robots, load_robot
@@ -66,74 +68,59 @@ class MetaWorldTasks(TaskFamily):
         return f"success {record['success']:.0%}"
 
 
-class Cheetahs(TaskFamily):
-    """A group of HalfCheetahs of different build."""
+class _OfGroup(TaskFamily):
+    """A group of simulated tasks, measured by their returns."""
 
-    name = "cheetahs"
-    config = CheetahConfig
     measured = ("return",)
+    groups: ClassVar[Mapping[str, Iterable[str]]]
+    """Group -> names of its tasks."""
+    env_type: ClassVar[Callable[..., TaskEnv]]
+    """Called with group, number, settings, device, threads and seed."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Names of the variants."""
-        return CHEETAH_GROUPS[self.env]
+        return tuple(self.groups[self.env])
+
+    def make(self, config: Any, num_envs: int, device: str, threads: int, seed: int) -> TaskEnv:
+        """num_envs is over all tasks."""
+        return type(self).env_type(self.env, num_envs, config, device, threads, seed)
+
+    def make_evaluation(self, config: Any, goals: int, device: str, threads: int) -> TaskEnv:
+        """`goals` episodes of each task."""
+        return self.make(config, goals * len(self.tasks), device, threads, EVALUATION_SEED)
+
+    def note(self, record: Record) -> str:
+        """The mean return."""
+        return f"return {record['return']:,.0f}"
+
+
+class Cheetahs(_OfGroup):
+    """A group of HalfCheetahs of different build."""
+
+    name = "cheetahs"
+    config = CheetahConfig
+    groups = CHEETAH_GROUPS
+    env_type = CheetahEnv
 
     def defaults(self, preset: str) -> Defaults:
         """The budget of picor-2023 for eight tasks, as much for each of any other number."""
         tasks = len(self.tasks)
         return Defaults(300_000 * tasks, tasks, eval_every=10_000 * tasks, eval_goals=4)
 
-    def make(
-        self, config: CheetahConfig, num_envs: int, device: str, threads: int, seed: int
-    ) -> CheetahEnv:
-        """num_envs is over all tasks."""
-        return CheetahEnv(self.env, num_envs, config, device, threads, seed)
 
-    def make_evaluation(
-        self, config: CheetahConfig, goals: int, device: str, threads: int
-    ) -> CheetahEnv:
-        """`goals` episodes of each task."""
-        count = goals * len(self.tasks)
-        return CheetahEnv(self.env, count, config, device, threads, EVALUATION_SEED)
-
-    def note(self, record: Record) -> str:
-        """The mean return."""
-        return f"return {record['return']:,.0f}"
-
-
-class Legged(TaskFamily):
+class Legged(_OfGroup):
     """Hoppers of different build, or a biped that walks forward and backward."""
 
     name = "legged"
     config = LeggedConfig
-    measured = ("return",)
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Names of the builds or directions."""
-        return tuple(LEGGED_GROUPS[self.env])
+    groups = LEGGED_GROUPS
+    env_type = LeggedEnv
 
     def defaults(self, preset: str) -> Defaults:
         """A million steps of each task."""
         tasks = len(self.tasks)
         return Defaults(1_000_000 * tasks, 4 * tasks, eval_every=50_000 * tasks, eval_goals=10)
-
-    def make(
-        self, config: LeggedConfig, num_envs: int, device: str, threads: int, seed: int
-    ) -> LeggedEnv:
-        """num_envs is over all tasks."""
-        return LeggedEnv(self.env, num_envs, config, device, threads, seed)
-
-    def make_evaluation(
-        self, config: LeggedConfig, goals: int, device: str, threads: int
-    ) -> LeggedEnv:
-        """`goals` episodes of each task."""
-        count = goals * len(self.tasks)
-        return LeggedEnv(self.env, count, config, device, threads, EVALUATION_SEED)
-
-    def note(self, record: Record) -> str:
-        """The mean return."""
-        return f"return {record['return']:,.0f}"
 
 
 class _OfRobot(Family):

@@ -15,7 +15,7 @@ from torch import Tensor
 from polyreach.envs.reach import ReachConfig, ReachEnv
 from polyreach.envs.reward import REWARDS, RewardName, reward_size
 from polyreach.envs.tasks import TaskEnv, TaskStep
-from polyreach.errors import UserError
+from polyreach.errors import UserError, check_choice
 from polyreach.networks import hand_over
 from polyreach.observation import FEATURES, FeatureSet, served_joints, task_names
 from polyreach_description import Robot
@@ -55,13 +55,7 @@ class TaskReachConfig(ReachConfig):
     def __post_init__(self) -> None:
         """Raise UserError for a value that no environment can have."""
         super().__post_init__()
-        for name, legal in (
-            ("reward", SCALAR_REWARDS),
-            ("features", tuple(FEATURES)),
-            ("action", tuple(ACTIONS)),
-        ):
-            if (value := getattr(self, name)) not in legal:
-                raise UserError(f"{name} is '{value}', but must be one of {', '.join(legal)}")
+        check_choice(self, reward=SCALAR_REWARDS, features=FEATURES, action=ACTIONS)
         if self.action == "configuration" and self.features != "kinematic":
             raise UserError(
                 f"action 'configuration' needs features 'kinematic', not '{self.features}'"

@@ -28,23 +28,16 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.tasks import TaskEnv
-from polyreach.errors import check_range
+from polyreach.errors import check_range, check_widths
 from polyreach.methods.learner import Metrics
 from polyreach.methods.task_heads import (
     GaussianHeads,
     HeadsConfig,
     HeadsLearner,
-    check_widths,
     task_network,
 )
-from polyreach.rollout import (
-    Rollout,
-    advantages,
-    by_step,
-    by_task,
-    normal_entropy,
-    normal_log_prob,
-)
+from polyreach.normal import normal_entropy, normal_log_prob
+from polyreach.rollout import Rollout, advantages, by_step, by_task
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: A2C with a head per task"
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from polyreach.envs.tasks import TaskEnv
-from polyreach.errors import UserError
+from polyreach.errors import check_choice
 from polyreach.methods.sac import SAC, SACConfig
 from polyreach.methods.task_learner import step_clipped
 from polyreach.task_networks import TaskLinear, shared_product
@@ -44,10 +44,7 @@ class DGradOConfig(SACConfig):
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
         super().__post_init__()
-        for name, legal in (("combine", ("sum", "mean")), ("order", ("fixed", "random"))):
-            value = getattr(self, name)
-            if value not in legal:
-                raise UserError(f"{name} is '{value}', but must be one of {', '.join(legal)}")
+        check_choice(self, combine=("sum", "mean"), order=("fixed", "random"))
 
 
 class DGradO(SAC):

@@ -34,11 +34,11 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.tasks import TaskEnv
-from polyreach.errors import UserError, check_range
-from polyreach.methods.learner import Act, Metrics
-from polyreach.methods.picor import normal_divergence
+from polyreach.errors import UserError, check_choice, check_range
+from polyreach.methods.learner import Metrics, NoisyAct
 from polyreach.methods.task_heads import GaussianHeads, HeadsConfig, HeadsLearner
 from polyreach.methods.teachers import Normal, Teacher, read_teacher
+from polyreach.normal import normal_divergence
 from polyreach.rollout import by_task
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: distillation"
@@ -67,9 +67,7 @@ class DistillationConfig(HeadsConfig):
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
         super().__post_init__()
-        for name, legal in (("direction", DIVERGENCE), ("match", ("distribution", "action"))):
-            if (value := getattr(self, name)) not in legal:
-                raise UserError(f"{name} is '{value}', but must be one of {', '.join(legal)}")
+        check_choice(self, direction=DIVERGENCE, match=("distribution", "action"))
         check_range("std", self.std, 1e-6)
         check_range("student_share", self.student_share, 0.0, 1.0)
 
@@ -156,7 +154,7 @@ class Distillation(HeadsLearner):
         self.actor.normalizer.update(obs)
         return torch.cat([rollout.reward.mean()[None], found])
 
-    def teacher_act(self, tasks: list[int]) -> Act:
+    def teacher_act(self, tasks: list[int]) -> NoisyAct:
         """The teachers, with noise."""
 
         def act(obs: Tensor, noise: Tensor) -> Tensor:

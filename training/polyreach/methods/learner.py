@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.tasks import TaskEnv, TaskStep
 from polyreach.rollout import Rollout
 
 Metrics = dict[str, float]
-Act = Callable[[Tensor, Tensor], Tensor]
+NoisyAct = Callable[[Tensor, Tensor], Tensor]
 """Observations (T', n, O) and standard normal noise (T', n, A) -> actions (T', n, A)."""
 
 
@@ -52,8 +52,18 @@ class EnvLearner:
         """Standard normal numbers."""
         return torch.randn(shape, generator=self.generator, device=self.device)
 
+    def advance(self, action: Tensor, tasks: list[int] | None = None) -> TaskStep:
+        """One step of the environments of `tasks`, all if None."""
+        step = self.env.step(action, tasks)
+        # never in place: an environment may hand out its own buffer
+        following = self.obs.clone()
+        following[slice(None) if tasks is None else tasks] = step.obs
+        self.obs = following
+        self.env_steps += step.reward.numel()
+        return step
+
     @torch.no_grad()
-    def roll_out(self, act: Act, steps: int, tasks: list[int] | None = None) -> Rollout:
+    def roll_out(self, act: NoisyAct, steps: int, tasks: list[int] | None = None) -> Rollout:
         """`steps` steps of the environments of `tasks`, all if None, with the actions of `act`."""
         rows = slice(None) if tasks is None else tasks
         shape = self.obs[rows].shape[:2]
@@ -62,14 +72,9 @@ class EnvLearner:
         for step_noise in noise:
             obs = self.obs[rows]
             action = act(obs, step_noise)
-            step = self.env.step(action, tasks)
+            step = self.advance(action, tasks)
             ended = step.terminated | step.truncated
             found.append((obs, action, step.reward, step.terminated, ended, step.final_obs))
-            # never in place: an environment may hand out its own buffer
-            following = self.obs.clone()
-            following[rows] = step.obs
-            self.obs = following
-        self.env_steps += noise[..., 0].numel()
         return Rollout(*(torch.stack(column) for column in zip(*found, strict=True)))
 
     def adam(

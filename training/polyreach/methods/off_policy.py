@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from polyreach.envs.reach import ReachEnv
-from polyreach.errors import UserError, check_range
+from polyreach.errors import UserError, check_range, check_widths
 from polyreach.networks import Activation, Actor, Critic
 from polyreach.observation import (
     FEATURES,
@@ -95,8 +95,7 @@ class OffPolicyConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
-        if not self.hidden or min(self.hidden) < 1:
-            raise UserError(f"hidden is {self.hidden}, but must be widths of at least 1")
+        check_widths("hidden", self.hidden)
         for name in ("actor_lr", "critic_lr", "reward_scale", "grad_clip"):
             check_range(name, getattr(self, name), 1e-12)
         for name in ("final_lr", "gamma", "tau", "relabel"):

@@ -36,6 +36,7 @@ from polyreach.errors import UserError, check_range
 from polyreach.methods.learner import Metrics
 from polyreach.methods.sac import SAC, SACConfig, as_floats
 from polyreach.methods.task_learner import move_target, step_clipped
+from polyreach.normal import normal_divergence
 
 PAPER = "Bai et al. 2023, PiCor: Multi-Task Deep Reinforcement Learning with Policy Correction"
 
@@ -185,12 +186,3 @@ def task_weights(alpha: Tensor, temperature: float) -> Tensor:
 def constraint_violation(advantage: Tensor, weight: Tensor, c: float, gamma: float) -> Tensor:
     """c_tilde = max(0, c (1 - gamma) - sum_z w_z A_z), for advantages and weights (N,), eq. 10."""
     return (c * (1 - gamma) - (weight * advantage).sum()).clamp(min=0)
-
-
-def normal_divergence(
-    mean: Tensor, log_std: Tensor, other_mean: Tensor, other_log_std: Tensor
-) -> Tensor:
-    """KL(N(mean, std) || N(other_mean, other_std)) of diagonal normals (..., A), summed over A."""
-    ratio = (2 * (log_std - other_log_std)).exp()  # variance / other variance
-    distance = ((mean - other_mean) / other_log_std.exp()).square()
-    return (0.5 * (ratio + distance - 1) + other_log_std - log_std).sum(dim=-1)

@@ -22,16 +22,10 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.tasks import TaskEnv
-from polyreach.errors import UserError, check_range
+from polyreach.errors import UserError, check_range, check_widths
 from polyreach.methods.learner import EnvLearner, Metrics
-from polyreach.rollout import (
-    Rollout,
-    advantages,
-    by_step,
-    by_task,
-    normal_entropy,
-    normal_log_prob,
-)
+from polyreach.normal import normal_entropy, normal_log_prob
+from polyreach.rollout import Rollout, advantages, by_step, by_task
 from polyreach.split_networks import SplitActor, SplitMLP
 
 PAPER = "Schulman et al. 2017, Proximal Policy Optimization Algorithms; one policy for all tasks"
@@ -80,8 +74,7 @@ class PPOConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
-        if not self.hidden or min(self.hidden) < 1:
-            raise UserError(f"hidden is {self.hidden}, but must be widths of at least 1")
+        check_widths("hidden", self.hidden)
         for name in ("batch_steps", "minibatch", "epochs"):
             check_range(name, getattr(self, name), 1)
         for name in ("clip", "lr", "initial_std", "reward_scale"):
@@ -147,7 +140,7 @@ class PPO(EnvLearner):
         layers = self.actor.net.layers(self.actor.net.weights())
 
         def act(obs: Tensor, noise: Tensor) -> Tensor:
-            mean, log_std = self.actor.distribution(layers, self.actor.normalize(obs))
+            mean, log_std = self.actor.outputs(layers, self.actor.normalize(obs))
             return mean + log_std.exp() * noise
 
         return self.roll_out(act, self.steps)
@@ -169,7 +162,7 @@ class PPO(EnvLearner):
         advantage = (advantage - advantage.mean(dim=1, keepdim=True)) / spread
         actor = self.actor.net.layers(self.actor.net.weights())
         action = by_task(rollout.action)
-        log_prob = normal_log_prob(action, *self.actor.distribution(actor, x))
+        log_prob = normal_log_prob(action, *self.actor.outputs(actor, x))
         return Batch(x, after, action, log_prob, advantage, target)
 
     def improve(self, batch: Batch) -> Metrics:
@@ -219,14 +212,14 @@ class PPO(EnvLearner):
         task, the value function's, and the entropy (3, T).
         """
         layers = self.actor.net.layers(theta)
-        mean, log_std = self.actor.distribution(layers, batch.x)
+        mean, log_std = self.actor.outputs(layers, batch.x)
         # r(theta) = pi_theta(a|s) / pi_theta_old(a|s)
         ratio = (normal_log_prob(batch.action, mean, log_std) - batch.log_prob).exp()
         clipped = ratio.clamp(1.0 - self.config.clip, 1.0 + self.config.clip)
         # L_i = -E_Ri[min(r A, clip(r, 1 - eps, 1 + eps) A)]
         policy_loss = -torch.minimum(ratio * batch.advantage, clipped * batch.advantage).mean(dim=1)
         if self.config.smoothness:
-            change = mean - self.actor.distribution(layers, batch.next_x)[0]
+            change = mean - self.actor.outputs(layers, batch.next_x)[0]
             policy_loss += self.config.smoothness * change.square().sum(dim=-1).mean(dim=1)
         value = self.critic.run(self.critic.layers(critic), batch.x)[..., 0]
         # E[(V(s) - V_target)^2]

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.tasks import TaskEnv
-from polyreach.errors import UserError, check_range
+from polyreach.errors import UserError, check_choice, check_range
 from polyreach.methods.learner import Metrics
 from polyreach.methods.ppo import PPO, Batch, PPOConfig
 from polyreach.split_networks import SplitMLP
@@ -60,9 +60,7 @@ class SpecializationConfig(PPOConfig):
         check_range("joint_steps", self.joint_steps, 0)
         check_range("specialized", self.specialized, 0.0, 1.0)
         check_range("average_iterations", self.average_iterations, 1)
-        for name, legal in (("selection", ("gradient", "random")), ("disagreement", DISAGREEMENT)):
-            if (value := getattr(self, name)) not in legal:
-                raise UserError(f"{name} is '{value}', but must be one of {', '.join(legal)}")
+        check_choice(self, selection=("gradient", "random"), disagreement=DISAGREEMENT)
         guided = self.selection == "gradient" and 0.0 < self.specialized < 1.0
         if guided and self.joint_steps == 0:
             raise UserError(

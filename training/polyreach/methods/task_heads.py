@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from polyreach.envs.tasks import TaskEnv
-from polyreach.errors import UserError, check_range
-from polyreach.methods.learner import Act, EnvLearner
+from polyreach.errors import check_choice, check_range, check_widths
+from polyreach.methods.learner import EnvLearner, NoisyAct
 from polyreach.rollout import Rollout
 from polyreach.split_networks import Normalizer, SplitMLP
 
@@ -50,23 +50,12 @@ class HeadsConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
-        for name, legal in (
-            ("sharing", ("trunk", "none")),
-            ("order", ("cycle", "random", "together")),
-        ):
-            if (value := getattr(self, name)) not in legal:
-                raise UserError(f"{name} is '{value}', but must be one of {', '.join(legal)}")
+        check_choice(self, sharing=("trunk", "none"), order=("cycle", "random", "together"))
         check_widths("hidden", self.hidden)
         check_range("t_max", self.t_max, 1)
         for name in ("lr", "initial_std", "grad_clip"):
             check_range(name, getattr(self, name), 1e-12)
         check_range("final_lr", self.final_lr, 0.0, 1.0)
-
-
-def check_widths(name: str, widths: tuple[int, ...]) -> None:
-    """Raise UserError for what cannot be the widths of hidden layers."""
-    if not widths or min(widths) < 1:
-        raise UserError(f"{name} is {widths}, but must be widths of at least 1")
 
 
 def task_network(
@@ -171,14 +160,14 @@ class HeadsLearner(EnvLearner):
         drawn = torch.randint(count, (count,), generator=self.generator, device=self.device)
         return [[task] for task in drawn.tolist()]
 
-    def collect(self, tasks: list[int], act: Act | None = None) -> Rollout:
+    def collect(self, tasks: list[int], act: NoisyAct | None = None) -> Rollout:
         """A rollout (S, T', n, .) of `tasks`, by `act` or else by the learner's own actor."""
         everyone = len(tasks) == self.env.tasks
         act = act or self.own_act(tasks)
         return self.roll_out(act, self.t_max, None if everyone else tasks)
 
     @torch.no_grad()
-    def own_act(self, tasks: list[int]) -> Act:
+    def own_act(self, tasks: list[int]) -> NoisyAct:
         """The actor as it is now."""
         actor, index = self.actor, self.index(tasks)
         layers, normalize = (

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from polyreach.envs.tasks import TaskEnv
-from polyreach.errors import UserError, check_range
+from polyreach.errors import UserError, check_range, check_widths
 from polyreach.methods.learner import EnvLearner, Metrics
 from polyreach.task_replay import TaskBatch, TaskReplay
 
@@ -56,8 +56,7 @@ class TaskLearnerConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
-        if not self.hidden or min(self.hidden) < 1:
-            raise UserError(f"hidden is {self.hidden}, but must be widths of at least 1")
+        check_widths("hidden", self.hidden)
         for name in ("actor_lr", "critic_lr", "reward_scale", "grad_clip"):
             check_range(name, getattr(self, name), 1e-12)
         for name in ("final_lr", "gamma", "tau"):
@@ -111,8 +110,7 @@ class TaskLearner(EnvLearner, ABC):
     @torch.no_grad()
     def collect(self, tasks: list[int] | None) -> float:
         """One step of the environments of `tasks`, all if None; returns the mean reward."""
-        rows = slice(None) if tasks is None else tasks
-        obs = self.obs[rows]
+        obs = self.obs if tasks is None else self.obs[tasks]
         index = None if tasks is None else torch.tensor(tasks, device=self.device)
         if self.updates == 0:
             shape = (*obs.shape[:2], self.env.action_size)
@@ -120,13 +118,8 @@ class TaskLearner(EnvLearner, ABC):
             action = 2 * uniform - 1
         else:
             action = self.explore(obs, index)
-        step = self.env.step(action, tasks)
+        step = self.advance(action, tasks)
         self.replay.add(TaskBatch(obs, action, step.reward, step.terminated, step.final_obs), tasks)
-        # never in place: an environment may hand out its own buffer
-        following = self.obs.clone()
-        following[rows] = step.obs
-        self.obs = following
-        self.env_steps += step.reward.numel()
         return float(step.reward.mean())
 
     def sample(self, tasks: list[int] | None = None) -> TaskBatch:

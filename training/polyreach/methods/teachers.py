@@ -9,16 +9,13 @@ read off the student's features.
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from polyreach.checkpoint import read_newest
 from polyreach.envs.family import TaskFamily
 from polyreach.envs.task_reach import ACTIONS, TaskReachConfig, TaskReachEnv
 from polyreach.envs.tasks import TaskEnv
@@ -71,6 +68,7 @@ def read_run(path: str) -> RunState:
     Raises RunError if there is none, UserError if it has no checkpoint or knows no tasks, and
     CheckpointError if none can be read.
     """
+    from polyreach.restore import newest_state
     from polyreach.run import RunFolder, load_run_family
 
     folder = RunFolder(Path(path))
@@ -81,9 +79,7 @@ def read_run(path: str) -> RunState:
             f"'{path}' is a run of {config.method}, which is not told its task: export it, and "
             "name the .onnx file instead"
         )
-    state, _ = read_newest(folder.checkpoints)
-    if state is None:
-        raise UserError(f"'{path}' has no checkpoint yet: train it first")
+    state = newest_state(folder, config)
     digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode())
     for part in ("actor", "critic"):
         for name, value in sorted(state.get(part, {}).items()):
@@ -96,15 +92,17 @@ def read_teacher(path: str, env: TaskEnv) -> Teacher:
 
     Raises UserError for what cannot be read, or cannot teach there.
     """
+    from polyreach.restore import restored_learner
+
     if path.endswith(".onnx"):
         return _file_teacher(path, env)
     run = read_run(path)
-    actor, sizes = _restore(run)
-    actor.to(env.device)
+    learner = restored_learner(run.config, run.state)
+    actor = learner.actor.requires_grad_(False).to(env.device)
     rows = _rows(run.tasks, env.task_names)
     distribution, squashes = _distribution(actor)
     if not isinstance(env, TaskReachEnv):
-        wanted = (env.obs_size, env.action_size)
+        sizes, wanted = ((one.obs_size, one.action_size) for one in (learner.env, env))
         if sizes != wanted:
             raise UserError(
                 f"teacher '{path}' is of '{run.config.env}' and has observations and actions of "
@@ -125,27 +123,6 @@ def read_teacher(path: str, env: TaskEnv) -> Teacher:
     return Teacher(path, run.sha256, rows, action, seen_distribution if usable else None, squashes)
 
 
-def restore_actor(run: RunState) -> Any:
-    """The actor of a run, for use without gradients."""
-    return _restore(run)[0]
-
-
-def _restore(run: RunState) -> tuple[Any, tuple[int, int]]:
-    """The actor of a run, and the sizes of its observations and actions."""
-    from polyreach.methods import get_method
-
-    config = run.config
-    # a learner draws its first weights from torch's own generator
-    with (
-        torch.random.fork_rng(devices=[]),
-        closing(config.family.make(config.env_config, len(run.tasks), "cpu", 1, 0)) as env,
-    ):
-        make: Any = get_method(config.method).learner
-        learner = make(config.method_config, env, config.steps, config.seed)
-        learner.actor.load_state_dict(run.state["actor"])
-        return learner.actor.requires_grad_(False), (env.obs_size, env.action_size)
-
-
 def _rows(tasks: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:
     """Which of its `tasks` a teacher does for each of those `wanted`: the one of the same name, or
     its only one; -1 for none.
@@ -162,14 +139,8 @@ def _distribution(actor: nn.Module) -> tuple[Distribution | None, bool]:
     if isinstance(actor, GaussianHeads):
         return actor.distribution, actor.squashes
     if isinstance(actor, SplitActor):
-        return partial(_split_distribution, actor), False
+        return actor.distribution, False
     return None, False
-
-
-def _split_distribution(actor: SplitActor, obs: Tensor, tasks: Tensor) -> Normal:
-    layers = actor.net.layers(actor.net.weights(tasks))
-    mean, log_std = actor.distribution(layers, actor.normalize(obs, tasks))
-    return mean, log_std.expand_as(mean)
 
 
 class _RobotView:
