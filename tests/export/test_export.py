@@ -201,7 +201,7 @@ SHIPPED = sorted(path.stem for path in MODELS.glob("*.onnx"))
 
 def test_every_policy_in_models_is_of_a_known_robot_and_method() -> None:
     known = {f"{robot}-{method}" for robot in list_robots() for method in METHODS}
-    assert {"humanoid27-digrad", "planar8-ddpg", "planar8-digrad"} <= set(SHIPPED) <= known
+    assert "humanoid27-digrad" in SHIPPED and set(SHIPPED) <= known
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -111,7 +111,13 @@ def test_every_number_is_the_package_s_own_on_mt50(reward: str) -> None:
     assert sum(count > 0 for count in successes.values()) >= 30
 
 
-@pytest.mark.parametrize("name", ["reach-v3", "push-v3", "window-close-v3"])
+FEW = ("reach-v3", "push-v3", "window-close-v3")
+OTHERS = [name for name in TASK_SETS["mt50"] if name not in FEW]
+
+
+@pytest.mark.parametrize(
+    "name", [*FEW, *(pytest.param(name, marks=pytest.mark.exhaustive) for name in OTHERS)]
+)
 def test_goals_are_those_of_the_package_s_single_task_benchmark(name: str) -> None:
     tasks = metaworld.MT1(name, seed=GOAL_SEED).train_tasks
     goals = np.array([pickle.loads(task.data)["rand_vec"] for task in tasks])

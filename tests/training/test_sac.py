@@ -331,6 +331,17 @@ def test_illegal_settings(changes: dict[str, Any], message: str) -> None:
         replace(SACConfig(), **changes)
 
 
+def test_a_run_must_not_be_over_before_its_first_update() -> None:
+    # 5 transitions of each task are there after 3 steps of 2 environments each
+    make(SAC, SACConfig(), PointMasses(3, 2), learning_starts=5, total_steps=18).prepare()
+    late = make(SAC, SACConfig(), PointMasses(3, 2), learning_starts=5, total_steps=17)
+    with pytest.raises(UserError, match="steps is 17, but the first update comes after 18"):
+        late.prepare()
+    for _ in range(3):
+        late.step()
+    assert late.updates == 1 and late.env_steps == 18
+
+
 def test_a_replay_must_hold_a_step() -> None:
     with pytest.raises(UserError, match="replay_size is 3, but must hold a step of 4 environments"):
         SAC(SACConfig(**SMALL | {"replay_size": 3}), PointMasses(2, 4), 100, 0)

@@ -116,16 +116,22 @@ class GaussianActor(nn.Module):
         """obs: (T', B, O), noise: standard normal (T', B, A) -> action, of its shape, and log pi
         (T', B).
         """
-        mean, log_std = self.distribution(obs, tasks)
-        u = mean + log_std.exp() * noise
-        # log pi(a|s) = log N(u; mean, std) - sum log(1 - tanh(u)^2)
-        normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-        slope = 2 * (math.log(2) - u - functional.softplus(-2 * u))  # log(1 - tanh(u)^2)
-        return torch.tanh(u), (normal - slope).sum(dim=-1)
+        return draw_action(*self.distribution(obs, tasks), noise)
 
     def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
         """The action without noise, (T', B, A), for obs (T', B, O)."""
         return torch.tanh(self.distribution(obs, tasks)[0])
+
+
+def draw_action(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """The tanh of what is drawn from N(mean, std) with standard normal `noise`, all (T', B, A), and
+    its log pi (T', B).
+    """
+    u = mean + log_std.exp() * noise
+    # log pi(a|s) = log N(u; mean, std) - sum log(1 - tanh(u)^2)
+    normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
+    slope = 2 * (math.log(2) - u - functional.softplus(-2 * u))  # log(1 - tanh(u)^2)
+    return torch.tanh(u), (normal - slope).sum(dim=-1)
 
 
 class DeterministicActor(nn.Module):

@@ -14,7 +14,7 @@ from polyreach.envs.metaworld_pool import ACTION_SIZE, GO_ON, LocalPool, Pool, W
 from polyreach.envs.metaworld_simulation import GOALS
 from polyreach.envs.metaworld_task import OBS_SIZE, import_metaworld
 from polyreach.envs.tasks import TaskEnv, TaskStep
-from polyreach.errors import UserError, check_range
+from polyreach.errors import UserError, check_choice, check_range
 
 TASK_SETS: dict[str, tuple[str, ...]] = {
     "mt3": ("reach-v3", "window-open-v3", "drawer-close-v3"),
@@ -101,11 +101,7 @@ class MetaWorldConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no environment can have."""
-        for name, legal in (("goals", ("fixed", "random")), ("reward", ("v1", "v2"))):
-            if getattr(self, name) not in legal:
-                raise UserError(
-                    f"{name} is {getattr(self, name)!r}, but must be one of: {', '.join(legal)}"
-                )
+        check_choice(self, goals=("fixed", "random"), reward=("v1", "v2"))
         check_range("horizon", self.horizon, 1)
         check_range("workers", self.workers, 0)
 

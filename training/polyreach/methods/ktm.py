@@ -20,6 +20,7 @@ on both sides.
 """
 
 import copy
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -83,14 +84,15 @@ class KTM(TaskLearner):
     def __init__(self, config: KTMConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
         if config.compile:
             raise UserError("compile is on, but KTM-DRL cannot be compiled")
-        taught, first = config.teacher_share * total_steps, config.learning_starts * env.tasks
-        if not first <= taught < total_steps:
+        super().__init__(config, env, total_steps, seed)
+        # the teachers' last step is a whole one
+        taught = math.ceil(config.teacher_share * total_steps / env.num_envs) * env.num_envs
+        if not self.first_update <= taught < total_steps:
             raise UserError(
                 f"the teachers' share of {config.teacher_share:g} of {total_steps} steps is "
-                f"{taught:g}, but must be at least the {first} before the first update, and leave "
-                "steps to the student"
+                f"{taught}, but must be at least the {self.first_update} before the first update, "
+                "and leave steps to the student"
             )
-        super().__init__(config, env, total_steps, seed)
         self.teachers = TD3(self, "none", descend_apart)
         self.student = TD3(self, "all", descend_together)
         self.actor = self.student.actor

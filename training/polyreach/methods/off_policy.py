@@ -202,8 +202,13 @@ class OffPolicyLearner(ABC):
     def update_actor(self, step: Step) -> Metrics:
         """Take one actor step."""
 
-    def prepare(self) -> None:  # noqa: B027
-        """Nothing is needed but the environments."""
+    def prepare(self) -> None:
+        """Raise UserError if the run is over before its first update."""
+        if self.config.learning_starts > self.total_steps:
+            raise UserError(
+                f"steps is {self.total_steps}, but the first update comes after "
+                f"{self.config.learning_starts} (learning_starts)"
+            )
 
     def step(self) -> Metrics:
         """One step of all environments and the updates after it (Algorithm 1, lines 7 to 12)."""

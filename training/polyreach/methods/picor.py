@@ -37,6 +37,7 @@ from polyreach.methods.learner import Metrics
 from polyreach.methods.sac import SAC, SACConfig, as_floats
 from polyreach.methods.task_learner import move_target, step_clipped
 from polyreach.normal import normal_divergence
+from polyreach.task_networks import draw_action
 
 PAPER = "Bai et al. 2023, PiCor: Multi-Task Deep Reinforcement Learning with Policy Correction"
 
@@ -46,8 +47,8 @@ class PiCorConfig(SACConfig):
     """Settings of PiCor."""
 
     task_steps: int = 1
-    """Iterations between two draws of the task, K; this and the next four were chosen by the search
-    in docs/picor-search.md.
+    """Iterations between two draws of the task, K: the best of docs/picor-search.md. The next four
+    are where that search started; its one seed does not tell their alternatives apart.
     """
     constraint: float = -0.01
     """Loss of performance that is allowed, c; negative, near 0."""
@@ -57,6 +58,8 @@ class PiCorConfig(SACConfig):
     """Smoothness of the weights of the tasks, tau in eq. 9."""
     correction_steps: int = 2
     """Steps of the correction after each update of the policy."""
+    soft_advantage: bool = False
+    """Count the entropy in the advantages: min Q(s, a) - alpha_z log pi(a|s) in place of min Q."""
     adaptive_weights: bool = True
     """Weigh the tasks by their temperatures; otherwise all alike."""
     correction: bool = True
@@ -128,8 +131,12 @@ class PiCor(SAC):
         """States of all tasks (N, B, O), noise (N, B, A) and E_{a' ~ pi_t}[min Q(s, a')] (N, B)."""
         obs = self.sample().obs
         noise = self.normal(*obs.shape[:2], self.env.action_size)
-        action, _ = self.actor(obs, noise)
-        return obs, noise, self.critic(obs, action).amin(dim=0)
+        return obs, noise, self.value(obs, *self.actor(obs, noise))
+
+    def value(self, obs: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
+        """min Q(s, a) (N, B), with the entropy where `soft_advantage`; log_prob: (N, B)."""
+        q = self.critic(obs, action).amin(dim=0)
+        return q - self.alpha().detach() * log_prob if self.config.soft_advantage else q
 
     def correct_policy(self, obs: Tensor, noise: Tensor, value: Tensor) -> dict[str, Tensor]:
         """Move pi'_t, the policy of this moment, towards the constraint set (line 16)."""
@@ -147,9 +154,9 @@ class PiCor(SAC):
         found: dict[str, Tensor] = {}
         for step in range(config.correction_steps):
             mean, log_std = self.actor.distribution(obs)
-            action = torch.tanh(mean + log_std.exp() * noise)
             # A^{pi_t}(s, a) = min Q(s, a) - E_{a' ~ pi_t}[min Q(s, a')]
-            advantage = (self.critic(obs, action).amin(dim=0) - value).mean(dim=-1)  # (N,)
+            now = self.value(obs, *draw_action(mean, log_std, noise))
+            advantage = (now - value).mean(dim=-1)  # (N,)
             violation = constraint_violation(advantage, weight, config.constraint, config.gamma)
             if step == 0:
                 found = {"violation": violation.detach(), "weight_max": weight.max()}

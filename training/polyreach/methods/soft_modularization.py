@@ -116,9 +116,8 @@ class ModularNetwork(nn.Module):
         x = functional.relu(x)
         # every module of the first layer reads f(s)
         g = self._run_modules(0, x[:, None].expand(-1, n, -1, -1, -1))  # (M, n, T', B, d)
-        logits = self.routing[0](functional.relu(both)) if len(self.routing) else None
+        logits = self.routing[0](functional.relu(both))
         for index in range(1, len(self.layers)):
-            assert logits is not None
             # p_hat_ij = softmax_j p_ij  (5)
             p = functional.softmax(logits.unflatten(-1, (n, n)), dim=-1)  # (M, T', B, n, n)
             # sum_j p_hat_ij g_j, as input of module i  (6)

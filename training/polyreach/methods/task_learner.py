@@ -3,6 +3,7 @@
 A method adds what an update is: see sac.py, and ktm.py for deterministic policies.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -50,8 +51,9 @@ class TaskLearnerConfig:
     al. 2021, arXiv:2012.06644). None of the papers has it; robots need it (see task_presets).
     """
     compile: bool = False
-    """Compile the losses with torch.compile; on a GPU they then run as CUDA graphs. On a CPU it is
-    slower: see benchmarks/sac_updates.py.
+    """Compile the losses with torch.compile; on a GPU they then run as CUDA graphs. The rest of an
+    update, such as the optimisers and PiCor's correction, stays as it is. On a CPU it is slower:
+    see benchmarks/sac_updates.py.
     """
 
     def __post_init__(self) -> None:
@@ -84,6 +86,26 @@ class TaskLearner(EnvLearner, ABC):
         )
         self.parts["replay"] = self.replay
 
+    def prepare(self) -> None:
+        """Raise UserError if the run is over before its first update."""
+        if self.first_update > self.total_steps:
+            raise UserError(
+                f"steps is {self.total_steps}, but the first update comes after "
+                f"{self.first_update} (learning_starts is {self.config.learning_starts} of each "
+                "task)"
+            )
+
+    @property
+    def first_update(self) -> int:
+        """Steps of the environments before the first update."""
+        each = math.ceil(self.starts_at / self.env.envs_per_task)
+        return each * self.env.num_envs
+
+    @property
+    def starts_at(self) -> int:
+        """Transitions of each task in the replay at the first update."""
+        return min(self.config.learning_starts, self.config.replay_size)
+
     @abstractmethod
     def explore(self, obs: Tensor, tasks: Tensor | None) -> Tensor:
         """Actions (T', n, A) with noise for observations (T', n, O) of `tasks`."""
@@ -100,7 +122,7 @@ class TaskLearner(EnvLearner, ABC):
     def learn(self) -> Metrics:
         """The updates that follow a step."""
         metrics: Metrics = {}
-        if min(self.replay.size) >= min(self.config.learning_starts, self.config.replay_size):
+        if min(self.replay.size) >= self.starts_at:
             for _ in range(self.config.updates_per_step):
                 self.schedule_rates()
                 metrics = self.update()
