@@ -3,6 +3,7 @@ and the two methods that it becomes at its ends.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -11,7 +12,7 @@ import torch
 from task_fakes import PointMasses, assert_same
 from torch import Tensor
 
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.tasks import TaskEnv, TaskStep
 from polyreach.errors import UserError
 from polyreach.methods.ppo import PPO, Batch, PPOConfig
 from polyreach.methods.specialization import Specialization, SpecializationConfig, largest
@@ -333,6 +334,35 @@ def test_with_everything_split_a_task_does_not_feel_the_others() -> None:
     one, other = (run.actor.net.weights() for run in runs)
     assert torch.equal(one[1:], other[1:])
     assert float((one[0] - other[0]).detach().abs().mean()) > 1e-2
+
+
+class OneTaskPaysMore(PointMasses):
+    """The rewards of the first task are larger, and it ends elsewhere."""
+
+    def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
+        step = super().step(action, tasks)
+        step.reward[0] *= 20.0
+        step.obs[0] += 0.5
+        step.final_obs[0] += 0.5
+        return step
+
+
+def test_separate_training_is_separate_in_every_respect() -> None:
+    settings = {"value_gradients": True, "own_statistics": True}
+    separate, other = (
+        learner_of(env, joint_steps=0, specialized=1.0, **settings)
+        for env in (PointMasses(), OneTaskPaysMore())
+    )
+    pooled = learner_of(OneTaskPaysMore(), joint_steps=0, specialized=1.0)
+    for _ in range(4):
+        for learner in (separate, other, pooled):
+            learner.step()
+    for one, same in zip(separate.nets, other.nets, strict=True):
+        assert torch.equal(one.weights()[1:], same.weights()[1:])
+        assert float((one.weights()[0] - same.weights()[0]).detach().abs().mean()) > 1e-3
+    # one value function and one statistic are felt by all
+    changes = (separate.actor.net.weights() - pooled.actor.net.weights()).detach().abs()
+    assert (changes.mean(dim=1) > 1e-3).all()
 
 
 @pytest.mark.parametrize(("specialized", "count"), [(0.05, 5), (0.25, 24), (0.5, 47)])

@@ -166,9 +166,10 @@ class SplitActor(nn.Module):
         actions: int,
         initial_std: float,
         one_hot: bool,
+        own_statistics: bool = False,
     ) -> None:
         super().__init__()
-        self.normalizer = Normalizer(obs_size)
+        self.normalizer = Normalizer(obs_size, own=tasks if own_statistics else 0)
         self.z: Tensor
         self.register_buffer("z", torch.eye(tasks) if one_hot else torch.ones(tasks, 0))
         self.inputs = obs_size + self.z.shape[1]
@@ -179,7 +180,7 @@ class SplitActor(nn.Module):
         """What the networks see, (T', B, in), of observations (T', B, O) of the tasks listed, all T
         if None.
         """
-        x: Tensor = self.normalizer(obs)
+        x: Tensor = self.normalizer.of_rows(tasks)(obs)
         z = self.z if tasks is None else self.z[tasks]
         return torch.cat([x, z[:, None].expand(*x.shape[:2], -1)], dim=-1)
 

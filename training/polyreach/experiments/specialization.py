@@ -25,7 +25,7 @@ _BASELINES = (
     _specialized("jt 400k, sp 25 %, random", 400, 25, 1994.28, 2154.09, random=True),
     Variant("append", "ppo", _ONE_HOT, dict(zip(_TABLE_1, (1603.91, 800.59), strict=True))),
 )
-_ON_LEGS = ("--preset", "paper", "--eval-every", "100000", "--eval-goals", "4")
+_ON_LEGS = ("--preset", "paper", "--eval-every", "100000", "--eval-goals", "20")
 
 SPECIALIZATION = Experiment(
     name="specialization",

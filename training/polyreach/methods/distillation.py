@@ -131,7 +131,7 @@ class Distillation(HeadsLearner):
         """Leave the environments where they are, and go on with the others."""
         own = {"env": copy.deepcopy(self.env.state_dict()), "obs": self.obs}
         self.env.load_state_dict(self.elsewhere["env"])
-        self.obs = self.elsewhere["obs"]
+        self.obs = self.elsewhere["obs"].to(self.device)
         self.elsewhere = own
 
     def step(self) -> Metrics:

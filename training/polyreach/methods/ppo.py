@@ -9,10 +9,11 @@ batch, row t of (T, B, dim), and the loss is the mean over tasks (eq. 3).
 
 What the paper leaves open, and what is done here: networks, normalisation and numbers of OpenAI
 Baselines, which it uses: tanh, a state-independent standard deviation, ten epochs of minibatches of
-64 of each task, Adam at 3e-4 without clipping of gradients, gamma 0.99, lambda 0.95, advantages
-normalised (here of each task on its own). Observations are normalised by the statistics of all
-rollouts before, so that the policy that collects and the one that is improved are the same. Time
-limits truncate, so values bootstrap there. The value function is one network for all tasks.
+64 of each task, Adam from 3e-4 down to 0 without clipping of gradients, gamma 0.99, lambda 0.95,
+advantages normalised (here of each task on its own). Observations are normalised by the statistics
+of all rollouts before, so that the policy that collects and the one that is improved are the same;
+where they hardly vary they are divided by 0.01, and not by 0.1 as there. Time limits truncate, so
+values bootstrap there. The value function is one network for all tasks, with the policy's input.
 """
 
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class PPOConfig:
     """eps."""
     lr: float = 3e-4
     """Learning rate of policy and value function."""
-    final_lr: float = 1.0
+    final_lr: float = 0.0
     """The rate falls linearly to this share of itself at the last step."""
     gamma: float = 0.99
     """Discount factor."""
@@ -71,6 +72,8 @@ class PPOConfig:
     """
     one_hot: bool = False
     """Append the task's one-hot vector to what the networks see (the baseline `append`)."""
+    own_statistics: bool = False
+    """Normalise the observations of each task by their own statistics."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -118,6 +121,7 @@ class PPO(EnvLearner):
             env.action_size,
             config.initial_std,
             config.one_hot,
+            config.own_statistics,
         )
         self.critic = SplitMLP(env.tasks, (self.actor.inputs, *config.hidden, 1))
         self.actor.to(self.device)
@@ -131,7 +135,7 @@ class PPO(EnvLearner):
         """One iteration: a rollout of every task, and the epochs over it."""
         rollout = self.collect()
         metrics = self.improve(self.batch_of(rollout))
-        self.actor.normalizer.update(rollout.obs)
+        self.actor.normalizer.update(by_task(rollout.obs))
         return {"reward": float(rollout.reward.mean()), **metrics}
 
     @torch.no_grad()
@@ -158,7 +162,7 @@ class PPO(EnvLearner):
         advantage = advantages(scaled, value, next_value, self.config.gamma, self.config.lam)
         target = by_task(advantage + value)
         advantage = by_task(advantage)  # (T, S n)
-        spread = advantage.std(dim=1, keepdim=True) + 1e-8
+        spread = advantage.std(dim=1, correction=0, keepdim=True) + 1e-8
         advantage = (advantage - advantage.mean(dim=1, keepdim=True)) / spread
         actor = self.actor.net.layers(self.actor.net.weights())
         action = by_task(rollout.action)

@@ -10,9 +10,10 @@ What the paper leaves open, and what is done here: v_j is averaged over the last
 before jt, each measured on the whole rollout before its epochs; all of theta can be split, biases
 and standard deviations too; a copy starts with the weight's value and with its moments in Adam.
 With sp = 0 that is joint training, with jt = 0 and sp = 1 a policy per task; the value function
-stays one for all tasks, as in the paper. The authors' public code takes the standard deviation
-instead of the variance and the gradients of the value function too: see `disagreement` and
-`value_gradients`.
+and the statistics of the observations stay one for all tasks, as the paper's value function does.
+Training that is separate in every respect has `value_gradients` and `own_statistics` besides. The
+authors' public code takes the standard deviation instead of the variance and the gradients of the
+value function too: see `disagreement` and `value_gradients`.
 """
 
 from collections.abc import Callable
