@@ -1,6 +1,7 @@
 """The report: its statistics by hand, and an experiment that stops, goes on and is drawn."""
 
 import io
+import math
 import os
 import signal
 import threading
@@ -11,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 
 from polyreach import report
-from polyreach.checkpoint import list_checkpoints
+from polyreach.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from polyreach.cli import main
 from polyreach.errors import UserError
 from polyreach.experiments import DIGRAD_FIG4, EXPERIMENTS, Column, Experiment, Variant
@@ -27,11 +29,12 @@ from polyreach.report import (
     jobs_of,
     write_report,
 )
-from polyreach.report_page import (
+from polyreach.report_curves import Panel, draw_curves, panels_of
+from polyreach.report_page import describe
+from polyreach.report_results import (
     Result,
     bootstrap_interval,
-    describe,
-    draw_curves,
+    compare_order,
     interquartile_mean,
 )
 from polyreach.run import RunFolder
@@ -56,17 +59,41 @@ def test_interquartile_mean_by_hand() -> None:
 
 def test_bootstrap_interval_holds_the_mean_and_shrinks_with_more_seeds() -> None:
     rng = np.random.default_rng(0)
-    few, many = rng.normal(2.0, 1.0, (3, 2)), rng.normal(2.0, 1.0, (100, 2))
+    few, many = rng.normal(2.0, 1.0, 3), rng.normal(2.0, 1.0, 100)
     low, high = bootstrap_interval(many)
-    assert low < 2.0 < high and high - low < 0.5
+    assert low < 2.0 < high and high - low < 0.7
     narrow = high - low
     low, high = bootstrap_interval(few)
-    assert low <= interquartile_mean(few.ravel()) <= high and high - low > narrow
-    assert bootstrap_interval(np.full((3, 2), 1.5)) == (1.5, 1.5)
+    assert low <= interquartile_mean(few) <= high and high - low > narrow
+    assert bootstrap_interval(np.full(3, 1.5)) == (1.5, 1.5)
+    # one draw in 27 takes the least run three times, and one the greatest
+    assert bootstrap_interval(np.array([1.0, 2.0, 3.0])) == (1.0, 3.0)
+
+
+def test_bootstrap_interval_covers_the_mean_where_tasks_share_their_run() -> None:
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(300):
+        # ten runs of eight tasks each; what all tasks of a run share is as large as the rest
+        runs = rng.normal(size=(10, 1)) + rng.normal(size=(10, 8))
+        low, high = bootstrap_interval(runs.mean(axis=1))
+        covered.append(low < 0.0 < high)
+    assert 0.85 < np.mean(covered) < 0.99
+
+
+def test_order_by_hand() -> None:
+    ours = {"a": 3.0, "b": 1.0, "c": 9.0, "not published": 5.0}
+    theirs = {"not run": 7.0, "b": 10.0, "c": 30.0, "a": 40.0}
+    places, correlation = compare_order(ours, theirs)
+    assert places == {"a": (2, 1), "b": (3, 3), "c": (1, 2)}
+    # 1 - 6 sum d^2 / n (n^2 - 1), d = 1, 0, -1
+    assert correlation == pytest.approx(1 - 6 * 2 / (3 * 8))
+    assert compare_order(ours, {"a": -3.0, "b": -1.0, "c": -9.0})[1] == pytest.approx(-1.0)
+    assert math.isnan(compare_order(ours, {"a": 1.0})[1]) and not compare_order(ours, {})[0]
 
 
 def test_the_comparison_of_the_paper_has_all_its_variants() -> None:
-    jobs = jobs_of(DIGRAD_FIG4, ReportOptions("digrad-fig4"))
+    jobs = jobs_of(DIGRAD_FIG4, ReportOptions(("digrad-fig4",)))
     assert (
         len(jobs)
         == len({job.folder for job in jobs})
@@ -96,7 +123,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Experiment:
 
 
 def test_an_experiment_is_run_once_and_reported(tiny: Experiment, tmp_path: Path) -> None:
-    options = ReportOptions("tiny", seeds=1, runs=tmp_path / "runs", out=tmp_path / "docs")
+    options = ReportOptions(("tiny",), seeds=1, runs=tmp_path / "runs", out=tmp_path / "docs")
     write_report(options, Console(quiet=True))
     page = (tmp_path / "docs" / "tiny.md").read_text()
     assert "| DiGrad, single critic, heuristic |" in page and "| DDPG |" in page
@@ -113,7 +140,7 @@ def test_an_experiment_is_run_once_and_reported(tiny: Experiment, tmp_path: Path
 def test_a_folder_of_another_run_is_not_taken_for_complete(
     tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ReportOptions("tiny", steps=80, seeds=1, runs=tmp_path / "runs", out=tmp_path)
+    options = ReportOptions(("tiny",), steps=80, seeds=1, runs=tmp_path / "runs", out=tmp_path)
     monkeypatch.setitem(EXPERIMENTS, "tiny", replace(tiny, variants=tiny.variants[:1]))
     write_report(options, Console(quiet=True))
     with pytest.raises(UserError, match="run of another configuration: steps is 80 there, 90 here"):
@@ -129,7 +156,7 @@ def test_a_failing_run_is_named_with_its_log(
         UserError, match="polyreach train digrad planar8 .* ended with 2, see .*log.txt"
     ):
         write_report(
-            ReportOptions("tiny", seeds=1, runs=tmp_path / "runs", out=tmp_path / "docs"),
+            ReportOptions(("tiny",), seeds=1, runs=tmp_path / "runs", out=tmp_path / "docs"),
             Console(quiet=True),
         )
 
@@ -137,7 +164,7 @@ def test_a_failing_run_is_named_with_its_log(
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_run_of_every_experiment_is_a_command(name: str) -> None:
     experiment = EXPERIMENTS[name]
-    jobs = jobs_of(experiment, ReportOptions(name, seeds=1))
+    jobs = jobs_of(experiment, ReportOptions((name,), seeds=1))
     configs = [train_config(job.command[1:])[1] for job in jobs]
     assert len({str(config) for config in configs}) == len(jobs)
     for job, config in zip(jobs, configs, strict=True):
@@ -149,7 +176,7 @@ def test_every_run_of_every_experiment_is_a_command(name: str) -> None:
 
 
 def test_the_ablations_of_picor_are_switched_off() -> None:
-    jobs = jobs_of(EXPERIMENTS["sac-mt10"], ReportOptions("sac-mt10", seeds=1))
+    jobs = jobs_of(EXPERIMENTS["sac-mt10"], ReportOptions(("sac-mt10",), seeds=1))
     switches = {
         job.variant.label: (config.adaptive_weights, config.correction, dict(job.variant.published))
         for job in jobs
@@ -187,7 +214,7 @@ FIGURES = Experiment(
 def stored(experiment: Experiment, runs: Path) -> list[Result]:
     """Both seeds of the first variant and one of the second, as if they had been run."""
     results = []
-    for job in jobs_of(experiment, ReportOptions(experiment.name, runs=runs)):
+    for job in jobs_of(experiment, ReportOptions((experiment.name,), runs=runs)):
         index = experiment.variants.index(job.variant)
         if index == 2 or (index, job.seed) == (1, 1):
             continue
@@ -210,26 +237,98 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
     header, _, first, second, third, tasks, _, *each = rows
     assert header == [
-        *("variant", "runs", "success (IQM)", "interval", "mean", "published (other budget)"),
-        *("error [mm]", "updates", "hours per run"),
+        *("variant", "runs", "success (IQM)", "interval", "mean", "published"),
+        *("rank (published)", "error [mm]", "updates", "hours per run"),
     ]
-    # seeds x tasks: (0.5, 0), (1, 0); the middle half of 0, 0, 0.5, 1 is 0, 0.5
-    assert first[:3] == ["first", "2 of 2", "25.0%"] and first[4:6] == ["37.5%", "50.0%"]
-    assert first[6:] == ["750", "500", "1.00"]
+    # seeds x tasks: (0.5, 0), (1, 0); the runs reached 0.25 and 0.5
+    assert first[:6] == ["first", "2 of 2", "37.5%", "25.0% to 50.0%", "37.5%", "50.0%"]
+    assert first[6:] == ["1 (1)", "750", "500", "1.00"]
     # one seed: (0.5, 0)
-    assert second == ["second", "1 of 2", "25.0%", "one run", "25.0%", "", "750", "500", "1.00"]
+    figures = ["750", "500", "1.00"]
+    assert second == ["second", "1 of 2", "25.0%", "one run", "25.0%", "", "", *figures]
     missing = ["not run"] * 3
-    assert third == ["third", "0 of 2", *missing, "25.0%", *missing]
+    assert third == ["third", "0 of 2", *missing, "25.0%", "", *missing]
     assert tasks == ["variant", "a", "b"]
     assert each == [
         ["first", "75.0% (50.0% to 100.0%)", "0.0%"],
         ["second", "50.0%", "0.0%"],
         ["third", "not run", "not run"],
     ]
-    assert "3 of 6 runs, 3.0 hours" in page and "Published, with another budget" in page
+    assert "3 of 6 runs, 3.0 hours" in page and "Published: A paper." in page
+    assert "rank correlation" not in page  # of one variant
     assert "Runs are missing" in page and "4 episodes of each task" in page
     machine = results[0].folder.read_origins()[0]["machine"]
     assert f"Machine: {machine['cpu']} ({machine['cores']} cores, 1 threads used)" in page
+
+
+def test_the_order_of_the_variants_is_compared_with_the_papers(tmp_path: Path) -> None:
+    first, second, third = FIGURES.variants
+    published = [replace(second, published={"cheetah8": 0.9}), replace(third, method="sac")]
+    experiment = replace(FIGURES, variants=(first, *published), seeds=1)
+    results = []
+    for value, job in zip((0.3, 0.2, 0.4), jobs_of(experiment, options_of(tmp_path)), strict=True):
+        folder = RunFolder(job.folder)
+        folder.create(train_config(job.command[1:])[1])
+        numbers = {"step": 1000, "updates": 1, "wall_s": 1.0, "error_median": 0.1}
+        folder.log({**numbers, "success_a": value, "success_b": value})
+        results.append(Result(job.variant, job.env, job.seed, folder))
+    page = describe(experiment, results, 1, "train mtsac cheetah8")
+    rows = [line.split(" | ") for line in page.splitlines() if line.startswith("|")]
+    assert [row[6] for row in rows[2:5]] == ["2 (2)", "3 (1)", "1 (3)"]
+    assert "Order of the 3 variants: Spearman's rank correlation" in page and "is -1.00." in page
+
+
+def options_of(runs: Path) -> ReportOptions:
+    return ReportOptions((FIGURES.name,), runs=runs, seeds=1)
+
+
+def test_a_panel_for_each_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    experiment = replace(FIGURES, curves_by_task=True, envs=("cheetah8", "cheetah6"))
+    results = stored(replace(experiment, envs=("cheetah8",)), tmp_path)
+    assert panels_of(experiment, results) == [
+        [Panel("cheetah8", "success", "a"), Panel("cheetah8", "success", "b")]
+    ]
+    figure: list[Figure] = []
+    monkeypatch.setattr("matplotlib.pyplot.close", figure.append)
+    draw_curves(experiment, results, tmp_path / "figures.png")
+    panels = [ax for ax in figure[0].axes if ax.axison]
+    assert [ax.get_title() for ax in panels] == ["cheetah8: a", "cheetah8: b"]
+    curve, other = panels[0].get_lines()
+    # of two tasks each makes half of the steps; seeds 0 and 1 in the mean
+    assert curve.get_xdata().tolist() == [0, 125, 250, 375, 500]
+    assert curve.get_ydata().tolist() == [0.5, 0.5, 0.5, 0.75, 1.0]
+    assert other.get_ydata().tolist() == [0, 0, 0, 0.5, 1.0]
+    assert panels[1].get_lines()[0].get_ydata().tolist() == [0.0] * 5
+
+
+def test_several_experiments_by_one_command(
+    tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "other", replace(tiny, name="other", steps=400))
+    options = ReportOptions(
+        (tiny.name, "other"), seeds=1, only=("digrad",), runs=tmp_path / "runs", out=tmp_path
+    )
+    assert command_of(options).startswith(f"polyreach report {tiny.name} other --")
+    assert write_report(options, Console(quiet=True)) == 0
+    assert (tmp_path / f"{tiny.name}.md").exists() and (tmp_path / "other.md").exists()
+    with pytest.raises(UserError, match="no experiment is named .legal: digrad-fig4, "):
+        write_report(ReportOptions(()), Console(quiet=True))
+
+
+def test_a_run_without_its_last_policy_is_not_complete(tiny: Experiment, tmp_path: Path) -> None:
+    options = ReportOptions((tiny.name,), seeds=1, only=("digrad",), runs=tmp_path, out=tmp_path)
+    assert write_report(options, Console(quiet=True)) == 0
+    job = jobs_of(tiny, options)[0]
+    folder = job.folder / "checkpoints"
+    state = read_checkpoint(list_checkpoints(folder)[0])
+    for path in list_checkpoints(folder):
+        path.unlink()
+    assert is_complete(job)  # made elsewhere
+    # killed after the last evaluation, before the checkpoint that follows it
+    save_checkpoint(folder, 1192, state)
+    assert not is_complete(job)
+    save_checkpoint(folder, 1200, state)
+    assert is_complete(job)
 
 
 def test_a_partial_report_runs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +344,7 @@ def test_a_partial_report_runs_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_report_can_be_made_where_the_runs_were_not(tmp_path: Path) -> None:
-    job = jobs_of(FIGURES, ReportOptions("figures", runs=tmp_path, device="cuda"))[0]
+    job = jobs_of(FIGURES, ReportOptions(("figures",), runs=tmp_path, device="cuda"))[0]
     config = train_config(job.command[1:])[1]
     assert config.device == "cuda"
     folder = RunFolder(job.folder)
@@ -262,7 +361,7 @@ def test_only_some_methods_are_run(
     tiny: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ReportOptions(
-        "tiny", seeds=1, only=("ddpg",), runs=tmp_path / "runs", out=tmp_path / "docs"
+        ("tiny",), seeds=1, only=("ddpg",), runs=tmp_path / "runs", out=tmp_path / "docs"
     )
     assert write_report(options, Console(quiet=True)) == 0
     digrad, ddpg = jobs_of(tiny, options)
@@ -300,7 +399,9 @@ def sliced_clock(job: Job) -> Callable[[], float]:
 def test_a_slice_ends_with_a_checkpoint_and_the_next_goes_on(
     endless: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ReportOptions("tiny", seeds=1, slice_minutes=8, runs=tmp_path / "runs", out=tmp_path)
+    options = ReportOptions(
+        ("tiny",), seeds=1, slice_minutes=8, runs=tmp_path / "runs", out=tmp_path
+    )
     (job,) = jobs_of(endless, options)
     reached = [0]
     for _ in range(2):
@@ -315,7 +416,7 @@ def test_a_slice_ends_with_a_checkpoint_and_the_next_goes_on(
 
 
 def test_a_signal_stops_all_runs_with_a_checkpoint(endless: Experiment, tmp_path: Path) -> None:
-    options = ReportOptions("tiny", seeds=2, jobs=2, runs=tmp_path / "runs", out=tmp_path)
+    options = ReportOptions(("tiny",), seeds=2, jobs=2, runs=tmp_path / "runs", out=tmp_path)
     jobs = jobs_of(endless, options)
 
     def interrupt() -> None:
@@ -336,7 +437,7 @@ def test_a_signal_stops_all_runs_with_a_checkpoint(endless: Experiment, tmp_path
 
 def test_the_command_to_go_on_has_all_options() -> None:
     options = ReportOptions(
-        "sac-mt3", only=("sac", "picor"), slice_minutes=8.5, out=Path("a b"), partial=True
+        ("sac-mt3",), only=("sac", "picor"), slice_minutes=8.5, out=Path("a b"), partial=True
     )
     assert command_of(options) == (
         "polyreach report sac-mt3 --only sac picor --partial --slice-minutes 8.5 --out 'a b'"
@@ -367,7 +468,7 @@ AFTER = Experiment(
 def test_a_run_that_starts_from_another_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ReportOptions("after", runs=tmp_path, jobs=2)
+    options = ReportOptions(("after",), runs=tmp_path, jobs=2)
     jobs = jobs_of(AFTER, options)
     second, first = (train_config(job.command[1:])[1] for job in jobs[:2])
     assert (second.steps, first.steps) == (80, 40)
@@ -392,7 +493,7 @@ def test_a_run_whose_start_is_left_out_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(EXPERIMENTS, "after", AFTER)
-    options = ReportOptions("after", only=("fine-tuning",), runs=tmp_path, out=tmp_path)
+    options = ReportOptions(("after",), only=("fine-tuning",), runs=tmp_path, out=tmp_path)
     with pytest.raises(UserError, match="fine-tuning-s0' starts from .*1-a2c-s0', which is not"):
         write_report(options, Console(quiet=True))
 
@@ -415,7 +516,7 @@ def test_episodes_of_the_last_policies_stand_beside_the_papers(
         published="A paper",
     )
     monkeypatch.setitem(EXPERIMENTS, "played", played)
-    options = ReportOptions("played", runs=tmp_path / "runs", out=tmp_path)
+    options = ReportOptions(("played",), runs=tmp_path / "runs", out=tmp_path)
     assert write_report(options, Console(quiet=True)) == 0
     page = (tmp_path / "played.md").read_text()
     folder = tmp_path / "runs" / "played" / "cheetah-smallfoot-0-a2c-s0"

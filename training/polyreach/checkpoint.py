@@ -48,6 +48,11 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*.pt"), reverse=True)
 
 
+def step_of(path: Path) -> int:
+    """The step of a checkpoint."""
+    return int(path.stem.removeprefix("step-"))
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read one checkpoint. Raises CheckpointError if it is not whole."""
     content = path.read_bytes()

@@ -5,6 +5,7 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import mujoco
 import torch
 
 
@@ -19,6 +20,7 @@ def describe_machine(device: str, threads: int) -> dict[str, Any]:
         "threads": threads,
         "device": device,
         "torch": torch.__version__,
+        "mujoco": mujoco.__version__,
         "python": platform.python_version(),
         "system": platform.system(),
     }
@@ -45,4 +47,5 @@ def machine_sentence(machine: dict[str, Any]) -> str:
         f"torch {machine['torch']}",
         f"Python {machine['python']}",
     ]
+    parts += [f"MuJoCo {machine['mujoco']}"] if "mujoco" in machine else []
     return ", ".join(parts)

@@ -16,9 +16,12 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from polyreach.checkpoint import list_checkpoints, step_of
 from polyreach.errors import UserError, check_range
-from polyreach.experiments import Experiment, Variant, get_experiment
-from polyreach.report_page import Result, describe, draw_curves
+from polyreach.experiments import EXPERIMENTS, Experiment, Variant, get_experiment
+from polyreach.report_curves import draw_curves
+from polyreach.report_page import describe
+from polyreach.report_results import Result
 from polyreach.run import RunFolder
 from polyreach.train import Interrupt
 
@@ -28,12 +31,14 @@ POLL_S = 0.1
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Run what is missing of an experiment, then write its curves and its table; stop and repeat at
-    any time.
+    """Run what is missing of experiments, then write the curves and the table of each; stop and
+    repeat at any time.
     """
 
-    experiment: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT")]
-    """Experiment, for example digrad-fig4."""
+    experiments: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT")
+    ]
+    """Experiments, for example digrad-fig4."""
     steps: int = 0
     """Environment steps of each run; 0 takes the experiment's."""
     seeds: int = 0
@@ -175,7 +180,11 @@ def is_complete(job: Job) -> bool:
     )
     folder.check(wanted)
     records = folder.read_metrics()
-    return bool(records) and records[-1]["step"] >= found.steps
+    # killed between its last evaluation and its last checkpoint, a run has to go on; where there
+    # are no checkpoints at all, it was made elsewhere
+    kept = list_checkpoints(folder.checkpoints)
+    stored = not kept or step_of(kept[0]) >= found.steps
+    return stored and bool(records) and records[-1]["step"] >= found.steps
 
 
 def write_report(options: ReportOptions, console: Console) -> int:
@@ -185,15 +194,18 @@ def write_report(options: ReportOptions, console: Console) -> int:
     """
     for name, low in (("steps", 0), ("seeds", 0), ("slice_minutes", 0), ("jobs", 1)):
         check_range(name, getattr(options, name), low)
-    experiment = get_experiment(options.experiment)
-    jobs = jobs_of(experiment, options)
-    methods = list(dict.fromkeys(variant.method for variant in experiment.variants))
+    experiments = [get_experiment(name) for name in options.experiments]
+    if not experiments:
+        raise UserError(f"no experiment is named (legal: {', '.join(EXPERIMENTS)})")
+    variants = [variant for experiment in experiments for variant in experiment.variants]
+    methods = list(dict.fromkeys(variant.method for variant in variants))
     for name in options.only:
         if name not in methods:
             raise UserError(
-                f"experiment '{experiment.name}' has no method '{name}' (legal: "
+                f"experiment '{', '.join(options.experiments)}' has no method '{name}' (legal: "
                 f"{', '.join(methods)})"
             )
+    jobs = [job for experiment in experiments for job in jobs_of(experiment, options)]
     missing = [job for job in jobs if not is_complete(job)]
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them complete")
     chosen = [] if options.partial else missing
@@ -212,6 +224,14 @@ def write_report(options: ReportOptions, console: Console) -> int:
         console.print(f"stopped {why}; every run has a checkpoint. To go on:")
         console.print(f"  {command_of(options)}", soft_wrap=True)
         return status
+    for experiment in experiments:
+        write_page(experiment, options, console)
+    return 0
+
+
+def write_page(experiment: Experiment, options: ReportOptions, console: Console) -> None:
+    """Write curves and table of the runs that are complete. Raises UserError if there is none."""
+    jobs = jobs_of(experiment, options)
     results = [
         Result(job.variant, job.env, job.seed, RunFolder(job.folder))
         for job in jobs
@@ -225,12 +245,11 @@ def write_report(options: ReportOptions, console: Console) -> int:
     seeds = options.seeds or experiment.seeds
     page.write_text(describe(experiment, results, seeds, shlex.join(jobs[0].command)))
     console.print(f"wrote {page} and {picture}", soft_wrap=True)
-    return 0
 
 
 def command_of(options: ReportOptions) -> str:
     """The command line with these options."""
-    words = ["polyreach", "report", options.experiment]
+    words = ["polyreach", "report", *options.experiments]
     for field in dataclasses.fields(options)[1:]:
         value = getattr(options, field.name)
         if value == field.default:

@@ -1,151 +1,51 @@
-"""The page of a report: curves, and tables with interquartile means and bootstrap intervals."""
+"""The page of a report: tables with interquartile means, bootstrap intervals and ranks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from polyreach.experiments import Column, Experiment, Measure, Variant
+from polyreach.experiments import Column, Experiment, Measure
 from polyreach.machine import machine_sentence
-from polyreach.plotting import file_pyplot
-from polyreach.run import RunConfig, RunFolder
+from polyreach.report_results import (
+    CONFIDENCE,
+    LAST,
+    Result,
+    bootstrap_interval,
+    compare_order,
+    interquartile_mean,
+    reached,
+    runs_of,
+    task_names,
+)
 from polyreach.transfer import play_run
 
-BOOTSTRAP = 2000  # resamples
-CONFIDENCE = 0.95
-LAST = 3  # evaluations at the end of a run whose mean is its result
 NOT_RUN = "not run"
+LEAST_ORDER = 3  # variants whose order is compared with the paper's
 
 
 class MeasureText(NamedTuple):
     """How a measure is told of."""
 
     form: str
-    axis: str
     meaning: str
 
 
 MEASURES: dict[Measure, MeasureText] = {
     "score": MeasureText(
         "{:.2f}",
-        "mean score, -log(error / m)",
         "Score of effector i: -log(error_i / m) at the end of an episode, all effectors at once",
     ),
     "success": MeasureText(
         "{:.1%}",
-        "success, mean over tasks",
         "Success of a task: share of episodes in which it is done, on Meta-World at any step, on "
         "robots at the last",
     ),
     "return": MeasureText(
         "{:,.0f}",
-        "return, mean over tasks",
         "Return of a task: undiscounted sum of the rewards of an episode",
     ),
 }
-
-
-@dataclass(frozen=True)
-class Result:
-    """A complete run of an experiment."""
-
-    variant: Variant
-    env: str
-    seed: int
-    folder: RunFolder
-
-    @cached_property
-    def config(self) -> RunConfig:
-        """Its configuration."""
-        return self.folder.read_config()
-
-    @cached_property
-    def records(self) -> list[dict[str, Any]]:
-        """Its evaluations, oldest first."""
-        return self.folder.read_metrics()
-
-
-def interquartile_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the middle half of the last axis (Agarwal et al.
-
-    2021, section 4.3), values at its edge in part.
-    """
-    ordered = np.sort(values, axis=-1)
-    count = ordered.shape[-1]
-    edges = np.arange(count + 1)
-    # share of value i that lies between the quartiles
-    share = np.clip(
-        np.minimum(edges[1:], 0.75 * count) - np.maximum(edges[:-1], 0.25 * count), 0.0, 1.0
-    )
-    mean: NDArray[np.float64] = (ordered * share).sum(axis=-1) / share.sum()
-    return mean
-
-
-def bootstrap_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """Interval of the interquartile mean of values (seeds, tasks): seeds are drawn again, for each
-    task on its own.
-    """
-    rng = np.random.default_rng(seed)
-    seeds, tasks = values.shape
-    drawn = rng.integers(seeds, size=(BOOTSTRAP, seeds, tasks))
-    resampled = np.take_along_axis(np.broadcast_to(values, drawn.shape), drawn, axis=1)
-    means = interquartile_mean(resampled.reshape(BOOTSTRAP, -1))
-    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)
-
-
-def task_names(records: Sequence[dict[str, Any]], measure: Measure) -> list[str]:
-    """The tasks for which `measure` was recorded."""
-    start = f"{measure}_"
-    return [key.removeprefix(start) for key in records[0] if key.startswith(start)]
-
-
-def measured(records: Sequence[dict[str, Any]], measure: Measure) -> NDArray[np.float64]:
-    """`measure` of every task at every evaluation, (evaluations, T)."""
-    names = task_names(records, measure)
-    return np.array([[record[f"{measure}_{name}"] for name in names] for record in records])
-
-
-def draw_curves(experiment: Experiment, results: Sequence[Result], path: Path) -> None:
-    """The measure against environment steps: a row per environment, a line per variant with the
-    range of its seeds. Beside success, which comes in steps, the return.
-    """
-    pyplot = file_pyplot()
-    measures: list[Measure] = [experiment.measure]
-    if experiment.measure == "success":
-        measures.append("return")
-    shape = (len(experiment.envs), len(measures))
-    size = (5.5 * shape[1] + 3, 4.2 * shape[0] + 0.4)
-    figure, panels = pyplot.subplots(*shape, figsize=size, squeeze=False, layout="constrained")
-    for row, env in zip(panels, experiment.envs, strict=True):
-        for panel, measure in zip(row, measures, strict=True):
-            _draw_panel(panel, experiment, results, env, measure)
-    handles, labels = panels[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, fontsize="small", loc="outside right center")
-    figure.suptitle(f"{experiment.title} (after {experiment.paper})", fontsize="medium")
-    figure.savefig(path, dpi=110)
-    pyplot.close(figure)
-
-
-def _draw_panel(
-    panel: Any, experiment: Experiment, results: Sequence[Result], env: str, measure: Measure
-) -> None:
-    for index, variant in enumerate(experiment.variants):
-        own = _of(results, variant, env)
-        if not own or not task_names(own[0].records, measure):
-            continue
-        steps = np.array([record["step"] for record in own[0].records])
-        curves = np.stack([measured(run.records, measure).mean(axis=1) for run in own])
-        style = {"color": f"C{index % 10}", "linestyle": ("-", "--")[index // 10 % 2]}
-        panel.plot(steps, curves.mean(axis=0), label=variant.label, **style)
-        low, high = curves.min(axis=0), curves.max(axis=0)
-        panel.fill_between(steps, low, high, color=style["color"], alpha=0.12)
-    panel.set(title=env, xlabel="environment steps, all tasks", ylabel=MEASURES[measure].axis)
-    panel.grid(alpha=0.3)
 
 
 def describe(experiment: Experiment, results: Sequence[Result], seeds: int, command: str) -> str:
@@ -168,11 +68,12 @@ def describe(experiment: Experiment, results: Sequence[Result], seeds: int, comm
         f"Made by `polyreach report {experiment.name}{_steps_option(results)} --seeds {seeds}`; a "
         f"run is `polyreach {command}` and the like.",
         "",
-        f"IQM: interquartile mean over seeds and tasks of the mean of the last {LAST} evaluations, "
-        f"with a {CONFIDENCE:.0%} bootstrap interval (Agarwal et al. 2021), rough with few seeds.",
+        f"IQM: interquartile mean over runs, of each the mean over its tasks and its last {LAST} "
+        f"evaluations, with a {CONFIDENCE:.0%} bootstrap interval (Agarwal et al. 2021; whole runs "
+        "are drawn again, for the tasks of a run are not independent), rough with few seeds.",
     ]
     if experiment.published:
-        lines.append(f"Published, with another budget than ours: {experiment.published}.")
+        lines.append(f"Published: {experiment.published}.")
     if len(results) < wanted:
         lines.append(
             "Runs are missing: 'runs' tells how many of each variant there are, and a cell without "
@@ -200,10 +101,6 @@ def _steps_option(results: Sequence[Result]) -> str:
     return f" --steps {steps.pop()}" if len(steps) == 1 else ""
 
 
-def _of(results: Sequence[Result], variant: Variant, env: str) -> list[Result]:
-    return [run for run in results if run.variant == variant and run.env == env]
-
-
 def _origins(results: Sequence[Result]) -> list[str]:
     origins = [origin for run in results for origin in run.folder.read_origins()]
     commits = sorted({_short(origin["git_commit"]) for origin in origins})
@@ -227,16 +124,19 @@ def _results_table(
     measure = experiment.measure
     header = ["variant", "runs", f"{measure} (IQM)", "interval", "mean"]
     published = any(variant.published for variant in experiment.variants)
-    header += ["published (other budget)"] if published else []
+    header += ["published", "rank (published)"] if published else []
     header += [*(column.title for column in experiment.columns), "updates", "hours per run"]
     rows = []
     form = MEASURES[measure].form.format
+    places, correlation = compare_order(*_means(experiment, results, env))
     for variant in experiment.variants:
-        own = _of(results, variant, env)
+        own = runs_of(results, variant, env)
         cells = [variant.label, f"{len(own)} of {seeds}"]
         cells += _aggregate(own, measure) if own else [NOT_RUN] * 3
         if published:
             cells.append(form(variant.published[env]) if env in variant.published else "")
+            place = places.get(variant.label)
+            cells.append(f"{place[0]} ({place[1]})" if place else "")
         cells += [_column(own, column) if own else NOT_RUN for column in experiment.columns]
         if own:
             cells.append(f"{np.mean([run.records[-1]['updates'] for run in own]):,.0f}")
@@ -244,20 +144,35 @@ def _results_table(
         else:
             cells += [NOT_RUN] * 2
         rows.append(cells)
-    return _table(header, rows)
+    lines = _table(header, rows)
+    if len(places) >= LEAST_ORDER:
+        lines += [
+            "",
+            f"Order of the {len(places)} variants: Spearman's rank correlation of our means with "
+            f"those published is {correlation:.2f}.",
+        ]
+    return lines
 
 
-def _last(own: Sequence[Result], measure: Measure) -> NDArray[np.float64]:
-    """Results of runs, (seeds, T)."""
-    return np.stack([measured(run.records, measure)[-LAST:].mean(axis=0) for run in own])
+def _means(
+    experiment: Experiment, results: Sequence[Result], env: str
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Of each variant that has been run, what was reached in the mean; and the paper's figures."""
+    ours, theirs = {}, {}
+    for variant in experiment.variants:
+        if own := runs_of(results, variant, env):
+            ours[variant.label] = float(reached(own, experiment.measure).mean())
+        if env in variant.published:
+            theirs[variant.label] = variant.published[env]
+    return ours, theirs
 
 
 def _aggregate(own: Sequence[Result], measure: Measure) -> list[str]:
     form = MEASURES[measure].form.format
-    values = _last(own, measure)
+    values = reached(own, measure).mean(axis=1)
     low, high = bootstrap_interval(values)
     interval = f"{form(low)} to {form(high)}" if len(own) > 1 else "one run"
-    return [form(interquartile_mean(values.ravel())), interval, form(values.mean())]
+    return [form(interquartile_mean(values)), interval, form(values.mean())]
 
 
 def _column(own: Sequence[Result], column: Column) -> str:
@@ -274,10 +189,10 @@ def _tasks_table(experiment: Experiment, results: Sequence[Result], env: str) ->
     form = MEASURES[experiment.measure].form.format
     rows = []
     for variant in experiment.variants:
-        own = _of(results, variant, env)
+        own = runs_of(results, variant, env)
         cells = [NOT_RUN] * len(names)
         if own:
-            values = _last(own, experiment.measure)
+            values = reached(own, experiment.measure)
             low, high = values.min(axis=0), values.max(axis=0)
             cells = [
                 form(mean) if below == above else f"{form(mean)} ({form(below)} to {form(above)})"
@@ -301,7 +216,7 @@ def _rollouts_table(experiment: Experiment, results: Sequence[Result], env: str)
                 for other in experiment.envs
                 for name, own in play_run(run.folder.path, other, experiment.rollouts).items()
             }
-            for run in _of(results, variant, env)
+            for run in runs_of(results, variant, env)
         ]
         if not played:
             continue

@@ -58,6 +58,8 @@ class Experiment:
     seeds: int
     measure: Measure
     """What is compared: `<measure>_<task>` in the records of a run's evaluations."""
+    curves_by_task: bool = False
+    """Draw a panel for each task, against the steps of that task."""
     columns: tuple[Column, ...] = ()
     published: str = ""
     """Where the published figures are from, and how they were made."""

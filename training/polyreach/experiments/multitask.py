@@ -71,6 +71,7 @@ MULTITASK_FINE_TUNING = Experiment(
     steps=5_000_000,
     seeds=3,
     measure="return",
+    curves_by_task=True,
     rollouts=20,
     published="Arora et al. 2018, Table 1: one run of each, 20 episodes, in an "
     "earlier version of the simulator and of HalfCheetah",
@@ -141,6 +142,7 @@ MULTITASK = Experiment(
     steps=6_000_000,
     seeds=3,
     measure="return",
+    curves_by_task=True,
     rollouts=20,
     published="Arora et al. 2018, Table 2: one run of each, 20 episodes, in an "
     "earlier version of the simulator and of HalfCheetah",
