@@ -101,5 +101,10 @@ def compare_order(
     names = [name for name in ours if name in theirs]
     places = [ranks([figures[name] for name in names]) for figures in (ours, theirs)]
     pairs = zip(*(place.tolist() for place in places), strict=True)
-    correlation = float(np.corrcoef(np.stack(places))[0, 1]) if len(names) > 1 else math.nan
+    count = len(names)
+    if count < 2:
+        return dict(zip(names, pairs, strict=True)), math.nan
+    # rho = 1 - 6 sum d^2 / (n (n^2 - 1)), d the difference of the places
+    squares = np.square(places[0] - places[1]).sum()
+    correlation = 1.0 - 6.0 * float(squares) / (count * (count**2 - 1))
     return dict(zip(names, pairs, strict=True)), correlation
