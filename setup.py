@@ -24,6 +24,7 @@ setup(
         "numpy",
         "onnx",
         "onnxruntime",
+        "onnxscript",
         "polyreach_description",
         "pyyaml",
         "rich",

@@ -195,6 +195,13 @@ def test_ddpg_needs_one_reward() -> None:
         learner_of(DDPG, DDPGConfig(**small()), ReachConfig(reward="paper"))
 
 
+def test_digrad_needs_a_reward_of_each_effector() -> None:
+    with pytest.raises(
+        UserError, match="DiGrad needs a reward of each effector, but 'precise_sum'"
+    ):
+        learner_of(DiGrad, DiGradConfig(**small()), ReachConfig(reward="precise_sum"))
+
+
 def test_a_residual_actor_needs_kinematic_features() -> None:
     with pytest.raises(UserError, match="handover needs features 'kinematic', not 'paper'"):
         learner_of(DiGrad, DiGradConfig(**small(handover=True)), ReachConfig())

@@ -138,6 +138,10 @@ MISTAKES = {
         put("effectors", "other", value={"site": "left_tip"}),
         ["'left' and 'other'", "duplicate"],
     ),
+    "same body twice": (
+        put("effectors", "other", value={"body": "left_wrist", "offset": [0, 0, 0.05]}),
+        ["'other' and 'wrist'", "the same point"],
+    ),
     "home outside": (put("home", "lamp", value=3.0), ["home of joint 'lamp' is 3", "-1 to 1"]),
     "no effectors": (put("effectors", value={}), ["'effectors' must map at least one name"]),
     "joint for nobody": (
@@ -198,8 +202,43 @@ def replace_in_model(path: Path, old: str, new: str) -> None:
             ["'rail' is of type ball"],
         ),
         ("</mujoco>", "", ["MuJoCo cannot load", "robot.xml"]),
+        (
+            '<option timestep="0.002"/>',
+            '<option><flag contact="disable"/></option>',
+            ['<flag contact="disable"/>', "no self-collision could be seen"],
+        ),
+        (
+            '<option timestep="0.002"/>',
+            '<option><flag constraint="disable"/></option>',
+            ['<flag constraint="disable"/>'],
+        ),
+        *(
+            ("</mujoco>", f"{added}</mujoco>", words)
+            for added, words in (
+                (
+                    '<equality><weld name="grip" body1="left_wrist" body2="right_arm"/></equality>',
+                    ["equality 'grip' (weld) ties controlled joints", "closed loops"],
+                ),
+                (
+                    '<equality><connect body1="left_wrist" anchor="0 0 0"/></equality>',
+                    ["equality '0' (connect)", "to the base"],
+                ),
+                (
+                    '<equality><joint name="lock" joint1="turn"/></equality>',
+                    ["equality 'lock' (joint)"],
+                ),
+                (
+                    '<tendon><fixed name="belt"><joint joint="turn" coef="1"/><joint joint="tilt" '
+                    'coef="1"/></fixed></tendon><equality><tendon tendon1="belt"/></equality>',
+                    ["equality '0' (tendon)"],
+                ),
+            )
+        ),
     ],
-    ids=["no limits", "degrees", "ball joint", "broken file"],
+    ids=[
+        *("no limits", "degrees", "ball joint", "broken file", "no contacts", "no constraints"),
+        *("weld", "connect", "locked", "belt"),
+    ],
 )
 def test_mistakes_in_the_model_are_told_in_one_sentence(
     edited: Callable, old: str, new: str, words: list[str]
@@ -240,6 +279,37 @@ def test_a_model_with_actuators_sensors_and_keyframes_is_simulated(edited: Calla
     replace_in_model(path, "</mujoco>", extra)
     model = load_robot(path).simulation_model()
     assert model.nu == model.njnt and model.nkey == 0
+
+
+def test_a_loop_behind_the_last_controlled_joint_is_legal(edited: Callable) -> None:
+    path = edited(lambda content: None)
+    fingers = """<site name="left_tip" pos="0.01 0.03 0.02"/>
+      <body name="finger" pos="0 0.03 0"><joint axis="0 0 1" range="0 1"/>
+        <geom type="sphere" size="0.005" mass="0.02" contype="0" conaffinity="0"/></body>
+      <body name="thumb" pos="0.01 0.03 0"><joint axis="0 0 1" range="0 1"/>
+        <geom type="sphere" size="0.005" mass="0.02" contype="0" conaffinity="0"/></body>"""
+    replace_in_model(path, '<site name="left_tip" pos="0.01 0.03 0.02"/>', fingers)
+    loop = '<equality><connect body1="finger" body2="thumb" anchor="0.01 0 0"/></equality></mujoco>'
+    replace_in_model(path, "</mujoco>", loop)
+    robot = load_robot(path)
+    # joints without a name are held, too
+    names = [joint.name for joint in robot.held_joints]
+    assert names[0].startswith("unnamed_joint_") and len(set(names)) == len(names) == 3
+    assert robot.simulation_model().nu == robot.model.njnt
+
+
+def test_limits_written_once_for_several_joints(edited: Callable) -> None:
+    path = edited(lambda content: None)
+    content = yaml.safe_load(path.read_text())
+    joints = "".join(f"  {name}: {{<<: *limits}}\n" for name in content.pop("joints"))
+    head = yaml.safe_dump(content)
+    first, *rest = joints.splitlines(keepends=True)
+    anchor = first.replace("{<<: *limits}", "&limits {velocity: 1.0, acceleration: 5.0}")
+    last = rest[-1].replace("{<<: *limits}", "{<<: *limits, velocity: 2.0}")
+    path.write_text(head + "joints:\n" + anchor + "".join(rest[:-1]) + last)
+    robot = load_robot(path)
+    assert sorted(robot.joint_vel_limits) == [1.0] * (len(robot.joint_names) - 1) + [2.0]
+    assert (robot.joint_acc_limits == 5.0).all()
 
 
 def test_missing_files_and_names_are_refused() -> None:

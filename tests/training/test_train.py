@@ -4,10 +4,12 @@ import json
 import os
 import random
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +25,7 @@ TINY = """--steps 6400 --num-envs 16 --seed 3 --eval-every 1600 --eval-goals 8
  --method-config.learning-starts 160""".split()
 REACH = ["--env-config.configurations", "100", "--env-config.horizon-s", "1"]
 SMALL = [*TINY, *REACH]
+PICKER = Path(__file__).parents[1] / "robots" / "picker" / "robot.yaml"
 
 
 def polyreach(*words: str | Path) -> list[str]:
@@ -101,6 +104,32 @@ def test_a_killed_run_resumes_bit_for_bit(run_of: str, extra: list[str], tmp_pat
     for record in (*expected, *found):
         del record["wall_s"]
     assert found == expected and len(found) == 4
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+    done = run("train", "digrad", "planar8", *SMALL, "--out", tmp_path / "whole")
+    assert done.returncode == 0, done.stderr
+    killed = tmp_path / "killed"
+    killed.mkdir()
+    shutil.copy(tmp_path / "whole" / "config.json", killed)
+    shutil.copy(tmp_path / "whole" / "metrics.jsonl", killed)
+    resumed = run("train", "--resume", killed)
+    assert resumed.returncode == 0, resumed.stderr
+    assert "has no checkpoint yet" in " ".join(resumed.stdout.split())
+    assert_same(last_state(killed), last_state(tmp_path / "whole"))
+    assert len(RunFolder(killed).read_metrics()) == 4
+
+
+def test_a_run_of_an_own_robot_tells_where_its_path_is_relative_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, config = train_config(["digrad", str(PICKER), "--preset", "paper"])
+    folder = RunFolder(tmp_path / "run")
+    folder.create(replace(config, env="robot.yaml"))
+    monkeypatch.chdir(tmp_path)
+    for words in (["export", "run", "--out", "x.onnx"], ["train", "--resume", "run"]):
+        done = run(*words)
+        assert done.returncode == 2 and "robot 'robot.yaml' is not found from here" in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -286,6 +315,7 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path
         "--method-config.no-correction --env-config.horizon 5",
         "distillation planar8 --preset tuned --steps 10 --num-envs 4 --seed 0 "
         "--method-config.teachers a 'b c' --method-config.student-share 0.5",
+        "digrad planar8 --preset tuned --steps 10 --num-envs 4 --seed 0 --threads 4 --device cuda",
     ],
 )
 def test_a_run_tells_the_command_that_started_it(line: str) -> None:

@@ -101,7 +101,9 @@ class PolicyFile:
 
 
 def least_squares_actions(robot: Robot) -> Act:
-    """The controller without learning: limited_least_squares on all goals together."""
+    """The controller without learning: damped least squares on all goals together, with joints at
+    their limits left out.
+    """
     features = KinematicFeatures(robot)
 
     def act(obs: Tensor) -> Tensor:

@@ -1,5 +1,6 @@
 """Measure an exported policy and write its model card; the figures go into the policy file too."""
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from polyreach.evaluate import (
 )
 from polyreach.export import save, write_metadata
 from polyreach.run import RunConfig
-from polyreach_description import Robot
+from polyreach_description import Robot, is_robot_file
 
 
 def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> Path:
@@ -53,7 +54,7 @@ Method `{contract["method"]}`: {contract["method_paper"]}.
 {contract["update_rate"]:g} Hz. The error is that after {evaluation["seconds"]:g} s, from a random
 start at rest (median distance there {1e3 * evaluation["start_error_median_m"]:.0f} mm). Goals are
 the effectors' positions at random configurations within the joint limits, hence reachable
-together. Made by `polyreach evaluate {name} --seed {evaluation["seed"]}`.
+together. Made by `{_command(name, config, evaluation)}`.
 
 {_markdown(*evaluation_rows(evaluation))}
 {_alone(evaluation)}
@@ -77,6 +78,19 @@ Outputs `joint_vel` [rad/s or m/s] and `effector_pos` [m]. Joints: {joints}.
 {_tasks(contract)}
 The policy knows nothing of obstacles. Goals out of reach make the robot stretch towards them.
 """
+
+
+def _command(name: str, config: dict[str, Any], evaluation: dict[str, Any]) -> str:
+    """The command that measures the policy again."""
+    words = ["polyreach", "evaluate", name]
+    words += ["--robot", config["env"]] if is_robot_file(config["env"]) else []
+    wanted = EvaluationConfig()
+    for option, value, default in (
+        ("--goals", evaluation["episodes"], wanted.goals),
+        ("--seconds", evaluation["seconds"], wanted.seconds),
+    ):
+        words += [option, f"{value:g}"] if value != default else []
+    return shlex.join([*words, "--seed", str(evaluation["seed"])])
 
 
 def _tasks(contract: dict[str, Any]) -> str:

@@ -44,8 +44,8 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleMLP(nn.Module):
-    """`members` multilayer perceptrons side by side; LayerNorm after each hidden layer if asked
-    for.
+    """`members` multilayer perceptrons side by side; if asked for with LayerNorm after each hidden
+    layer, without a scale of its own, which the next layer has.
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class EnsembleMLP(nn.Module):
         norms: list[nn.Module] = []
         for width in hidden:
             layers.append(EnsembleLinear(members, widths[-1], width))
-            norms.append(nn.LayerNorm(width) if layer_norm else nn.Identity())
+            norms.append(
+                nn.LayerNorm(width, elementwise_affine=False) if layer_norm else nn.Identity()
+            )
             widths.append(width * growth)
         self.layers = nn.ModuleList(layers)
         self.norms = nn.ModuleList(norms)

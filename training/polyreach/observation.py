@@ -99,8 +99,8 @@ class Features(nn.Module):
 
 
 class PaperFeatures(Features):
-    """digrad-2018, section 5: joint angles, joint positions and goal positions; and which goals are
-    set.
+    """digrad-2018, section 5: joint angles, joint positions and goal positions; besides them
+    effector positions and which goals are set.
     """
 
     def __init__(self, robot: Robot, dtype: torch.dtype = torch.float32) -> None:

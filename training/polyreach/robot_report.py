@@ -96,8 +96,7 @@ def check_robot(robot: Robot) -> dict[str, Any]:
     if difference > TOLERANCE:
         raise RobotError(
             f"robot '{robot.name}': its forward kinematics differ from MuJoCo's by "
-            f"{difference:.2g} m; an equality "
-            "constraint or a mimic joint between controlled joints is not supported"
+            f"{difference:.2g} m"
         )
     collisions = float(np.mean([robot.in_self_collision(joint_pos) for joint_pos in uniform]))
     free = robot.sample_configuration(rng, CHECKED)

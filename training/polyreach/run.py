@@ -16,7 +16,7 @@ from polyreach.envs.family import Family
 from polyreach.errors import UserError, check_range
 from polyreach.machine import describe_machine
 from polyreach.methods import MethodConfig, PresetName, get_method
-from polyreach_description import Robot
+from polyreach_description import Robot, is_robot_file
 
 
 class RunError(UserError):
@@ -67,6 +67,9 @@ class RunConfig:
         words = ["polyreach", "train", self.method, self.env, "--preset", self.preset]
         for name in ("steps", "num_envs", "seed"):
             words += [f"--{name.replace('_', '-')}", str(getattr(self, name))]
+        for name, default in (("threads", 1), ("device", "cpu")):
+            if getattr(self, name) != default:
+                words += [f"--{name}", str(getattr(self, name))]
         presets = get_method(self.method).preset(self.preset, self.family.name)
         parts = ("method-config", self.method_config), ("env-config", self.env_config)
         for (part, config), preset in zip(parts, presets, strict=True):
@@ -257,6 +260,7 @@ def _git(folder: Path, *words: str) -> str:
 
 def load_run_robot(config: RunConfig) -> Robot:
     """The robot of a run. Raises RunError if it has changed since, or if the run has none."""
+    check_robot_found(config)
     robot = config.family.robot
     if robot is None:
         raise RunError(
@@ -269,9 +273,19 @@ def load_run_robot(config: RunConfig) -> Robot:
 
 def load_run_family(config: RunConfig) -> Family:
     """The environments of a run. Raises RunError if the robot has changed since."""
+    check_robot_found(config)
     family = config.family
     _check_robot(config, family.robot_sha256)
     return family
+
+
+def check_robot_found(config: RunConfig) -> None:
+    """Raise RunError if the run's robot is a file that is not there."""
+    if is_robot_file(config.env) and not Path(config.env).is_file():
+        raise RunError(
+            f"the run's robot '{config.env}' is not found from here: the path is relative to the "
+            "folder in which the run was started"
+        )
 
 
 def _check_robot(config: RunConfig, sha256: str) -> None:

@@ -12,7 +12,7 @@ import tyro
 from polyreach.envs.families import EnvConfig, find_family, is_env
 from polyreach.errors import UserError, check_range
 from polyreach.methods import METHODS, PRESETS, MethodConfig, PresetName, get_method
-from polyreach.run import RunConfig, RunFolder
+from polyreach.run import RunConfig, RunFolder, check_robot_found
 from polyreach.terminal import console
 
 
@@ -111,6 +111,7 @@ def _train_options(
     resume = _peek(words, "--resume")
     if resume is not None:
         stored = RunFolder(Path(resume)).read_config()
+        check_robot_found(stored)
         if words[0].startswith("-"):  # method and environment may be left out: the run knows them
             words = [stored.method, stored.env, *words]
     method_name, env_name = _positionals(words)

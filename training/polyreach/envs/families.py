@@ -17,7 +17,7 @@ from polyreach.envs.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.envs.tasks import TaskEnv
 from polyreach.errors import UserError
 from polyreach.observation import task_names
-from polyreach_description import Robot, list_robots, load_robot
+from polyreach_description import Robot, is_robot_file, list_robots, load_robot
 
 EnvConfig = MetaWorldConfig | CheetahConfig | LeggedConfig | ReachConfig
 
@@ -250,7 +250,7 @@ TASK_ENVS: dict[str, type[TaskFamily]] = {
 
 def is_env(word: str) -> bool:
     """Whether `word` is the name of an environment, or looks like the path of a robot.yaml."""
-    return word in TASK_ENVS or word in list_robots() or word.endswith((".yaml", ".yml"))
+    return word in TASK_ENVS or word in list_robots() or is_robot_file(word)
 
 
 def find_family(env: str, task_conditioned: bool) -> Family:

@@ -9,8 +9,9 @@ Eq. 12 is written for one shared set; here every joint j has its own k_j = numbe
 in a_i, which covers several shared sets and joints shared by some tasks only. The gradient of Q_i
 with respect to joints outside a_i is discarded. A task without a goal has no reward, no critic loss
 and no say in the gradient, and does not count in k_j. Widths, tau, batch, replay, noise schedule
-and horizon are not given; see OffPolicyConfig for ours. Episodes end by time only, which is a
-truncation, so targets always bootstrap.
+and horizon are not given; see OffPolicyConfig for ours. Many robots are stepped at once, and an
+update follows a step of all of them (Algorithm 1: each transition); gradients are clipped. Episodes
+end by time only, which is a truncation, so targets always bootstrap.
 """
 
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.reach import ReachConfig, ReachEnv
+from polyreach.errors import UserError
 from polyreach.methods.off_policy import Metrics, OffPolicyConfig, OffPolicyLearner, Step
 
 PAPER = "Dewangan et al. 2018, DiGrad: Multi-Task Reinforcement Learning with Shared Actions"
@@ -44,6 +46,11 @@ class DiGrad(OffPolicyLearner):
     paper = PAPER
 
     def __init__(self, config: DiGradConfig, env: ReachEnv, total_steps: int, seed: int) -> None:
+        if env.rewards != env.effectors:
+            raise UserError(
+                f"DiGrad needs a reward of each effector, but '{env.config.reward}' gives "
+                f"{env.rewards} for {env.effectors} (legal: paper, precise)"
+            )
         self.digrad_config = config
         action_sets = torch.tensor(env.robot.action_sets)
         super().__init__(config, env, total_steps, seed, action_sets, config.critic == "multi")

@@ -58,6 +58,8 @@ class _UniqueKeyLoader(yaml.SafeLoader):
 def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: set[Any] = set()
     for key_node, _ in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            continue  # <<: other mappings, whose keys this one may replace
         key = loader.construct_object(key_node, deep=True)
         if not isinstance(key, Hashable):
             raise RobotError(f"key {key!r} in line {key_node.start_mark.line + 1} must be a name")

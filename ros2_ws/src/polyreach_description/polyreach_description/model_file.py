@@ -2,6 +2,7 @@
 
 import mujoco
 import numpy as np
+from numpy.typing import NDArray
 
 from polyreach_description.config_file import RobotError, RobotFile
 from polyreach_description.urdf import link_names, load_urdf, read_urdf, root_links
@@ -50,6 +51,39 @@ def mimic_joints(file: RobotFile, model: mujoco.MjModel) -> dict[str, str]:
     return found
 
 
+def closes_loop(
+    model: mujoco.MjModel,
+    number: int,
+    movers: NDArray[np.int64],
+    controlled: NDArray[np.int64],
+) -> bool:
+    """Whether an equality constraint ties controlled joints to each other or to the base.
+
+    number: of the constraint. movers: the controlled joint that moves each body last, or -1.
+    controlled: joints. One joint that follows another is no loop, see mimic_joints.
+    """
+    kind = mujoco.mjtEq(model.eq_type[number])
+    first, second = int(model.eq_obj1id[number]), int(model.eq_obj2id[number])
+    if kind == mujoco.mjtEq.mjEQ_JOINT:
+        return second < 0 and first in controlled
+    if kind in (mujoco.mjtEq.mjEQ_CONNECT, mujoco.mjtEq.mjEQ_WELD):
+        if model.eq_objtype[number] == mujoco.mjtObj.mjOBJ_SITE:
+            first, second = (int(model.site_bodyid[site]) for site in (first, second))
+        return bool(movers[first] != movers[second])
+    if kind == mujoco.mjtEq.mjEQ_TENDON:
+        wraps = [
+            wrap
+            for tendon in (first, second)
+            if tendon >= 0
+            for wrap in range(
+                model.tendon_adr[tendon], model.tendon_adr[tendon] + model.tendon_num[tendon]
+            )
+        ]
+        joints = model.wrap_type[wraps] == mujoco.mjtWrap.mjWRAP_JOINT
+        return not joints.all() or bool(np.isin(model.wrap_objid[wraps], controlled).any())
+    return True
+
+
 def _read(file: RobotFile) -> mujoco.MjSpec:
     links = {entry for entry in file.no_collision if isinstance(entry, str)}
     pairs = [entry for entry in file.no_collision if not isinstance(entry, str)]
@@ -64,6 +98,9 @@ def _read(file: RobotFile) -> mujoco.MjSpec:
     else:
         bodies, merged = link_names(root), root_links(root)
         spec = load_urdf(file.model, root, links)
+    for number, joint in enumerate(spec.joints):
+        # servos are made by name
+        joint.name = joint.name or f"unnamed_joint_{number}"
     # a URDF's links would otherwise be merged, and its effector links with them
     spec.compiler.fusestatic = False
     for name in (*links, *(name for pair in pairs for name in pair)):

@@ -18,7 +18,7 @@ from polyreach_description.config_file import (
     read_robot_file,
 )
 from polyreach_description.kinematic_tree import KinematicTree, joints_above, read_tree
-from polyreach_description.model_file import fixed_links, load_spec, mimic_joints
+from polyreach_description.model_file import closes_loop, fixed_links, load_spec, mimic_joints
 
 ROBOTS_DIR = Path(__file__).parent / "robots"
 SAMPLING_MARGIN = 0.05  # share of a joint's range kept clear at both ends when goals are drawn
@@ -35,6 +35,11 @@ def list_robots() -> tuple[str, ...]:
     return tuple(sorted(path.parent.name for path in ROBOTS_DIR.glob("*/robot.yaml")))
 
 
+def is_robot_file(name: str) -> bool:
+    """Whether `name` is the path of a robot.yaml, and not a shipped robot's name."""
+    return name.endswith((".yaml", ".yml"))
+
+
 def load_robot(name_or_path: str | Path) -> "Robot":
     """Load a shipped robot by name, or any other by the path of its yaml.
 
@@ -43,7 +48,7 @@ def load_robot(name_or_path: str | Path) -> "Robot":
     text = str(name_or_path)
     if text in list_robots():
         return Robot(read_robot_file(ROBOTS_DIR / text / "robot.yaml"))
-    if text.endswith((".yaml", ".yml")):
+    if is_robot_file(text):
         return Robot(read_robot_file(Path(text)))
     raise RobotError(
         f"unknown robot '{text}' (shipped: {', '.join(list_robots())}; or give the path of a "
@@ -92,7 +97,9 @@ class Robot:
         self.joint_vel_limits = np.array([entry.velocity for entry in entries])
         self.joint_acc_limits = np.array([entry.acceleration for entry in entries])
         self.joint_pos_limits = model.jnt_range[self.joint_ids].copy()
+        self._check_options()
         self._check_joints()
+        self._check_equalities()
         self._home_qpos = self._read_home()
         self.home = self._home_qpos[self.qpos_adr]
         self.base_body = self._read_base_body()
@@ -102,6 +109,27 @@ class Robot:
         self.action_sets = self.tree.action_sets
         self._check_tree()
         self._data = mujoco.MjData(model)
+
+    def _check_options(self) -> None:
+        flags = mujoco.mjtDisableBit
+        for flag in (flags.mjDSBL_CONTACT, flags.mjDSBL_CONSTRAINT):
+            if self.model.opt.disableflags & flag:
+                name = flag.name.removeprefix("mjDSBL_").lower()
+                raise RobotError(
+                    f'the model has <flag {name}="disable"/>, so that no self-collision could be '
+                    "seen: remove it (links that may touch go under 'no_collision')"
+                )
+
+    def _check_equalities(self) -> None:
+        """Refuse what ties controlled joints: kinematics go from the base outwards only."""
+        for number in np.flatnonzero(self.model.eq_active0):
+            if closes_loop(self.model, int(number), self._movers, self.joint_ids):
+                kind = mujoco.mjtEq(self.model.eq_type[number]).name.removeprefix("mjEQ_").lower()
+                raise RobotError(
+                    f"equality '{self.model.equality(int(number)).name or number}' ({kind}) ties "
+                    "controlled joints to each other or to the base: closed loops are not "
+                    "supported (inside a gripper, behind the last controlled joint, they are)"
+                )
 
     def _check_joints(self) -> None:
         model = self.model
@@ -198,13 +226,15 @@ class Robot:
                     f"joint '{name}' moves no effector ({', '.join(self.effector_names)}): remove "
                     "it from 'joints'"
                 )
-        seen: dict[int, str] = {}
+        seen: dict[tuple[float, ...], str] = {}
         for name, site in zip(self.effector_names, self.site_ids, strict=True):
-            if site in seen:
+            body, pos = int(self.model.site_bodyid[site]), self.model.site_pos[site]
+            point = (body, *pos.round(6).tolist())
+            if point in seen:
                 raise RobotError(
-                    f"effectors '{seen[site]}' and '{name}' are the same site: duplicate"
+                    f"effectors '{seen[point]}' and '{name}' are the same point: duplicate"
                 )
-            seen[int(site)] = name
+            seen[point] = name
 
     @property
     def _joints(self) -> str:
@@ -292,13 +322,18 @@ class Robot:
 
         Two geoms with the same one keep their distance for ever.
         """
+        return self._movers[self.model.geom_bodyid]
+
+    @cached_property
+    def _movers(self) -> NDArray[np.int64]:
+        """The controlled joint that moves each body last, or -1; (model.nbody,)."""
         model, controlled = self.model, set(self.joint_ids.tolist())
         last = np.full(model.nbody, -1, dtype=np.int64)
         for body in range(1, model.nbody):  # a parent comes before its children
             first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
             own = [joint for joint in range(first, first + count) if joint in controlled]
             last[body] = own[-1] if own else last[model.body_parentid[body]]
-        return last[model.geom_bodyid]
+        return last
 
     def sample_configuration(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
         """Draw (count, nu) configurations, uniform in the limits less a margin, none in self-

@@ -45,8 +45,11 @@ def load_urdf(
     no_collision: links whose collision shapes are left out. Visual shapes are left out, too. Where
     the file sets MuJoCo's meshdir or strippath, mesh files are found by MuJoCo's own rules.
 
-    Raises RobotError for a mesh file that is missing or of a format that MuJoCo does not read.
+    Raises RobotError for a file with xacro macros, and for a mesh file that is missing or of a
+    format that MuJoCo does not read.
     """
+    if any("xacro" in element.tag for element in root.iter() if isinstance(element.tag, str)):
+        raise RobotError(f"'{path}' still has xacro macros: expand it with xacro first")
     compiler = root.find("mujoco/compiler")
     settings = {} if compiler is None else compiler.attrib
     files: dict[tuple[Path, str], str] = {}  # unique name of a mesh file, for every scale
