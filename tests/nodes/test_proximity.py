@@ -1,6 +1,7 @@
 """The robot does not touch itself, nor leave its workspace, and is not slowed without need."""
 
 from collections import deque
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -98,6 +99,49 @@ def test_a_body_that_passes_in_front_is_seen(carts: Robot) -> None:
     """The right ball crosses the rail at 8 m/s: before and after, it is far from the left one."""
     assert factor(carts, [0.0, 0.0, 8.0], [0.9, 0.0, -1.0]) < 0.7
     assert factor(carts, [0.0, 0.0, 8.0], [0.6, 0.0, -1.0]) == 1.0
+
+
+POST = """
+<mujoco>
+  <compiler angle="radian"/>
+  <worldbody>
+    <body name="post" pos="0.9 0 0">
+      <geom name="post" type="cylinder" size="0.01 0.3"/>
+    </body>
+    <body name="base">
+      <body name="arm">
+        <joint name="turn" axis="0 0 1" range="-3 3"/>
+        <geom name="rod" type="capsule" fromto="0.1 0 0 1 0 0" size="0.01" mass="1"/>
+        <site name="tip" pos="1 0 0"/>
+      </body>
+    </body>
+  </worldbody>
+</mujoco>
+"""
+POST_YAML = """
+name: turnstile
+model: robot.xml
+base_frame: base
+control_rate: 50.0
+effectors: {tip: {site: tip}}
+joints: {turn: {velocity: 10.0, acceleration: 60.0}}
+"""
+
+
+@pytest.mark.parametrize("start", np.linspace(-1.5, -0.2, 14).tolist())
+def test_a_fast_arm_does_not_pass_through_a_thin_post(tmp_path: Path, start: float) -> None:
+    (tmp_path / "robot.xml").write_text(POST)
+    (tmp_path / "robot.yaml").write_text(POST_YAML)
+    robot = load_robot(tmp_path / "robot.yaml")
+    proximity, top = Proximity(robot), np.array([10.0])
+    change = robot.joint_acc_limits / robot.control_rate
+    position, command, waiting = np.array([start]), np.zeros(1), deque([np.zeros(1)])
+    for _ in range(150):
+        wanted = np.minimum(command + change, top)
+        command, _ = proximity.slow(wanted, command, position, change)
+        waiting.append(command)
+        position = position + waiting.popleft() / robot.control_rate
+        assert position[0] < -0.02  # the rod and the post touch at 0.022 rad
 
 
 def test_bodies_that_keep_their_distance_do_not_count(carts: Robot) -> None:

@@ -63,6 +63,7 @@ class HeldJoint:
     name: str
     qpos_adr: int
     value: float  # [rad or m]
+    carries: bool  # whether it moves an effector relative to the base
 
 
 class Robot:
@@ -119,6 +120,13 @@ class Robot:
                     f'the model has <flag {name}="disable"/>, so that no self-collision could be '
                     "seen: remove it (links that may touch go under 'no_collision')"
                 )
+
+        solid = (self.model.geom_contype | self.model.geom_conaffinity) != 0
+        if (solid & (self.model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD)).any():
+            raise RobotError(
+                "the model has a height field that can be touched, to which no distance is known: "
+                "make it of boxes, or give its geom contype and conaffinity 0"
+            )
 
     def _check_equalities(self) -> None:
         """Refuse what ties controlled joints: kinematics go from the base outwards only."""
@@ -267,11 +275,17 @@ class Robot:
     def held_joints(self) -> tuple[HeldJoint, ...]:
         """Joints of the model that are not controlled, in the model's order."""
         others = [joint for joint in range(self.model.njnt) if joint not in self.joint_ids]
+        base = set(joints_above(self.model, self.base_body))
+        effectors = [
+            set(joints_above(self.model, b)) for b in self.model.site_bodyid[self.site_ids]
+        ]
         return tuple(
             HeldJoint(
                 name=self.model.joint(joint).name,
                 qpos_adr=int(self.model.jnt_qposadr[joint]),
                 value=float(self._home_qpos[self.model.jnt_qposadr[joint]]),
+                # a joint above both moves them together
+                carries=any((joint in above) != (joint in base) for above in effectors),
             )
             for joint in others
         )

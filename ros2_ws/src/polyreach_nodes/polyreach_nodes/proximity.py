@@ -14,8 +14,8 @@ SLOW_DISTANCE = 0.025  # [m] default
 STOP_DISTANCE = 0.01  # [m] default
 NO_WORKSPACE = (-100.0, -100.0, -100.0, 100.0, 100.0, 100.0)  # [m]
 NEGLIGIBLE = 1e-9  # [m] of approach
-LOOK_STEP = 0.06  # [m] that a body moves along an axis, at most, between two looks ahead
-MAX_LOOKS = 4
+MAX_LOOKS = 16
+SETTLED = 1e-3  # [rad or m] below which a joint that is not controlled counts as standing
 EXTRA_PERIODS = 2.0  # for the next command, and for joints that do not brake in a straight line
 FAR = 10.0  # [m], beyond any distance of interest
 
@@ -54,7 +54,8 @@ class Proximity:
             data.qpos[:] = robot.qpos(robot.home)
         # views of MuJoCo's memory: asking for them again takes longer than the collisions
         self._qpos = {id(data): data.qpos for data in (self._now, *self._looks)}
-        self._now_xpos, self._end_xpos = self._now.geom_xpos, self._looks[0].geom_xpos
+        self._places = [(data.geom_xpos, data.geom_xmat) for data in (self._now, self._looks[0])]
+        self._radius = robot.model.geom_rbound
         first, last = int(robot.qpos_adr[0]), int(robot.qpos_adr[-1])
         in_a_row = last - first + 1 == len(robot.qpos_adr)
         self._adr = slice(first, last + 1) if in_a_row else robot.qpos_adr
@@ -65,6 +66,12 @@ class Proximity:
         self.reason = ""
         self.set_distances(slow_distance, stop_distance)
         self.set_workspace(workspace)
+
+    def hold(self, qpos_adr: int, value: float) -> None:
+        """Take the position [rad or m] of a joint that is not controlled; home at first."""
+        if abs(value - self._qpos[id(self._now)][qpos_adr]) > SETTLED:
+            for qpos in self._qpos.values():
+                qpos[qpos_adr] = value
 
     def set_distances(self, slow_distance: float, stop_distance: float) -> None:
         """Distances [m] between bodies from which on the motion slows, and at which it stops.
@@ -144,13 +151,23 @@ class Proximity:
         self._qpos[id(self._now)][self._adr] = joint_pos
         mujoco.mj_kinematics(self._model, self._now)
         self._look(self._looks[0], end)
-        moved = self._end_xpos - self._now_xpos
-        count = math.ceil(float(max(moved.max(), -moved.min())) / LOOK_STEP)
+        # between two looks no point of a body moves farther than it is seen on both sides, so that
+        # two of them do not pass through each other unseen
+        count = math.ceil(self._moved() / self.slow_distance)
         looks = self._looks[: max(1, min(count, MAX_LOOKS))]
         way = (end - joint_pos) / len(looks)
         for number, data in enumerate(looks[1:], start=1):
             self._look(data, joint_pos + number * way)
         return looks
+
+    def _moved(self) -> float:
+        """How far a point of a geom moves at most, from now to the end of the way [m]."""
+        (here, turned_here), (there, turned_there) = self._places
+        moved = np.sqrt(np.square(there - here).sum(axis=1))
+        # a turn by an angle moves a point at radius r by 2 r sin(angle / 2) = r sqrt(3 - trace)
+        trace = (turned_here * turned_there).sum(axis=1)
+        moved += self._radius * np.sqrt(np.maximum(3.0 - trace, 0.0))
+        return float(moved.max())
 
     def _look(self, data: mujoco.MjData, joint_pos: Vector) -> None:
         self._qpos[id(data)][self._adr] = joint_pos
