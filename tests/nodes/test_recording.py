@@ -23,6 +23,7 @@ from sensor_msgs.msg import BatteryState, Imu, JointState
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, String
 from trajectory_msgs.msg import JointTrajectory
 
+from polyreach_nodes import recording
 from polyreach_nodes.cdr import length_of
 from polyreach_nodes.recording import Recorder, RecordingError, message_definition
 
@@ -184,6 +185,24 @@ def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
     paths = [record(tmp_path / "run.mcap", messages).path for _ in range(3)]
     assert [path.name for path in paths] == ["run.mcap", "run-2.mcap", "run-3.mcap"]
     assert len({path.read_bytes() for path in paths}) == 1
+
+
+def test_a_long_recording_goes_on_in_further_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recording, "PART_S", 0.2)
+    recorder = Recorder(tmp_path / "run.mcap", {"/text": String})
+    sent = []
+    while recorder.path.name != "run-3.mcap":
+        assert len(sent) < 1000 and not recorder.error
+        sent.append(str(len(sent)))
+        recorder.write("/text", String(data=sent[-1]), time_ns())
+        sleep(0.01)
+    recorder.close()
+    parts = [tmp_path / name for name in ("run.mcap", "run-2.mcap", "run-3.mcap")]
+    found = [[m.ros_msg.data for m in read_ros2_messages(part)] for part in parts]
+    assert [text for part in found for text in part] == sent
+    assert all(found[:2])
 
 
 @pytest.mark.parametrize(

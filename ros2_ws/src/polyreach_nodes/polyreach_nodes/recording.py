@@ -24,6 +24,7 @@ from polyreach_nodes.cdr import length_of
 QUEUE_LENGTH = 5000  # messages; half a minute of them while a disk does not answer
 POLL_S = 0.02  # [s] between two looks into the queue: small portions keep the control loop even
 FLUSH_S = 0.5  # [s] after which what was written so far is on the disk and can be read
+PART_S = 3600.0  # [s] in one file: its index, which is kept in memory, grows by 8 MB
 CLOSE_S = 5.0  # [s] given to a disk that hangs when a recording ends
 _SEPARATOR = "=" * 80  # between the definitions of a message and of those in it
 _NESTED = re.compile(r"([a-z]\w*)/([A-Z]\w*)")
@@ -37,9 +38,10 @@ class Recorder:
     """Writes messages of some topics to one file, from the time it is made until close().
 
     A file that exists is never written to: the recording then goes to `<stem>-2.mcap`, or the next
-    free number; `path` says which. Every FLUSH_S, what was written is complete in itself and synced
-    to the disk, so that a kill or a power cut costs at most a second of it; `mcap recover` (of the
-    MCAP command line tool) makes a whole file of one that was cut off.
+    free number; `path` says which. After PART_S it goes on in the next one. Every FLUSH_S, what was
+    written is complete in itself and synced to the disk, so that a kill or a power cut costs at
+    most a second of it; `mcap recover` (of the MCAP command line tool) makes a whole file of one
+    that was cut off.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Recorder:
         definition of a message is nowhere to be found.
         """
         definitions = {kind: message_definition(kind) for kind in topics.values()}
+        self._topics, self._definitions, self._wanted = topics, definitions, path
         self._length = {topic: length_of(kind) for topic, kind in topics.items()}
         self.path, self._file = _create(path)
         self._writer = Writer(self._file)
@@ -63,7 +66,7 @@ class Recorder:
         self._error = ""
         self._closing = threading.Event()
         try:
-            self._channels = self._begin(topics, definitions)
+            self._channels = self._begin()
         except OSError as error:
             self._abandon(error)
             raise RecordingError(self._error) from None
@@ -104,16 +107,16 @@ class Recorder:
         if self._thread.is_alive():
             self._error = self._error or f"'{self.path}' was not completed within {CLOSE_S:g} s"
 
-    def _begin(self, topics: Mapping[str, type], definitions: Mapping[type, str]) -> dict[str, int]:
+    def _begin(self) -> dict[str, int]:
         """Write the head of the file; returns the channels of the topics."""
         self._writer.start(profile="ros2")
         schemas = {
             kind: self._writer.register_schema(_type_name(kind), "ros2msg", text.encode())
-            for kind, text in definitions.items()
+            for kind, text in self._definitions.items()
         }
         channels = {
             topic: self._writer.register_channel(topic, "cdr", schemas[kind])
-            for topic, kind in topics.items()
+            for topic, kind in self._topics.items()
         }
         self._file.flush()
         return channels
@@ -121,18 +124,27 @@ class Recorder:
     def _run(self) -> None:
         """Write until close(), or until the file takes no more."""
         try:
-            flushed_s = monotonic()
+            begun_s = flushed_s = monotonic()
             while not self._closing.wait(POLL_S):
                 self._write_queue()
                 if monotonic() - flushed_s >= FLUSH_S:
                     self._writer.flush()
                     os.fdatasync(self._file.fileno())
                     flushed_s = monotonic()
+                if monotonic() - begun_s >= PART_S:
+                    self._end()
+                    self.path, self._file = _create(self._wanted)
+                    self._writer = Writer(self._file)
+                    self._channels = self._begin()
+                    begun_s = monotonic()
             self._write_queue()
-            self._writer.finish()
-            self._file.close()
+            self._end()
         except Exception as error:
             self._abandon(error)
+
+    def _end(self) -> None:
+        self._writer.finish()
+        self._file.close()
 
     def _write_queue(self) -> None:
         while self._queue:
