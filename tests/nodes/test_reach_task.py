@@ -36,6 +36,7 @@ class FakeController:
         self.deaf = self.mute = False
         self.state = "ACTIVE"
         self.error = 1.0
+        self.goal_timeout_s = 0.0
         self.goals: dict[str, Point] = {}
         self.rejected = ""
         self._heard = dict.fromkeys(self.effectors, 0)
@@ -75,6 +76,7 @@ class FakeController:
             goals=dict(self.goals),
             errors=dict.fromkeys(self.goals, self.error),
             heard={name: str(count) for name, count in self._heard.items()},
+            goal_timeout_s=self.goal_timeout_s,
             time_s=now_s,
         )
 
@@ -127,6 +129,35 @@ def test_succeeds_only_after_it_has_settled(bench: Bench) -> None:
     bench.run(task, 0.1)
     assert task.done and task.outcome is Outcome.SUCCEEDED
     assert bench.arm.cleared == [] and set(bench.arm.goals) == {"left", "right"}
+
+
+def test_goals_are_sent_again_before_they_expire(bench: Bench) -> None:
+    bench.arm.goal_timeout_s = 1.0
+    task = reaching(bench, "left", "right")
+    bench.run(task, 3.0)
+    assert task.phase is Phase.REACHING
+    # every 0.4 s, seen at steps of 0.1 s
+    assert bench.arm.sent.count(("left", LEFT)) in (6, 7, 8)
+    assert bench.arm.sent.count(("left", LEFT)) == bench.arm.sent.count(("right", RIGHT))
+    # what others sent is not overwritten
+    sent = len(bench.arm.sent)
+    bench.arm.goals["left"] = RIGHT
+    bench.run(task, 0.1)
+    assert task.outcome is Outcome.ABORTED and "replaced by" in task.message
+    bench.run(task, 2.0)
+    assert len(bench.arm.sent) == sent and bench.arm.goals == {"left": RIGHT}
+
+
+def test_a_refreshed_goal_on_its_way_is_awaited_before_it_is_cleared(bench: Bench) -> None:
+    bench.arm.goal_timeout_s = 1.0
+    task = reaching(bench, "left")
+    while bench.arm.sent.count(("left", LEFT)) < 2:
+        bench.run(task, STEP_S)
+    task.end(Outcome.CANCELED, "canceled", bench.now_s)
+    bench.run(task, STEP_S, answer=False)
+    assert bench.arm.cleared == []
+    bench.run(task, 0.3)
+    assert bench.arm.cleared == ["left"] and task.done and not bench.arm.goals
 
 
 def test_errors_of_an_old_status_do_not_settle(bench: Bench) -> None:

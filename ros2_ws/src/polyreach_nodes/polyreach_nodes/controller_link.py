@@ -31,6 +31,9 @@ class Report:
     goals: dict[str, Point] = field(default_factory=dict)  # [m, base frame]
     errors: dict[str, float] = field(default_factory=dict)  # [m]
     heard: dict[str, str] = field(default_factory=dict)  # changes with every goal that came
+    goal_timeout_s: float = (
+        0.0  # [s] after which a goal that is not sent again is dropped; 0: never
+    )
     time_s: float = float("-inf")  # of receipt, monotonic
 
 
@@ -52,6 +55,7 @@ def read_status(status: DiagnosticStatus, time_s: float) -> Report:
         },
         errors={name: float(text) for name, text in of_effectors("error").items()},
         heard=of_effectors("heard"),
+        goal_timeout_s=float(values.get("goal_timeout") or 0.0),
         time_s=time_s,
     )
 

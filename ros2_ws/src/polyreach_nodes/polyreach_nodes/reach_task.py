@@ -10,6 +10,7 @@ from polyreach_nodes.controller_link import Point, Report
 
 START_TIMEOUT_S = 5.0  # [s] for the controller to appear and to take the goals
 RESEND_S = 0.5  # [s] after which a goal that was not heard counts as lost: the first may be
+REFRESH_SHARE = 0.4  # of the controller's goal_timeout, after which a goal is sent again
 GONE_S = 1.0  # [s] without a status after which the controller counts as gone
 PAUSE_S = 1.0  # [s] for which a joint state may be missing
 RELEASE_TIMEOUT_S = 2.0  # [s] to clear goals at the end
@@ -257,6 +258,11 @@ class ReachTask:
                 text = f"goal of '{name}' was {what} by others ({report.message})"
                 self.end(Outcome.ABORTED, text, now_s)
                 return
+            given = self._given[name]
+            age_s = now_s - given.sent_s
+            if 0.0 < REFRESH_SHARE * report.goal_timeout_s < age_s:
+                given.heard, given.sent_s = report.heard.get(name, ""), now_s
+                self._link.send(name, self.request.positions[names.index(name)])
         self.errors = [report.errors.get(name, math.nan) for name in names]
         if report.state not in MOVING_STATES or not all(self.reached):
             self._within_s = math.inf

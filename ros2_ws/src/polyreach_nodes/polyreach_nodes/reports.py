@@ -105,6 +105,7 @@ def with_goals(
         "refused joint states": str(control.refused_states),
         "refused joint state": control.refused_state,
         "late joint states": str(control.late_states),
+        "goal_timeout": f"{control.goal_timeout_s:g}",
     }
     for index, effector in enumerate(robot.effector_names):
         goal = " ".join(f"{value:.6f}" for value in control.goals[index])
