@@ -13,7 +13,7 @@ from time import monotonic
 
 import numpy as np
 import onnx
-from rcl_interfaces.srv import SetParameters
+from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
 from scenarios import Probe
 from sensor_msgs.msg import JointState
@@ -161,12 +161,18 @@ def move(probe: Probe, offset: float) -> None:
 
 def set_parameter(probe: Probe, name: str, value: object) -> tuple[bool, str]:
     """Set a parameter of the controller: whether it was taken, and why not."""
-    client = probe.node.create_client(SetParameters, f"{probe.controller}/set_parameters")
+    return set_parameters(probe, **{name: value})
+
+
+def set_parameters(probe: Probe, **values: object) -> tuple[bool, str]:
+    """Set parameters of the controller, all or none: whether they were taken, and why not."""
+    topic = f"{probe.controller}/set_parameters_atomically"
+    client = probe.node.create_client(SetParametersAtomically, topic)
     assert client.wait_for_service(10.0)
-    request = SetParameters.Request(parameters=[Parameter(name, value=value).to_parameter_msg()])
-    future = client.call_async(request)
-    probe.wait(future.done, "answer of set_parameters")
-    result = future.result().results[0]
+    messages = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
+    future = client.call_async(SetParametersAtomically.Request(parameters=messages))
+    probe.wait(future.done, "answer of set_parameters_atomically")
+    result = future.result().result
     probe.node.destroy_client(client)
     return result.successful, result.reason
 

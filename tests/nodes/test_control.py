@@ -1,15 +1,17 @@
 """One control period after another, without ROS."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from polyreach_description import Robot
+from polyreach_description import Robot, load_robot
 from polyreach_nodes.control import ReachControl, Received
-from polyreach_nodes.policy import Policy
+from polyreach_nodes.policy import Policy, find_policy
 from polyreach_nodes.watchdog import State
 
 NOW = 100.0
@@ -106,6 +108,181 @@ def test_malformed_joint_state_stops_until_a_good_one(
     assert not control.tick(NOW + 0.01).any()
     control.receive(*good, NOW)
     assert control.tick(NOW + 0.02).any()
+
+
+def follow(control: ReachControl, joint_pos: np.ndarray, now_s: float) -> Received:
+    return control.receive(names(control), joint_pos.tolist(), now_s)
+
+
+def test_a_jump_is_believed_when_it_is_over_and_calm(control: ReachControl) -> None:
+    give_goals(control)
+    here, there = np.zeros(8), np.eye(8)[2]
+    times = NOW + 0.01 * np.arange(9)
+    assert follow(control, here, times[0]) is Received.FRESH and control.tick(times[0]).any()
+    assert follow(control, there, times[1]) is Received.INVALID
+    assert control.reason(times[1]) == "joint state of 'left_1' jumped by 1"
+    assert not control.tick(times[1]).any() and (control.joint_pos == here).all()
+    for now_s in times[2:5]:  # near where it was, but not for two periods
+        assert follow(control, here, now_s) is Received.INVALID and not control.tick(now_s).any()
+    assert follow(control, here, times[6]) is Received.FRESH and control.tick(times[6]).any()
+    assert control.refused_states == 1
+
+
+def test_a_sensor_that_flickers_stops_the_robot_for_as_long(control: ReachControl) -> None:
+    give_goals(control)
+    follow(control, np.zeros(8), NOW)
+    for number in range(1, 300):
+        now_s = NOW + 0.01 * number
+        position = np.eye(8)[2] * (number % 2)
+        assert follow(control, position, now_s) is Received.INVALID
+        assert not control.tick(now_s).any() and control.state(now_s) is State.STALE
+
+
+def test_a_jump_that_stays_is_a_fault_until_resumed(control: ReachControl) -> None:
+    give_goals(control)
+    there = np.eye(8)[2]
+    follow(control, np.zeros(8), NOW)
+    assert control.tick(NOW).any()
+    states = []
+    for number in range(1, 200):  # time does not make it plausible
+        now_s = NOW + 0.01 * number
+        assert follow(control, there, now_s) is Received.INVALID
+        assert not control.tick(now_s).any()
+        states.append(control.state(now_s))
+    assert states[:4] == [State.STALE] * 4 and set(states[5:]) == {State.FAULT}
+    assert "'left_1' jumped by 1 and stays there" in control.reason(now_s)
+    control.resume()
+    assert control.state(now_s) is State.WAITING
+    assert follow(control, there, now_s) is Received.FRESH
+    assert control.tick(now_s + control.period_s).any()
+    assert (control.joint_pos == there).all()
+
+
+def test_a_jump_of_one_publisher_is_not_excused_by_another(control: ReachControl) -> None:
+    give_goals(control)
+    first, rest = names(control)[:4], names(control)[4:]
+    for part in (first, rest):
+        control.receive(part, [0.0] * 4, NOW)
+    assert control.tick(NOW).any()
+    assert control.receive(first, [1.0, 0.0, 0.0, 0.0], NOW + 0.01) is Received.INVALID
+    control.receive(rest, [0.0] * 4, NOW + 0.011)
+    assert control.state(NOW + 0.011) is State.STALE and not control.tick(NOW + 0.011).any()
+
+
+def test_after_a_long_silence_any_position_is_believed(control: ReachControl) -> None:
+    give_goals(control)
+    follow(control, np.zeros(8), NOW)
+    assert follow(control, np.full(8, 0.9), NOW + 1.0) is Received.FRESH
+
+
+def hands_at_the_hips(robot: Robot, policy_file: Path) -> ReachControl:
+    control = ReachControl(robot, Policy.load(policy_file, robot))
+    control.activate()
+    return control
+
+
+def test_joints_that_are_not_controlled_count_where_they_are() -> None:
+    robot = load_robot("humanoid27")
+    control = hands_at_the_hips(robot, find_policy(robot.name))
+    hips = [joint for joint in robot.held_joints if "hip" in joint.name]
+    assert hips and not any(joint.carries for joint in hips)
+    hip = next(joint for joint in hips if "pitch" in joint.name)
+    everyone = [*robot.joint_names, hip.name]
+    moved = control.proximity
+    assert control.receive(everyone, [*robot.home, hip.value], NOW) is Received.FRESH
+    before = moved._now.qpos.copy()
+    assert control.receive(everyone, [*robot.home, -1.5], NOW + 0.01) is Received.FRESH
+    changed = np.flatnonzero(moved._now.qpos != before)
+    assert changed.tolist() == [hip.qpos_adr] and moved._now.qpos[hip.qpos_adr] == -1.5
+    assert all(data.qpos[hip.qpos_adr] == -1.5 for data in moved._looks)
+    # what is not known stays where it was
+    assert control.receive(everyone, [*robot.home, np.nan], NOW + 0.02) is Received.FRESH
+    assert moved._now.qpos[hip.qpos_adr] == -1.5
+
+
+def test_a_joint_below_the_effectors_must_stay_at_home(
+    tmp_path: Path, planar8: Robot, policy_file: Path
+) -> None:
+    shutil.copytree(planar8.file.path.parent, tmp_path / "arm")
+    path = tmp_path / "arm" / "robot.yaml"
+    content = yaml.safe_load(path.read_text())
+    del content["joints"]["shared_1"]
+    path.write_text(yaml.safe_dump(content))
+    robot = load_robot(path)
+    assert [(joint.name, joint.carries) for joint in robot.held_joints] == [("shared_1", True)]
+    control = ReachControl(robot, StandStill(robot))  # type: ignore[arg-type]
+    control.activate()
+    everyone = [*robot.joint_names, "shared_1"]
+    assert control.receive(everyone, [0.0] * 8, NOW) is Received.FRESH
+    for off in (0.06, -1.0, np.nan):
+        assert control.receive(everyone, [*[0.0] * 7, off], NOW + 0.01) is Received.INVALID
+        assert control.state(NOW + 0.01) is State.STALE
+        assert "'shared_1' is not controlled and must stay at 0" in control.reason(NOW + 0.01)
+    # told by a publisher of its own, it is not excused by the others
+    assert control.receive(list(robot.joint_names), [0.0] * 7, NOW + 0.02) is Received.FRESH
+    assert control.state(NOW + 0.02) is State.STALE
+    control.receive(["shared_1"], [0.01], NOW + 0.02)
+    assert control.state(NOW + 0.02) is State.IDLE
+
+
+class StandStill:
+    def __init__(self, robot: Robot) -> None:
+        self.robot = robot
+
+
+def test_joints_that_stand_although_they_are_told_to_move_are_a_fault(
+    control: ReachControl, planar8: Robot
+) -> None:
+    give_goals(control)
+    control.following.timeout_s = 0.5
+    stands = 0
+    for period in range(500):
+        now_s = NOW + period * control.period_s
+        follow(control, planar8.home, now_s)
+        if not control.tick(now_s).any():
+            break
+        stands += 1
+    # the reaction time is three periods, and the speed grows from 0
+    assert 0.5 < stands * control.period_s < 1.0
+    assert control.state(now_s) is State.FAULT
+    assert "stands although it is told to move: are the drives on" in control.reason(now_s)
+    control.resume()
+    follow(control, planar8.home, now_s)
+    assert control.tick(now_s + control.period_s).any()
+
+
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_joints_that_follow_are_no_fault(
+    control: ReachControl, planar8: Robot, share: float
+) -> None:
+    """share: of the speed that was commanded, as in a slow simulation."""
+    goals = give_goals(control)
+    control.following.timeout_s = 0.5
+    joint_pos = planar8.home.copy()
+    for period in range(1000):
+        now_s = NOW + period * control.period_s
+        follow(control, joint_pos, now_s)
+        joint_pos = joint_pos + share * control.tick(now_s) * control.period_s
+        assert control.state(now_s) is State.ACTIVE
+    assert np.linalg.norm(planar8.forward_kinematics(joint_pos) - goals, axis=-1).max() < 0.005
+
+
+def test_acceleration_goes_with_the_time_of_the_robot(control: ReachControl) -> None:
+    """A simulation at five times the speed has five periods in the time of one."""
+    control.policy = FullSpeed()  # type: ignore[assignment]
+    give_goals(control)
+    speeds = []
+    for period in range(4):
+        now_s = NOW + 0.2 * period * control.period_s
+        follow(control, np.zeros(8), now_s)
+        speeds.append(control.tick(now_s, control.period_s)[7])
+    change = control.robot.joint_acc_limits[7] * control.period_s
+    assert speeds == pytest.approx([change, 2 * change, 3 * change, 4 * change], rel=1e-6)
+
+
+class FullSpeed:
+    def compute(self, joint_pos: np.ndarray, *_: np.ndarray) -> tuple[np.ndarray, None]:
+        return np.array([0.0] * 7 + [9.0]), None
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticArray
-from rig import FakeHardware, Launcher, Process, move, set_parameter, with_metadata
+from rig import FakeHardware, Launcher, Process, move, set_parameter, set_parameters, with_metadata
 from rosgraph_msgs.msg import Clock
 from scenarios import Probe, assert_reaches, assert_within_limits, reachable_goals, zero_delay
 from sensor_msgs.msg import JointState
@@ -232,6 +232,7 @@ def test_parameters_are_checked(
         ("speed_scale", 1.5, "range"),
         ("speed_scale", float("nan"), "range"),
         ("joint_state_timeout", -1.0, "range"),
+        ("joint_state_timeout", 1e-3, "must be 0 or at least 0.01"),
         ("policy", "other.onnx", "policy cannot change while active"),
         ("robot", "humanoid27", "robot cannot change while configured"),
         ("autostart", False, "read-only"),
@@ -252,6 +253,23 @@ def test_parameters_are_checked(
     probe.wait_state("ACTIVE")
     sleep(0.2)
     assert all(command.is_zero for command in probe.commands[start:])
+
+
+def test_parameters_that_are_refused_together_change_nothing(
+    controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot, tmp_path: Path
+) -> None:
+    assert set_parameter(probe, "speed_scale", 0.0) == (True, "")
+    assert set_parameter(probe, "record", str(tmp_path / "run.mcap")) == (True, "")
+    for refused in ({"reaction_time": 0.001}, {"record": "/nowhere/run.mcap"}):
+        successful, _ = set_parameters(probe, speed_scale=1.0, **refused)
+        assert not successful
+    start = len(probe.commands)
+    probe.send_goal("left", planar8.forward_kinematics(planar8.home + 0.5)[0])
+    probe.wait_state("ACTIVE")
+    sleep(0.2)
+    assert all(command.is_zero for command in probe.commands[start:])
+    size = (tmp_path / "run.mcap").stat().st_size
+    probe.wait(lambda: (tmp_path / "run.mcap").stat().st_size > size, "the recording goes on")
 
 
 def test_lifecycle_stops_and_starts_without_old_goals(

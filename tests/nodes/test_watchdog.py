@@ -6,28 +6,28 @@ from hypothesis import strategies as st
 
 from polyreach_nodes.watchdog import State, Watchdog
 
-ALL = range(3)
+ALL, NAMES = range(3), ("a", "b", "c")
 
 
 def fresh(now_s: float = 10.0) -> Watchdog:
     dog = Watchdog(joints=3, timeout_s=0.03)
-    dog.received(ALL, now_s)
+    dog.received(ALL, NAMES, now_s)
     return dog
 
 
 def test_waits_until_every_joint_was_seen() -> None:
     dog = Watchdog(joints=3, timeout_s=0.03)
     assert dog.state(10.0, has_goal=True) is State.WAITING
-    assert not dog.received([0, 2], 10.0)
+    assert not dog.received([0, 2], ["a", "c"], 10.0)
     assert dog.state(10.0, has_goal=True) is State.WAITING
-    assert dog.received([1], 10.01)
+    assert dog.received([1], ["b"], 10.01)
     assert dog.state(10.01, has_goal=True) is State.ACTIVE
     assert dog.state(10.01, has_goal=False) is State.IDLE
 
 
 def test_one_old_joint_is_enough_to_stop() -> None:
     dog = fresh(10.0)
-    assert not dog.received([0, 1], 10.029)
+    assert not dog.received([0, 1], ["a", "b"], 10.029)
     assert dog.state(10.029, has_goal=True) is State.ACTIVE
     assert dog.state(10.031, has_goal=True) is State.STALE
 
@@ -46,8 +46,19 @@ def test_invalid_state_stops_until_a_valid_one() -> None:
     dog = fresh(10.0)
     dog.reject("nan")
     assert dog.state(10.0, has_goal=True) is State.STALE
-    dog.received(ALL, 10.01)
+    dog.received(ALL, NAMES, 10.01)
     assert dog.state(10.01, has_goal=True) is State.ACTIVE
+
+
+def test_a_refused_joint_is_not_excused_by_messages_of_others() -> None:
+    dog = fresh(10.0)
+    dog.reject("'a' is nan", ["a", "b"])
+    dog.received([2], ["c"], 10.005)
+    assert dog.state(10.005, has_goal=True) is State.STALE and dog.invalid == "'a' is nan"
+    dog.received([0], ["a"], 10.005)
+    assert dog.state(10.005, has_goal=True) is State.STALE
+    dog.received([1], ["b"], 10.006)
+    assert dog.state(10.006, has_goal=True) is State.ACTIVE and dog.invalid == ""
 
 
 @pytest.mark.parametrize("has_goal", [True, False])
@@ -57,7 +68,7 @@ def test_fault_outranks_halt_outranks_age(has_goal: bool) -> None:
     assert dog.state(99.0, has_goal) is State.HALTED
     dog.fault = "policy"
     assert dog.state(10.0, has_goal) is State.FAULT
-    dog.received(ALL, 10.0)
+    dog.received(ALL, NAMES, 10.0)
     assert dog.state(10.0, has_goal) is State.FAULT
     dog.fault = ""
     assert dog.state(10.0, has_goal) is State.HALTED

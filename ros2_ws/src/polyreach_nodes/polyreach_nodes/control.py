@@ -7,7 +7,8 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from polyreach_description import Robot
+from polyreach_description import HeldJoint, Robot
+from polyreach_nodes.following import Following
 from polyreach_nodes.limits import REACTION_PERIODS, JointLimits
 from polyreach_nodes.policy import Policy
 from polyreach_nodes.proximity import Proximity
@@ -17,11 +18,19 @@ TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control period
 MAX_JOINT_POS = 1e4  # [rad or m], a position beyond is a broken sensor
 MAX_GOAL_DISTANCE = 100.0  # [m]
 JUMP_SPEED = 3.0  # times a joint's velocity limit: no joint moves that fast, so the sensor is wrong
+JUMP_PERIODS = 2.0  # control periods for which a sensor may be wrong before that is a fault
+HELD_TOLERANCE = (
+    0.05  # [rad or m] off home, of a joint that is not controlled but moves an effector
+)
 CLOCK_RESET_S = 1.0  # [s] by which stamps go back when a clock was set, not when messages overtake
 MAX_SOURCES = 32
 MAX_NAME = 100  # characters of a frame that are repeated in a message
 
 Vector = NDArray[np.float64]
+
+
+class FollowingError(RuntimeError):
+    """A joint stands although it is told to move."""
 
 
 class Received(Enum):
@@ -39,6 +48,8 @@ class _Source:
     names: list[str]  # of the controlled joints in its messages
     places: list[int]  # where they are there
     joints: list[int]  # where they are in the robot's order
+    held: list[tuple[HeldJoint, int]]  # joints that are not controlled, and where they are there
+    everyone: list[str]  # names of all of these
     stamp_s: float = 0.0  # of its last message
 
 
@@ -58,11 +69,15 @@ class ReachControl:
         nu, effectors = len(robot.joint_names), len(robot.effector_names)
         self.watchdog = Watchdog(nu, timeout_s or TIMEOUT_PERIODS * self.period_s)
         self.proximity = Proximity(robot)
+        self.following = Following(robot.joint_vel_limits, REACTION_PERIODS * self.period_s)
         self.speed_scale = 1.0
         self.goal_timeout_s = 0.0  # 0: goals stay for ever
         self.joint_pos: Vector = robot.home.copy()
         plausible = JUMP_SPEED * self.period_s * robot.joint_vel_limits
         self._plausible: list[float] = plausible.tolist()  # [rad or m] in a period
+        self._plausible_s = [-np.inf] * nu  # when a joint's position was no jump
+        self._doubted_s = [np.inf] * nu  # since when a joint's positions are refused as jumps
+        self._calm_s = -np.inf  # from when on joint states are believed again
         self.goals: Vector = np.zeros((effectors, 3))
         self.active: Vector = np.zeros(effectors)
         self.has_goal = False
@@ -76,6 +91,7 @@ class ReachControl:
         self._last_tick_s = -np.inf
         self._effector_index = {name: i for i, name in enumerate(robot.effector_names)}
         self._joint_index = {name: i for i, name in enumerate(robot.joint_names)}
+        self._held = {joint.name: joint for joint in robot.held_joints}
         self._sources: dict[tuple[str, ...], _Source] = {}
         self.refused_states = self.late_states = 0
         self.refused_state = ""  # why the last one was refused
@@ -85,24 +101,54 @@ class ReachControl:
 
         Raises ValueError for less than half a control period, which sampling alone takes.
         """
-        reaction_s = reaction_s or REACTION_PERIODS * self.period_s
-        if not reaction_s >= (least := 0.5 * self.period_s):
-            raise ValueError(
-                f"reaction_time is {reaction_s:g}, but must be 0 or at least {least:g} [s]"
-            )
-        self.limits.reaction_s = self.proximity.reaction_s = reaction_s
+        reaction_s = self._time("reaction_time", reaction_s, REACTION_PERIODS)
+        self.limits.reaction_s = self.proximity.reaction_s = self.following.reaction_s = reaction_s
+
+    def set_timeout(self, timeout_s: float) -> None:
+        """Age limit [s] of the joint state; 0: TIMEOUT_PERIODS control periods.
+
+        Raises ValueError for less than half a control period, at which nothing would ever move.
+        """
+        self.watchdog.timeout_s = self._time("joint_state_timeout", timeout_s, TIMEOUT_PERIODS)
+
+    def check_times(self, reaction_s: float, timeout_s: float) -> None:
+        """Raise ValueError for what set_reaction or set_timeout would not take."""
+        self._time("reaction_time", reaction_s, REACTION_PERIODS)
+        self._time("joint_state_timeout", timeout_s, TIMEOUT_PERIODS)
+
+    def _time(self, name: str, value_s: float, periods: float) -> float:
+        value_s = value_s or periods * self.period_s
+        if not value_s >= (least := 0.5 * self.period_s):
+            raise ValueError(f"{name} is {value_s:g}, but must be 0 or at least {least:g} [s]")
+        return value_s
 
     def activate(self) -> None:
         """Start at rest: no joint state, no goals. A halt stays."""
-        self.watchdog.forget()
+        self._forget_joint_states()
         self.clear_goals()
         self.rejected_goal = self.expired_goal = ""
         self.stop()
+
+    def resume(self) -> None:
+        """End halt and fault. What a doubted sensor says is believed from now on."""
+        self.watchdog.halted, self.watchdog.fault = False, ""
+        if self._calm_s > -np.inf:
+            self._forget_joint_states()
+
+    def _forget_joint_states(self) -> None:
+        self.watchdog.forget()
+        self._plausible_s = [-np.inf] * len(self._plausible_s)
+        self._doubted_s = [np.inf] * len(self._doubted_s)
+        self._calm_s = -np.inf
 
     def receive(
         self, names: list[str], position: Sequence[float], now_s: float, stamp_s: float = 0.0
     ) -> Received:
         """Take a joint state [rad or m], matched by name; joints of others are ignored.
+
+        A position to which a joint cannot have moved is refused, and the one before is kept. The
+        next ones are believed once they have been near that for JUMP_PERIODS; if they stay away for
+        as long, it is a fault.
 
         stamp_s: the publisher's time, 0 if there is none. A message older than the one before is
         left out, but for a clock that was set back by more than CLOCK_RESET_S.
@@ -110,7 +156,7 @@ class ReachControl:
         source = self._sources.get(tuple(names)) or self._match(names)
         if source is None:
             return self._refuse("joint state names a joint twice")
-        if not source.places:
+        if not source.everyone:
             return Received.NOTHING
         if stamp_s and 0.0 < source.stamp_s - stamp_s < CLOCK_RESET_S:
             self.late_states += 1
@@ -118,33 +164,53 @@ class ReachControl:
         source.stamp_s = stamp_s
         if len(position) != len(names):
             return self._refuse(
-                f"joint state has {len(names)} names, but {len(position)} positions"
+                f"joint state has {len(names)} names, but {len(position)} positions", source
             )
         found = [float(position[place]) for place in source.places]
         for name, value in zip(source.names, found, strict=True):
             if not abs(value) < MAX_JOINT_POS:
-                return self._refuse(f"joint state of '{name}' is {value:g}")
-        jump = self._jump(source, found, now_s)
+                return self._refuse(f"joint state of '{name}' is {value:g}", source)
+        for held, place in source.held:
+            value = float(position[place])
+            if held.carries and not abs(value - held.value) <= HELD_TOLERANCE:
+                return self._refuse(
+                    f"'{held.name}' is not controlled and must stay at {held.value:g}, but is at "
+                    f"{value:g}",
+                    source,
+                )
+            if abs(value) < MAX_JOINT_POS:
+                self.proximity.hold(held.qpos_adr, value)
+        if jump := self._jump(source, found, now_s):
+            return self._refuse(jump, source)
         for joint, value in zip(source.joints, found, strict=True):
             self.joint_pos[joint] = value
-        fresh = self.watchdog.received(source.joints, now_s)
-        if jump:
-            return self._refuse(jump)
+            self._plausible_s[joint], self._doubted_s[joint] = now_s, np.inf
+        if now_s < self._calm_s:
+            return Received.INVALID
+        self._calm_s = -np.inf
+        fresh = self.watchdog.received(source.joints, source.everyone, now_s)
         return Received.FRESH if fresh else Received.NOTHING
 
     def _jump(self, source: "_Source", found: list[float], now_s: float) -> str:
-        """Which joint moved faster than it can, since it was heard last; or ''."""
+        """Which joint moved faster than it can, since it was believed last; or ''."""
         for name, joint, value in zip(source.names, source.joints, found, strict=True):
             moved, plausible = abs(value - self.joint_pos.item(joint)), self._plausible[joint]
             if moved <= plausible:
                 continue
-            periods = self.watchdog.joint_age_s(joint, now_s) / self.period_s
+            # time does not make a jump plausible
+            since_s = min(now_s, self._doubted_s[joint])
+            periods = (since_s - self._plausible_s[joint]) / self.period_s
             if moved > plausible * max(periods, 1.0):
-                return f"joint state of '{name}' jumped by {moved:.3g}"
+                self._doubted_s[joint] = since_s
+                self._calm_s = now_s + JUMP_PERIODS * self.period_s
+                jump = f"joint state of '{name}' jumped by {moved:.3g}"
+                if now_s - since_s >= JUMP_PERIODS * self.period_s:
+                    self.watchdog.fault = f"{jump} and stays there: a ~/resume would believe it"
+                return jump
         return ""
 
-    def _refuse(self, reason: str) -> Received:
-        self.watchdog.reject(reason)
+    def _refuse(self, reason: str, source: "_Source | None" = None) -> Received:
+        self.watchdog.reject(reason, source.everyone if source else ())
         self.refused_states += 1
         self.refused_state = reason
         return Received.INVALID
@@ -163,6 +229,8 @@ class ReachControl:
             names=[names[place] for place, _ in pairs],
             places=[place for place, _ in pairs],
             joints=[joint for _, joint in pairs],
+            held=[(self._held[name], i) for i, name in enumerate(names) if name in self._held],
+            everyone=[name for name in names if name in self._joint_index or name in self._held],
         )
         return source
 
@@ -228,26 +296,32 @@ class ReachControl:
         """Zero velocities (nu,), at once; the next command starts from rest."""
         self.command = self.zero
         self.slowed = 1.0
+        self.following.restart()
         return self.zero
 
     def state(self, now_s: float) -> State:
         """What the controller is doing at now_s."""
         return self.watchdog.state(now_s, self.has_goal)
 
-    def tick(self, now_s: float) -> Vector:
+    def tick(self, now_s: float, elapsed_s: float | None = None) -> Vector:
         """Command (nu,) [rad/s or m/s] of this control period, in the safety order.
+
+        elapsed_s: [s] of the robot's time since the last period, which in a simulation goes at
+        another rate; by default that of now_s.
 
         Fresh and finite joint state -> goals (checked at receipt) -> policy -> velocity,
         acceleration and position limits -> distances. Zero at once in every other state and on
         every exception, which becomes a fault.
         """
         try:
-            return self._tick(now_s)
+            return self._tick(now_s, elapsed_s)
         except Exception as error:
             return self.fail(error)
 
-    def _tick(self, now_s: float) -> Vector:
-        elapsed_s, self._last_tick_s = now_s - self._last_tick_s, now_s
+    def _tick(self, now_s: float, elapsed_s: float | None) -> Vector:
+        if elapsed_s is None:
+            elapsed_s = now_s - self._last_tick_s
+        self._last_tick_s = now_s
         if self.goal_timeout_s and self.has_goal:
             self._expire_goals(now_s)
         state = self.watchdog.state(now_s, self.has_goal)
@@ -262,6 +336,12 @@ class ReachControl:
         elif self.command is self.zero:
             return self.stop()
         previous, position = self.command, self.joint_pos
+        standing = self.following.standing(previous, position, min(elapsed_s, self.period_s))
+        if standing >= 0:
+            raise FollowingError(
+                f"joint '{self.robot.joint_names[standing]}' stands although it is told to move: "
+                "are the drives on, and is the velocity controller active?"
+            )
         command = self.limits.apply(wanted, previous, position, self.speed_scale, elapsed_s)
         self.command, self.slowed = self.proximity.slow(
             command, previous, position, self.limits.change(elapsed_s)

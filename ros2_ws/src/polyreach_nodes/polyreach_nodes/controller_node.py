@@ -35,6 +35,7 @@ LOOP_PARAMETERS = (
     "collision_stop_distance",
     "workspace",
     "goal_timeout",
+    "following_timeout",
     "record",
 )
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -121,10 +122,17 @@ class ControllerNode(LifecycleNode):
             (0.0, 3600.0),
         )
         declare(
+            "following_timeout",
+            0.5,
+            "[s] for which a joint may stand although it is told to move, before that is a fault; "
+            "0: for ever",
+            (0.0, 60.0),
+        )
+        declare(
             "record",
             "",
-            "path of a new .mcap file that records observation and action of every period; empty: "
-            "none",
+            "path of a new .mcap file that records observation and action of every period, every "
+            "hour in another one; empty: none",
         )
 
     def _value(self, name: str) -> Any:
@@ -153,6 +161,10 @@ class ControllerNode(LifecycleNode):
             if self._loop is not None:
                 raise ValueError("robot cannot change while configured: clean up first")
             load_robot(values["robot"])
+        if self._loop is not None:
+            self._loop.control.check_times(
+                values.get("reaction_time", 0.0), values.get("joint_state_timeout", 0.0)
+            )
         if "policy" in values and self._loop is not None:
             if self._loop.running:
                 raise ValueError("policy cannot change while active: deactivate first")
@@ -162,11 +174,12 @@ class ControllerNode(LifecycleNode):
     def _apply(self, loop: ReachLoop, values: dict[str, Any]) -> None:
         """Give checked values to the loop; those that are missing stay as they are."""
         control = loop.control
-        if "record" in values:
+        if "record" in values:  # before all else, for it may fail
             loop.record(values["record"])
         loop.tolerance = values.get("tolerance", loop.tolerance)
         control.speed_scale = values.get("speed_scale", control.speed_scale)
         control.goal_timeout_s = values.get("goal_timeout", control.goal_timeout_s)
+        control.following.timeout_s = values.get("following_timeout", control.following.timeout_s)
         slow = values.get("collision_slow_distance", control.proximity.slow_distance)
         stop = values.get("collision_stop_distance", control.proximity.stop_distance)
         if (slow, stop) != (control.proximity.slow_distance, control.proximity.stop_distance):

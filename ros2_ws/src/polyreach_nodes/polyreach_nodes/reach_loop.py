@@ -25,7 +25,7 @@ from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from polyreach_nodes.command_watch import CommandWatch
-from polyreach_nodes.control import TIMEOUT_PERIODS, ReachControl, Received
+from polyreach_nodes.control import ReachControl, Received
 from polyreach_nodes.policy import Policy
 from polyreach_nodes.qos import LATCHED
 from polyreach_nodes.reports import (
@@ -114,7 +114,7 @@ class ReachLoop:
         self._clock = node.get_clock()
         self._period_ns = round(1e9 * control.period_s)
         self._early_ns = round(EARLY * self._period_ns)
-        self._due_ns = 0
+        self._due_ns = self._ticked_ns = 0
         late = self._safely(self._tick_without_news)
         self._tick_timer = node.create_timer(0.5 * control.period_s, late, autostart=False)
         self._guard_timer = timer(control.watchdog.timeout_s, self._on_guard)
@@ -140,23 +140,21 @@ class ReachLoop:
 
     def set_timeout(self, timeout_s: float) -> None:
         """Age limit of the joint state [s of wall time]; 0: TIMEOUT_PERIODS control periods."""
-        timeout_s = timeout_s or TIMEOUT_PERIODS * self.control.period_s
-        self.control.watchdog.timeout_s = timeout_s
-        self._guard_timer.timer_period_ns = round(timeout_s * 1e9)
+        self.control.set_timeout(timeout_s)
+        self._guard_timer.timer_period_ns = round(self.control.watchdog.timeout_s * 1e9)
 
     def record(self, path: str) -> None:
         """Record observation and action to a new .mcap file from now on; '' ends a recording.
 
-        Raises RecordingError that names the path.
+        Raises RecordingError that names the path; a recording under way then goes on.
         """
+        if path and TickRecorder is None:
+            raise ValueError("record needs the package mcap (pip install mcap)")
+        following = TickRecorder(self._node, self.control, Path(path)) if path else None
         if self._recorder is not None:
             # a disk may be slow; the interpreter ends after this thread
             Thread(target=self._recorder.close, name="end of recording").start()
-            self._recorder = None
-        if path:
-            if TickRecorder is None:
-                raise ValueError("record needs the package mcap (pip install mcap)")
-            self._recorder = TickRecorder(self._node, self.control, Path(path))
+        self._recorder = following
 
     def start(self) -> None:
         """Start the periods from rest, without joint state or goals."""
@@ -220,11 +218,12 @@ class ReachLoop:
             return
         in_step = abs(wait_ns) < period_ns
         self._due_ns = (self._due_ns if in_step else now_ns) + period_ns
-        self._tick()
+        elapsed_ns, self._ticked_ns = now_ns - self._ticked_ns, now_ns
+        self._tick(max(0.0, 1e-9 * elapsed_ns))
 
-    def _tick(self) -> None:
+    def _tick(self, elapsed_s: float) -> None:
         start_s = monotonic()
-        self._publish_command(self.control.tick(start_s))
+        self._publish_command(self.control.tick(start_s, elapsed_s))
         self._last_tick_s = monotonic()
         if self._recorder is not None:
             self._recorder.tick(self._command)
@@ -275,7 +274,7 @@ class ReachLoop:
         return "halted"
 
     def _resume(self) -> str:
-        self.control.watchdog.halted, self.control.watchdog.fault = False, ""
+        self.control.resume()
         self.announce()
         return "resumed"
 

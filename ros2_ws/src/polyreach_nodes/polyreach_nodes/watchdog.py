@@ -26,29 +26,33 @@ class Watchdog:
         self.invalid = ""
         self._received_s = [-math.inf] * joints
         self._oldest_s = -math.inf
+        self._doubted: set[str] = set()  # joints whose last position was refused
 
     def forget(self) -> None:
         """Forget every joint state (halt and fault stay)."""
         self.invalid = ""
+        self._doubted.clear()
         self._received_s = [-math.inf] * len(self._received_s)
         self._oldest_s = -math.inf
 
-    def received(self, joints: Iterable[int], now_s: float) -> bool:
-        """Note a valid position of `joints`; whether that made the oldest joint younger."""
+    def received(self, joints: Iterable[int], names: Iterable[str], now_s: float) -> bool:
+        """Note valid positions of the controlled `joints`, and of all joints in the message by
+        name; whether that made the oldest controlled joint younger.
+        """
         before = self._oldest_s
         for joint in joints:
             self._received_s[joint] = now_s
         self._oldest_s = min(self._received_s)
-        self.invalid = ""
+        if self.invalid:
+            self._doubted.difference_update(names)
+            if not self._doubted:
+                self.invalid = ""
         return self._oldest_s > before
 
-    def reject(self, reason: str) -> None:
-        """Note an invalid joint state: nothing moves until a valid one comes."""
+    def reject(self, reason: str, names: Iterable[str] = ()) -> None:
+        """Note an invalid joint state: nothing moves until a valid one comes, of these joints."""
         self.invalid = reason
-
-    def joint_age_s(self, joint: int, now_s: float) -> float:
-        """Age of one joint's position [s]; infinite before it was received."""
-        return now_s - self._received_s[joint]
+        self._doubted.update(names)
 
     def age_s(self, now_s: float) -> float:
         """Age of the oldest joint [s]; infinite before all were received."""
