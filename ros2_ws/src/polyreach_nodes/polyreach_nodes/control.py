@@ -132,7 +132,7 @@ class ReachControl:
     def resume(self) -> None:
         """End halt and fault. What a doubted sensor says is believed from now on."""
         self.watchdog.halted, self.watchdog.fault = False, ""
-        if self._calm_s > -np.inf:
+        if self._calm_s > -np.inf or min(self._doubted_s) < np.inf:
             self._forget_joint_states()
 
     def _forget_joint_states(self) -> None:
@@ -205,7 +205,10 @@ class ReachControl:
                 self._calm_s = now_s + JUMP_PERIODS * self.period_s
                 jump = f"joint state of '{name}' jumped by {moved:.3g}"
                 if now_s - since_s >= JUMP_PERIODS * self.period_s:
-                    self.watchdog.fault = f"{jump} and stays there: a ~/resume would believe it"
+                    self.watchdog.fault = (
+                        f"{jump} and stays there: look at the sensor before ~/resume, which "
+                        "believes it"
+                    )
                 return jump
         return ""
 
