@@ -8,7 +8,7 @@ import numpy as np
 
 from polyreach.experiments import Experiment, Measure
 from polyreach.plotting import file_pyplot
-from polyreach.report_results import Result, measured, runs_of, task_names
+from polyreach.report_results import NOT_RUN, Result, measured, runs_of, task_names
 
 COLUMNS = 3  # of panels, where every task has one
 
@@ -86,3 +86,6 @@ def _draw_panel(ax: Any, experiment: Experiment, results: Sequence[Result], pane
     title = f"{panel.env}: {panel.task}" if panel.task else panel.env
     ax.set(title=title, xlabel=each, ylabel=AXES[panel.measure] + of)
     ax.grid(alpha=0.3)
+    if not ax.lines:
+        ax.set(xticks=[], yticks=[])
+        ax.text(0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center")

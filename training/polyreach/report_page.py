@@ -10,6 +10,7 @@ from polyreach.machine import machine_sentence
 from polyreach.report_results import (
     CONFIDENCE,
     LAST,
+    NOT_RUN,
     Result,
     bootstrap_interval,
     compare_order,
@@ -20,7 +21,6 @@ from polyreach.report_results import (
 )
 from polyreach.transfer import play_run
 
-NOT_RUN = "not run"
 LEAST_ORDER = 3  # variants whose order is compared with the paper's
 
 

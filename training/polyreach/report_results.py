@@ -14,6 +14,7 @@ from polyreach.run import RunConfig, RunFolder
 
 BOOTSTRAP = 2000  # resamples
 CONFIDENCE = 0.95
+NOT_RUN = "not run"
 LAST = 3  # evaluations at the end of a run whose mean is its result
 
 
