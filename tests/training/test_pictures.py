@@ -96,7 +96,8 @@ def test_numbers_that_no_picture_can_have(
 def test_a_run_with_nothing_to_draw(tmp_path: Path) -> None:
     folder = tmp_path / "cheetahs"
     words = """train mtsac cheetah --steps 20 --num-envs 1 --eval-every 20 --eval-goals 1
-        --env-config.horizon 10 --method-config.hidden 8 8""".split()
+        --env-config.horizon 10 --method-config.hidden 8 8
+        --method-config.learning-starts 10 --method-config.batch-size 4""".split()
     done = run(*words, "--out", folder)
     assert done.returncode == 0, done.stderr
     with pytest.raises(UserError, match="its method mtsac splits no weights, and 'cheetah' has no"):

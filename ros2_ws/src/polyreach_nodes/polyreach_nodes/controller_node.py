@@ -123,9 +123,9 @@ class ControllerNode(LifecycleNode):
         )
         declare(
             "following_timeout",
-            0.5,
+            2.0,
             "[s] for which a joint may stand although it is told to move, before that is a fault; "
-            "0: for ever",
+            "ROS may take as long to bring commands to a robot that has just started. 0: for ever",
             (0.0, 60.0),
         )
         declare(
