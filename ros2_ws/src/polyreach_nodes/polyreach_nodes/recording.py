@@ -55,8 +55,7 @@ class Recorder:
         definitions = {kind: message_definition(kind) for kind in topics.values()}
         self._topics, self._definitions, self._wanted = topics, definitions, path
         self._length = {topic: length_of(kind) for topic, kind in topics.items()}
-        self.path, self._file = _create(path)
-        self._writer = Writer(self._file)
+        self._open()
         self._sequence = dict.fromkeys(topics, 0)
         for kind in definitions:
             serialize_message(kind())  # the first one of a class takes long
@@ -107,6 +106,11 @@ class Recorder:
         if self._thread.is_alive():
             self._error = self._error or f"'{self.path}' was not completed within {CLOSE_S:g} s"
 
+    def _open(self) -> None:
+        """Make the next file. Raises RecordingError if it cannot be written."""
+        self.path, self._file = _create(self._wanted)
+        self._writer = Writer(self._file)
+
     def _begin(self) -> dict[str, int]:
         """Write the head of the file; returns the channels of the topics."""
         self._writer.start(profile="ros2")
@@ -133,8 +137,7 @@ class Recorder:
                     flushed_s = monotonic()
                 if monotonic() - begun_s >= PART_S:
                     self._end()
-                    self.path, self._file = _create(self._wanted)
-                    self._writer = Writer(self._file)
+                    self._open()
                     self._channels = self._begin()
                     begun_s = monotonic()
             self._write_queue()
