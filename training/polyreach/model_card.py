@@ -89,7 +89,7 @@ def _command(name: str, config: dict[str, Any], evaluation: dict[str, Any]) -> s
         ("--goals", evaluation["episodes"], wanted.goals),
         ("--seconds", evaluation["seconds"], wanted.seconds),
     ):
-        words += [option, f"{value:g}"] if value != default else []
+        words += [option, str(value)] if value != default else []
     return shlex.join([*words, "--seed", str(evaluation["seed"])])
 
 
