@@ -2,7 +2,6 @@
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic, sleep
 
@@ -15,7 +14,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
 from rclpy.client import Client
 from rclpy.context import Context
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
@@ -92,19 +91,21 @@ class Probe:
         self._met: set[Client] = set()
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(node)
+        self._closing = threading.Event()
         self._thread = threading.Thread(target=self._spin, daemon=True)
         self._thread.start()
 
     def _spin(self) -> None:
-        with suppress(ExternalShutdownException):
-            self._executor.spin()
+        while not self._closing.is_set():
+            self._executor.spin_once(timeout_sec=0.1)
 
     def __enter__(self) -> "Probe":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._executor.shutdown()
+        self._closing.set()
         self._thread.join(timeout=5.0)
+        self._executor.shutdown()
         self.node.destroy_node()
         self._context.try_shutdown()
 

@@ -202,7 +202,7 @@ def assert_inside(
     assert (after >= np.minimum(low, joint_pos) - ROUNDING).all()
     assert (after <= np.maximum(high, joint_pos) + ROUNDING).all()
     room = np.where(previous > 0, law.high - joint_pos, joint_pos - law.low)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         braking = np.where(previous == 0, 0.0, braking_speed(room, law.reaction_s))
     stopping = np.sign(previous) * braking
     hasty = np.abs(command - previous) > change + ROUNDING

@@ -13,7 +13,7 @@ import mujoco
 import numpy as np
 import pytest
 from rcl_interfaces.srv import GetParameters
-from rig import Launcher, Process
+from rig import Launcher, Process, set_parameter
 from scenarios import Probe, zero_delay
 
 pytest.importorskip("viser", reason="the page needs viser")
@@ -245,6 +245,7 @@ def test_a_person_drags_a_goal_halts_and_resumes(
         only_right = robot.action_sets[2] & ~robot.action_sets[:2].any(axis=0)
         turned = probe.joint_pos - np.where(only_right, np.copysign(0.9, probe.joint_pos), 0.0)
         far = robot.forward_kinematics(turned)
+        assert set_parameter(probe, "speed_scale", 0.02) == (True, "")  # time for the mouse
         probe.send_goal("right", far[2])
         probe.wait_moving()
         begin_s = monotonic()
@@ -257,6 +258,7 @@ def test_a_person_drags_a_goal_halts_and_resumes(
         assert probe.joint_pos == pytest.approx(rest, abs=2e-3)
         assert probe.value("reached") == "false", "it halted only after the motion"
 
+        assert set_parameter(probe, "speed_scale", 0.2) == (True, "")
         person.press("Resume", then="ACTIVE")
         probe.wait_state("ACTIVE")
         probe.wait_moving()
