@@ -144,16 +144,29 @@ def test_values_bootstrap_at_time_limits_and_not_at_terminations() -> None:
     assert torch.allclose(found.advantage, expected, atol=1e-3)
 
 
-def test_advantages_of_every_task_are_normalised_apart() -> None:
-    class Unequal(PointMasses):
-        def step(self, action: Tensor, tasks: Any = None) -> Any:
-            step = super().step(action, tasks)
-            return step._replace(reward=step.reward * torch.tensor([[1.0], [100.0], [0.01]]))
+class Unequal(PointMasses):
+    """Tasks whose rewards are of three magnitudes."""
 
+    def step(self, action: Tensor, tasks: Any = None) -> Any:
+        step = super().step(action, tasks)
+        return step._replace(reward=step.reward * torch.tensor([[1.0], [100.0], [0.01]]))
+
+
+def test_advantages_of_every_task_are_normalised_apart() -> None:
     learner = learner_of(env=Unequal())
     found = learner.batch_of(learner.collect()).advantage
     assert torch.allclose(found.mean(dim=1), torch.zeros(3), atol=1e-5)
     assert torch.allclose(found.std(dim=1, correction=0), torch.ones(3), atol=1e-4)
+
+
+def test_pooled_advantages_are_normalised_together() -> None:
+    learner = learner_of(env=Unequal(), pooled_advantages=True)
+    found = learner.batch_of(learner.collect())
+    critic = learner.critic.layers(learner.critic.weights())
+    advantage = found.target - learner.critic.run(critic, found.x)[..., 0]
+    expected = (advantage - advantage.mean()) / advantage.std(correction=0)
+    assert torch.allclose(found.advantage, expected, atol=1e-4)
+    assert found.advantage[1].std() > 10 * found.advantage[0].std()
 
 
 def test_an_iteration_may_be_one_step_of_each_task() -> None:

@@ -10,10 +10,11 @@ batch, row t of (T, B, dim), and the loss is the mean over tasks (eq. 3).
 What the paper leaves open, and what is done here: networks, normalisation and numbers of OpenAI
 Baselines, which it uses: tanh, a state-independent standard deviation, ten epochs of minibatches of
 64 of each task, Adam from 3e-4 down to 0 without clipping of gradients, gamma 0.99, lambda 0.95,
-advantages normalised (here of each task on its own). Observations are normalised by the statistics
-of all rollouts before, so that the policy that collects and the one that is improved are the same;
-where they hardly vary they are divided by 0.01, and not by 0.1 as there. Time limits truncate, so
-values bootstrap there. The value function is one network for all tasks, with the policy's input.
+advantages normalised (here of each task on its own, see `pooled_advantages`). Observations are
+normalised by the statistics of all rollouts before, so that the policy that collects and the one
+that is improved are the same; where they hardly vary they are divided by 0.01, and not by 0.1 as
+there. Time limits truncate, so values bootstrap there. The value function is one network for all
+tasks, with the policy's input.
 """
 
 from dataclasses import dataclass
@@ -74,6 +75,11 @@ class PPOConfig:
     """Append the task's one-hot vector to what the networks see (the baseline `append`)."""
     own_statistics: bool = False
     """Normalise the observations of each task by their own statistics."""
+    pooled_advantages: bool = False
+    """Normalise the advantages by mean and standard deviation of the batch of all tasks, instead of
+    each task's on its own: joint training as if there were one task, but a task whose returns vary
+    more then weighs more.
+    """
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -95,7 +101,7 @@ class Batch(NamedTuple):
     next_x: Tensor  # (T, B, in), what they see after it
     action: Tensor  # (T, B, A)
     log_prob: Tensor  # (T, B), of the policy that collected it
-    advantage: Tensor  # (T, B), normalised in every task
+    advantage: Tensor  # (T, B), normalised, in every task if not pooled
     target: Tensor  # (T, B), of the value function
 
 
@@ -162,8 +168,9 @@ class PPO(EnvLearner):
         advantage = advantages(scaled, value, next_value, self.config.gamma, self.config.lam)
         target = by_task(advantage + value)
         advantage = by_task(advantage)  # (T, S n)
-        spread = advantage.std(dim=1, correction=0, keepdim=True) + 1e-8
-        advantage = (advantage - advantage.mean(dim=1, keepdim=True)) / spread
+        over = (0, 1) if self.config.pooled_advantages else 1
+        spread = advantage.std(dim=over, correction=0, keepdim=True) + 1e-8
+        advantage = (advantage - advantage.mean(dim=over, keepdim=True)) / spread
         actor = self.actor.net.layers(self.actor.net.weights())
         action = by_task(rollout.action)
         log_prob = normal_log_prob(action, *self.actor.outputs(actor, x))
