@@ -339,7 +339,9 @@ class ReachControl:
         elif self.command is self.zero:
             return self.stop()
         previous, position = self.command, self.joint_pos
-        standing = self.following.standing(previous, position, min(elapsed_s, self.period_s))
+        standing = self.following.standing(
+            previous, position, min(elapsed_s, self.period_s), self.speed_scale
+        )
         if standing >= 0:
             raise FollowingError(
                 f"joint '{self.robot.joint_names[standing]}' stands although it is told to move: "

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 LEAST_SHARE = 0.05  # of what was commanded: less is no motion, even of a slow simulation
-LEAST_SPEED = 0.05  # share of a joint's velocity limit; friction may hold a joint that creeps
+LEAST_SPEED = 0.05  # share of the speed a joint may have; friction may hold one that creeps
 LEAST_TRAVEL = 0.05  # [rad or m] that must have been commanded before a joint is blamed
 NOISE = 2e-3  # [rad or m] by which a reading may change while the joint stands
 
@@ -29,10 +29,14 @@ class Following:
         self._from = []
 
     def standing(
-        self, command: NDArray[np.float64], joint_pos: NDArray[np.float64], elapsed_s: float
+        self,
+        command: NDArray[np.float64],
+        joint_pos: NDArray[np.float64],
+        elapsed_s: float,
+        speed_scale: float = 1.0,
     ) -> int:
         """Which joint stands, or -1: at joint_pos (nu,) [rad or m], elapsed_s after `command` (nu,)
-        [rad/s or m/s] was published.
+        [rad/s or m/s] was published; speed_scale: share of the velocity limits that is allowed.
         """
         if not self.timeout_s:
             return -1
@@ -44,7 +48,8 @@ class Following:
         for joint, (v, q) in enumerate(zip(map(abs, command.tolist()), position, strict=True)):
             commanded = self._commanded[joint] + v * elapsed_s
             moved = abs(q - self._from[joint])
-            if v < self._creeping[joint] or moved > max(NOISE, LEAST_SHARE * commanded):
+            creeps = v < speed_scale * self._creeping[joint]
+            if creeps or moved > max(NOISE, LEAST_SHARE * commanded):
                 self._from[joint], self._commanded[joint] = q, 0.0
                 continue
             self._commanded[joint] = commanded
