@@ -10,7 +10,9 @@ import torch
 from task_fakes import PointMasses, assert_same
 
 from polyreach.checkpoint import read_newest, save_checkpoint
-from polyreach.envs.tasks import play_episodes
+from polyreach.envs.families import find_family
+from polyreach.envs.task_reach import TaskReachConfig
+from polyreach.envs.tasks import TaskEnv, play_episodes
 from polyreach.errors import UserError
 from polyreach.methods import fine_tuning
 from polyreach.methods.a2c import A2C, A2CConfig
@@ -37,7 +39,7 @@ def run_of(learner: A2C) -> RunState:
 def tuned_from(
     monkeypatch: pytest.MonkeyPatch,
     run: RunState,
-    env: PointMasses | None = None,
+    env: TaskEnv | None = None,
     seed: int = 0,
     total_steps: int = 1000,
     **changes: Any,
@@ -174,10 +176,20 @@ def test_starts_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UserError, match=f"'{task}', but 'runs/start' has: target_0, target_1"):
             prepare(source_task=task)
     prepare(run_of(trained(tasks=1, steps=0)), source_task="")
-    with pytest.raises(UserError, match="the actor of 'runs/start' has .* hidden"):
-        prepare(hidden=(8, 8))
-    with pytest.raises(UserError, match="the critic of 'runs/start' has .* critic_hidden"):
-        prepare(critic_hidden=(8, 8))
+    for name, other in (("hidden", (8, 8)), ("critic_hidden", (8, 8)), ("reward_scale", 0.5)):
+        with pytest.raises(
+            UserError, match=f"{name} is .* in 'runs/start' and .* must be the same"
+        ):
+            prepare(**{name: other})
+    robots = [
+        find_family("planar8", True).make(TaskReachConfig(action=action), 4, "cpu", 1, 0)
+        for action in ("velocity", "configuration")
+    ]
+    reaching = run_of(A2C(A2CConfig(**WIDTHS), robots[0], 1000, seed=5))
+    reaching.config.env_config = robots[0].robots.config
+    tuned_from(monkeypatch, reaching, robots[0], source_task="left").prepare()
+    with pytest.raises(UserError, match="action is velocity in 'runs/start' and configuration"):
+        tuned_from(monkeypatch, reaching, robots[1], source_task="left").prepare()
     other = replace(run, config=SimpleNamespace(method_config=None, method="mtsac"))
     with pytest.raises(UserError, match="run of mtsac, but fine-tuning starts from a run of a2c"):
         prepare(other)

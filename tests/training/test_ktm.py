@@ -221,10 +221,10 @@ def test_illegal_settings(changes: dict[str, Any], message: str) -> None:
 
 def test_the_teachers_leave_steps_to_the_student() -> None:
     # 120 steps, 6 at a time: the teachers' last ends at 114 of them, or takes them all
-    assert learner_of(teacher_share=0.95).teaching
+    learner_of(teacher_share=0.95).prepare()
     with pytest.raises(UserError, match="0.97 of 120 steps is 120, but must .* leave steps to"):
-        learner_of(teacher_share=0.97)
+        learner_of(teacher_share=0.97).prepare()
     with pytest.raises(UserError, match="0.05 of 120 steps is 6, but must be at least the 12 "):
-        learner_of(teacher_share=0.05)
+        learner_of(teacher_share=0.05).prepare()
     # a replay that is full is enough to begin with
-    assert learner_of(teacher_share=0.05, learning_starts=1000, replay_size=2).teaching
+    learner_of(teacher_share=0.05, learning_starts=1000, replay_size=2).prepare()

@@ -101,16 +101,23 @@ def test_an_unchanged_policy_has_advantage_zero(
 
     monkeypatch.setattr(picor, "constraint_violation", recorded)
     before = weights(learner.actor)
-    found = learner.correct_policy(*learner.prepare_correction())
+    found = learner.correct_policy(learner.prepare_correction())
     assert len(seen) == 1 and seen[0].tolist() == [0.0, 0.0, 0.0]
     assert found["violation"] == 0
     assert_same(weights(learner.actor), before)
 
 
+def test_temperatures_that_move_meanwhile_are_no_violation() -> None:
+    learner = begun(8, soft_advantage=True)
+    prepared = learner.prepare_correction()
+    learner.alpha.log_alpha.data += 1.0
+    assert learner.correct_policy(prepared)["violation"] == 0
+
+
 def test_soft_advantages_count_the_entropy() -> None:
     learner = begun(8, soft_advantage=True)
     learner.alpha.log_alpha.data = torch.tensor([[0.1], [0.3], [0.2]]).log()
-    obs, noise, value = learner.prepare_correction()
+    obs, noise, _, value = learner.prepare_correction()
     with torch.no_grad():
         for task, alpha in enumerate((0.1, 0.3, 0.2)):
             row = torch.tensor([task])
@@ -145,7 +152,8 @@ def test_a_step_of_the_correction_descends_its_objective() -> None:
     )
     learner.alpha.log_alpha.data = torch.tensor([[0.1], [0.3], [0.2]]).log()
     parameters = list(learner.actor.parameters())
-    obs, noise, value = learner.prepare_correction()
+    prepared = learner.prepare_correction()
+    obs, noise, _, value = prepared
     spoil(learner)
     weight = torch.softmax(torch.tensor([0.1, 0.3, 0.2]) / 0.2, dim=0)
     improved = [x.detach() for x in learner.actor.distribution(obs)]
@@ -170,7 +178,7 @@ def test_a_step_of_the_correction_descends_its_objective() -> None:
         for parameter, old_value in zip(parameters, start, strict=True):
             parameter.copy_(old_value)
     learner.actor_optimizer = step_plainly(parameters, rate)
-    found = learner.correct_policy(obs, noise, value)
+    found = learner.correct_policy(prepared)
     assert float(found["violation"]) == pytest.approx(violations[0], rel=1e-4)
     assert float(found["weight_max"]) == pytest.approx(float(weight.max()), rel=1e-5)
     for new, wanted, old_value in zip(parameters, expected, start, strict=True):
@@ -182,7 +190,8 @@ def test_the_correction_brings_the_policy_back() -> None:
     learner = begun(8, correction_steps=60, actor_lr=3e-3, constraint=-0.01)
     body: Any = learner.critic.body
     body.head.weight.data *= 20
-    obs, noise, value = learner.prepare_correction()
+    prepared = learner.prepare_correction()
+    obs, noise, _, value = prepared
     before = [x.detach() for x in learner.actor.distribution(obs)]
     spoil(learner)
     improved = [x.detach() for x in learner.actor.distribution(obs)]
@@ -191,7 +200,7 @@ def test_the_correction_brings_the_policy_back() -> None:
     for _ in range(2):
         with torch.no_grad():
             gaps.append(-float(advantages(learner, obs, noise, value).mean()))
-        learner.correct_policy(obs, noise, value)
+        learner.correct_policy(prepared)
     assert gaps[0] > 0.05 and gaps[1] < 0.25 * gaps[0]
     # not by more than it needs: it stays nearer to the improved policy than that was moved
     with torch.no_grad():
@@ -268,7 +277,7 @@ def test_without_adaptive_weights_all_tasks_count_the_same() -> None:
     for adaptive, expected in ((True, 0.8), (False, 1 / 3)):
         learner = begun(3, adaptive_weights=adaptive)
         learner.alpha.log_alpha.data = torch.tensor([[2.0], [2.0 + math.log(8)], [2.0]]).log()
-        found = learner.correct_policy(*learner.prepare_correction())
+        found = learner.correct_policy(learner.prepare_correction())
         assert float(found["weight_max"]) == pytest.approx(expected, rel=1e-5)
 
 

@@ -308,6 +308,16 @@ def test_the_learning_rate_falls_in_a_line() -> None:
     assert learner.optimizer.param_groups[0]["eps"] == 1e-5
 
 
+def test_the_last_iteration_learns_too() -> None:
+    learner = learner_of(final_lr=0.0, batch_steps=300)
+    rates, before = [], learner.actor.net.shared.detach().clone()
+    while learner.env_steps < 600:
+        learner.step()
+        rates.append(learner.optimizer.param_groups[0]["lr"] / TINY.lr)
+    assert rates == pytest.approx([1.0, 0.5])
+    assert not torch.equal(learner.actor.net.shared, before)
+
+
 def test_entropy_is_rewarded() -> None:
     std = []
     for weight in (0.0, 1.0):

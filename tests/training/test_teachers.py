@@ -1,5 +1,6 @@
 """Teachers: what is asked of every kind of trained policy, and what cannot be one."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from polyreach.envs.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.errors import UserError
 from polyreach.evaluate import PolicyFile
 from polyreach.methods import get_method
-from polyreach.methods.teachers import read_teacher, state_of
+from polyreach.methods.teachers import read_run, read_teacher, state_of
 from polyreach.observation import FEATURES, Observation
-from polyreach.run import RunFolder
+from polyreach.run import RunConfig, RunFolder
 from polyreach.train_command import train_config
 from polyreach_description import load_robot
 
@@ -43,6 +44,21 @@ def gantry_env(**changes: Any) -> TaskReachEnv:
     env = find_family(GANTRY, True).make(TaskReachConfig(**changes), 8, "cpu", 1, 5)
     assert isinstance(env, TaskReachEnv)
     return env
+
+
+def test_the_digest_of_a_teacher_outlives_new_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_run(tmp_path, "sac", GANTRY, *SMALL)
+    before = read_run(str(tmp_path))
+    known = RunConfig.to_json
+    monkeypatch.setattr(RunConfig, "to_json", lambda config: {**known(config), "new": 1})
+    assert read_run(str(tmp_path)).sha256 == before.sha256
+    file = RunFolder(tmp_path).config_file
+    content = json.loads(file.read_text())
+    content["config"]["seed"] += 1
+    file.write_text(json.dumps(content))
+    assert read_run(str(tmp_path)).sha256 != before.sha256
 
 
 KINDS: dict[str, tuple[str, ...]] = {

@@ -83,7 +83,10 @@ class TaskEnv(ABC):
         if action.shape != expected:
             raise ValueError(f"actions have shape {tuple(action.shape)}, expected {expected}")
         if not torch.isfinite(action).all():
-            raise ValueError("an action is not finite; every action must be a number from -1 to 1")
+            raise UserError(
+                "an action is not finite, but must be a number from -1 to 1 (in a training: it has "
+                "diverged, which a smaller learning rate may prevent)"
+            )
         return listed, action.detach().clamp(-1.0, 1.0)
 
     @abstractmethod

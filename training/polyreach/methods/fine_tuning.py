@@ -5,7 +5,8 @@ What the paper leaves open, and what is done here: the optimiser starts anew; th
 observations stay those of the environment that was left, as the layers behind them do, so that
 these see what they were trained on. Every task of the environment starts from the same policy, and
 they are trained side by side. The text trains the output layer of each network; the authors' public
-code the actor's second hidden layer as well: `actor_layers` 2.
+code the actor's second hidden layer as well: `actor_layers` 2. Standard deviations, which the
+actor's output layer gives, start at the start's: `initial_std` says nothing here.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polyreach.envs.task_reach import TaskReachEnv
 from polyreach.envs.tasks import TaskEnv
 from polyreach.errors import UserError, check_range
 from polyreach.methods.a2c import A2C, A2CConfig
@@ -69,20 +71,21 @@ class FineTuning(A2C):
     def prepare(self) -> None:
         """Take over the networks of the start, which only a new run needs.
 
-        Raises UserError if there are none, or if they are of other sizes.
+        Raises UserError if there are none, or if they were trained for something else.
         """
         path = self.config.start
         if not path:
             raise UserError("start is empty: name a run folder of a2c with --method-config.start")
         run = read_run(path)
         row = source_row(self.config, run)
+        check_alike(self.config, self.env, run)
         for name, net in (("actor", self.actor.net), ("critic", self.critic)):
             prefix = "net." if name == "actor" else ""
             theta = stored_weights(run.state[name], prefix)[row]
             if theta.shape != net.shared.shape:
                 raise UserError(
                     f"the {name} of '{path}' has {len(theta)} weights, but that of this run "
-                    f"{len(net.shared)}: hidden, critic_hidden and the environment must be alike"
+                    f"{len(net.shared)}: their environments must be alike"
                 )
             adopt(net, theta)
         for name in ("count", "mean", "var"):
@@ -129,6 +132,26 @@ def source_row(config: FineTuningConfig, run: RunState) -> int:
     raise UserError(
         f"source_task is '{config.source_task}', but '{config.start}' has: {', '.join(run.tasks)}"
     )
+
+
+def check_alike(config: FineTuningConfig, env: TaskEnv, run: RunState) -> None:
+    """Raise UserError if the networks of `run` mean something else than those of `config`."""
+    settings: list[tuple[str, Any, Any]] = [
+        (name, getattr(run.config.method_config, name), getattr(config, name))
+        for name in ("hidden", "critic_hidden", "reward_scale")
+    ]
+    sizes = run.state["actor"]["normalizer.mean"].shape[-1], env.obs_size
+    settings.append(("the size of an observation", *sizes))
+    if isinstance(env, TaskReachEnv):
+        robots = run.config.env_config, env.robots.config
+        settings += [
+            (name, *(getattr(one, name) for one in robots)) for name in ("features", "action")
+        ]
+    for name, there, here in settings:
+        if there != here:
+            raise UserError(
+                f"{name} is {there} in '{config.start}' and {here} here, but must be the same"
+            )
 
 
 def stored_weights(state: dict[str, Tensor], prefix: str) -> Tensor:

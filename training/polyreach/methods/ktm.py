@@ -85,19 +85,24 @@ class KTM(TaskLearner):
         if config.compile:
             raise UserError("compile is on, but KTM-DRL cannot be compiled")
         super().__init__(config, env, total_steps, seed)
-        # the teachers' last step is a whole one
-        taught = math.ceil(config.teacher_share * total_steps / env.num_envs) * env.num_envs
-        if not self.first_update <= taught < total_steps:
-            raise UserError(
-                f"the teachers' share of {config.teacher_share:g} of {total_steps} steps is "
-                f"{taught}, but must be at least the {self.first_update} before the first update, "
-                "and leave steps to the student"
-            )
         self.teachers = TD3(self, "none", descend_apart)
         self.student = TD3(self, "all", descend_together)
         self.actor = self.student.actor
         self.transferred = 0
         self.parts |= {"teachers": self.teachers, "student": self.student}
+
+    def prepare(self) -> None:
+        """Raise UserError if teachers or student would have nothing to learn from."""
+        super().prepare()
+        share, each = self.config.teacher_share, self.env.num_envs
+        # the teachers' last step is a whole one
+        taught = math.ceil(share * self.total_steps / each) * each
+        if not self.first_update <= taught < self.total_steps:
+            raise UserError(
+                f"the teachers' share of {share:g} of {self.total_steps} steps is {taught}, but "
+                f"must be at least the {self.first_update} before the first update, and leave "
+                "steps to the student"
+            )
 
     @property
     def agent(self) -> "TD3":

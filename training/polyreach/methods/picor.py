@@ -25,7 +25,7 @@ off leaves only the first phase ("Cor").
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -76,6 +76,15 @@ class PiCorConfig(SACConfig):
             raise UserError(f"constraint is {self.constraint:g}, but must be at most 0")
 
 
+class Before(NamedTuple):
+    """What the policy pi_t, before both phases, was worth."""
+
+    obs: Tensor  # (N, B, O), states of all tasks
+    noise: Tensor  # (N, B, A), by which actions are drawn, then and later
+    bonus: Tensor  # (N, 1), alpha where the advantages count the entropy, else 0
+    value: Tensor  # (N, B), E_{a' ~ pi_t}[min Q(s, a')], with the entropy where it counts
+
+
 class PiCor(SAC):
     """Improve on one task, correct for all."""
 
@@ -122,24 +131,26 @@ class PiCor(SAC):
         found |= self.update_actor(batch, noise[1], tasks)
         # policy correction phase on all tasks
         if correct is not None:
-            found |= self.correct_policy(*correct)
+            found |= self.correct_policy(correct)
         move_target(self.target_critic, self.critic, self.config.tau)
         return as_floats(found)
 
     @torch.no_grad()
-    def prepare_correction(self) -> tuple[Tensor, Tensor, Tensor]:
-        """States of all tasks (N, B, O), noise (N, B, A) and E_{a' ~ pi_t}[min Q(s, a')] (N, B)."""
+    def prepare_correction(self) -> "Before":
+        """What the correction compares with, of a fresh batch of every task."""
         obs = self.sample().obs
         noise = self.normal(*obs.shape[:2], self.env.action_size)
-        return obs, noise, self.value(obs, *self.actor(obs, noise))
+        bonus = self.alpha().detach().clone() * self.config.soft_advantage
+        return Before(obs, noise, bonus, self.value(obs, bonus, *self.actor(obs, noise)))
 
-    def value(self, obs: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
-        """min Q(s, a) (N, B), with the entropy where `soft_advantage`; log_prob: (N, B)."""
-        q = self.critic(obs, action).amin(dim=0)
-        return q - self.alpha().detach() * log_prob if self.config.soft_advantage else q
+    def value(self, obs: Tensor, bonus: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
+        """min Q(s, a) - bonus log pi(a|s) (N, B); bonus: (N, 1), log_prob: (N, B)."""
+        q: Tensor = self.critic(obs, action).amin(dim=0)
+        return q - bonus * log_prob
 
-    def correct_policy(self, obs: Tensor, noise: Tensor, value: Tensor) -> dict[str, Tensor]:
+    def correct_policy(self, before: "Before") -> dict[str, Tensor]:
         """Move pi'_t, the policy of this moment, towards the constraint set (line 16)."""
+        obs, noise, bonus, value = before
         config = self.config
         tasks = self.env.tasks
         # w = softmax(alpha / tau)  (9)
@@ -155,7 +166,7 @@ class PiCor(SAC):
         for step in range(config.correction_steps):
             mean, log_std = self.actor.distribution(obs)
             # A^{pi_t}(s, a) = min Q(s, a) - E_{a' ~ pi_t}[min Q(s, a')]
-            now = self.value(obs, *draw_action(mean, log_std, noise))
+            now = self.value(obs, bonus, *draw_action(mean, log_std, noise))
             advantage = (now - value).mean(dim=-1)  # (N,)
             violation = constraint_violation(advantage, weight, config.constraint, config.gamma)
             if step == 0:

@@ -13,8 +13,9 @@ Baselines, which it uses: tanh, a state-independent standard deviation, ten epoc
 advantages normalised (here of each task on its own, see `pooled_advantages`). Observations are
 normalised by the statistics of all rollouts before, so that the policy that collects and the one
 that is improved are the same; where they hardly vary they are divided by 0.01, and not by 0.1 as
-there. Time limits truncate, so values bootstrap there. The value function is one network for all
-tasks, with the policy's input.
+there. eps stays what it is; there it fell to 0 with the rate when the paper was written. Time
+limits truncate, so values bootstrap there. The value function is one network for all tasks, with
+the policy's input.
 """
 
 from dataclasses import dataclass
@@ -139,6 +140,7 @@ class PPO(EnvLearner):
 
     def step(self) -> Metrics:
         """One iteration: a rollout of every task, and the epochs over it."""
+        self.schedule_rates()
         rollout = self.collect()
         metrics = self.improve(self.batch_of(rollout))
         self.actor.normalizer.update(by_task(rollout.obs))
@@ -181,7 +183,6 @@ class PPO(EnvLearner):
         count = batch.log_prob.shape[1]
         size = min(self.config.minibatch, count)
         found = []
-        self.schedule_rates()
         # in one tensor, so that a minibatch is gathered at once
         flags = torch.stack([batch.log_prob, batch.advantage, batch.target], dim=-1)
         table = torch.cat([batch.x, batch.next_x, batch.action, flags], dim=-1)  # (T, B, width)

@@ -62,12 +62,16 @@ class SpecializationConfig(PPOConfig):
         check_range("specialized", self.specialized, 0.0, 1.0)
         check_range("average_iterations", self.average_iterations, 1)
         check_choice(self, selection=("gradient", "random"), disagreement=DISAGREEMENT)
-        guided = self.selection == "gradient" and 0.0 < self.specialized < 1.0
-        if guided and self.joint_steps == 0:
+        if self.guided and self.joint_steps == 0:
             raise UserError(
                 f"joint_steps is 0, so that there are no gradients by which to choose: specialized "
                 f"is {self.specialized:g}, but must be 0 or 1 then, or selection random"
             )
+
+    @property
+    def guided(self) -> bool:
+        """Whether the weights to be split are chosen by gradients."""
+        return self.selection == "gradient" and 0.0 < self.specialized < 1.0
 
 
 class Specialization(PPO):
@@ -86,6 +90,20 @@ class Specialization(PPO):
         self.disagreement = [torch.zeros_like(net.shared.detach()) for net in self.candidates]
         self.joint = True
         self.split_if_due()
+
+    def prepare(self) -> None:
+        """Raise UserError if nothing would be split, or if there is nothing to choose by."""
+        config = self.config
+        if self.env.tasks == 1 and config.guided:
+            raise UserError(
+                f"the environment has one task, which disagrees with none: specialized is "
+                f"{config.specialized:g}, but must be 0 or 1, or selection random"
+            )
+        if config.specialized and config.joint_steps >= self.total_steps:
+            raise UserError(
+                f"joint_steps is {config.joint_steps}, but must be fewer than the "
+                f"{self.total_steps} steps of the run: nothing would be split"
+            )
 
     def improve(self, batch: Batch) -> Metrics:
         """The epochs over a batch, and in the joint phase what comes before and after them."""

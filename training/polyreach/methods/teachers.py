@@ -80,7 +80,8 @@ def read_run(path: str) -> RunState:
             "name the .onnx file instead"
         )
     state = newest_state(folder, config)
-    digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode())
+    # as it was written, for later versions may know more settings
+    digest = hashlib.sha256(json.dumps(folder.stored_config(), sort_keys=True).encode())
     for part in ("actor", "critic"):
         for name, value in sorted(state.get(part, {}).items()):
             digest.update(f"{part}.{name}".encode() + value.contiguous().numpy().tobytes())
@@ -154,8 +155,8 @@ class _RobotView:
         if not self.same_action and student.action != "velocity":
             raise UserError(
                 f"teacher '{path}' gives action '{settings.action}', which cannot be made "
-                f"'{student.action}': give the student --env-config.action {settings.action} or "
-                "velocity"
+                f"'{student.action}': give the student --env-config.action "
+                + " or ".join(sorted({settings.action, "velocity"}))
             )
         self.env = env
         self.features: Features | None = None
