@@ -1,5 +1,7 @@
 """Checkpoints: whole or not there, the previous one used when the newest is damaged."""
 
+import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -24,6 +26,21 @@ def test_only_the_two_newest_are_kept(tmp_path: Path) -> None:
         "step-000000000050.pt",
     ]
     assert not list(tmp_path.glob("*.partial"))
+
+
+def test_a_full_disk_keeps_the_checkpoint_before_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_checkpoint(tmp_path, 5, {"step": 5})
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    for step in (50, 500):
+        with pytest.raises(CheckpointError, match=f"{step}.pt' cannot be written: No space left"):
+            save_checkpoint(tmp_path, step, {"step": step})
+        assert [path.name for path in tmp_path.iterdir()] == ["step-000000000005.pt"]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "garbage"])

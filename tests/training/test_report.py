@@ -7,8 +7,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -258,7 +261,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     assert "rank correlation" not in page  # of one variant
     assert "Runs are missing" in page and "4 episodes of each task" in page
     machine = results[0].folder.read_origins()[0]["machine"]
-    assert f"Machine: {machine['cpu']} ({machine['cores']} cores, 1 threads used)" in page
+    assert f"Machine: {machine['cpu']} ({machine['cores']} cores, 1 thread used)" in page
 
 
 def test_the_order_of_the_variants_is_compared_with_the_papers(tmp_path: Path) -> None:
@@ -487,6 +490,34 @@ def test_a_run_that_starts_from_another_waits_for_it(
         ended = events.index(("end", f"cheetah-1-a2c-s{seed}"))
         assert events.index(("begin", f"cheetah-0-fine-tuning-s{seed}")) > ended
     assert len(events) == 8
+
+
+def test_a_run_that_another_process_trains_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(EXPERIMENTS, "after", AFTER)
+    job = report.jobs_of(AFTER, ReportOptions(("after",), runs=tmp_path))[0]
+    calls: list[str] = []
+
+    def start(words: list[str], **_: Any) -> Any:
+        calls.append(words[-1])
+        return SimpleNamespace(poll=lambda: 0, wait=lambda: 0)
+
+    monkeypatch.setattr(report.subprocess, "Popen", start)
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        with RunFolder(job.folder).lock():
+            done = pool.submit(report.run_job, job, stop)
+            time.sleep(0.5)
+            assert not calls and not done.done()
+        done.result(timeout=10)
+        assert calls == [str(job.folder)]
+        with RunFolder(job.folder).lock():
+            done = pool.submit(report.run_job, job, stop)
+            stop.set()
+            with pytest.raises(report.Stopped):
+                done.result(timeout=10)
+    assert len(calls) == 1
 
 
 def test_a_run_whose_start_is_left_out_is_refused(

@@ -180,6 +180,12 @@ def test_a_move_to_another_machine_is_remembered(
     folder.note_origin(config, 20)
     folder.note_origin(config, 30)
     first, second = folder.read_origins()
+    whole = folder.moves.read_text()
+    folder.moves.write_text(whole + whole[:20])  # as a kill leaves it
+    monkeypatch.setattr(run, "git_commit", lambda: "def")
+    folder.note_origin(config, 40)
+    assert [origin.get("step") for origin in folder.read_origins()] == [None, 20, 40]
+    assert folder.read_git_commits() == [first["git_commit"], "def"]
     assert second["machine"] == {"cpu": "other"} and second["step"] == 20
     assert first["git_commit"] == second["git_commit"]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from polyreach.checkpoint import list_checkpoints, read_checkpoint
 from polyreach.run import RunFolder
@@ -71,6 +72,13 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
     raise AssertionError(f"no checkpoint of step {step} was written: {process.poll()}")
 
 
+def logged_steps(folder: Path) -> list[int]:
+    """Steps of the evaluations as TensorBoard shows them."""
+    log = EventAccumulator(str(folder))
+    log.Reload()
+    return [event.step for event in log.Scalars("wall_s")]
+
+
 KILLED = {
     "digrad": ("digrad planar8 --preset tuned --method-config.relabel 0.5", REACH),
     "ddpg in dynamic mode": ("ddpg planar8 --preset paper --env-config.mode dynamic", REACH),
@@ -104,6 +112,7 @@ def test_a_killed_run_resumes_bit_for_bit(run_of: str, extra: list[str], tmp_pat
     for record in (*expected, *found):
         del record["wall_s"]
     assert found == expected and len(found) == 4
+    assert logged_steps(tmp_path / "killed") == [record["step"] for record in found]
 
 
 def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
@@ -113,11 +122,26 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -
     killed.mkdir()
     shutil.copy(tmp_path / "whole" / "config.json", killed)
     shutil.copy(tmp_path / "whole" / "metrics.jsonl", killed)
+    for log in (tmp_path / "whole").glob("events.*"):
+        shutil.copy(log, killed)
     resumed = run("train", "--resume", killed)
     assert resumed.returncode == 0, resumed.stderr
     assert "has no checkpoint yet" in " ".join(resumed.stdout.split())
+    assert logged_steps(killed) == [1600, 3200, 4800, 6400]
     assert_same(last_state(killed), last_state(tmp_path / "whole"))
     assert len(RunFolder(killed).read_metrics()) == 4
+
+
+def test_an_evaluation_that_was_lost_is_made_again(finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    found = RunFolder(folder)
+    (expected,) = found.read_metrics()
+    found.metrics.unlink()
+    done = run("train", "--resume", folder)
+    assert done.returncode == 0, done.stderr
+    (again,) = found.read_metrics()
+    assert again.keys() == expected.keys() and again["step"] == expected["step"] == 1600
 
 
 def test_a_run_of_an_own_robot_tells_where_its_path_is_relative_to(
@@ -199,6 +223,12 @@ def test_a_run_is_exported_and_measured(finished: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "W1" not in done.stderr and "Traceback" not in done.stderr
     assert "10 sets of goals" in (tmp_path / "p.md").read_text()
+    # a card that is not measured again would tell of the policy before
+    (tmp_path / "notes.md").write_text("# notes.onnx\n\nof a person\n")
+    for name in ("p", "notes"):
+        words = ["export", finished, "--out", tmp_path / f"{name}.onnx", "--goals", "0"]
+        assert run(*words).returncode == 0
+    assert not (tmp_path / "p.md").exists() and (tmp_path / "notes.md").exists()
     measured = run("evaluate", tmp_path / "p.onnx", "--goals", "10", "--json")
     figures = json.loads(measured.stdout)
     assert figures["policy"]["episodes"] == 10 and set(figures["policy"]["effectors"]) == {
@@ -236,6 +266,18 @@ REFUSED = {
         ["train", "digrad", "planar8", "--device", "tpu"],
         ["device 'tpu' cannot be used", "cpu, cuda"],
     ),
+    "a device that cannot compute": (
+        ["train", "digrad", "planar8", "--device", "meta"],
+        ["device 'meta' cannot be used", "cpu, cuda"],
+    ),
+    "never split": (
+        ["train", "specialization", "hoppers3", "--steps", "24000"],
+        ["joint_steps is 400000, but must be fewer than the 24000"],
+    ),
+    "one task to split for": (
+        ["train", "specialization", "cheetah-smallfoot"],
+        ["has one task", "selection random"],
+    ),
     "no such policy": (["evaluate", "none.onnx"], ["no such policy file: 'none.onnx'"]),
     "no such experiment": (["report", "fig9"], ["unknown experiment 'fig9'", "digrad-fig4"]),
     "no such method in the experiment": (
@@ -268,6 +310,13 @@ def test_mistakes_on_the_command_line_are_told_in_one_line(
     for word in expected:
         assert word in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_diverges_says_so(tmp_path: Path) -> None:
+    words = ["a2c", "cheetah-smallfoot", "--steps", "1000", "--num-envs", "2"]
+    done = run("train", *words, "--method-config.lr", "1e30", "--out", tmp_path / "run")
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "an action is not finite" in done.stderr and "smaller learning rate" in done.stderr
 
 
 def test_a_setting_out_of_range_is_refused_by_name() -> None:

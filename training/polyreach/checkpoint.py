@@ -21,26 +21,48 @@ class CheckpointError(UserError):
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
-    """Write `state` as the checkpoint of `step`, durably, then drop all but the newest KEEP."""
+    """Write `state` as the checkpoint of `step`, durably, then drop all but the newest KEEP.
+
+    Raises CheckpointError if it cannot be written, on a full disk for example.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     torch.save(state, buffer)
     payload = buffer.getvalue()
     path = folder / f"step-{step:012d}.pt"
+    for left in folder.glob("*.partial"):
+        left.unlink()
+    try:
+        replace_durably(path, MAGIC + sha256(payload).digest() + payload)
+    except OSError as error:
+        raise CheckpointError(
+            f"checkpoint '{path}' cannot be written: {error.strerror}; the one before it is kept"
+        ) from None
+    for old in list_checkpoints(folder)[KEEP:]:
+        old.unlink()
+    return path
+
+
+def replace_durably(path: Path, content: bytes) -> None:
+    """Write a file so that, whenever this is interrupted, the old or the new one is there, whole.
+
+    Raises OSError; nothing is left behind then.
+    """
     partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        file.write(MAGIC + sha256(payload).digest() + payload)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+    descriptor = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    for old in (*list_checkpoints(folder)[KEEP:], *folder.glob("*.partial")):
-        old.unlink()
-    return path
 
 
 def list_checkpoints(folder: Path) -> list[Path]:

@@ -84,12 +84,13 @@ def export(words: Sequence[str]) -> int:
     """polyreach export RUN."""
     from polyreach.evaluate import EvaluationConfig
     from polyreach.export import export_run
-    from polyreach.model_card import measure_and_describe
+    from polyreach.model_card import measure_and_describe, remove_card
 
     options = tyro.cli(ExportOptions, args=words, prog="polyreach export")
     path = options.out or options.run / "policy.onnx"
     if path.suffix != ".onnx":
         raise UserError(f"a policy file ends in .onnx, but --out is '{path}'")
+    remove_card(path)
     export_run(options.run, path)
     written = [path]
     if options.goals > 0:

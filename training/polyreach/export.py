@@ -152,7 +152,7 @@ def export_run(folder: Path, path: Path) -> dict[str, Any]:
         "training": {
             **progress,
             "seeds": [config.seed],
-            "git_commit": run.read_git_commit(),
+            "git_commit": ", ".join(run.read_git_commits()),
             "wall_s": round(sum(record["wall_s"] for record in records[-1:]), 1),
             "config": config.to_json(),
         },

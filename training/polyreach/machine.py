@@ -41,8 +41,9 @@ def cpu_model() -> str:
 
 def machine_sentence(machine: dict[str, Any]) -> str:
     """One machine in words."""
+    used = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
     parts = [
-        f"{machine['cpu']} ({machine['cores']} cores, {machine['threads']} threads used)",
+        f"{machine['cpu']} ({machine['cores']} cores, {used} used)",
         machine.get("gpu", f"device {machine['device']}"),
         f"torch {machine['torch']}",
         f"Python {machine['python']}",

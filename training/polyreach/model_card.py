@@ -37,15 +37,24 @@ def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> 
     return card
 
 
+def remove_card(path: Path) -> None:
+    """Remove the card of the policy file at `path`, which is about to become another policy's."""
+    card = path.with_suffix(".md")
+    if card.is_file() and card.read_text().startswith(_heading(path.name)):
+        card.unlink()
+
+
+def _heading(name: str) -> str:
+    return f"# {name}\n\nA policy for "
+
+
 def model_card(name: str, contract: dict[str, Any], baseline: dict[str, Any]) -> str:
     """The card as Markdown."""
     training, evaluation = contract["training"], contract["evaluation"]
     config, effectors = training["config"], len(contract["effector_names"])
     seeds = ", ".join(map(str, training["seeds"]))
     joints = ", ".join(f"`{joint}`" for joint in contract["joint_names"])
-    return f"""# {name}
-
-A policy for `{contract["robot"]}` ({", ".join(contract["effector_names"])}).
+    return f"""{_heading(name)}`{contract["robot"]}` ({", ".join(contract["effector_names"])}).
 Method `{contract["method"]}`: {contract["method_paper"]}.
 
 ## Measured
@@ -67,8 +76,9 @@ controller without learning{_handover(config)}:
 
 `{RunConfig.from_json(config).command}`:
 {training["steps"]:,} environment steps, {training["updates"]:,} updates, seed {seeds},
-{training["wall_s"] / 60:.0f} minutes on {config["threads"]} {config["device"]} thread(s),
-commit `{training["git_commit"]}`. Every setting is in the file's metadata, under `training`.
+{_count(round(training["wall_s"] / 60), "minute")} on {_count(config["threads"], "thread")},
+device {config["device"]}, commit `{training["git_commit"]}`.
+Every setting is in the file's metadata, under `training`.
 
 ## Interface
 
@@ -78,6 +88,10 @@ Outputs `joint_vel` [rad/s or m/s] and `effector_pos` [m]. Joints: {joints}.
 {_tasks(contract)}
 The policy knows nothing of obstacles. Goals out of reach make the robot stretch towards them.
 """
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _command(name: str, config: dict[str, Any], evaluation: dict[str, Any]) -> str:

@@ -100,10 +100,17 @@ def jobs_of(experiment: Experiment, options: ReportOptions) -> list[Job]:
 
 
 def run_job(job: Job, stop: threading.Event) -> None:
-    """Train one run, or go on with it. Raises UserError if it fails, Stopped once `stop` is set."""
+    """Train one run, or go on with it, once no other process does.
+
+    Raises UserError if it fails, Stopped once `stop` is set.
+    """
     if stop.is_set():
         raise Stopped
-    if RunFolder(job.folder).config_file.is_file():
+    folder = RunFolder(job.folder)
+    while folder.busy():  # what a killed report has left behind goes on by itself
+        if stop.wait(POLL_S):
+            raise Stopped
+    if folder.config_file.is_file():
         words = (*job.command[:3], "--resume", str(job.folder))
     else:
         words = (*job.command, "--out", str(job.folder))

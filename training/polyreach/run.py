@@ -3,14 +3,16 @@
 import dataclasses
 import fcntl
 import json
+import os
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from polyreach.checkpoint import replace_durably
 from polyreach.envs.families import EnvConfig, find_family
 from polyreach.envs.family import Family
 from polyreach.errors import UserError, check_range
@@ -21,6 +23,10 @@ from polyreach_description import Robot, is_robot_file
 
 class RunError(UserError):
     """A run folder cannot be used as asked; the message says why and what to do."""
+
+
+class BusyError(RunError):
+    """Another process trains in the run folder."""
 
 
 @dataclass(frozen=True)
@@ -125,17 +131,21 @@ class RunFolder:
 
     def read_config(self) -> RunConfig:
         """The configuration of the run. Raises RunError if there is none."""
+        return RunConfig.from_json(self.stored_config())
+
+    def stored_config(self) -> dict[str, Any]:
+        """The configuration as it was written. Raises RunError if there is none."""
         if not self.config_file.is_file():
             raise RunError(f"'{self.path}' is not a run folder: it has no config.json")
         try:
-            values = json.loads(self.config_file.read_text())["config"]
+            values: dict[str, Any] = json.loads(self.config_file.read_text())["config"]
         except (json.JSONDecodeError, KeyError, TypeError) as error:
             raise RunError(f"'{self.config_file}' cannot be read: {error!r}") from None
-        return RunConfig.from_json(values)
+        return values
 
-    def read_git_commit(self) -> str:
-        """The commit from which the run was started."""
-        return str(json.loads(self.config_file.read_text()).get("git_commit", "unknown"))
+    def read_git_commits(self) -> list[str]:
+        """The commits from which the run was made, each once, that of its start first."""
+        return list(dict.fromkeys(str(one["git_commit"]) for one in self.read_origins()))
 
     def read_origins(self) -> list[dict[str, Any]]:
         """`git_commit` and `machine` of the start and of every time that one of them was another;
@@ -150,8 +160,7 @@ class RunFolder:
         origin = _origin(config)
         last = self.read_origins()[-1]
         if origin != {key: last.get(key) for key in origin}:
-            with self.moves.open("a") as file:
-                file.write(json.dumps({"step": step, **origin}) + "\n")
+            _write_lines(self.moves, [*_read_lines(self.moves), {"step": step, **origin}])
 
     def create(self, config: RunConfig) -> None:
         """Start a new run here. Raises RunError if there is one already."""
@@ -170,20 +179,28 @@ class RunFolder:
             )
         self.path.mkdir(parents=True, exist_ok=True)
         content = {"config": config.to_json(), **_origin(config)}
-        partial = self.config_file.with_suffix(".partial")
-        partial.write_text(json.dumps(content, indent=2) + "\n")
-        partial.replace(self.config_file)
+        replace_durably(self.config_file, (json.dumps(content, indent=2) + "\n").encode())
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other processes from training here meanwhile. Raises RunError if one does."""
+        """Keep other processes from training here meanwhile. Raises BusyError if one does."""
         self.path.mkdir(parents=True, exist_ok=True)
         with (self.path / "lock").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise RunError(f"'{self.path}' is being trained by another process") from None
+                raise BusyError(f"'{self.path}' is being trained by another process") from None
             yield
+
+    def busy(self) -> bool:
+        """Whether another process trains here."""
+        if not self.path.is_dir():
+            return False
+        try:
+            with self.lock():
+                return False
+        except BusyError:
+            return True
 
     def check(self, config: RunConfig) -> None:
         """Raise RunError if `config` is not that of this run."""
@@ -195,6 +212,8 @@ class RunFolder:
         """Append one evaluation to metrics.jsonl."""
         with self.metrics.open("a") as file:
             file.write(json.dumps(dict(record)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """All evaluations so far, oldest first; a line cut off by a kill is left out."""
@@ -203,9 +222,16 @@ class RunFolder:
     def drop_metrics_after(self, step: int) -> None:
         """Forget evaluations later than the checkpoint from which the run goes on."""
         kept = [record for record in self.read_metrics() if record["step"] <= step]
-        partial = self.metrics.with_suffix(".partial")
-        partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
-        partial.replace(self.metrics)
+        _write_lines(self.metrics, kept)
+
+    def last_step(self) -> int:
+        """The step of the last evaluation; 0 if there is none."""
+        return max((int(record["step"]) for record in self.read_metrics()), default=0)
+
+
+def _write_lines(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    lines = "".join(json.dumps(dict(record)) + "\n" for record in records)
+    replace_durably(path, lines.encode())
 
 
 def _read_lines(path: Path) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ resume.
 
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,7 +112,8 @@ def _train(
         return wall_before + time.monotonic() - started
 
     checkpoints = Checkpoints(folder.checkpoints, learner, wall, interval)
-    writer = SummaryWriter(str(folder.path), purge_step=learner.env_steps or None)
+    # whatever was written of later steps, before it was stopped, is not so any more
+    writer = SummaryWriter(str(folder.path), purge_step=learner.env_steps + 1)
     with Interrupt() as interrupt, _progress(console) as progress, writer:
         bar = progress.add_task(
             f"{config.method} {family.title}",
@@ -120,18 +121,26 @@ def _train(
             completed=learner.env_steps,
             note="",
         )
-        while learner.env_steps < config.steps and interrupt.received is None:
+
+        def log(metrics: Mapping[str, float]) -> None:
+            record = evaluate()
+            record["wall_s"] = round(wall(), 3)
+            folder.log({"step": learner.env_steps, "updates": learner.updates, **record})
+            for name, value in {**metrics, **record}.items():
+                writer.add_scalar(name, value, learner.env_steps)
+            rate = (learner.env_steps - steps_before) / (time.monotonic() - started)
+            progress.update(bar, note=f"{rate:,.0f} steps/s  {family.note(record)}")
+
+        def done() -> bool:
+            return learner.env_steps >= config.steps
+
+        if done() and folder.last_step() < learner.env_steps:
+            log({})  # the checkpoint outlived its evaluation
+        while not done() and interrupt.received is None:
             due = learner.env_steps // config.eval_every
             metrics = learner.step()
-            done = learner.env_steps >= config.steps
-            if learner.env_steps // config.eval_every > due or done:
-                record = evaluate()
-                record["wall_s"] = round(wall(), 3)
-                folder.log({"step": learner.env_steps, "updates": learner.updates, **record})
-                for name, value in {**metrics, **record}.items():
-                    writer.add_scalar(name, value, learner.env_steps)
-                rate = (learner.env_steps - steps_before) / (time.monotonic() - started)
-                progress.update(bar, note=f"{rate:,.0f} steps/s  {family.note(record)}")
+            if learner.env_steps // config.eval_every > due or done():
+                log(metrics)
             progress.update(bar, completed=min(learner.env_steps, config.steps))
             checkpoints.save_if_due()
         checkpoints.save()
@@ -184,12 +193,14 @@ def _restore(learner: Learner, folder: RunFolder, config: RunConfig, console: Co
 
 
 def _check_device(device: str) -> None:
+    reason = "it is neither"
     try:
-        torch.zeros(1, device=device)
+        if torch.device(device).type in ("cpu", "cuda"):
+            torch.zeros(1, device=device)
+            return
     except (RuntimeError, AssertionError) as error:
-        raise RunError(
-            f"device '{device}' cannot be used: {str(error).splitlines()[0]} (legal: cpu, cuda)"
-        ) from None
+        reason = str(error).splitlines()[0]
+    raise RunError(f"device '{device}' cannot be used: {reason} (legal: cpu, cuda)")
 
 
 def _progress(console: Console) -> Progress:
