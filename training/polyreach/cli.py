@@ -13,7 +13,7 @@ COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
     "export": (commands.export, "write a run's policy to one ONNX file: polyreach export RUN"),
     "draw": (commands.draw, "pictures of a run's policy: polyreach draw RUN"),
     "report": (commands.report, "run an experiment, draw its curves and its table"),
-    "list": (commands.list_all, "methods, environments, robots and shipped policies"),
+    "list": (commands.list_all, "methods, environments, experiments, robots and shipped policies"),
     "robot": (robot_commands.robot, "polyreach robot check|show|urdf ROBOT"),
     "demo": (
         robot_commands.demo,

@@ -10,6 +10,7 @@ import tyro
 
 from polyreach.envs.families import TASK_ENVS
 from polyreach.errors import UserError
+from polyreach.experiments import EXPERIMENTS
 from polyreach.methods import METHODS
 from polyreach.models import list_policies
 from polyreach.run import RunFolder, load_run_robot
@@ -106,7 +107,7 @@ def export(words: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class ListOptions:
-    """Methods, environments, robots and shipped policies."""
+    """Methods, environments, experiments, robots and shipped policies."""
 
     json: bool = False
     """Print them as JSON."""
@@ -122,8 +123,15 @@ def list_all(words: Sequence[str]) -> int:
         robots[name] = {"joints": list(found.joint_names), "effectors": list(found.effector_names)}
     envs = {name: list(family(name).tasks) for name, family in TASK_ENVS.items()}
     policies = [str(path) for path in list_policies()]
+    papers = {name: experiment.paper for name, experiment in EXPERIMENTS.items()}
     if options.json:
-        listed = {"methods": methods, "envs": envs, "robots": robots, "policies": policies}
+        listed = {
+            "methods": methods,
+            "envs": envs,
+            "experiments": papers,
+            "robots": robots,
+            "policies": policies,
+        }
         print(json.dumps(listed, indent=2))
         return 0
     print_table("methods", ["name", "paper"], [[name, paper] for name, paper in methods.items()])
@@ -132,6 +140,11 @@ def list_all(words: Sequence[str]) -> int:
         f"environments besides all robots, of all methods but {' and '.join(untold)}",
         ["name", "tasks"],
         [[name, _shortened(tasks)] for name, tasks in envs.items()],
+    )
+    print_table(
+        "experiments of `polyreach report`",
+        ["name", "after"],
+        [[name, paper] for name, paper in papers.items()],
     )
     rows = [
         [name, str(len(own["joints"])), ", ".join(own["effectors"])] for name, own in robots.items()

@@ -34,7 +34,7 @@ def draw_run(folder: Path, out: Path, start_s: float, every_s: float, frames: in
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(actor, SplitActor):
         written.append(out / f"{name}-split.png")
-        title = f"{run.config.method} {run.config.env}: weights that each task has of its own"
+        title = f"{name}: weights that each task has of its own"
         draw_split(actor, title, written[-1])
     settings = run.config.env_config
     if isinstance(settings, LeggedConfig):

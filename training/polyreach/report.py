@@ -38,7 +38,7 @@ class ReportOptions:
     experiments: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT")
     ]
-    """Experiments, for example digrad-fig4."""
+    """Experiments, for example digrad-fig4: see `polyreach list`."""
     steps: int = 0
     """Environment steps of each run; 0 takes the experiment's."""
     seeds: int = 0

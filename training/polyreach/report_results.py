@@ -61,9 +61,8 @@ def reached(own: Sequence[Result], measure: Measure) -> NDArray[np.float64]:
 
 
 def interquartile_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the middle half of the last axis (Agarwal et al.
-
-    2021, section 4.3), values at its edge in part.
+    """Mean of the middle half of the last axis (Agarwal et al. 2021, section 4.3), values at its
+    edge in part.
     """
     ordered = np.sort(values, axis=-1)
     count = ordered.shape[-1]

@@ -59,9 +59,8 @@ def robot(words: Sequence[str]) -> int:
             )
     print_table("controlled joints", *joint_rows(found))
     if options.action == "check":
-        console.print(
-            ", ".join(f"{key} {value}" for key, value in measured.items()), soft_wrap=True
-        )
+        for key, value in measured.items():
+            console.print(f"{key}: {value}", soft_wrap=True)
         console.print(f"robot '{found.name}' is fine")
     return 0
 

@@ -20,7 +20,8 @@ from polyreach.terminal import console
 class TrainOptions:
     """Train a policy; checkpoints, metrics and a TensorBoard log go to the run folder.
 
-    Settings of the method and of the environment can be changed one by one, below.
+    Settings of the method and of the environment can be changed one by one. Name METHOD and ENV
+    before --help: it then shows their settings, and the defaults that apply to them.
     """
 
     method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")]

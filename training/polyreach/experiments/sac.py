@@ -147,7 +147,6 @@ SAC_PLANAR8 = Experiment(
     steps=1_000_000,
     seeds=3,
     measure="success",
-    columns=(Column("median error [mm]", "error_median", "{:.1f}", factor=1e3, median=True),),
 )
 
 

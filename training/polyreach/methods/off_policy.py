@@ -51,13 +51,13 @@ class OffPolicyConfig:
     optimizer: Literal["rmsprop", "adam"] = "rmsprop"
     """Optimiser of actor and critic (the paper: RMSProp)."""
     actor_lr: float = 1e-4
-    """Learning rate of the actor (the paper's)."""
+    """Learning rate of the actor (the paper: 1e-4)."""
     critic_lr: float = 1e-3
-    """Learning rate of the critic (the paper's)."""
+    """Learning rate of the critic (the paper: 1e-3)."""
     final_lr: float = 1.0
     """Both rates fall linearly to this share of themselves at the last step."""
     gamma: float = 0.99
-    """Discount factor (the paper's)."""
+    """Discount factor (the paper: 0.99)."""
     reward_scale: float = 1.0
     """Factor on the rewards that the critic sees."""
     tau: float = 0.001
@@ -65,9 +65,8 @@ class OffPolicyConfig:
     1).
     """
     target_noise: float = 0.0
-    """Standard deviation of the noise on target actions (Fujimoto et al.
-
-    2018); it is clipped at twice that.
+    """Standard deviation of the noise on target actions (Fujimoto et al. 2018); it is clipped at
+    twice that.
     """
     noise_start: float = 0.5
     """Standard deviation of the exploration noise at the first step, in units of the velocity
@@ -86,10 +85,7 @@ class OffPolicyConfig:
     updates_per_step: int = 1
     """Updates after each step of all environments."""
     relabel: float = 0.0
-    """Share of each batch whose goals are replaced by freshly drawn ones (Andrychowicz et al.
-
-    2017).
-    """
+    """Share of each batch whose goals are replaced by fresh ones (Andrychowicz et al. 2017)."""
     grad_clip: float = 10.0
     """Norm at which the gradients of actor and critic are clipped."""
 

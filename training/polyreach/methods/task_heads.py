@@ -38,9 +38,9 @@ class HeadsConfig:
     one update on rollouts of all tasks. Where nothing is shared it is always together.
     """
     t_max: int = 5
-    """Steps of a rollout."""
+    """Steps of a rollout (the paper: 5)."""
     lr: float = 7e-4
-    """Learning rate."""
+    """Learning rate (the paper: 7e-4)."""
     final_lr: float = 1.0
     """The rate falls linearly to this share of itself at the last step."""
     initial_std: float = 1.0

@@ -25,15 +25,15 @@ class TaskLearnerConfig:
     hidden: tuple[int, ...] = (512, 512)
     """Widths of the hidden layers of actor and critics (PiCor's comparison: two of 512)."""
     actor_lr: float = 3e-4
-    """Learning rate of the actor (SAC's)."""
+    """Learning rate of the actor (SAC: 3e-4)."""
     critic_lr: float = 3e-4
-    """Learning rate of the critics (SAC's)."""
+    """Learning rate of the critics (SAC: 3e-4)."""
     final_lr: float = 1.0
     """All rates fall linearly to this share of themselves at the last step."""
     gamma: float = 0.99
-    """Discount factor (SAC's)."""
+    """Discount factor (SAC: 0.99)."""
     tau: float = 0.005
-    """Share by which target networks move at every update (SAC's)."""
+    """Share by which target networks move at every update (SAC: 0.005)."""
     reward_scale: float = 1.0
     """Factor on the rewards that the critics see."""
     batch_size: int = 128
