@@ -1,6 +1,7 @@
 """What the status and the diagnostics say."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from polyreach_description import Robot
 from polyreach_nodes.control import ReachControl
 from polyreach_nodes.policy import Policy, find_policy
 from polyreach_nodes.reports import TickStatistics, plain_status, with_goals
+from polyreach_nodes.watchdog import State
 
 
 def test_quantiles_by_hand() -> None:
@@ -59,3 +61,14 @@ def test_what_slows_or_ends_a_motion_is_in_the_message(planar8: Robot) -> None:
     assert status.level == DiagnosticStatus.WARN
     assert status.message == f"IDLE ({values['expired']}) ({values['slowed']})"
     assert np.isfinite(control.command).all()
+
+
+def test_the_documentation_tells_every_state_and_value(planar8: Robot) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "controller.md").read_text()
+    control = ReachControl(planar8, Policy.load(find_policy("planar8"), planar8))
+    status = plain_status("/controller", "IDLE", DiagnosticStatus.OK)
+    keys = {pair.key for pair in with_goals(status, control, 0.02, sees=False).values}
+    for effector in planar8.effector_names:
+        keys = {key.replace(f"/{effector}", "/<effector>") for key in keys}
+    for word in (*keys, *State, "recording"):
+        assert f"`{word}`" in text, word
