@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from math import cos, pi, sin
+from math import cos, sin
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from polyreach.errors import UserError
 GROUPS = tuple(LEGGED_GROUPS)
 PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS
 PERIOD = 0.008  # of a step [s]
+KNEES = dict.fromkeys(GROUPS, ("knee",)) | {"biped2": ("right_knee", "left_knee")}
 X, Z, PITCH = 1, 2, 3  # in a row of the state
 DRAW = """
 import sys, numpy as np, torch
@@ -85,7 +86,7 @@ def test_a_step_is_four_steps_of_the_simulator_and_the_reward_is_of_the_centre_o
     env, direction = make(group, velocity_weight=1.5), [1.0, 1.0, 1.0]
     if group == "biped2":
         direction = [1.0, -1.0]
-    falls = 0
+    falls = bent = 0
     for action in draw_actions(100, env):
         before = env.states
         step = env.step(action)
@@ -96,19 +97,23 @@ def test_a_step_is_four_steps_of_the_simulator_and_the_reward_is_of_the_centre_o
                 data.ctrl[:] = action[t, i].double().numpy()
                 for _ in range(4):
                     mujoco.mj_step(model, data)
-                reached = np.concatenate((data.qpos[1:], np.clip(data.qvel, -10.0, 10.0)))
+                height = [data.qpos[1] + model.body("torso").pos[2]]
+                reached = np.concatenate((height, data.qpos[2:], np.clip(data.qvel, -10.0, 10.0)))
                 assert np.array_equal(step.final_obs[t, i].numpy(), reached.astype(np.float32))
                 mujoco.mj_forward(model, data)
                 moved = data.subtree_com[0, 0] - centre_x(model, before[t, i])
                 fell = bool(step.terminated[t, i])
                 cost = 1e-3 * action[t, i].double().square().sum().item()
+                knees = [data.joint(name).qpos[0] for name in KNEES[group]]
+                cost += 0.75 * sum(not 0.05 <= knee <= 2.618 - 0.05 for knee in knees)
+                bent += sum(knee >= 0.05 for knee in knees)
                 expected = 1.5 * direction[t] * moved / PERIOD + (0.0 if fell else 1.0) - cost
                 assert step.reward[t, i].item() == pytest.approx(expected, abs=1e-5)
                 falls += fell
-    assert falls > 0
+    assert falls > 0 and bent > 100
 
 
-@pytest.mark.parametrize("spec", [hopper_spec("box", 0.85), biped_spec()])
+@pytest.mark.parametrize("spec", [hopper_spec("box", 1.1), biped_spec()])
 def test_the_centre_of_mass_follows_from_the_angles(spec: mujoco.MjSpec) -> None:
     model = spec.compile()
     turns, arms = lever_arms(model)
@@ -123,27 +128,23 @@ def test_the_centre_of_mass_follows_from_the_angles(spec: mujoco.MjSpec) -> None
         assert x == pytest.approx(data.subtree_com[0, 0], abs=1e-12)
 
 
-def volume(shape: str, length: float, radius: float) -> float:
-    return {
-        "capsule": pi * radius**2 * length + 4.0 / 3.0 * pi * radius**3,
-        "box": 4.0 * radius**2 * length,
-        "ellipsoid": 4.0 / 3.0 * pi * radius**2 * length / 2.0,
-    }[shape]
-
-
 @pytest.mark.parametrize(
     ("shape", "scale", "height"),
-    [("capsule", 1.0, 1.21), ("box", 0.85, 1.0285), ("ellipsoid", 1.15, 1.3915)],
+    [("capsule", 1.0, 1.21), ("box", 1.1, 1.331), ("ellipsoid", 1.2, 1.452)],
 )
 def test_masses_and_heights_of_the_three_hoppers_by_hand(
     shape: str, scale: float, height: float
 ) -> None:
     model = make().models[list(LEGGED_GROUPS["hoppers3"]).index(shape)]
-    sizes = {"torso": (0.4, 0.05), "thigh": (0.45, 0.05), "leg": (0.5, 0.04), "foot": (0.39, 0.06)}
+    masses = {"torso": 3.534, "thigh": 3.927, "leg": 2.714, "foot": 5.089}
+    lengths = {"torso": 0.4, "thigh": 0.45, "leg": 0.5, "foot": 0.39}
+    radii = {"torso": 0.05, "thigh": 0.05, "leg": 0.04, "foot": 0.06}
     assert model.nbody == 5
-    for body, (length, radius) in sizes.items():
-        expected = 1000.0 * volume(shape, scale * length, scale * radius)
-        assert model.body(body).mass[0] == pytest.approx(expected, rel=1e-6)
+    for body, mass in masses.items():
+        assert model.body(body).mass[0] == pytest.approx(scale * mass, rel=1e-9)
+        half, radius = 0.5 * scale * lengths[body], scale * radii[body]
+        size = (radius, half, 0) if shape == "capsule" else (radius, radius, half)
+        assert model.geom(body).size == pytest.approx(size, abs=1e-12)
     assert model.body("torso").pos[2] == pytest.approx(height, abs=1e-12)
 
 
@@ -172,8 +173,10 @@ def test_robots_stand_on_the_floor_and_share_their_sizes(group: str) -> None:
             state = env.states[t, 0]
             state[Z] += lift
             assert bool(simulated(model, state).ncon) is touches
-    obs = env.reset(0)
-    assert torch.equal(obs, torch.zeros(env.tasks, 1, 2 * first.nv - 1))
+    expected = torch.zeros(env.tasks, 1, 2 * first.nv - 1)
+    for t, model in enumerate(env.models):
+        expected[t, 0, 0] = model.body("torso").pos[2]
+    assert torch.equal(env.reset(0), expected)
     assert (env.obs_size, env.action_size) == ((17, 6) if group == "biped2" else (11, 3))
 
 
@@ -215,7 +218,7 @@ def test_energy_does_not_grow_without_control(group: str) -> None:
 
 
 def test_walking_backward_is_rewarded_as_walking_forward_is_punished() -> None:
-    env = make("biped2", each=4, alive_bonus=0.0, ctrl_cost_weight=0.0)
+    env = make("biped2", each=4, alive_bonus=0.0, ctrl_cost_weight=0.0, knee_cost=0.0)
     start = env.states
     start[1] = start[0]
     put(env, start)
@@ -234,14 +237,14 @@ def test_walking_backward_is_rewarded_as_walking_forward_is_punished() -> None:
         ("hoppers3", PITCH, 0.41, 0.39),
         ("hoppers3", PITCH, -0.41, -0.39),
         ("biped2", PITCH, 1.01, 0.98),
-        ("hoppers3", Z, -0.42, -0.38),  # the lowest stands 1.0285 m high, 0.4 of which is 0.411 m
+        ("hoppers3", Z, -0.60, -0.57),  # the box stands 1.331 m high, 0.44 of which is 0.586 m
         ("hoppers3", Z + 6, 150.0, 5.0),
     ],
 )
 def test_a_fall_terminates_without_a_bonus_and_restarts(
     group: str, place: int, value: float, limit: float
 ) -> None:
-    env = make(group, velocity_weight=0.0)
+    env = make(group, velocity_weight=0.0, knee_cost=0.0)
     index = list(LEGGED_GROUPS[group]).index("box") if group == "hoppers3" else 0
     states = env.states
     states[:, :, Z] = 0.5  # in the air, so that nothing else happens
@@ -256,7 +259,7 @@ def test_a_fall_terminates_without_a_bonus_and_restarts(
     assert torch.equal(step.terminated, expected) and not step.truncated.any()
     assert torch.equal(step.reward, (~expected).float())
     assert torch.equal((step.obs != step.final_obs).any(dim=2), expected)
-    assert step.obs[index, 0].abs().max() <= 0.005
+    assert step.obs[index, 0, 1:].abs().max() <= 0.005
     assert not step.success.any()
 
 
@@ -264,7 +267,7 @@ def test_a_simulation_that_runs_away_terminates_with_finite_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings into a file
-    env = make()
+    env = make(knee_cost=0.0)
     states = env.states
     states[1, 0, 7:] = 9e9
     put(env, states)
@@ -284,7 +287,8 @@ def test_observations_are_the_state_without_x_and_with_clipped_velocities() -> N
     put(env, states)
     step = env.step(nothing(env))
     assert step.final_obs[..., 8:].abs().max() == 10.0
-    assert torch.equal(env.states[..., 2:10].float(), step.obs[..., :8])
+    assert torch.equal(env.states[..., 3:10].float(), step.obs[..., 1:8])
+    assert torch.equal((env.states[..., 2] + 1.21).float(), step.obs[..., 0])
 
 
 def test_starts_are_noisy_around_standing_and_follow_the_seed() -> None:
@@ -377,7 +381,7 @@ def test_resume_in_mid_episode_is_exact(tmp_path: Path) -> None:
 
 
 def test_returns_of_standing_still_are_a_bonus_for_every_step() -> None:
-    env = make(horizon=1000, velocity_weight=0.0)
+    env = make(horizon=1000, velocity_weight=0.0, knee_cost=0.0)
     episodes = play_episodes(env, lambda obs: nothing(env), seed=4)
     steps = torch.zeros(3, 2)
     env.reset(4)
@@ -386,6 +390,14 @@ def test_returns_of_standing_still_are_a_bonus_for_every_step() -> None:
         running &= ~env.step(nothing(env)).terminated
         steps += running
     assert torch.equal(episodes.returns, steps)
+
+
+def test_episodes_end_with_the_last_fall(monkeypatch: pytest.MonkeyPatch) -> None:
+    env, counted = make(horizon=1000), []
+    step = env.step
+    monkeypatch.setattr(env, "step", lambda action: counted.append(1) or step(action))
+    play_episodes(env, lambda obs: nothing(env), seed=4)
+    assert 50 < len(counted) < 250
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -35,7 +35,7 @@ class EvaluationConfig:
     seconds: float = 5.0
     """Time given to reach them [s]."""
     seed: int = 20_000
-    """Of starts and goals; training never draws from it."""
+    """Of starts and goals; a training draws the same ones only if this is its seed, too."""
     threads: int = 1
     """Threads of the simulation."""
 

@@ -52,6 +52,8 @@ def describe(experiment: Experiment, results: Sequence[Result], seeds: int, comm
     """The report as Markdown; `seeds` are wanted of each variant, `command` makes the first run."""
     first, text = results[0].config, MEASURES[experiment.measure]
     extent = first.family.evaluation_text(first.eval_goals)
+    mode = getattr(first.env_config, "mode", "")
+    extent += f" in {mode} simulation" if mode else ""
     wanted = seeds * len(experiment.variants) * len(experiment.envs)
     hours = sum(run.records[-1]["wall_s"] for run in results) / 3600
     lines = [

@@ -14,6 +14,7 @@ from polyreach_description import Robot, RobotError
 CHECKED = 200  # random configurations
 TOLERANCE = 1e-6  # [m], between our kinematics and MuJoCo's
 SERVO_SECONDS = 1.0
+SLOW_START = 0.25  # [s], of a joint from rest to its velocity limit
 NEAR = 0.025  # [m], from which the controller slows down by default
 OFTEN = 0.3  # share of the configurations in which two links are near
 
@@ -120,8 +121,24 @@ def check_robot(robot: Robot) -> dict[str, Any]:
             f"[{first}, {second}]" for first, second in near_links(robot)
         )
         or "none",
+        f"joints that need more than {SLOW_START:g} s to full speed": ", ".join(slow_joints(robot))
+        or "none",
         "drift in a second of zero velocity [rad or m]": float(f"{drift:.2g}"),
     }
+
+
+def slow_joints(robot: Robot) -> list[str]:
+    """Joints whose acceleration limit is low for their velocity limit.
+
+    Only the controller keeps to acceleration limits: a policy has not learned to brake in time for
+    such a joint, which then swings about its goal.
+    """
+    seconds = robot.joint_vel_limits / robot.joint_acc_limits
+    return [
+        name
+        for name, each in zip(robot.joint_names, seconds, strict=True)
+        if each > SLOW_START + 1e-9
+    ]
 
 
 def near_links(robot: Robot) -> list[tuple[str, str]]:

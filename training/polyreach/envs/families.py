@@ -117,6 +117,11 @@ class Legged(_OfGroup):
     groups = LEGGED_GROUPS
     env_type = LeggedEnv
 
+    @property
+    def version(self) -> str:
+        """Of the robots and their reward, so that runs of earlier ones are told apart."""
+        return "robots as in dart-env"
+
     def defaults(self, preset: str) -> Defaults:
         """A million steps of each task."""
         tasks = len(self.tasks)

@@ -40,7 +40,7 @@ class Family(ABC):
 
     @property
     def version(self) -> str:
-        """Package and version that the environment is from; empty if it is from this package."""
+        """Of what the environment is made of, beside this package; empty for nothing."""
         return ""
 
     @property

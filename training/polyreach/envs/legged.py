@@ -1,9 +1,11 @@
 """Hoppers and a biped: the tasks of gradient-guided-specialization-2017, section V.
 
 Reward of a step: the mean velocity of the centre of mass along x [m/s], with the sign of the task's
-direction, plus a bonus while the robot stands, minus the cost of the action.
+direction, plus a bonus while the robot stands, minus the cost of the action and of every knee that
+is at an end of its range. The text has velocity and no more; the rest is from its authors' public
+code (dart-env).
 
-An episode terminates where the robot has fallen: where its torso is lower than 0.6 of its standing
+An episode terminates where the robot has fallen: where its torso is lower than 0.56 of its standing
 height, leans by more than 0.4 rad (hoppers) or 1.0 rad (biped), or where a position but x or a
 velocity is beyond 100 [m, rad, m/s, rad/s]. The last step then has no bonus. Otherwise it is
 truncated after 1000 steps, of 4 simulation steps of 0.002 s each.
@@ -28,6 +30,7 @@ from polyreach.errors import UserError, check_range
 
 LARGEST = 100.0  # of a state in which a robot is not lost
 FASTEST = 10.0  # velocity that is observed [m/s, rad/s]
+KNEE_MARGIN = 0.05  # from an end of a knee's range [rad]
 Z, PITCH = 1, 2  # in qpos
 
 
@@ -49,8 +52,8 @@ def _hopper(**build: Any) -> LeggedTask:
 LEGGED_GROUPS: dict[str, dict[str, LeggedTask]] = {
     "hoppers3": {
         "capsule": _hopper(shape="capsule"),
-        "box": _hopper(shape="box", scale=0.85),
-        "ellipsoid": _hopper(shape="ellipsoid", scale=1.15),
+        "box": _hopper(shape="box", scale=1.1),
+        "ellipsoid": _hopper(shape="ellipsoid", scale=1.2),
     },
     "biped2": {
         "forward": LeggedTask(biped_spec, max_angle=1.0),
@@ -64,7 +67,7 @@ LEGGED_GROUPS: dict[str, dict[str, LeggedTask]] = {
         for mass in (3, 8, 14)
     },
 }
-"""Group -> its tasks. A scale multiplies all lengths of a robot; a mass is that of its torso."""
+"""Group -> its tasks. A scale multiplies lengths and masses; a mass is that of the torso."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class LeggedConfig:
     """Reward of a step after which the robot has not fallen."""
     ctrl_cost_weight: float = 1e-3
     """Cost of the squared norm of the action."""
-    min_height: float = 0.6
+    knee_cost: float = 0.75
+    """Cost of a knee that is within 0.05 rad of an end of its range, straight or bent."""
+    min_height: float = 0.56
     """Height of the torso's centre at which it has fallen, as a part of that when it stands."""
     reset_noise_scale: float = 5e-3
     """A start draws positions and velocities uniformly within this of standing still [m, rad, m/s,
@@ -94,6 +99,7 @@ class LeggedConfig:
         check_range("velocity_weight", self.velocity_weight, 0.0)
         check_range("alive_bonus", self.alive_bonus, 0.0)
         check_range("ctrl_cost_weight", self.ctrl_cost_weight, 0.0)
+        check_range("knee_cost", self.knee_cost, 0.0)
         check_range("min_height", self.min_height, 0.0, 1.0)
         check_range("reset_noise_scale", self.reset_noise_scale, 0.0)
 
@@ -102,8 +108,9 @@ class LeggedEnv(SimulatedTasks):
     """T planar robots with legs, n environments of each, all in one call of MuJoCo's rollout.
 
     Observations (T, n, 2 nv - 1): positions but x [m, rad], then velocities, clipped to -10 and 10
-    [m/s, rad/s]. The height is that above standing, which is 0 for robots of any size. Actions
-    (T, n, nu): motor torques in units of the largest. There is no success: it is always False.
+    [m/s, rad/s]. The height is that of the torso's centre above the floor, as in the authors' code,
+    so that robots of several sizes can be told apart while they stand. Actions (T, n, nu): motor
+    torques in units of the largest. There is no success: it is always False.
 
     The contact solver starts every step anew (its warm start is zero), so that a step depends on
     positions, velocities and action alone, however environments are shared among threads.
@@ -139,8 +146,10 @@ class LeggedEnv(SimulatedTasks):
         each = self.envs_per_task
         self._direction = np.repeat([task.direction for task in tasks.values()], each)
         self._max_angle = np.repeat([task.max_angle for task in tasks.values()], each)
-        standing = np.repeat([model.body("torso").pos[2] for model in self.models], each)
-        self._lowest = (config.min_height - 1.0) * standing  # (T n,), of qpos [m]
+        self._standing = np.repeat([model.body("torso").pos[2] for model in self.models], each)
+        self._lowest = (config.min_height - 1.0) * self._standing  # (T n,), of qpos [m]
+        knees = [joint for joint in range(self._nv) if "knee" in self.models[0].joint(joint).name]
+        self._knees, self._knee_range = np.array(knees), self.models[0].jnt_range[knees]  # (K, 2)
         turns, arms = zip(*map(lever_arms, self.models), strict=True)
         self._turns, self._arms = turns[0], np.repeat(arms, each, axis=0)  # (B, nv), (T n, B, 2)
 
@@ -172,12 +181,14 @@ class LeggedEnv(SimulatedTasks):
         before = self._centre(rows)
         sound = self._simulate(rows, control)
         fallen = ~sound | self._fallen(rows)
-        # r = w d (x' - x) / dt + b [stands] - c |a|^2, with x that of the centre of mass
+        # r = w d (x' - x) / dt + b [stands] - c |a|^2 - k K', with x that of the centre of mass and
+        # K' the number of knees at an end of their range
         speed = self._direction[rows] * (self._centre(rows) - before) / self._period  # [m/s]
         reward = (
             self.config.velocity_weight * speed
             + self.config.alive_bonus * ~fallen
             - self.config.ctrl_cost_weight * np.square(control).sum(axis=-1)
+            - self.config.knee_cost * self._knees_at_ends(rows)
         )
         final_obs = self._observe(rows)
         self._elapsed[rows] += 1
@@ -228,6 +239,13 @@ class LeggedEnv(SimulatedTasks):
         found: NDArray[np.float64] = qpos[:, 0] + shift
         return found
 
+    def _knees_at_ends(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(R,), how many there are."""
+        knees, (low, high) = self._positions(rows)[:, self._knees], self._knee_range.T
+        at_end = (knees < low + KNEE_MARGIN) | (knees > high - KNEE_MARGIN)  # (R, K)
+        found: NDArray[np.int64] = at_end.sum(axis=1)
+        return found
+
     def _fallen(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(R,), by the state alone."""
         qpos = self._positions(rows)
@@ -245,6 +263,7 @@ class LeggedEnv(SimulatedTasks):
     def _observe(self, rows: NDArray[np.int64]) -> Tensor:
         """(T', n, O), of the environments `rows` (T' n,)."""
         observed = self._state[rows, 2:].astype(np.float32)
+        observed[:, 0] = self._state[rows, 1 + Z] + self._standing[rows]
         velocity = observed[:, self._nv - 1 :]
         np.clip(velocity, -FASTEST, FASTEST, out=velocity)
         return self._tensor(observed, (-1, self.envs_per_task, self.obs_size))

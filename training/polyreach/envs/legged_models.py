@@ -1,11 +1,12 @@
 """Planar robots with legs, after gradient-guided-specialization-2017, section V: hoppers and a
 biped.
 
-The paper gives no sizes, so these are near those of the well-known Hopper and Walker2d. Lengths of
-a robot of scale 1, with the half width of each part: torso 0.40 m (0.05), thigh 0.45 m (0.05), leg
-0.50 m (0.04), and a foot that is 0.06 m thick to either side. The foot of a hopper reaches from
-0.13 m behind the ankle to 0.26 m before it, that of the biped from 0.05 m to 0.20 m. The scale
-multiplies all of them. Parts have the density of water, unless a torso is given a mass.
+The paper gives no sizes. These are those of the robots of the same description in its authors'
+public code (dart-env: hopper_capsule, hopper_box, hopper_ellipsoid and walker2d): lengths, half
+widths, masses, ranges, damping and torques below. A hopper's foot reaches from 0.13 m behind the
+ankle to 0.26 m before it, that of the biped from the ankle to 0.20 m before it. The scale
+multiplies lengths, widths and, as there, masses too. What differs: robots start on the floor, not
+0.04 m above.
 
 A robot moves in the plane of x (forward) and z (up): two slides and a hinge carry the torso. At
 zero it stands upright on the floor with its legs straight. A positive angle turns about +y: the
@@ -26,9 +27,9 @@ Shape = Literal["capsule", "box", "ellipsoid"]
 TIMESTEP = 0.002  # [s]
 TORSO, THIGH, LEG = 0.40, 0.45, 0.50  # lengths [m]
 TORSO_RADIUS, THIGH_RADIUS, LEG_RADIUS, FOOT_RADIUS = 0.05, 0.05, 0.04, 0.06  # [m]
-DENSITY = 1000.0  # [kg/m^3]
-ARMATURE = 0.1  # of every motor [kg m^2]
-HIP, KNEE, ANKLE = (-1.6, 0.8), (0.0, 2.4), (-0.8, 0.8)  # ranges [rad]
+TORSO_MASS, THIGH_MASS, LEG_MASS = 3.534, 3.927, 2.714  # [kg]
+DAMPING = 1.0  # of every joint of a leg [N m s/rad]
+HIP, KNEE, ANKLE = (0.0, 2.618), (0.0, 2.618), (-0.785, 0.785)  # ranges [rad]
 FRICTION = (1.0, 0.005, 0.0001)  # sliding, torsional [m], rolling [m]
 LARGEST_PICTURE = 2000  # side, in pixels
 SHAPES: dict[Shape, mujoco.mjtGeom] = {
@@ -45,14 +46,14 @@ class Legs:
 
     foot: tuple[float, float]
     """Where the foot begins and ends, from the ankle [m]."""
-    torque: float
-    """Of a motor at action 1 [N m]."""
-    damping: float
-    """Of a joint [N m s/rad]."""
+    foot_mass: float
+    """[kg]."""
+    torque: tuple[float, float, float]
+    """Of the motors of hip, knee and ankle at action 1 [N m]."""
 
 
-HOPPER_LEG = Legs(foot=(-0.13, 0.26), torque=200.0, damping=1.0)
-BIPED_LEGS = Legs(foot=(-0.05, 0.20), torque=100.0, damping=0.5)
+HOPPER_LEG = Legs(foot=(-0.13, 0.26), foot_mass=5.089, torque=(200.0, 200.0, 200.0))
+BIPED_LEGS = Legs(foot=(0.0, 0.20), foot_mass=2.941, torque=(100.0, 100.0, 20.0))
 
 
 def hopper_spec(
@@ -60,7 +61,7 @@ def hopper_spec(
 ) -> mujoco.MjSpec:
     """A robot with one leg: 6 positions (x, z, pitch, hip, knee, ankle), 3 motors.
 
-    torso_mass: [kg], from its volume if None. Raises UserError for an unknown shape.
+    torso_mass: [kg], that of a robot of this scale if None. Raises UserError for an unknown shape.
     """
     if shape not in SHAPES:
         raise UserError(f"unknown shape '{shape}' (there are: {', '.join(SHAPES)})")
@@ -122,9 +123,8 @@ def _spec_with_torso(
     torso.add_joint(name="z", type=slide, axis=(0.0, 0.0, 1.0))
     torso.add_joint(name="pitch", type=hinge, axis=(0.0, 1.0, 0.0))
     ends = (0.0, 0.0, half), (0.0, 0.0, -half)
-    geom = _add_part(torso, shape, ends, TORSO_RADIUS * scale, TORSO_COLOUR)
-    if mass is not None:
-        geom.mass = mass
+    mass = TORSO_MASS * scale if mass is None else mass
+    _add_part(torso, shape, ends, TORSO_RADIUS * scale, mass, TORSO_COLOUR)
     return spec, torso
 
 
@@ -142,27 +142,28 @@ def _add_leg(
     heel, toe = (scale * end for end in legs.foot)
     origin = (0.0, 0.0, 0.0)
     parts = (
-        ("thigh", "hip", HIP, (origin, (0.0, 0.0, down[1])), THIGH_RADIUS),
-        ("leg", "knee", KNEE, (origin, (0.0, 0.0, down[2])), LEG_RADIUS),
-        ("foot", "ankle", ANKLE, ((heel, 0.0, 0.0), (toe, 0.0, 0.0)), FOOT_RADIUS),
+        ("thigh", "hip", HIP, (origin, (0.0, 0.0, down[1])), THIGH_RADIUS, THIGH_MASS),
+        ("leg", "knee", KNEE, (origin, (0.0, 0.0, down[2])), LEG_RADIUS, LEG_MASS),
+        ("foot", "ankle", ANKLE, ((heel, 0.0, 0.0), (toe, 0.0, 0.0)), FOOT_RADIUS, legs.foot_mass),
     )
     body = torso
-    for (part, joint, limits, ends, radius), z in zip(parts, down, strict=True):
+    for (part, joint, limits, ends, radius, mass), z, torque in zip(
+        parts, down, legs.torque, strict=True
+    ):
         body = body.add_body(name=side + part, pos=(0.0, 0.0, z))
         body.add_joint(
             name=side + joint,
             type=mujoco.mjtJoint.mjJNT_HINGE,
             axis=(0.0, 1.0, 0.0),
             range=limits,
-            damping=legs.damping,
-            armature=ARMATURE,
+            damping=DAMPING,
         )
-        _add_part(body, shape, ends, radius * scale, colour)
+        _add_part(body, shape, ends, radius * scale, mass * scale, colour)
         spec.add_actuator(
             name=side + joint,
             target=side + joint,
             trntype=mujoco.mjtTrn.mjTRN_JOINT,
-            gear=(legs.torque, 0.0, 0.0, 0.0, 0.0, 0.0),
+            gear=(torque, 0.0, 0.0, 0.0, 0.0, 0.0),
             ctrlrange=(-1.0, 1.0),
         )
 
@@ -172,15 +173,16 @@ def _add_part(
     shape: Shape,
     ends: tuple[tuple[float, ...], tuple[float, ...]],
     radius: float,
+    mass: float,
     colour: tuple[float, ...],
-) -> mujoco.MjsGeom:
-    """The one geom of a body: between two points, `radius` wide to either side [m]."""
-    return body.add_geom(
+) -> None:
+    """The one geom of a body: between two points, `radius` wide to either side [m]; mass: [kg]."""
+    body.add_geom(
         name=body.name,
         type=SHAPES[shape],
         fromto=(*ends[0], *ends[1]),
         size=(radius, 0.0, 0.0),
-        density=DENSITY,
+        mass=mass,
         friction=FRICTION,
         conaffinity=0,
         rgba=colour,

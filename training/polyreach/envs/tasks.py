@@ -131,4 +131,6 @@ def play_episodes(env: TaskEnv, act: Act, seed: int) -> Episodes:
         reached = step.success if env.success_at_end else success | step.success
         success = torch.where(running, reached, success)
         running &= ~(step.terminated | step.truncated)
+        if not running.any():
+            break
     return Episodes(returns, success)
