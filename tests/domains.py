@@ -13,7 +13,7 @@ DOMAINS = range(1, 100)  # with higher ids, the ports reach into those that the 
 @contextmanager
 def reserved_domain() -> Iterator[int]:
     """A domain id that no other test on this machine holds."""
-    folder = Path(tempfile.gettempdir()) / "polyreach-ros-domains"
+    folder = Path(tempfile.gettempdir()) / f"polyreach-ros-domains-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     start = os.getpid() % len(DOMAINS)
     for offset in range(len(DOMAINS)):

@@ -174,6 +174,10 @@ class Probe:
             self._met.add(client)
         return client
 
+    def meet(self, name: str) -> None:
+        """Wait until `call` of that name goes without delay."""
+        self._ready(self._triggers[name])
+
     def call(self, name: str) -> str:
         """Call ~/halt, ~/resume, ~/clear_goals, ~/clear_goal/<effector>; returns the answer."""
         client = self._ready(self._triggers[name])

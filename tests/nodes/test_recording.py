@@ -223,10 +223,13 @@ def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path, path: str, rea
 def test_what_was_flushed_is_readable_at_any_cut(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "run.mcap", TOPICS)
     messages = some_messages(100)
-    for part in (messages[:200], messages[200:]):
-        for topic, message, stamp_ns in part:
-            recorder.write(topic, message, stamp_ns)
-        sleep(0.8)
+    for topic, message, stamp_ns in messages[:200]:
+        recorder.write(topic, message, stamp_ns)
+    end_s = monotonic() + 20.0
+    while len(read_cut_off(recorder.path)) < 200 and monotonic() < end_s:
+        sleep(0.05)
+    for topic, message, stamp_ns in messages[200:]:
+        recorder.write(topic, message, stamp_ns)
     recorder.close()
     whole = recorder.path.read_bytes()
     cut = tmp_path / "cut.mcap"

@@ -1,5 +1,10 @@
 """Parts of the page that need no browser: shapes, handles, joint states, whom it answers."""
 
+import asyncio
+import socket
+from types import SimpleNamespace
+from typing import Any
+
 import mujoco
 import numpy as np
 import pytest
@@ -13,9 +18,11 @@ from polyreach_description import Robot
 from polyreach_nodes import view_shapes as shapes
 from polyreach_nodes.view_goals import ANSWER_S, SEND_PERIOD_S, GoalHandle, read_goal
 from polyreach_nodes.view_link import Joints
+from polyreach_nodes.view_scene import Scene
 from polyreach_nodes.view_server import is_loopback, listen, may_connect
 
 WIDTH, HEIGHT = 460, 400  # [px]
+OWN_NAME = socket.gethostname().lower()
 GEOMS = """
 <mujoco>
   <asset>
@@ -172,8 +179,11 @@ def test_no_goal_in_a_status(text: str) -> None:
         ("127.0.0.1:8080", "http://127.0.0.1:9999", True, False),
         ("127.0.0.1:8080", "null", True, False),
         ("evil.example:8080", "http://evil.example:8080", True, False),
-        ("robot.lan:8080", "http://robot.lan:8080", False, True),
-        ("robot.lan:8080", "http://evil.example", False, False),
+        ("192.168.0.7:8080", "http://192.168.0.7:8080", False, True),
+        (f"{OWN_NAME}:8080", f"http://{OWN_NAME}:8080", False, True),
+        ("192.168.0.7:8080", "http://evil.example", False, False),
+        ("evil.example:8080", "http://evil.example:8080", False, False),
+        ("[::1", None, False, False),
     ],
 )
 def test_only_own_pages_may_connect(
@@ -181,6 +191,14 @@ def test_only_own_pages_may_connect(
 ) -> None:
     headers = Headers({"Host": host} if origin is None else {"Host": host, "Origin": origin})
     assert may_connect(headers, loopback) is may
+
+
+@pytest.mark.parametrize("position", [(1.0, 2.0), (1.0, 2.0, float("nan")), (1.0, 2.0, 3.0)])
+def test_a_browser_may_send_anything(position: tuple[float, ...]) -> None:
+    posted: list[Any] = []
+    event = SimpleNamespace(phase="update", client_id=1, target=SimpleNamespace(position=position))
+    asyncio.run(Scene._on_drag(SimpleNamespace(_post=posted.append), 0, event))  # type: ignore[arg-type]
+    assert [drag.position.tolist() for drag in posted] == [[1, 2, 3]] * (position[2:] == (3.0,))
 
 
 def test_loopback_names() -> None:
