@@ -11,7 +11,7 @@ FILES := Makefile requirements.txt requirements-ros.txt setup.py \
 	ros2_ws/src/polyreach_description/setup.py ros2_ws/src/polyreach_nodes/setup.py
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup interfaces demo test test-exhaustive check format bench
+.PHONY: setup interfaces demo test test-exhaustive check format bench clean
 setup: $(STAMP)
 interfaces: $(INTERFACES)
 
@@ -21,14 +21,14 @@ $(STAMP): $(FILES)
 	@set -e; \
 	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' || { \
 		echo "$(PYTHON) is not Python 3.11 or 3.12: make PYTHON=python3.11" >&2; exit 1; }; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || rm -rf $(VENV); \
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) 2>/dev/null || { rm -rf $(VENV); \
 		$(PYTHON) -m venv --without-pip $(VENV) && \
 		$(PYTHON) -m pip --python $(BIN)/python install -q pip; } || { rm -rf $(VENV); \
 		echo "cannot make a virtual environment: apt-get install python3-venv" >&2; exit 1; }; \
 	probe='import urllib.request; urllib.request.urlopen("$(TORCH_INDEX)/", timeout=5)'; \
 	index=$$($(BIN)/python -c "$$probe" 2>/dev/null && echo "--extra-index-url $(TORCH_INDEX)" || true); \
-	find='import importlib.util as u, sys; sys.exit(u.find_spec("rclpy") is None)'; \
-	if [ -n "$$ROS_DISTRO" ] && $(BIN)/python -c "$$find"; \
+	if [ -n "$$ROS_DISTRO" ] && $(BIN)/python -c 'import rclpy' 2>/dev/null; \
 	then ros="numpy<2"; echo "using the sourced ROS 2 $$ROS_DISTRO"; \
 	else ros="-r requirements-ros.txt"; echo "no ROS 2 is sourced: using its wheels"; fi; \
 	echo "setting up $(VENV) (some minutes the first time)"; \
@@ -65,3 +65,7 @@ format: setup
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+# all that can be made again; runs/ stays
+clean:
+	rm -rf $(VENV) ros2_ws/build ros2_ws/install ros2_ws/log

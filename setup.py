@@ -32,9 +32,10 @@ setup(
         "torch>=2.5",
         "tyro",
     ],
-    extras_require={"metaworld": ["metaworld==3.1.1", "packaging"], "test": ["pytest"]},
+    extras_require={"metaworld": ["metaworld==3.1.1", "packaging"]},
     entry_points={"console_scripts": ["polyreach = polyreach.cli:main"]},
     zip_safe=False,
     description="Learned multi-task policies for branched robots",
     license="Apache-2.0",
+    license_files=["LICENSE"],
 )

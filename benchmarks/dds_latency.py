@@ -182,6 +182,7 @@ def measure(robot_name: str) -> list[tuple[str, str]]:
                 "policy": str(policy),
                 "autostart": True,
                 "joint_state_timeout": 0.1,  # a busy machine must not turn this into a stop
+                "following_timeout": 0.0,  # the joints of this harness stand
             }
             file = Path(folder) / "parameters.yaml"
             file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))

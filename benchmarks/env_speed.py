@@ -90,7 +90,7 @@ def measure(robot: str) -> list[tuple[str, str]]:
 
     makers = [lambda: SingleReach(robot)] * ENVS
     sync = gymnasium.vector.SyncVectorEnv(makers)
-    parallel = gymnasium.vector.AsyncVectorEnv(makers[:: ENVS // (4 * cores)])
+    parallel = gymnasium.vector.AsyncVectorEnv(makers[:: max(1, ENVS // (4 * cores))])
     sync.reset(seed=0)
     parallel.reset(seed=0)
     sync_action = np.zeros((ENVS, batched.joints), np.float32)

@@ -66,19 +66,20 @@ def measure(group: str) -> list[tuple[str, str]]:
 
 def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[str, str]]:
     cores, count = os.cpu_count() or 1, envs_per_task * len(paths)
-    single = LeggedEnv(group, count, LeggedConfig())
-    threaded = LeggedEnv(group, count, LeggedConfig(), threads=cores)
+    config = LeggedConfig()
+    single = LeggedEnv(group, count, config)
+    threaded = LeggedEnv(group, count, config, threads=cores)
     loop, threaded_loop = OneByOne(group, count, 1), OneByOne(group, count, cores)
     makers = [
         partial(
             gymnasium.make,
             PEERS[single.action_size],
             xml_file=str(path),
-            healthy_z_range=(-0.48, np.inf),
+            healthy_z_range=((config.min_height - 1.0) * model.body("torso").pos[2], np.inf),
             healthy_angle_range=(-0.4, 0.4),
             disable_env_checker=True,
         )
-        for path in paths
+        for path, model in zip(paths, single.models, strict=True)
         for _ in range(envs_per_task)
     ]
     sync = gymnasium.vector.SyncVectorEnv(makers)

@@ -61,7 +61,7 @@ def gymnasium_hopper(path: Path) -> gymnasium.Env[Any, Any]:
     return gymnasium.make(
         "Hopper-v5",
         xml_file=str(path),
-        healthy_z_range=(-0.48, np.inf),
+        healthy_z_range=((LeggedConfig().min_height - 1.0) * 1.21, np.inf),
         healthy_angle_range=(-0.4, 0.4),
         disable_env_checker=True,
     )

@@ -199,6 +199,8 @@ def measure_methods(name: str) -> list[tuple[str, str]]:
     for method_name, method in METHODS.items():
         if method.task_conditioned and method_name not in updates:
             config, _ = method.preset("paper", "metaworld")
+            if not isinstance(config, TaskLearnerConfig):
+                continue
             made = make_learner(method.learner, config, sizes)
             updates |= phases(made) if isinstance(made, KTM) else {method_name: made.update}
     rows = [

@@ -33,6 +33,7 @@ setup(
         ]
     },
     zip_safe=False,
-    description="ROS 2 nodes of polyreach: controller, simulator, action server, page, goal sender and demo",
+    description="ROS 2 nodes of polyreach: controller, simulator, action server, page, goal sender "
+    "and demo",
     license="Apache-2.0",
 )

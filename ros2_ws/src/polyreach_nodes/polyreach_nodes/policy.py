@@ -113,7 +113,11 @@ def find_policy(robot_name: str, method: str = "digrad") -> Path:
 
     Raises ContractError that lists the places searched.
     """
-    folders = [Path(sys.prefix) / "share/polyreach/models"]
+    # a pip prefix holds lib/.../polyreach_nodes and share/polyreach
+    prefixes = [*Path(__file__).resolve().parents, Path(sys.prefix)]
+    folders = [
+        folder for prefix in prefixes if (folder := prefix / "share/polyreach/models").is_dir()
+    ]
     try:
         from ament_index_python.packages import get_package_share_directory
 

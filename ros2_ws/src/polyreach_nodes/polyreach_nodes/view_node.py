@@ -91,9 +91,13 @@ class ViewNode(Node):
     def _on_events(self) -> None:
         while True:
             try:
-                self._handle(self._events.get_nowait())
+                event = self._events.get_nowait()
             except Empty:
                 break
+            try:
+                self._handle(event)
+            except (TypeError, ValueError) as error:  # nothing from a browser ends the page
+                self.get_logger().error(f"{event} cannot be done: {error}")
         self._send_goals(monotonic())
 
     def _handle(self, event: Event) -> None:

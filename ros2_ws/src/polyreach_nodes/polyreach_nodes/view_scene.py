@@ -145,7 +145,9 @@ class Scene:
     async def _on_drag(self, index: int, event: Any) -> None:
         client = -1 if event.client_id is None else event.client_id
         if event.phase == "update":
-            self._post(Drag(index, np.array(event.target.position)))
+            position = np.array(event.target.position, dtype=np.float64)
+            if position.shape == (3,) and np.isfinite(position).all():  # browsers send anything
+                self._post(Drag(index, position))
         else:
             self._post(Grab(index, client, held=event.phase == "start"))
 

@@ -54,17 +54,31 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_own_name(host: str) -> bool:
+    """Whether a host is an address, or a name that this machine gives itself."""
+    try:
+        ip_address(host)
+    except ValueError:
+        name = socket.gethostname().lower()
+        return host.lower() in (name, f"{name}.local", socket.getfqdn().lower())
+    return True
+
+
 def may_connect(headers: Headers, loopback: bool) -> bool:
     """Whether a request comes from a page of this server, or from no page at all.
 
     Browsers let every web page open a WebSocket to every address. A request of a foreign page has
     another origin than the host it asks, or, if its name was made to point at this machine,
-    asks a host that is not the loopback.
+    asks a host that is not the loopback, nor an address, nor a name of this machine.
     """
     hosts, origins = headers.get_all("Host"), headers.get_all("Origin")
     if len(hosts) != 1 or len(origins) > 1:
         return False
-    if loopback and not is_loopback(urlsplit(f"//{hosts[0]}").hostname or ""):
+    try:
+        asked = urlsplit(f"//{hosts[0]}").hostname or ""
+    except ValueError:
+        return False
+    if not (is_loopback(asked) if loopback else is_loopback(asked) or is_own_name(asked)):
         return False
     return not origins or urlsplit(origins[0]).netloc.lower() == hosts[0].lower()
 
