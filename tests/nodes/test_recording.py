@@ -372,3 +372,12 @@ def test_writing_costs_the_caller_little(tmp_path: Path) -> None:
     print(f"write: median {median_us:.1f} us, p99 {1e6 * np.quantile(costs_s, 0.99):.1f} us")
     assert median_us < 250.0
     assert len(list(read_ros2_messages(recorder.path))) == len(messages)
+
+
+def test_what_is_warmed_up_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording.warm_up(TOPICS.values())
+    monkeypatch.setattr(recording, "_definition_file", None)
+    Recorder(tmp_path / "run.mcap", TOPICS).close()
+    assert (tmp_path / "run.mcap").stat().st_size > 0

@@ -39,7 +39,7 @@ from polyreach_nodes.reports import (
 from polyreach_nodes.watchdog import State
 
 try:  # not when a recording starts: to import it takes longer than a control period
-    from polyreach_nodes.tick_recorder import TickRecorder
+    from polyreach_nodes.tick_recorder import TickRecorder, prepare_recording
 except ImportError:
     TickRecorder = None  # type: ignore[assignment, misc]
 
@@ -79,6 +79,8 @@ class ReachLoop:
         self._clock_timeout_s = max(CLOCK_TIMEOUT_S, CLOCK_TIMEOUT_PERIODS * control.period_s)
         self._logged = ("", "")
         self._recorder: TickRecorder | None = None
+        if TickRecorder is not None:
+            prepare_recording()
         self._command = Float64MultiArray(data=array("d", control.zero))
         self._command_view = np.frombuffer(self._command.data)
         self._publishers: list[Publisher] = []

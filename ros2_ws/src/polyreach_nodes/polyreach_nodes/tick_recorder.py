@@ -11,7 +11,14 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from polyreach_nodes.control import ReachControl
-from polyreach_nodes.recording import Recorder
+from polyreach_nodes.recording import Recorder, warm_up
+
+KINDS = (JointState, Float64MultiArray, DiagnosticStatus, PoseStamped)
+
+
+def prepare_recording() -> None:
+    """Have the first recording start within a control period."""
+    warm_up(KINDS)
 
 
 class TickRecorder:
