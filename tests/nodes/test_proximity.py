@@ -181,7 +181,7 @@ def test_slowing_never_adds_speed_and_keeps_the_limits_when_it_can(
     slowed, used = proximity.slow(command, previous, joint_pos, change)
     assert 0.0 <= used <= 1.0
     assert (np.abs(slowed) <= np.maximum(np.abs(command), np.abs(previous)) + 1e-12).all()
-    assert ((slowed == command).all()) == (used == 1.0) or not command.any()
+    assert (slowed == command).all() or used < 1.0
     gentle = (np.abs(slowed - previous) <= change + 1e-12).all()
     assert gentle or slowed == pytest.approx(used * command)
 

@@ -103,7 +103,7 @@ def test_joints_follow_the_commands_and_stop_with_them(sim: Process, watcher: Wa
     moved = watcher.position() - before
     # 0.5 rad, less what a busy machine takes from the simulation
     assert 0.1 < moved[0] < 0.6
-    assert moved[7] == pytest.approx(-moved[0], abs=0.05)
+    assert 0.1 < -moved[7] < 0.6
     assert np.abs(moved[1:7]).max() < 0.05
     sleep(0.5)
     assert np.abs(watcher.states[-1].velocity).max() < 0.01

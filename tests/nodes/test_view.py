@@ -22,9 +22,7 @@ from browser import Tab, browser, find_browser, pixel
 from websockets.sync.client import connect
 
 from polyreach_nodes import view_shapes as shapes
-from polyreach_nodes.demo import DemoError
 from polyreach_nodes.policy import find_policy
-from polyreach_nodes.view_demo import ViewConfig, run_view
 from polyreach_nodes.view_goals import read_goal
 from polyreach_nodes.view_scene import HANDLE_SHARE
 
@@ -124,8 +122,10 @@ def test_the_demo_serves_the_page_and_ends_in_time() -> None:
 def test_the_demo_tells_why_the_page_failed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
-        with pytest.raises(DemoError, match=f"cannot listen on 127.0.0.1 port {port}"):
-            run_view(ViewConfig(port=port, seconds=30.0))
+        words = [sys.executable, "-c", DEMO, "planar8", str(port), "30"]
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=90, check=False)
+    assert ended.returncode == 1 and "DemoError" in ended.stderr
+    assert f"cannot listen on 127.0.0.1 port {port}" in ended.stderr
 
 
 class Person:
