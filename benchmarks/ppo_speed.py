@@ -23,6 +23,7 @@ from typing import Any
 from unittest.mock import patch
 
 import gymnasium
+import mujoco
 import numpy as np
 import torch
 
@@ -58,10 +59,11 @@ def costs(functions: dict[str, Callable[[], object]]) -> dict[str, Cost]:
 
 def gymnasium_hopper(path: Path) -> gymnasium.Env[Any, Any]:
     """Hopper-v5 with the model in `path`, whose height is 0 where it stands."""
+    standing = mujoco.MjModel.from_xml_path(str(path)).body("torso").pos[2]  # [m]
     return gymnasium.make(
         "Hopper-v5",
         xml_file=str(path),
-        healthy_z_range=((LeggedConfig().min_height - 1.0) * 1.21, np.inf),
+        healthy_z_range=((LeggedConfig().min_height - 1.0) * standing, np.inf),
         healthy_angle_range=(-0.4, 0.4),
         disable_env_checker=True,
     )

@@ -145,7 +145,7 @@ class RunFolder:
 
     def read_git_commits(self) -> list[str]:
         """The commits from which the run was made, each once, that of its start first."""
-        return list(dict.fromkeys(str(one["git_commit"]) for one in self.read_origins()))
+        return list(dict.fromkeys(one.get("git_commit", "unknown") for one in self.read_origins()))
 
     def read_origins(self) -> list[dict[str, Any]]:
         """`git_commit` and `machine` of the start and of every time that one of them was another;
