@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyreach.envs.reward import REWARDS, RewardName, reward_size
-from polyreach.errors import UserError, check_range
+from polyreach.envs.tasks import check_finite
+from polyreach.errors import check_range
 from polyreach.kinematics import ForwardKinematics
 from polyreach.observation import Observation
 from polyreach_description import Robot
@@ -154,11 +155,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
                 f"actions have shape {tuple(actions.shape)}, expected "
                 f"{(self.num_envs, self.joints)}"
             )
-        if not torch.isfinite(actions).all():
-            raise UserError(
-                "an action is not finite, but must be a number from -1 to 1 (in a training: it has "
-                "diverged, which a smaller learning rate may prevent)"
-            )
+        check_finite(actions)
         joint_vel = actions.clamp(-1.0, 1.0) * self.velocity  # [rad/s]
         if self._dynamics is None:
             self.joint_pos = (self.joint_pos + joint_vel * self.period).clamp(self.low, self.high)

@@ -82,11 +82,7 @@ class TaskEnv(ABC):
         expected = (len(listed), self.envs_per_task, self.action_size)
         if action.shape != expected:
             raise ValueError(f"actions have shape {tuple(action.shape)}, expected {expected}")
-        if not torch.isfinite(action).all():
-            raise UserError(
-                "an action is not finite, but must be a number from -1 to 1 (in a training: it has "
-                "diverged, which a smaller learning rate may prevent)"
-            )
+        check_finite(action)
         return listed, action.detach().clamp(-1.0, 1.0)
 
     @abstractmethod
@@ -107,6 +103,15 @@ class TaskEnv(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Stop threads and processes."""
+
+
+def check_finite(action: Tensor) -> None:
+    """Raise UserError unless all numbers of `action` are finite."""
+    if not torch.isfinite(action).all():
+        raise UserError(
+            "an action is not finite, but must be a number from -1 to 1 (in a training: it has "
+            "diverged, which a smaller learning rate may prevent)"
+        )
 
 
 class Episodes(NamedTuple):
