@@ -31,14 +31,15 @@ def ros_domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many faults were tried."""
-    reports = [
-        report
-        for outcome in ("passed", "failed")
-        for report in terminalreporter.getreports(outcome)
-        if report.when == "call" and "fault" in report.keywords
-    ]
-    if reports:
-        failed = sum(report.failed for report in reports)
+    counts = {
+        outcome: sum(
+            report.when == "call" and "fault" in report.keywords
+            for report in terminalreporter.getreports(outcome)
+        )
+        for outcome in ("passed", "failed", "rerun")
+    }
+    if tried := counts["passed"] + counts["failed"]:
         terminalreporter.write_line(
-            f"faults injected over real processes: {len(reports)}, not withstood: {failed}"
+            f"faults injected over real processes: {tried}, not withstood: {counts['failed']}, "
+            f"tried twice: {counts['rerun']}"
         )

@@ -61,10 +61,8 @@ def test_demo_reaches_its_goals_and_writes_picture_and_json(tmp_path: Path) -> N
 
 
 def children_of(process_id: int) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process_id)], capture_output=True, text=True, check=False
-    )
-    return [int(word) for word in listed.stdout.split()]
+    listed = Path(f"/proc/{process_id}/task/{process_id}/children").read_text()
+    return [int(word) for word in listed.split()]
 
 
 def is_running(process_id: int) -> bool:
