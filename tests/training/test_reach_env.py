@@ -16,6 +16,7 @@ from polyreach.envs.reward import BONUS, DONE_REWARD, REWARDS, reward_size
 from polyreach.errors import UserError
 from polyreach.observation import split_observation
 from polyreach_description import load_robot
+from polyreach_nodes.limits import JointLimits
 
 GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"
 SMALL = ReachConfig(horizon_s=0.4, action_repeat=1, configurations=200)
@@ -62,26 +63,58 @@ def test_kinematic_step_integrates_the_velocity_and_stops_at_the_limits() -> Non
     "robot", ["planar8", "humanoid27", GANTRY], ids=["planar8", "humanoid27", "gantry"]
 )
 @pytest.mark.parametrize("threads", [1, 2])
-def test_dynamic_step_equals_a_loop_of_mj_step(robot: str | Path, threads: int) -> None:
-    env = make(robot, count=3, threads=threads, mode="dynamic")
+@pytest.mark.parametrize("limited", [False, True])
+def test_dynamic_step_equals_a_loop_of_mj_step(
+    robot: str | Path, threads: int, limited: bool
+) -> None:
+    changes = {"mode": "dynamic", "action_repeat": 2, "acceleration_limits": limited}
+    env = make(robot, count=3, threads=threads, **changes)
     env.reset(seed=2)
     generator = torch.Generator().manual_seed(0)
     model = env.robot.simulation_model()
-    model.opt.timestep = env.period / max(1, round(env.period / model.opt.timestep))
+    period = 1.0 / env.robot.control_rate
+    substeps = max(1, round(period / model.opt.timestep))
+    model.opt.timestep = period / substeps
     datas = []
     for joint_pos in env.joint_pos.numpy():
         data = mujoco.MjData(model)
         data.qpos[:] = env.robot.qpos(joint_pos)
         datas.append(data)
+    told = np.zeros((3, env.joints))
+    change = env.robot.joint_acc_limits * period if limited else np.inf
     for _ in range(5):
         action = torch.rand(3, env.joints, generator=generator) * 2 - 1
         env.step(action)
-        for data, joint_vel in zip(datas, (action * env.velocity).numpy(), strict=True):
-            data.ctrl[:] = env.robot.simulation_ctrl(joint_vel)
-            for _ in range(round(env.period / model.opt.timestep)):
-                mujoco.mj_step(model, data)
+        for _ in range(2):
+            told = np.clip((action * env.velocity).numpy(), told - change, told + change)
+            for data, command in zip(datas, told, strict=True):
+                data.ctrl[:] = env.robot.simulation_ctrl(command)
+                for _ in range(substeps):
+                    mujoco.mj_step(model, data)
     expected = np.stack([data.qpos[env.robot.qpos_adr] for data in datas])
     assert np.abs(env.joint_pos.numpy() - expected).max() < 1e-6
+    env.close()
+
+
+def test_acceleration_limits_are_those_of_the_controller() -> None:
+    env = make(count=1, mode="dynamic", acceleration_limits=True)
+    robot = env.robot
+    middle = torch.tensor(robot.joint_pos_limits.mean(axis=1)[None], dtype=torch.float32)
+    env.reset_to(middle, env.goals, env.active)
+    limits = JointLimits(
+        robot.joint_pos_limits, robot.joint_vel_limits, robot.joint_acc_limits, env.period
+    )
+    told = np.zeros(env.joints)
+    met = []
+    for wish in (1.0, 1.0, -1.0, 0.3, 0.3, 0.0):
+        action = torch.full((1, env.joints), wish)
+        wanted = (action * env.velocity)[0].double().numpy()
+        told = limits.apply(wanted, told, env.joint_pos[0].double().numpy())
+        env.step(action)
+        command = env.state_dict()["command"][0].numpy()
+        assert command == pytest.approx(told, abs=1e-9)
+        met.append(bool(command == pytest.approx(wanted, abs=1e-6)))
+    assert met == [False, False, False, True, True, False]  # full speed takes five periods
     env.close()
 
 
@@ -180,7 +213,8 @@ def test_state_is_restored_exactly(mode: str) -> None:
         seen = [env.step(torch.rand(6, 8, generator=generator) * 2 - 1)[0] for _ in range(steps)]
         return torch.stack(seen)
 
-    first, second = make(mode=mode), make(mode=mode)
+    limited = mode == "dynamic"
+    first, second = (make(mode=mode, acceleration_limits=limited) for _ in range(2))
     first.reset(seed=7, options={"stagger": True})
     play(first, 13, 0)
     state = first.state_dict()
@@ -199,6 +233,8 @@ def test_staggered_episodes_end_at_different_times() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(UserError, match="num_envs is 0"):
         make(count=0)
+    with pytest.raises(UserError, match="acceleration_limits need mode 'dynamic', not 'kinematic'"):
+        make(acceleration_limits=True)
     env = make()
     env.reset()
     with pytest.raises(ValueError, match="not finite"):

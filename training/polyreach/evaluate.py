@@ -1,5 +1,5 @@
 """Measure a policy file on the simulated robot: all goals at once, and one at a time; in dynamic
-mode, at the robot's control rate.
+mode, at the robot's control rate and within its acceleration limits.
 """
 
 import json
@@ -162,7 +162,11 @@ def evaluate_alone(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str
 def _environment(robot: Robot, count: int, config: EvaluationConfig) -> ReachEnv:
     # it ends after the evaluation
     settings = ReachConfig(
-        mode="dynamic", horizon_s=config.seconds + 1.0, action_repeat=1, all_active=1.0
+        mode="dynamic",
+        acceleration_limits=True,
+        horizon_s=config.seconds + 1.0,
+        action_repeat=1,
+        all_active=1.0,
     )
     return ReachEnv(robot, count, settings, threads=config.threads, seed=config.seed)
 

@@ -60,8 +60,9 @@ Method `{contract["method"]}`: {contract["method_paper"]}.
 ## Measured
 
 {evaluation["episodes"]} sets of goals, all effectors at once, in the dynamic simulation at
-{contract["update_rate"]:g} Hz. The error is that after {evaluation["seconds"]:g} s, from a random
-start at rest (median distance there {1e3 * evaluation["start_error_median_m"]:.0f} mm). Goals are
+{contract["update_rate"]:g} Hz, within the joints' velocity and acceleration limits. The error is
+that after {evaluation["seconds"]:g} s, from a random start at rest (median distance there
+{1e3 * evaluation["start_error_median_m"]:.0f} mm). Goals are
 the effectors' positions at random configurations within the joint limits, hence reachable
 together. Made by `{_command(name, config, evaluation)}`.
 

@@ -130,8 +130,8 @@ def check_robot(robot: Robot) -> dict[str, Any]:
 def slow_joints(robot: Robot) -> list[str]:
     """Joints whose acceleration limit is low for their velocity limit.
 
-    Only the controller keeps to acceleration limits: a policy has not learned to brake in time for
-    such a joint, which then swings about its goal.
+    Training knows no acceleration limits: a policy has not learned to brake in time for
+    such a joint, which then may swing about its goal.
     """
     seconds = robot.joint_vel_limits / robot.joint_acc_limits
     return [
