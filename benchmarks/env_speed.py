@@ -51,7 +51,7 @@ class SingleReach(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         """One control period."""
-        self.data.ctrl[:] = self.robot.simulation_ctrl(action * self.robot.joint_vel_limits)
+        self.data.ctrl[:] = self.robot.simulation_ctrl(action * self.robot.action_speeds)
         for _ in range(self.substeps):
             mujoco.mj_step(self.model, self.data)
         self.elapsed += 1

@@ -11,8 +11,9 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from polyreach.envs.reach import ReachEnv
+from polyreach.envs.reach import ReachEnv, _Dynamics
 from polyreach.errors import UserError
 from polyreach.evaluate import (
     EvaluationConfig,
@@ -107,7 +108,7 @@ def test_outputs_are_physical(name: str, tmp_path: Path) -> None:
     write_onnx(fresh_policy(robot, "digrad", "tuned"), robot, robot_contract(robot), path)
     joint_pos, goals, active = random_inputs(robot, 200)
     joint_vel, effector_pos = PolicyFile(path)(joint_pos, goals, active)
-    assert (joint_vel.abs().numpy() <= robot.joint_vel_limits.astype(np.float32)).all()
+    assert (joint_vel.abs().numpy() <= robot.action_speeds.astype(np.float32)).all()
     expected = np.stack([robot.forward_kinematics(row) for row in joint_pos.double().numpy()])
     assert np.abs(effector_pos.numpy() - expected).max() < 1e-5
     unserved = (active.numpy() @ robot.action_sets) == 0
@@ -164,6 +165,26 @@ def test_evaluation_measures_what_it_says() -> None:
     assert moved["success_all"]["0.02"] <= min(
         own["success"]["0.02"] for own in moved["effectors"].values()
     )
+
+
+def test_evaluation_allows_a_policy_what_the_controller_allows_it() -> None:
+    robot = load_robot(GANTRY)
+    told = []
+
+    def act(obs: torch.Tensor) -> torch.Tensor:
+        return torch.ones(len(obs), len(robot.joint_names))
+
+    def step(dynamics: _Dynamics, joint_vel: NDArray[np.float32]) -> NDArray[np.float64]:
+        found = plain(dynamics, joint_vel)
+        told.append(dynamics.command.copy())
+        return found
+
+    plain = _Dynamics.step
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_Dynamics, "step", step)
+        evaluate_actions(act, robot, EvaluationConfig(goals=2, seconds=0.5))
+    assert told[0] == pytest.approx(np.tile(robot.joint_acc_limits / robot.control_rate, (2, 1)))
+    assert told[-1] == pytest.approx(np.tile(robot.joint_vel_limits, (2, 1)))
 
 
 def test_each_effector_alone_is_measured_on_its_share_of_the_same_goals() -> None:

@@ -109,7 +109,7 @@ def test_the_mask_selects_the_task(tmp_path: Path) -> None:
     masks = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]])
     joint_pos = torch.tensor(robot.home).float().repeat(len(masks), 1)
     joint_vel, _ = PolicyFile(path)(joint_pos, torch.zeros(len(masks), 3, 3), masks)
-    share = joint_vel / torch.tensor(robot.joint_vel_limits)
+    share = joint_vel / torch.tensor(robot.action_speeds)
     for row, mask, level in zip(share, masks, (0.1, 0.2, 0.3, 0.4, 0.4, 0.4), strict=True):
         served = (mask @ torch.tensor(robot.action_sets).float() > 0).double()
         assert torch.allclose(row, level * served, atol=1e-6)
@@ -199,6 +199,6 @@ def test_a_run_becomes_a_policy_file_with_its_card(tmp_path: Path) -> None:
         mask = torch.tensor(active)
         with torch.no_grad():
             obs = torch.cat([joint_pos, wanted.flatten(), mask])[None]
-            expected = policy(obs)[0] * torch.tensor(robot.joint_vel_limits).float()
+            expected = policy(obs)[0] * torch.tensor(robot.action_speeds).float()
         found, _ = node.compute(robot.home, goals, mask.double().numpy())
         assert torch.allclose(torch.tensor(found), expected, atol=1e-5)

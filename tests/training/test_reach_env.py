@@ -51,7 +51,7 @@ def test_kinematic_step_integrates_the_velocity_and_stops_at_the_limits() -> Non
     action = torch.linspace(-1.5, 1.5, 8).expand(6, 8)  # beyond [-1, 1]: clipped
     env.step(action)
     limits = torch.tensor(env.robot.joint_pos_limits, dtype=torch.float32)
-    speed = torch.tensor(env.robot.joint_vel_limits, dtype=torch.float32)
+    speed = torch.tensor(env.robot.action_speeds, dtype=torch.float32)
     expected = before + action.clamp(-1, 1) * speed / 50.0
     assert torch.allclose(env.joint_pos, expected.clamp(limits[:, 0], limits[:, 1]), atol=1e-6)
     for _ in range(10):

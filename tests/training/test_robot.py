@@ -312,6 +312,19 @@ def test_limits_written_once_for_several_joints(edited: Callable) -> None:
     assert (robot.joint_acc_limits == 5.0).all()
 
 
+def test_policies_use_speeds_that_a_joint_reaches_soon() -> None:
+    planar8, gantry = load_robot("planar8"), load_robot(ROBOTS / "gantry" / "robot.yaml")
+    assert (planar8.action_speeds == planar8.joint_vel_limits).all()
+    assert dict(zip(gantry.joint_names, gantry.action_speeds.round(9), strict=True)) == {
+        "rail": 0.3,  # 0.15 s x 2 m/s^2, of 0.5 m/s
+        "turn": 0.75,
+        "tilt": 0.75,
+        "left_elbow": 1.5,
+        "left_extend": 0.3,
+        "right_elbow": 1.5,
+    }
+
+
 def test_missing_files_and_names_are_refused() -> None:
     with pytest.raises(RobotError, match="no such robot file"):
         load_robot("nowhere/robot.yaml")

@@ -165,8 +165,8 @@ def test_an_exported_policy_teaches() -> None:
     obs = env.reset(3)
     robots = env.robots
     joint_vel, _ = PolicyFile(path)(robots.joint_pos, robots.goals, robots.active)
-    limit = torch.tensor(robots.robot.joint_vel_limits).float()
-    expected = (joint_vel / limit).unflatten(0, (env.tasks, -1))
+    speeds = torch.tensor(robots.robot.action_speeds).float()
+    expected = (joint_vel / speeds).unflatten(0, (env.tasks, -1))
     found = teacher.action(obs, torch.arange(env.tasks))
     assert torch.allclose(found, expected, atol=1e-3)
     assert float(found.abs().max()) > 0.3

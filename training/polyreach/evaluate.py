@@ -23,7 +23,8 @@ RADII = (0.01, 0.02, 0.05)  # [m]
 QUANTILES = (0.5, 0.75, 0.9, 0.95)
 
 Array = NDArray[np.float64]
-Act = Callable[[Tensor], Tensor]  # observation (N, nu + 4 E) -> action (N, nu)
+# observation (N, nu + 4 E) -> action (N, nu), in units of the velocity limits
+Act = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -105,9 +106,10 @@ def least_squares_actions(robot: Robot) -> Act:
     their limits left out.
     """
     features = KinematicFeatures(robot)
+    share = torch.tensor(robot.action_speeds / robot.joint_vel_limits, dtype=torch.float32)
 
     def act(obs: Tensor) -> Tensor:
-        return features.least_squares(features(obs)[0])
+        return features.least_squares(features(obs)[0]) * share
 
     return act
 
@@ -168,7 +170,9 @@ def _environment(robot: Robot, count: int, config: EvaluationConfig) -> ReachEnv
         action_repeat=1,
         all_active=1.0,
     )
-    return ReachEnv(robot, count, settings, threads=config.threads, seed=config.seed)
+    env = ReachEnv(robot, count, settings, threads=config.threads, seed=config.seed)
+    env.velocity = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
+    return env
 
 
 @torch.no_grad()

@@ -47,15 +47,15 @@ class ExportedPolicy(nn.Module):
         super().__init__()
         self.policy = policy
         self.features = type(policy.features)(robot, torch.float64)
-        self.limit: Tensor
-        self.register_buffer("limit", torch.tensor(robot.joint_vel_limits, dtype=torch.float32))
+        self.speeds: Tensor
+        self.register_buffer("speeds", torch.tensor(robot.action_speeds, dtype=torch.float32))
 
     def forward(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and outputs as in the module's docstring."""
         parts = Observation(joint_pos.double(), goals.double(), active.double())
         features, pose = self.features.compute(parts)
         action = self.policy.act(features.float(), active).clamp(-1.0, 1.0)
-        return action * self.limit, pose.effector.float()
+        return action * self.speeds, pose.effector.float()
 
 
 def load_run_policy(folder: Path) -> tuple[RunPolicy, Robot, RunConfig, dict[str, int]]:

@@ -90,7 +90,7 @@ class EnsembleMLP(nn.Module):
 
 
 class Actor(nn.Module):
-    """mu(s): features (B, F) -> action (B, nu) in [-1, 1], in units of the joint velocity limits.
+    """mu(s): features (B, F) -> action (B, nu) in [-1, 1], in units of the robot's action speeds.
 
     With `handover` (needs kinematic features) the network names a configuration, to which the
     action leads, and hands over to the least-squares velocity as the goals come near: residual

@@ -128,12 +128,12 @@ class KinematicFeatures(Features):
 
     Added are the error vectors e_i, coarse and fine, the joint directions J_i^T e_i of every
     effector, and the damped least-squares velocity of all active effectors together, saturated at
-    the velocity limits. The pose's Jacobian is in units of the joint velocity limits.
+    the robot's action speeds. The pose's Jacobian is in units of these.
     """
 
     def __init__(self, robot: Robot, dtype: torch.dtype = torch.float32) -> None:
         super().__init__(robot, dtype)
-        self.kinematics = ForwardKinematics(robot.tree, dtype, robot.joint_vel_limits)
+        self.kinematics = ForwardKinematics(robot.tree, dtype, robot.action_speeds)
         axes = moving_axes(robot.tree)
         self.controller = LeastSquares(self.effectors, DAMPING, axes, CONTROLLER_GAIN)
         low, high = torch.tensor(robot.joint_pos_limits).T
@@ -165,7 +165,7 @@ class KinematicFeatures(Features):
         error = (goals - pose.effector) * mask  # (B, E, 3)
         distance = error.norm(dim=-1, keepdim=True)  # (B, E, 1)
         fine = error / (distance + NEAR)
-        # J_i^T e_i, with e_i saturated, in units of the joint velocity limits
+        # J_i^T e_i, with e_i saturated, in units of the action speeds
         transpose = (fine @ self.repeat * self.own) @ pose.jacobian.mT  # (B, E, nu)
         place = functional.linear(joint_pos, self.per_half_range, self.middle)  # in [-1, 1]
         velocity = self.controller(pose, error, active, place)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from polyreach.kinematics import ForwardKinematics
 from polyreach_description import Robot, RobotError
+from polyreach_description.robot import SPEED_UP_S
 
 CHECKED = 200  # random configurations
 TOLERANCE = 1e-6  # [m], between our kinematics and MuJoCo's
 SERVO_SECONDS = 1.0
-SLOW_START = 0.25  # [s], of a joint from rest to its velocity limit
 NEAR = 0.025  # [m], from which the controller slows down by default
 OFTEN = 0.3  # share of the configurations in which two links are near
 
@@ -121,23 +121,22 @@ def check_robot(robot: Robot) -> dict[str, Any]:
             f"[{first}, {second}]" for first, second in near_links(robot)
         )
         or "none",
-        f"joints that need more than {SLOW_START:g} s to full speed": ", ".join(slow_joints(robot))
+        f"joints that policies move slower, to speed up in {SPEED_UP_S:g} s": ", ".join(
+            slow_joints(robot)
+        )
         or "none",
         "drift in a second of zero velocity [rad or m]": float(f"{drift:.2g}"),
     }
 
 
 def slow_joints(robot: Robot) -> list[str]:
-    """Joints whose acceleration limit is low for their velocity limit.
-
-    Training knows no acceleration limits: a policy has not learned to brake in time for
-    such a joint, which then may swing about its goal.
-    """
-    seconds = robot.joint_vel_limits / robot.joint_acc_limits
+    """Joints whose policies use less than their velocity limit, and how much: see Robot."""
     return [
-        name
-        for name, each in zip(robot.joint_names, seconds, strict=True)
-        if each > SLOW_START + 1e-9
+        f"{name} ({speed:.3g} of {limit:.3g})"
+        for name, speed, limit in zip(
+            robot.joint_names, robot.action_speeds, robot.joint_vel_limits, strict=True
+        )
+        if speed < limit * (1.0 - 1e-9)
     ]
 
 

@@ -19,7 +19,7 @@ class TaskActor(Protocol):
 
 class TaskPolicy(nn.Module):
     """Features and actor together: observation (B, nu + 4 E) -> action (B, nu) in [-1, 1], in units
-    of the joint velocity limits.
+    of the robot's action speeds.
     """
 
     def __init__(self, actor: TaskActor, robot: Robot, config: TaskReachConfig) -> None:

@@ -68,7 +68,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     """N robots, each with E tasks: effector i at goal i.
 
     Observations (N, nu + 4 E): joint_pos, goals, active (see polyreach.observation). Actions (N,
-    nu) in [-1, 1], in units of the joint velocity limits. `step` returns as reward (N,) the sum
+    nu) in [-1, 1], in units of the robot's action speeds. `step` returns as reward (N,) the sum
     over tasks; `infos` holds `task_reward` (N, T), `error` (N, E) [m], `success` (N, E) bool,
     `active` (N, E), `final_obs` (N, O), the observation before any restart, and `_final_obs` (N,),
     where there was one. All are torch tensors on `device`; actions may be NumPy arrays too.
@@ -98,7 +98,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self.horizon = max(1, round(config.horizon_s / self.period))
         self.kinematics = ForwardKinematics(robot.tree).to(self.device)
         self.low, self.high = self._tensor(robot.joint_pos_limits).T
-        self.velocity = self._tensor(robot.joint_vel_limits)
+        self.velocity = self._tensor(robot.action_speeds)
         self.rewards = reward_size(config.reward, self.effectors)
         self._reward = REWARDS[config.reward]
         rng = np.random.default_rng(seed)

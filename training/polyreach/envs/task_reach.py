@@ -29,7 +29,8 @@ def _velocity(features: Tensor, own: Tensor) -> Tensor:
     return own
 
 
-# from features (B, F) and an actor's output (B, nu) to velocities in units of the joints' limits
+# from features (B, F) and an actor's output (B, nu) to velocities, in units of the robot's action
+# speeds
 ACTIONS: dict[ActionName, Callable[[Tensor, Tensor], Tensor]] = {
     "velocity": _velocity,
     "configuration": hand_over,
@@ -47,8 +48,8 @@ class TaskReachConfig(ReachConfig):
     features: FeatureSet = "kinematic"
     """Features of the state that are observed, see polyreach.observation."""
     action: ActionName = "configuration"
-    """velocity: in units of the joints' limits. configuration: joint positions in [-1, 1] of their
-    range, to which the robot is led, and from there to the goals by least squares (see
+    """velocity: in units of the robot's action speeds. configuration: joint positions in [-1, 1] of
+    their range, to which the robot is led, and from there to the goals by least squares (see
     polyreach.networks.hand_over).
     """
 

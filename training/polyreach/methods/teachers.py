@@ -206,12 +206,12 @@ def _file_teacher(path: str, env: TaskEnv) -> Teacher:
         )
     policy = PolicyFile(Path(path))
     _check_robot(path, str(policy.contract.get("robot_sha256", "")), env)
-    limit = torch.tensor(env.robots.robot.joint_vel_limits).float()
+    speeds = torch.tensor(env.robots.robot.action_speeds).float()
 
     def action(obs: Tensor, tasks: Tensor) -> Tensor:
         parts = state_of(env.features, obs.flatten(0, 1))
         joint_vel, _ = policy(*(part.float().cpu().contiguous() for part in parts))
-        return (joint_vel / limit).clamp(-1.0, 1.0).unflatten(0, obs.shape[:2]).to(obs.device)
+        return (joint_vel / speeds).clamp(-1.0, 1.0).unflatten(0, obs.shape[:2]).to(obs.device)
 
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()
     return Teacher(path, sha256, tuple(range(env.tasks)), action, None, squashes=False)

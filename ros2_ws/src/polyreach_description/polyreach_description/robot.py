@@ -24,6 +24,7 @@ ROBOTS_DIR = Path(__file__).parent / "robots"
 SAMPLING_MARGIN = 0.05  # share of a joint's range kept clear at both ends when goals are drawn
 TOUCH_SAMPLES = 100  # configurations, to tell which links touch
 INERTIA_SAMPLES = 64  # configurations, to find a joint's largest inertia
+SPEED_UP_S = 0.15  # [s] from rest to the speeds that policies use
 SERVO_TIME_CONSTANT = 0.02  # [s], of the simulated velocity servos
 HOLD_STIFFNESS = 30.0  # [1/s], bandwidth of the servos that hold the other joints
 
@@ -71,6 +72,9 @@ class Robot:
 
     Arrays: joint_pos_limits (nu, 2) [rad or m], joint_vel_limits (nu,) [rad/s or m/s],
     joint_acc_limits (nu,) [rad/s^2 or m/s^2], home (nu,) [rad or m], action_sets (E, nu) bool.
+    action_speeds (nu,) [rad/s or m/s] are those of a policy's largest actions: the velocity limits,
+    or, where that is less, what the joint reaches from rest in SPEED_UP_S. A policy is not told how
+    fast the joints are already; with less acceleration for its speeds they swing about the goals.
     """
 
     def __init__(self, file: RobotFile) -> None:
@@ -97,6 +101,7 @@ class Robot:
         entries = [file.joints[name] for name in self.joint_names]
         self.joint_vel_limits = np.array([entry.velocity for entry in entries])
         self.joint_acc_limits = np.array([entry.acceleration for entry in entries])
+        self.action_speeds = np.minimum(self.joint_vel_limits, SPEED_UP_S * self.joint_acc_limits)
         self.joint_pos_limits = model.jnt_range[self.joint_ids].copy()
         self._check_options()
         self._check_joints()
