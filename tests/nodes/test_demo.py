@@ -50,7 +50,8 @@ def test_demo_reaches_its_goals_and_writes_picture_and_json(tmp_path: Path) -> N
     config = DemoConfig(goal_sets=2, seconds=40.0, picture=picture, json=results, live=False)
     result = run_demo(config)
     assert result.success, result.line()
-    assert result.goals == 6
+    assert result.goals == 6 and result.missed() == []
+    assert [status.split()[0] for status in result.set_status] == ["ACTIVE"] * 2
     assert max(error for row in result.errors_mm for error in row) <= 20.0
     assert result.period_p50_ms == pytest.approx(20.0, abs=2.0)
     assert result.period_p99_ms >= result.period_p50_ms
@@ -81,7 +82,9 @@ def test_goals_missed_end_with_the_line_and_a_failure(policy_file: Path) -> None
         check=False,
     )
     assert ended.returncode == 1, ended.stderr
-    match = re.fullmatch(LINE, ended.stdout.strip().splitlines()[-1])
+    *_, missed, line = ended.stdout.strip().splitlines()
+    assert re.fullmatch(r"set 1/1 missed; the controller: (IDLE|ACTIVE).*", missed)
+    match = re.fullmatch(LINE, line)
     assert match
     assert int(match[1]) < int(match[2]) == 3
 

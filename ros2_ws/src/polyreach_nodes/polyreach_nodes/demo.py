@@ -63,6 +63,7 @@ class DemoResult:
     errors_mm: list[list[float]]  # (S, E) at the end of each set
     tolerance_mm: float
     set_seconds: list[float]  # (S,)
+    set_status: list[str]  # (S,) the controller's message at the end of each set
     goals: int  # wanted; more than errors_mm holds if the time was up
     median_error_mm: float
     period_p50_ms: float
@@ -77,6 +78,16 @@ class DemoResult:
     def success(self) -> bool:
         """Whether all were."""
         return self.goals > 0 and self.reached == self.goals
+
+    def missed(self) -> list[str]:
+        """A line for each set with a goal that was missed, with what the controller said."""
+        return [
+            f"set {number}/{len(self.errors_mm)} missed; the controller: {status}"
+            for number, (errors, status) in enumerate(
+                zip(self.errors_mm, self.set_status, strict=True), start=1
+            )
+            if max(errors) > self.tolerance_mm
+        ]
 
     def line(self) -> str:
         """The result in one line."""

@@ -198,7 +198,7 @@ class DemoNode(Node):
         configurations = self.robot.sample_configuration(rng, self.goal_sets)
         goal_sets = np.array([self.robot.forward_kinematics(q) for q in configurations])
         board = Board(self.robot.effector_names, self.goal_sets, self.tolerance)
-        all_errors, all_paths, times = [], [], []
+        all_errors, all_paths, times, messages = [], [], [], []
         with Live(board.table(), console=console, refresh_per_second=8, transient=False) as live:
             for number, goals in enumerate(goal_sets):
 
@@ -208,6 +208,7 @@ class DemoNode(Node):
                 start_s = monotonic()
                 errors, path = self.reach(goals, self.seconds / self.goal_sets, show)
                 times.append(monotonic() - start_s)
+                messages.append(self.status.message if self.status else "no status")
                 board.finish(errors, times[-1])
                 all_errors.append(errors)
                 all_paths.append(path)
@@ -221,6 +222,7 @@ class DemoNode(Node):
             errors_mm=[[float(error) * 1e3 for error in errors] for errors in all_errors],
             tolerance_mm=self.tolerance * 1e3,
             set_seconds=times,
+            set_status=messages,
             goals=goal_sets.shape[0] * goal_sets.shape[1],
             median_error_mm=float(np.median(all_errors)) * 1e3,
             period_p50_ms=self.period_ms.get("loop period p50 [ms]", float("nan")),
@@ -292,7 +294,7 @@ def main(argv: list[str] | None = None) -> int:
     if node.live:
         if node.picture:
             print(f"picture of the motion: {node.picture}")
-        print(result.line(), flush=True)
+        print(*result.missed(), result.line(), sep="\n", flush=True)
     return 0 if result.success else 1
 
 
