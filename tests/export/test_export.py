@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import mujoco
 import numpy as np
 import onnx
 import onnxruntime
@@ -13,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from polyreach import evaluate
 from polyreach.envs.reach import ReachEnv, _Dynamics
 from polyreach.errors import UserError
 from polyreach.evaluate import (
@@ -21,6 +23,7 @@ from polyreach.evaluate import (
     evaluate_actions,
     evaluate_alone,
     least_squares_actions,
+    near_line,
 )
 from polyreach.export import ExportedPolicy, robot_contract, write_onnx
 from polyreach.methods import METHODS, get_method
@@ -187,6 +190,37 @@ def test_evaluation_allows_a_policy_what_the_controller_allows_it() -> None:
     assert told[-1] == pytest.approx(np.tile(robot.joint_vel_limits, (2, 1)))
 
 
+@pytest.mark.parametrize("distance", [0.0, 0.02])
+def test_evaluation_counts_robots_that_come_near_themselves(
+    distance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = load_robot("humanoid27")
+    model, data = robot.proximity_model(distance), mujoco.MjData(robot.model)
+    data.qpos[:] = robot.qpos(robot.home)
+    seen: list[list[bool]] = []  # of every state, whether each robot was near itself
+
+    def near(joint_pos: NDArray[np.float64]) -> bool:
+        data.qpos[robot.qpos_adr] = joint_pos
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_collision(model, data)
+        return data.ncon > 0
+
+    def act(obs: torch.Tensor) -> torch.Tensor:
+        places = split_observation(obs, len(robot.effector_names)).joint_pos.double().numpy()
+        seen.append([near(place) for place in places])
+        action = torch.zeros(len(obs), len(robot.joint_names))
+        action[: len(obs) // 2] = 0.5 * torch.sin(torch.arange(len(robot.joint_names)) * 2.0)
+        return action
+
+    monkeypatch.setattr(evaluate, "STOP_DISTANCE", distance)
+    found = evaluate_actions(act, robot, EvaluationConfig(goals=40, seconds=1.5, seed=1))
+    states = np.array(seen)
+    first_apart = (~states).cumsum(axis=0) > 0
+    came_near = (states & first_apart).any(axis=0)
+    assert 0 < came_near[:20].mean() < 1 and not came_near[20:].any()
+    assert found["near_self"] == came_near.mean()
+
+
 def test_each_effector_alone_is_measured_on_its_share_of_the_same_goals() -> None:
     robot = load_robot("planar8")
     seen: list[Observation] = []
@@ -239,6 +273,7 @@ def test_shipped_policies_match_their_robot_and_their_card(name: str) -> None:
         f"| all at once | {evaluation['success_all']['0.01']:.1%} | "
         f"{evaluation['success_all']['0.02']:.1%} |" in card
     )
+    assert near_line(evaluation) in card
     for name, own in evaluation.get("alone", {}).items():
         rates = [own["success"][radius] for radius in ("0.01", "0.02", "0.05")]
         assert f"| {name} | " + " | ".join(f"{rate:.1%}" for rate in rates) in card

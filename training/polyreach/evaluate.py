@@ -16,10 +16,12 @@ from torch import Tensor
 
 from polyreach.envs.reach import ReachConfig, ReachEnv
 from polyreach.errors import UserError, check_range
+from polyreach.near_bodies import NearBodies
 from polyreach.observation import KinematicFeatures, split_observation
 from polyreach_description import Robot
 
 RADII = (0.01, 0.02, 0.05)  # [m]
+STOP_DISTANCE = 0.01  # [m] between two bodies, at which the controller stops unless told otherwise
 QUANTILES = (0.5, 0.75, 0.9, 0.95)
 
 Array = NDArray[np.float64]
@@ -127,12 +129,14 @@ def evaluate_policy(policy: PolicyFile, robot: Robot, config: EvaluationConfig) 
 
 def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
     """Errors at the end of each episode, as success rates and quantiles [m], per effector and for
-    all together.
+    all together; and the share of episodes in which two bodies came within STOP_DISTANCE. Nothing
+    stops the robot there.
     """
     env = _environment(robot, config.goals, config)
     obs, _ = env.reset(seed=config.seed)
     start = env.error()
-    error = _final_error(env, obs, act, config)
+    near = _Near(robot, config.goals)
+    error = _final_error(env, obs, act, config, near)
     return {
         "mode": "dynamic",
         "episodes": config.goals,
@@ -146,6 +150,7 @@ def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[s
         "effectors": {
             name: _figures(own) for name, own in zip(robot.effector_names, error.T, strict=True)
         },
+        "near_self": float(near.seen.mean()),
     }
 
 
@@ -175,10 +180,31 @@ def _environment(robot: Robot, count: int, config: EvaluationConfig) -> ReachEnv
     return env
 
 
+class _Near:
+    """Which of N robots have had two bodies within STOP_DISTANCE, after none of them were: one that
+    starts so may part.
+    """
+
+    def __init__(self, robot: Robot, count: int) -> None:
+        self._near = NearBodies(robot, STOP_DISTANCE)
+        self._apart, self.seen = np.zeros((2, count), dtype=bool)
+
+    def look(self, joint_pos: Array) -> None:
+        """Robots at joint_pos (N, nu)."""
+        for index in np.flatnonzero(~self.seen):
+            near = bool(self._near(joint_pos[index]))
+            self.seen[index] = near and self._apart[index]
+            self._apart[index] |= not near
+
+
 @torch.no_grad()
-def _final_error(env: ReachEnv, obs: Tensor, act: Act, config: EvaluationConfig) -> Array:
-    """Play on from `obs`; errors (N, E) [m] at the end."""
+def _final_error(
+    env: ReachEnv, obs: Tensor, act: Act, config: EvaluationConfig, near: _Near | None = None
+) -> Array:
+    """Play on from `obs`; errors (N, E) [m] at the end. `near` sees all states but the last."""
     for _ in range(round(config.seconds * env.robot.control_rate)):
+        if near is not None:
+            near.look(env.joint_pos.double().numpy())
         obs, *_ = env.step(act(obs))
     env.close()
     return env.error().double().numpy()
@@ -191,6 +217,14 @@ def _figures(error: Array) -> dict[str, Any]:
         "error_quantiles_m": {f"{q:g}": float(np.quantile(error, q)) for q in QUANTILES},
         "error_mean_m": float(error.mean()),
     }
+
+
+def near_line(result: dict[str, Any]) -> str:
+    """What evaluate_actions returned of bodies that came near each other, in words."""
+    return (
+        f"In {result['near_self']:.1%} of the sets two links came within "
+        f"{1e3 * STOP_DISTANCE:g} mm of each other, where the controller stops the robot."
+    )
 
 
 def evaluation_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:

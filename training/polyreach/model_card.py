@@ -14,6 +14,7 @@ from polyreach.evaluate import (
     evaluate_policy,
     evaluation_rows,
     least_squares_actions,
+    near_line,
 )
 from polyreach.export import save, write_metadata
 from polyreach.run import RunConfig
@@ -67,6 +68,7 @@ the effectors' positions at random configurations within the joint limits, hence
 together. Made by `{_command(name, config, evaluation)}`.
 
 {_markdown(*evaluation_rows(evaluation))}
+{near_line(evaluation)}
 {_alone(evaluation)}
 The same goals, all at once, with damped least squares that leaves out joints at their limits, a
 controller without learning{_handover(config)}:

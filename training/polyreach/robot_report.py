@@ -6,9 +6,9 @@ from typing import Any
 import mujoco
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from polyreach.kinematics import ForwardKinematics
+from polyreach.near_bodies import NearBodies
 from polyreach_description import Robot, RobotError
 from polyreach_description.robot import SPEED_UP_S
 
@@ -143,27 +143,16 @@ def slow_joints(robot: Robot) -> list[str]:
 def near_links(robot: Robot) -> list[tuple[str, str]]:
     """Pairs of links nearer than NEAR at home, or in more than OFTEN of random configurations.
 
-    The controller would slow down for them all the time. MuJoCo's collision filters apply, so links
-    under 'no_collision' are not among them.
+    The controller would slow down for them all the time.
     """
-    model, movers = robot.proximity_model(NEAR), robot.geom_movers
-    data = mujoco.MjData(model)
-
-    def near(joint_pos: NDArray[np.float64]) -> set[tuple[int, int]]:
-        data.qpos[:] = robot.qpos(joint_pos)
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_collision(model, data)
-        geoms = data.contact.geom
-        geoms = geoms[movers[geoms[:, 0]] != movers[geoms[:, 1]]]
-        bodies = np.sort(model.geom_bodyid[geoms], axis=-1)
-        return {(int(first), int(second)) for first, second in bodies}
-
+    near = NearBodies(robot, NEAR)
     low, high = robot.joint_pos_limits.T
     sample = np.random.default_rng(0).uniform(low, high, (CHECKED, len(low)))
     counts = Counter(pair for joint_pos in sample for pair in near(joint_pos))
     often = {pair for pair, count in counts.items() if count > OFTEN * CHECKED}
     pairs = sorted(often | near(robot.home))
-    return [(model.body(first).name, model.body(second).name) for first, second in pairs]
+    body = near.model.body
+    return [(body(first).name, body(second).name) for first, second in pairs]
 
 
 def _simulate(robot: Robot) -> float:

@@ -1,0 +1,31 @@
+"""Which bodies of a robot are near each other."""
+
+import mujoco
+import numpy as np
+from numpy.typing import ArrayLike
+
+from polyreach_description import Robot
+
+
+class NearBodies:
+    """Tells the pairs of bodies nearer than a distance [m], but for those that cannot part.
+
+    MuJoCo's collision filters apply, so links under 'no_collision' are not among them.
+    """
+
+    def __init__(self, robot: Robot, distance: float) -> None:
+        self.model, self._robot = robot.proximity_model(distance), robot
+        self._data = mujoco.MjData(self.model)
+        self._data.qpos[:] = robot.qpos(robot.home)
+
+    def __call__(self, joint_pos: ArrayLike) -> set[tuple[int, int]]:
+        """Pairs of body ids, the smaller one first, at joint_pos (nu,) [rad or m]."""
+        self._data.qpos[self._robot.qpos_adr] = joint_pos
+        mujoco.mj_kinematics(self.model, self._data)
+        mujoco.mj_collision(self.model, self._data)
+        if not self._data.ncon:
+            return set()
+        geoms, movers = self._data.contact.geom, self._robot.geom_movers
+        geoms = geoms[movers[geoms[:, 0]] != movers[geoms[:, 1]]]
+        bodies = np.sort(self.model.geom_bodyid[geoms], axis=-1)
+        return {(int(first), int(second)) for first, second in bodies}
