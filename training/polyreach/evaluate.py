@@ -176,6 +176,7 @@ def _environment(robot: Robot, count: int, config: EvaluationConfig) -> ReachEnv
         all_active=1.0,
     )
     env = ReachEnv(robot, count, settings, threads=config.threads, seed=config.seed)
+    # not only the speeds of our own policies: a file may ask for what the controller allows
     env.velocity = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
     return env
 
