@@ -14,10 +14,12 @@ setup(
         ("share/polyreach/launch", glob("launch/*.launch.py")),
         ("share/polyreach/config", glob("config/*.yaml")),
         ("share/polyreach/config/ros2_control", glob("config/ros2_control/*.yaml")),
+        ("share/polyreach/config/sros2", glob("config/sros2/*.xml")),
         ("share/polyreach/models", glob("models/*.onnx") + glob("models/*.md")),
     ],
     python_requires=">=3.11",
     install_requires=[
+        "docstring_parser",
         "gymnasium>=1.1",
         "matplotlib",
         "mujoco>=3.3,<3.4",

@@ -69,16 +69,21 @@ def random_policy(robot: Robot, config: TaskReachConfig) -> TaskPolicy:
     return TaskPolicy(actor, robot, config).eval()
 
 
-@pytest.mark.parametrize("config", [CONFIGURATION, VELOCITY], ids=["configuration", "velocity"])
+NAMED = {"planar8": "planar8", "humanoid27": "humanoid27", "gantry": GANTRY, "rail_arm": RAIL_ARM}
+CONFIGS = {"configuration": CONFIGURATION, "velocity": VELOCITY}
+ALWAYS = ("planar8 velocity", "humanoid27 configuration", "gantry velocity")
+
+
 @pytest.mark.parametrize(
-    "name",
-    ["planar8", "humanoid27", GANTRY, RAIL_ARM],
-    ids=["planar8", "humanoid27", "gantry", "rail_arm"],
+    "case",
+    [
+        pytest.param(case, marks=() if case in ALWAYS else pytest.mark.exhaustive)
+        for case in (f"{robot} {config}" for robot in NAMED for config in CONFIGS)
+    ],
 )
-def test_onnx_runtime_equals_torch_for_every_mask(
-    name: str, config: TaskReachConfig, tmp_path: Path
-) -> None:
-    robot = load_robot(name)
+def test_onnx_runtime_equals_torch_for_every_mask(case: str, tmp_path: Path) -> None:
+    name, action = case.split()
+    robot, config = load_robot(NAMED[name]), CONFIGS[action]
     policy = random_policy(robot, config)
     path = tmp_path / "policy.onnx"
     write_onnx(policy, robot, robot_contract(robot), path)
@@ -131,7 +136,18 @@ def test_the_policy_does_what_the_actor_did_in_training(config: TaskReachConfig)
     assert (env.robots.joint_pos - env.robots.configurations[0]).abs().max() > 0.1
 
 
-@pytest.mark.parametrize("method", [name for name, own in METHODS.items() if own.task_conditioned])
+# their actors are built as those of other methods
+ALIKE = ("sac", "mtsac", "dgrad-o", "picor", "ppo", "fine-tuning")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        pytest.param(name, marks=pytest.mark.exhaustive if name in ALIKE else ())
+        for name, own in METHODS.items()
+        if own.task_conditioned
+    ],
+)
 def test_every_method_has_an_actor_that_exports(method: str, tmp_path: Path) -> None:
     robot = load_robot("planar8")
     config, env_config = get_method(method).preset("tuned", "robot")

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import polyreach, run, run_process
 from task_fakes import PointMasses, assert_same
-from test_train import last_state, polyreach, run, wait_for_step
+from test_train import last_state, wait_for_step
 
 from polyreach.checkpoint import read_newest, save_checkpoint
 from polyreach.envs.tasks import play_episodes
@@ -149,7 +150,7 @@ def test_a_run_that_is_killed_before_the_split_goes_on_across_it(tmp_path: Path)
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
     assert last_state(tmp_path / "killed")["joint"]
-    resumed = run("train", "--resume", tmp_path / "killed")
+    resumed = run_process("train", "--resume", tmp_path / "killed")
     assert resumed.returncode == 0, resumed.stderr
     state = last_state(tmp_path / "whole")
     assert_same(last_state(tmp_path / "killed"), state)

@@ -7,7 +7,7 @@ from pathlib import Path
 import matplotlib.image
 import pytest
 import torch
-from test_train import polyreach, run
+from command_line import polyreach, run
 
 from polyreach.errors import UserError
 from polyreach.pictures import draw_run, split_parts

@@ -4,21 +4,25 @@ import io
 import math
 import os
 import signal
+import subprocess
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import pytest
+from command_line import run
 from matplotlib.figure import Figure
 from rich.console import Console
 
 from polyreach import report
+from polyreach import train as training
 from polyreach.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from polyreach.cli import main
 from polyreach.errors import UserError
@@ -125,6 +129,22 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Experiment:
     return tiny
 
 
+@pytest.fixture
+def trained_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs are trained by this process, which has PyTorch loaded, instead of one each."""
+
+    def start(words: list[str], stdout: TextIO, **_: Any) -> Any:
+        done = run(*words[3:])  # after `python -m polyreach.cli`
+        stdout.write(done.stdout + done.stderr)
+        return SimpleNamespace(poll=lambda: done.returncode, wait=lambda: done.returncode)
+
+    popen = SimpleNamespace(Popen=start, STDOUT=subprocess.STDOUT)
+    monkeypatch.setattr(report, "subprocess", popen)
+    # signals are for the main thread alone
+    unheard = nullcontext(SimpleNamespace(received=None))
+    monkeypatch.setattr(training, "Interrupt", lambda: unheard)
+
+
 def test_an_experiment_is_run_once_and_reported(tiny: Experiment, tmp_path: Path) -> None:
     options = ReportOptions(("tiny",), seeds=1, runs=tmp_path / "runs", out=tmp_path / "docs")
     write_report(options, Console(quiet=True))
@@ -141,7 +161,7 @@ def test_an_experiment_is_run_once_and_reported(tiny: Experiment, tmp_path: Path
 
 
 def test_a_folder_of_another_run_is_not_taken_for_complete(
-    tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Experiment, trained_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ReportOptions(("tiny",), steps=80, seeds=1, runs=tmp_path / "runs", out=tmp_path)
     monkeypatch.setitem(EXPERIMENTS, "tiny", replace(tiny, variants=tiny.variants[:1]))
@@ -305,7 +325,7 @@ def test_a_panel_for_each_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_several_experiments_by_one_command(
-    tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny: Experiment, trained_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(EXPERIMENTS, "other", replace(tiny, name="other", steps=400))
     options = ReportOptions(
@@ -318,7 +338,9 @@ def test_several_experiments_by_one_command(
         write_report(ReportOptions(()), Console(quiet=True))
 
 
-def test_a_run_without_its_last_policy_is_not_complete(tiny: Experiment, tmp_path: Path) -> None:
+def test_a_run_without_its_last_policy_is_not_complete(
+    tiny: Experiment, trained_here: None, tmp_path: Path
+) -> None:
     options = ReportOptions((tiny.name,), seeds=1, only=("digrad",), runs=tmp_path, out=tmp_path)
     assert write_report(options, Console(quiet=True)) == 0
     job = jobs_of(tiny, options)[0]
@@ -361,7 +383,7 @@ def test_a_report_can_be_made_where_the_runs_were_not(tmp_path: Path) -> None:
 
 
 def test_only_some_methods_are_run(
-    tiny: Experiment, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Experiment, trained_here: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ReportOptions(
         ("tiny",), seeds=1, only=("ddpg",), runs=tmp_path / "runs", out=tmp_path / "docs"
@@ -530,7 +552,7 @@ def test_a_run_whose_start_is_left_out_is_refused(
 
 
 def test_episodes_of_the_last_policies_stand_beside_the_papers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    trained_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = {("cheetah-smallfoot", "SmallFoot"): "1 ± 2", ("cheetah-smallfoot", "SmallLeg"): "3"}
     played = Experiment(

@@ -142,26 +142,34 @@ def test_the_same_seed_is_the_same_run(method: str) -> None:
 
 
 @pytest.fixture
-def compiler() -> Iterator[None]:
-    """Skip without one; leave nothing compiled behind."""
-    if shutil.which("g++") is None:
-        pytest.skip("torch.compile needs g++")
+def compiled_anew() -> Iterator[None]:
+    """Count from here what is compiled, and leave nothing compiled behind."""
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
     yield
     torch._dynamo.reset()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    "method",
+    ("method", "backend"),
     [
-        "mtsac",
-        pytest.param("dgrad-o", marks=pytest.mark.exhaustive),
-        pytest.param("picor", marks=pytest.mark.exhaustive),
+        ("mtsac", "aot_eager"),  # the same graphs, but run by PyTorch: no minute for C++
+        *(
+            pytest.param(method, "inductor", marks=pytest.mark.exhaustive)
+            for method in ("mtsac", "dgrad-o", "picor")
+        ),
     ],
 )
-def test_compiled_is_the_same(method: str, compiler: None) -> None:
+def test_compiled_is_the_same(
+    method: str, backend: str, compiled_anew: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if backend == "inductor" and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs g++")
+    if backend != "inductor":
+        plain = torch.compile
+        monkeypatch.setattr(
+            torch, "compile", lambda f, mode, **options: plain(f, backend=backend, **options)
+        )
     settings = SMALL | {"learning_starts": 2, "final_lr": 0.5}
     runs = [
         learner_of(method, PointMasses(), 300, **settings, compile=compile)

@@ -4,6 +4,7 @@ one kept.
 
 import io
 import os
+import pickle
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -76,14 +77,27 @@ def step_of(path: Path) -> int:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read one checkpoint. Raises CheckpointError if it is not whole."""
+    """Read one checkpoint. Raises CheckpointError if it is not whole, or holds more than tensors
+    and plain values: nothing in it is executed.
+    """
     content = path.read_bytes()
     digest, payload = content[len(MAGIC) : len(MAGIC) + 32], content[len(MAGIC) + 32 :]
     if not content.startswith(MAGIC) or sha256(payload).digest() != digest:
         raise CheckpointError(
             f"checkpoint '{path}' is corrupt ({len(content)} bytes, digest does not match)"
         )
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"checkpoint '{path}' is refused: it holds more than tensors and plain values"
+        ) from None
+    except RuntimeError:
+        raise CheckpointError(f"checkpoint '{path}' is refused: it is no file of torch") from None
+    if not isinstance(state, dict):
+        raise CheckpointError(
+            f"checkpoint '{path}' is refused: it holds a {type(state).__name__}, not a dict"
+        )
     return state
 
 

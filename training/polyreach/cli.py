@@ -6,23 +6,18 @@ from collections.abc import Callable, Sequence
 from rich.console import Console
 
 from polyreach import commands, robot_commands, train_command
+from polyreach_description.closed_output import end_with_output
 
 COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
-    "train": (train_command.train, "train a policy: polyreach train METHOD ENV"),
-    "evaluate": (commands.evaluate, "measure a policy over many goals: polyreach evaluate POLICY"),
-    "export": (commands.export, "write a run's policy to one ONNX file: polyreach export RUN"),
-    "draw": (commands.draw, "pictures of a run's policy: polyreach draw RUN"),
-    "report": (commands.report, "run an experiment, draw its curves and its table"),
-    "list": (commands.list_all, "methods, environments, experiments, robots and shipped policies"),
-    "robot": (robot_commands.robot, "polyreach robot check|show|urdf ROBOT"),
-    "demo": (
-        robot_commands.demo,
-        "simulator, controller and goals over ROS 2: polyreach demo [ROBOT] [--view]",
-    ),
-    "goal": (
-        robot_commands.goal,
-        "send a goal to a running controller: polyreach goal EFFECTOR X Y Z",
-    ),
+    "train": (train_command.train, "METHOD ENV: train a policy"),
+    "evaluate": (commands.evaluate, "POLICY: measure a policy over many goals"),
+    "export": (commands.export, "RUN: write the policy of a run to one ONNX file"),
+    "draw": (commands.draw, "RUN: draw the policy of a run"),
+    "report": (commands.report, "EXPERIMENT...: train its runs, write its curves and its table"),
+    "list": (commands.list_all, "list methods, environments, experiments, robots and policies"),
+    "robot": (robot_commands.robot, "check|show|urdf ROBOT: check a robot, or show what it has"),
+    "demo": (robot_commands.demo, "[ROBOT] [--view]: simulator, controller and goals over ROS 2"),
+    "goal": (robot_commands.goal, "EFFECTOR X Y Z: send a goal to a running controller"),
 }
 
 
@@ -31,14 +26,22 @@ def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     return (
-        "usage: polyreach COMMAND [options]; `polyreach COMMAND --help` tells more\n\n"
+        "usage: polyreach COMMAND [options]; `polyreach COMMAND --help` shows them\n\n"
         + "\n".join(lines)
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; returns its exit status. Known mistakes print one line, no traceback."""
-    words = list(sys.argv[1:] if argv is None else argv)
+    """Run a command; returns its exit status. Known mistakes print one line, no traceback.
+
+    Raises SystemExit with status 141 when nobody reads its output any more; `train` and `report`
+    go on, because their results are files.
+    """
+    with end_with_output():
+        return _run(list(sys.argv[1:] if argv is None else argv))
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0 if words else 2

@@ -13,31 +13,33 @@ from polyreach.errors import UserError
 from polyreach.experiments import EXPERIMENTS
 from polyreach.methods import METHODS
 from polyreach.models import list_policies
+from polyreach.options import parse_options
 from polyreach.run import RunFolder, load_run_robot
 from polyreach.terminal import console, print_table
 from polyreach_description import RobotError, list_robots, load_robot
+from polyreach_description.closed_output import outlast_output
 
 USER_ERRORS = (UserError, RobotError)
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
-    """Measure a policy file in the dynamic simulation, all goals at once, beside a controller
-    without learning.
+    """Measure a policy file in the dynamic simulation, with goals for all effectors at once, and
+    compare it with damped least squares.
     """
 
     policy: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
-    """An exported policy."""
+    """Policy file to measure."""
     robot: str | None = None
-    """Robot, if it is not a shipped one: the path of its robot.yaml."""
+    """Path of a robot.yaml; by default the shipped robot that the policy names."""
     goals: int = 1000
-    """Sets of goals, each from its own random start."""
+    """Number of goal sets, each with a random start of its own."""
     seconds: float = 5.0
-    """Time given to reach them [s]."""
+    """Time from the start until the errors are measured [s]."""
     seed: int = 20_000
-    """Of starts and goals."""
+    """Seed of starts and goals."""
     threads: int = 1
-    """Threads of the simulation."""
+    """CPU threads of the simulation."""
     json: bool = False
     """Print the figures as JSON."""
 
@@ -46,7 +48,7 @@ def evaluate(words: Sequence[str]) -> int:
     """polyreach evaluate POLICY."""
     from polyreach import evaluate as measure
 
-    options = tyro.cli(EvaluateOptions, args=words, prog="polyreach evaluate")
+    options = parse_options(EvaluateOptions, words, prog="polyreach evaluate")
     policy = measure.PolicyFile(options.policy)
     robot = load_robot(options.robot or policy.robot_name)
     policy.check(robot)
@@ -70,16 +72,18 @@ def evaluate(words: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Write the policy of a run to one ONNX file, measure it, write its model card beside it."""
+    """Write the policy of a run to one ONNX file, evaluate it, and write its model card."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     out: Path | None = None
     """File to write; by default RUN/policy.onnx."""
     goals: int = 1000
-    """Sets of goals of the evaluation that is written into the file; 0 leaves it out."""
+    """Number of goal sets of the evaluation that is stored in the file; 0: no evaluation and no
+    card.
+    """
     threads: int = 1
-    """Threads of that evaluation."""
+    """CPU threads of the evaluation."""
 
 
 def export(words: Sequence[str]) -> int:
@@ -88,7 +92,7 @@ def export(words: Sequence[str]) -> int:
     from polyreach.export import export_run
     from polyreach.model_card import measure_and_describe, remove_card
 
-    options = tyro.cli(ExportOptions, args=words, prog="polyreach export")
+    options = parse_options(ExportOptions, words, prog="polyreach export")
     path = options.out or options.run / "policy.onnx"
     if path.suffix != ".onnx":
         raise UserError(f"a policy file ends in .onnx, but --out is '{path}'")
@@ -108,15 +112,15 @@ def export(words: Sequence[str]) -> int:
 
 @dataclass(frozen=True)
 class ListOptions:
-    """Methods, environments, experiments, robots and shipped policies."""
+    """List methods, environments, experiments, robots and shipped policies."""
 
     json: bool = False
-    """Print them as JSON."""
+    """Print the lists as JSON."""
 
 
 def list_all(words: Sequence[str]) -> int:
     """polyreach list."""
-    options = tyro.cli(ListOptions, args=words, prog="polyreach list")
+    options = parse_options(ListOptions, words, prog="polyreach list")
     methods = {name: method.paper for name, method in METHODS.items()}
     robots = {}
     for name in list_robots():
@@ -164,34 +168,36 @@ def report(words: Sequence[str]) -> int:
     """polyreach report EXPERIMENT."""
     from polyreach.report import ReportOptions, write_report
 
-    options = tyro.cli(ReportOptions, args=words, prog="polyreach report")
-    return write_report(options, console)
+    options = parse_options(ReportOptions, words, prog="polyreach report")
+    with outlast_output():
+        return write_report(options, console)
 
 
 @dataclass(frozen=True)
 class DrawOptions:
-    """Draw a run's policy: which weights each task has of its own (RUN-split.png), and robots with
-    legs in motion (RUN-motion.png), for which OpenGL is needed: without a display set
-    MUJOCO_GL=osmesa or MUJOCO_GL=egl.
+    """Draw the policy of a run: the weights that each task has of its own (RUN-split.png), and the
+    motion of robots with legs (RUN-motion.png).
+
+    The motion needs OpenGL; without a display, set MUJOCO_GL=osmesa or MUJOCO_GL=egl.
     """
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     out: Path = Path()
-    """Folder of the pictures."""
+    """Folder for the pictures."""
     start: float = 2.0
-    """Time of the first picture of a motion [s]."""
+    """Time of the first frame of the motion [s]."""
     every: float = 0.08
-    """Time between two of them [s]."""
+    """Time between two frames [s]."""
     frames: int = 8
-    """How many of them there are."""
+    """Number of frames."""
 
 
 def draw(words: Sequence[str]) -> int:
     """polyreach draw RUN."""
     from polyreach.pictures import draw_run
 
-    options = tyro.cli(DrawOptions, args=words, prog="polyreach draw")
+    options = parse_options(DrawOptions, words, prog="polyreach draw")
     written = draw_run(options.run, options.out, options.start, options.every, options.frames)
     console.print("wrote " + " and ".join(str(file) for file in written), soft_wrap=True)
     return 0

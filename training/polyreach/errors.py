@@ -4,9 +4,17 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from polyreach_description.printable import printable
+
 
 class UserError(ValueError):
-    """Something asked for is not possible; the message names the value and the legal choices."""
+    """Something asked for is not possible; the message names the value and the legal choices.
+
+    The message has no control characters but ends of lines, whatever a file holds.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__("\n".join(map(printable, text.splitlines())))
 
 
 def check_range(name: str, value: float, low: float, high: float = math.inf) -> None:

@@ -2,14 +2,12 @@
 mode, at the robot's control rate and within its acceleration limits.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,9 +17,17 @@ from polyreach.errors import UserError, check_range
 from polyreach.near_bodies import NearBodies
 from polyreach.observation import KinematicFeatures, split_observation
 from polyreach_description import Robot
+from polyreach_description.config_file import is_robot_name
+from polyreach_description.policy_file import (
+    ContractError,
+    check_metadata_size,
+    parse_value,
+    read_policy_file,
+)
 
 RADII = (0.01, 0.02, 0.05)  # [m]
 STOP_DISTANCE = 0.01  # [m] between two bodies, at which the controller stops unless told otherwise
+MAX_BATCH_VALUES = 2**28  # elements that a policy file computes at once, over all robots
 QUANTILES = (0.5, 0.75, 0.9, 0.95)
 
 Array = NDArray[np.float64]
@@ -53,33 +59,40 @@ class PolicyFile:
     """An exported policy, run by ONNX Runtime."""
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise UserError(f"no such policy file: '{path}'")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
+        self.path = path
         try:
-            self.session = onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+            file = read_policy_file(path)
+            self.session = file.session()
             properties = self.session.get_modelmeta().custom_metadata_map
+            check_metadata_size(properties)
             self.contract: dict[str, Any] = {
-                key: json.loads(value) for key, value in properties.items()
+                key: parse_value(properties, key) for key in properties
             }
-            self.robot_name = str(self.contract["robot"])
-        except KeyError:
-            raise UserError(
-                f"'{path}' is not a policy of polyreach: its metadata has no 'robot'"
-            ) from None
-        except Exception as error:  # onnxruntime's errors have no common base class
-            raise UserError(
-                f"'{path}' is not a readable policy file: {' '.join(str(error).split())}"
-            ) from None
+        except ContractError as error:
+            raise UserError(str(error)) from None
+        name = self.contract.get("robot")
+        if not isinstance(name, str) or not is_robot_name(name):
+            raise UserError(f"'{path}' is not a policy of polyreach: its metadata names no robot")
+        self.robot_name = name
+        self._rows = max(1, MAX_BATCH_VALUES // max(1, file.values))
 
     def __call__(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
         """(N, nu), (N, E, 3), (N, E) -> joint_vel (N, nu), effector_pos (N, E, 3)."""
-        feed = {"joint_pos": joint_pos.numpy(), "goals": goals.numpy(), "active": active.numpy()}
-        joint_vel, effector_pos = self.session.run(["joint_vel", "effector_pos"], feed)
+        parts = joint_pos.numpy(), goals.numpy(), active.numpy()
+        starts = range(0, max(1, len(joint_pos)), self._rows)
+        runs = [
+            self._run(*(part[start : start + self._rows] for part in parts)) for start in starts
+        ]
+        joint_vel, effector_pos = (np.concatenate(outputs) for outputs in zip(*runs, strict=True))
         return torch.from_numpy(joint_vel), torch.from_numpy(effector_pos)
+
+    def _run(self, *parts: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        feed = dict(zip(("joint_pos", "goals", "active"), parts, strict=True))
+        try:
+            return list(self.session.run(["joint_vel", "effector_pos"], feed))
+        except Exception as error:  # onnxruntime's errors have no common base class
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"policy file '{self.path}' does not run: {reason}") from None
 
     def check(self, robot: Robot) -> None:
         """Raise UserError if this policy is not for `robot`."""

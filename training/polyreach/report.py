@@ -31,34 +31,35 @@ POLL_S = 0.1
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """Run what is missing of experiments, then write the curves and the table of each; stop and
-    repeat at any time.
+    """Train the missing runs of experiments, then write the curves and the table of each
+    experiment. The command can be stopped and repeated at any time.
     """
 
     experiments: Annotated[
         tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT")
     ]
-    """Experiments, for example digrad-fig4: see `polyreach list`."""
+    """Names of experiments, for example digrad-fig4; `polyreach list` shows all."""
     steps: int = 0
-    """Environment steps of each run; 0 takes the experiment's."""
+    """Environment steps of each run; 0: the experiment's number."""
     seeds: int = 0
-    """Seeds of each variant; 0 takes the experiment's."""
+    """Seeds of each variant; 0: the experiment's number."""
     only: tuple[str, ...] = ()
-    """Methods to run; the others are reported as far as they are complete."""
+    """Methods to train; runs of the other methods are reported if they are complete."""
     partial: bool = False
-    """Run nothing; report the runs that are complete and tell which are missing."""
+    """Train nothing; report the runs that are complete, and list the missing ones."""
     slice_minutes: float = 0.0
-    """Stop after so many minutes, each run with a checkpoint, and end with status 75; the same
-    command goes on. Leave time for the checkpoint and for an evaluation under way. 0: no limit.
+    """Stop after this many minutes with a checkpoint of every run, and exit with status 75; the
+    same command continues. Leave time for a checkpoint and for an evaluation in progress. 0: no
+    limit.
     """
     device: str = ""
-    """Device of runs that are not started yet, cpu or cuda; by default the experiment's."""
+    """Device of runs that have not started yet, cpu or cuda; by default the experiment's."""
     runs: Path = Path("runs")
-    """Where the runs are kept, in a folder of the experiment's name."""
+    """Folder of the runs; each experiment has a subfolder of its name."""
     out: Path = Path("docs")
-    """Where the curves (EXPERIMENT.png) and the table (EXPERIMENT.md) go."""
+    """Folder for the curves (EXPERIMENT.png) and the table (EXPERIMENT.md)."""
     jobs: int = 1
-    """Runs at a time, each on one thread."""
+    """Number of runs at a time, each on one thread."""
 
 
 @dataclass(frozen=True)

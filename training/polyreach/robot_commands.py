@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import tyro
 
 from polyreach.errors import UserError, check_range
+from polyreach.options import parse_options
 from polyreach.terminal import console, print_table
 from polyreach_description import load_robot
 from polyreach_description.urdf_export import MOCK_PLUGIN, robot_to_urdf
@@ -17,12 +18,12 @@ from polyreach_description.urdf_export import MOCK_PLUGIN, robot_to_urdf
 
 @dataclass(frozen=True)
 class RobotOptions:
-    """Check a robot's files, show what is in them, or write a URDF for ros2_control."""
+    """Check the files of a robot, show their content, or write a URDF for ros2_control."""
 
     action: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="check|show|urdf")]
-    """check, show or urdf."""
+    """What to do: check, show or urdf."""
     robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")]
-    """A shipped robot's name, or the path of a robot.yaml."""
+    """Name of a shipped robot, or path of a robot.yaml."""
     json: bool = False
     """Print as JSON (check, show)."""
     plugin: str = MOCK_PLUGIN
@@ -30,14 +31,14 @@ class RobotOptions:
     param: tuple[str, ...] = ()
     """Parameters NAME=VALUE of the hardware plugin (urdf)."""
     out: Path | None = None
-    """Where the URDF goes; by default to standard output (urdf)."""
+    """File for the URDF; by default standard output (urdf)."""
 
 
 def robot(words: Sequence[str]) -> int:
     """polyreach robot check|show|urdf ROBOT."""
     from polyreach.robot_report import check_robot, describe_robot, joint_rows
 
-    options = tyro.cli(RobotOptions, args=words, prog="polyreach robot")
+    options = parse_options(RobotOptions, words, prog="polyreach robot")
     if options.action not in ("check", "show", "urdf"):
         raise UserError(f"unknown action '{options.action}' (legal: check, show, urdf)")
     if options.action == "urdf":
@@ -82,33 +83,35 @@ def _write_urdf(options: RobotOptions) -> int:
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """Simulator, controller and goals over real ROS 2 topics, on this machine alone."""
+    """Run simulator, controller and goals over real ROS 2 topics, on this machine only."""
 
     robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")] = "planar8"
-    """A shipped robot's name, or the path of a robot.yaml."""
+    """Name of a shipped robot, or path of a robot.yaml."""
     policy: Path | None = None
-    """Policy file; by default the shipped one."""
+    """Policy file; by default the robot's shipped policy."""
     goal_sets: int = 5
-    """How many sets of goals are sent, one after the other, each for all effectors at once."""
+    """Number of goal sets, sent one after the other, each with a goal for every effector."""
     seconds: float | None = None
-    """Time after which the demo ends in any case [s]; by default 60, with --view none."""
+    """Time limit of the demo [s]; by default 60, with --view none."""
     seed: int = 1
-    """Of the goals."""
+    """Seed of the goals."""
     picture: Path | None = None
-    """Where the picture of the motion goes; by default runs/demo-ROBOT.png."""
+    """File for the picture of the motion; by default runs/demo-ROBOT.png."""
     json: bool = False
-    """Print the result as JSON instead of live errors."""
+    """Print the result as JSON instead of the live errors."""
     view: bool = False
-    """Show a page with the robot and goals to drag instead of sending goals."""
+    """Show a page with the robot and goals to drag; the demo then sends no goals."""
     host: str = "127.0.0.1"
-    """Address of the page; who can reach it can move the robot."""
+    """Address that the page listens on; everybody who can reach it can move the robot."""
     port: int = 8080
-    """Port of the page; 0: any free one."""
+    """Port of the page; 0: any free port."""
+    watchdog: bool = False
+    """Send the commands through the command watchdog, a process of its own."""
 
 
 def demo(words: Sequence[str]) -> int:
     """polyreach demo [ROBOT]; 0 if all goals were reached."""
-    options = tyro.cli(DemoOptions, args=words, prog="polyreach demo")
+    options = parse_options(DemoOptions, words, prog="polyreach demo")
     check_range("goal_sets", options.goal_sets, 1)
     if options.view:
         return _view(options)
@@ -124,6 +127,7 @@ def demo(words: Sequence[str]) -> int:
         seed=options.seed,
         picture=picture,
         live=not options.json,
+        watchdog=options.watchdog,
     )
     try:
         result = nodes.run_demo(config)
@@ -142,6 +146,7 @@ def _view(options: DemoOptions) -> int:
         seconds=options.seconds,
         host=options.host,
         port=options.port,
+        watchdog=options.watchdog,
     )
     try:
         page.run_view(config)

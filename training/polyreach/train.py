@@ -35,8 +35,11 @@ class TrainResult:
 
 
 class Interrupt:
-    """Remembers SIGINT and SIGTERM, so that the loop can end between two steps; a second one acts
-    at once.
+    """Remembers SIGINT, SIGTERM and SIGHUP, so that the loop can end between two steps; a second
+    one acts at once.
+
+    SIGHUP is the exception: `nohup` ignores it from the start, and a terminal that is closed sends
+    it twice (the kernel and the shell).
     """
 
     def __init__(self) -> None:
@@ -44,13 +47,15 @@ class Interrupt:
         self._previous: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
-        for number in (signal.SIGINT, signal.SIGTERM):
-            self._previous[number] = signal.signal(number, self._receive)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
+                self._previous[number] = signal.signal(number, self._receive)
         return self
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        signal.signal(number, self._previous[number])
+        again = signal.SIG_IGN if number == signal.SIGHUP else self._previous[number]
+        signal.signal(number, again)
 
     def __exit__(self, *exception: object) -> None:
         for number, handler in self._previous.items():

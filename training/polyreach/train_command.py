@@ -5,55 +5,65 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from polyreach.envs.families import EnvConfig, find_family, is_env
 from polyreach.errors import UserError, check_range
 from polyreach.methods import METHODS, PRESETS, MethodConfig, PresetName, get_method
+from polyreach.options import parse_options
 from polyreach.run import RunConfig, RunFolder, check_robot_found
 from polyreach.terminal import console
+from polyreach_description.closed_output import outlast_output
+
+if TYPE_CHECKING:
+    from polyreach.train import TrainResult
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """Train a policy; checkpoints, metrics and a TensorBoard log go to the run folder.
+    """Train a policy. Checkpoints, metrics and a TensorBoard log are written to the run folder.
 
-    Settings of the method and of the environment can be changed one by one. Name METHOD and ENV
-    before --help: it then shows their settings, and the defaults that apply to them.
+    Every setting of the method and of the environment has an option. Give METHOD and ENV before
+    --help to see their settings and the defaults that apply to them.
+
+    Training continues when its output is closed; a closed terminal (SIGHUP) ends it with a
+    checkpoint, as Ctrl-C and SIGTERM do.
     """
 
     method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")]
-    """Method to train with, see `polyreach list`."""
+    """Method to train with; `polyreach list` shows all."""
     env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
-    """A robot, by its name or the path of its robot.yaml; or a set of tasks, see `polyreach list`.
+    """Name of a robot, path of a robot.yaml, or name of a set of tasks; `polyreach list` shows all.
     """
     preset: PresetName = "tuned"
-    """paper: as written in the method's paper. tuned: what makes the shipped policies."""
+    """paper: the settings of the method's paper. tuned: the settings of the shipped policies."""
     steps: int = 0
-    """Environment steps, the total over all environments."""
+    """Environment steps, in total over all environments."""
     seed: int = 0
-    """Of everything random."""
+    """Seed of all random numbers."""
     num_envs: int = 0
-    """Environments stepped together, the total over all tasks; updates follow each step of all."""
+    """Number of environments that are stepped together, in total over all tasks; updates follow
+    each step of all of them.
+    """
     threads: int = 1
     """CPU threads."""
     device: str = "cpu"
-    """cpu or cuda."""
+    """Device to train on: cpu or cuda."""
     out: Path | None = None
     """Run folder; by default runs/METHOD-ENV-PRESET-sSEED."""
     resume: Path | None = None
-    """Go on with the run in this folder, exactly where its last checkpoint is."""
+    """Continue the run in this folder from its last checkpoint, bit for bit."""
     eval_every: int = 0
     """Environment steps between two evaluations."""
     eval_goals: int = 0
-    """Goals of such an evaluation: episodes, of each task where there are tasks. On Meta-World
-    every goal is played once instead.
+    """Number of goals of an evaluation: episodes, of each task where there are tasks. On
+    Meta-World, every goal is played once instead.
     """
     checkpoint_minutes: float = 3.0
-    """Minutes between two checkpoints, more where a checkpoint is large; there is one on Ctrl-C and
-    SIGTERM too.
+    """Minutes between two checkpoints, more if a checkpoint is large. A checkpoint is also written
+    on Ctrl-C, SIGTERM and SIGHUP.
     """
 
 
@@ -66,7 +76,15 @@ def train(words: Sequence[str]) -> int:
     folder = options.resume or options.out or Path("runs") / name
     check_range("checkpoint_minutes", options.checkpoint_minutes, 0.0)
     resume = options.resume is not None
-    result = run_training(config, folder, resume, options.checkpoint_minutes, console)
+    with outlast_output():
+        result = run_training(config, folder, resume, options.checkpoint_minutes, console)
+        return _show_result(options, config, folder, result)
+
+
+def _show_result(
+    options: TrainOptions, config: RunConfig, folder: Path, result: "TrainResult"
+) -> int:
+    """Show how the training ended; returns the exit status."""
     if result.signal is not None:
         name = signal.Signals(result.signal).name
         console.print(f"stopped by {name} at step {result.env_steps:,}; a checkpoint is written.")
@@ -154,7 +172,7 @@ def _train_options(
     ]
     full = dataclasses.make_dataclass("TrainOptions", fields, bases=(TrainOptions,), frozen=True)
     full.__doc__ = TrainOptions.__doc__
-    parsed: Any = tyro.cli(full, args=words, prog="polyreach train")
+    parsed: Any = parse_options(full, words, prog="polyreach train")
     values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(TrainOptions)}
     return TrainOptions(**values), parsed.method_config, parsed.env_config, stored
 
@@ -169,7 +187,7 @@ def _positionals(words: list[str]) -> tuple[str, str]:
         found = next((word for word in rest if is_env(word)), rest[0] if rest else "-")
         if not found.startswith("-"):
             return method, found
-    parsed = tyro.cli(TrainOptions, args=words, prog="polyreach train")
+    parsed = parse_options(TrainOptions, words, prog="polyreach train")
     return parsed.method, parsed.env
 
 

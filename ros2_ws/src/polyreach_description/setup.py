@@ -10,7 +10,7 @@ setup(
         ("share/polyreach_description", ["package.xml"]),
     ],
     python_requires=">=3.11",
-    install_requires=["mujoco>=3.3,<3.4", "numpy", "pyyaml"],
+    install_requires=["mujoco>=3.3,<3.4", "numpy", "onnx", "onnxruntime", "pyyaml"],
     zip_safe=False,
     description="Branched robots of polyreach: MJCF models and their robot.yaml",
     license="Apache-2.0",

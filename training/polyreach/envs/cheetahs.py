@@ -61,10 +61,10 @@ OBSERVED = slice(2, 1 + 2 * JOINTS)  # qpos without x, qvel
 
 @dataclass(frozen=True)
 class CheetahConfig:
-    """HalfCheetah-v5 with its own values."""
+    """Settings of HalfCheetah; the defaults are those of Gymnasium's HalfCheetah-v5."""
 
     horizon: int = 1000
-    """Steps of an episode; reaching it truncates, it never terminates."""
+    """Steps of an episode; its end truncates, and never terminates."""
     frame_skip: int = 5
     """Simulation steps of 0.01 s for which one action is held."""
     forward_reward_weight: float = 1.0
@@ -72,8 +72,9 @@ class CheetahConfig:
     ctrl_cost_weight: float = 0.1
     """Cost of the squared norm of the action."""
     reset_noise_scale: float = 0.1
-    """A start draws positions uniformly within this of the model's [m, rad], and velocities
-    normally with this standard deviation [m/s, rad/s]."""
+    """At a start, positions are drawn uniformly within this distance of the model's [m, rad], and
+    velocities normally with this standard deviation [m/s, rad/s].
+    """
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no environment can have."""

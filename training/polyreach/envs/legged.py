@@ -72,25 +72,28 @@ LEGGED_GROUPS: dict[str, dict[str, LeggedTask]] = {
 
 @dataclass(frozen=True)
 class LeggedConfig:
-    """Numbers that the paper leaves open."""
+    """Settings of hoppers and biped that the paper leaves open."""
 
     horizon: int = 1000
-    """Steps of an episode; reaching it truncates."""
+    """Steps of an episode; its end truncates."""
     frame_skip: int = 4
     """Simulation steps of 0.002 s for which one action is held."""
     velocity_weight: float = 1.0
-    """Reward for 1 m/s in the direction of the task."""
+    """Reward for a speed of 1 m/s in the direction of the task."""
     alive_bonus: float = 1.0
-    """Reward of a step after which the robot has not fallen."""
+    """Reward of each step after which the robot has not fallen."""
     ctrl_cost_weight: float = 1e-3
     """Cost of the squared norm of the action."""
     knee_cost: float = 0.75
     """Cost of a knee that is within 0.05 rad of an end of its range, straight or bent."""
     min_height: float = 0.56
-    """Height of the torso's centre at which it has fallen, as a part of that when it stands."""
+    """Height of the torso's centre below which the robot has fallen, as a share of the height when
+    it stands.
+    """
     reset_noise_scale: float = 5e-3
-    """A start draws positions and velocities uniformly within this of standing still [m, rad, m/s,
-    rad/s]."""
+    """At a start, positions and velocities are drawn uniformly within this of standing still [m,
+    rad, m/s, rad/s].
+    """
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no environment can have."""

@@ -91,13 +91,15 @@ class MetaWorldConfig:
     """A Meta-World environment."""
 
     goals: Literal["fixed", "random"] = "fixed"
-    """fixed: always the first of the task's 50 goals. random: a start draws one of the 50."""
+    """fixed: always the first of the task's 50 goals. random: one of the 50 at each start."""
     reward: Literal["v1", "v2"] = "v2"
-    """The package's reward functions. v1: unbounded, thousands near the goal. v2: from 0 to 10."""
+    """Version of the package's reward functions. v1: unbounded, thousands near the goal. v2: from 0
+    to 10.
+    """
     horizon: int = 500
-    """Steps of an episode; reaching it truncates, it never terminates."""
+    """Steps of an episode; its end truncates, and never terminates."""
     workers: int = 0
-    """Processes that step the environments; 0: this one."""
+    """Number of processes that step the environments; 0: the main process does."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no environment can have."""

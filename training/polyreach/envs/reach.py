@@ -33,23 +33,25 @@ class ReachConfig:
     """A reach environment."""
 
     mode: Mode = "kinematic"
-    """kinematic: integrated velocities. dynamic: MuJoCo with velocity servos."""
+    """kinematic: velocities are integrated. dynamic: MuJoCo with velocity servos."""
     acceleration_limits: bool = False
-    """Dynamic mode: the servos are told velocities that change no faster than the joints'
-    acceleration limits allow, as the controller tells them. For evaluation: what a joint was told
-    before is not observed, so that training fails (DiGrad on planar8: 3 % of the sets of goals
-    after 300,000 steps; without the limits 50 % after 200,000).
+    """Dynamic mode: the servos follow velocities that change no faster than the joints'
+    acceleration limits allow, as the controller's commands do. For evaluation only: the previous
+    command is not observed, so training fails (DiGrad on planar8: 3 % of the goal sets after
+    300,000 steps; without the limits 50 % after 200,000).
     """
     horizon_s: float = 4.0
-    """Length of an episode [s]; reaching it truncates, it never terminates."""
+    """Length of an episode [s]; its end truncates, and never terminates."""
     action_repeat: int = 2
     """Control periods of the robot for which one action is held."""
     all_active: float = 0.7
-    """Share of episodes in which every effector has a goal; the others draw a non-empty subset."""
+    """Share of episodes in which every effector has a goal; in the others, a random non-empty
+    subset has goals.
+    """
     tolerance: float = 0.02
-    """Error below which a task is done [m]."""
+    """Error below which a goal is reached [m]."""
     reward: RewardName = "precise"
-    """Reward function, see polyreach.envs.reward."""
+    """Reward function; see polyreach.envs.reward."""
     configurations: int = 20000
     """Size of the bank of collision-free configurations from which starts and goals are drawn."""
 

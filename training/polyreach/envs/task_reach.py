@@ -39,18 +39,18 @@ ACTIONS: dict[ActionName, Callable[[Tensor, Tensor], Tensor]] = {
 
 @dataclass(frozen=True)
 class TaskReachConfig(ReachConfig):
-    """A reach environment of separate tasks; `all_active` is of the task "together", whose other
-    episodes draw at least two effectors.
+    """A reach environment of separate tasks. `all_active` applies to the task "together"; in its
+    other episodes at least two effectors have goals.
     """
 
     reward: RewardName = "precise_sum"
-    """Reward function, one of those with one reward in all: see polyreach.envs.reward."""
+    """Reward function with one reward for all effectors; see polyreach.envs.reward."""
     features: FeatureSet = "kinematic"
-    """Features of the state that are observed, see polyreach.observation."""
+    """Features of the state that are observed; see polyreach.observation."""
     action: ActionName = "configuration"
-    """velocity: in units of the robot's action speeds. configuration: joint positions in [-1, 1] of
-    their range, to which the robot is led, and from there to the goals by least squares (see
-    polyreach.networks.hand_over).
+    """velocity: in units of the robot's action speeds. configuration: joint positions, as a part of
+    their range in [-1, 1], that the robot approaches; near the goals the motion blends into least
+    squares (see polyreach.networks.hand_over).
     """
 
     def __post_init__(self) -> None:

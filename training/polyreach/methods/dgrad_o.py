@@ -37,7 +37,7 @@ class DGradOConfig(SACConfig):
     hidden: tuple[int, ...] = (160,) * 6
     """Widths of the hidden layers (the paper: six of 160)."""
     combine: Literal["sum", "mean"] = "sum"
-    """What becomes of the projected gradients (the paper: their sum)."""
+    """How the projected gradients are combined (the paper: their sum)."""
     order: Literal["fixed", "random"] = "fixed"
     """Order in which a gradient is projected against the others (the paper: fixed)."""
 

@@ -34,9 +34,8 @@ class DiGradConfig(OffPolicyConfig):
     critic: Literal["single", "multi"] = "single"
     """One critic with n outputs (eq. 5), or n critics on (s, a_i) (eq. 7)."""
     heuristic: bool = True
-    """Average the gradients of a shared joint over its tasks (eq.
-
-    11) instead of adding them (eq. 10).
+    """Average the gradients of a shared joint over its tasks (eq. 11) instead of adding them (eq.
+    10).
     """
 
 

@@ -52,17 +52,21 @@ class DistillationConfig(HeadsConfig):
     """Settings of distillation."""
 
     teachers: tuple[str, ...] = ()
-    """Run folders, and on robots also .onnx files: one for all tasks, or one for each in turn."""
+    """Run folders, and on robots also .onnx files: one teacher for all tasks, or one for each task
+    in order.
+    """
     direction: Direction = "teacher_student"
     """teacher_student: KL(teacher || student). student_teacher: KL(student || teacher), which is
     eq. 4 as printed.
     """
     match: Match = "distribution"
-    """distribution: that of the teacher's actions. action: its action without noise, see `std`."""
+    """distribution: match the distribution of the teacher's actions. action: match its action
+    without noise; see `std`.
+    """
     std: float = 0.1
-    """Standard deviation that stands for the teacher's where `match` is action."""
+    """Standard deviation that replaces the teacher's if `match` is action."""
     student_share: float = 1.0
-    """p_s: probability that a rollout is the student's."""
+    """Probability that a rollout is the student's, p_s."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""

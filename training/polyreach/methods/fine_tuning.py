@@ -30,18 +30,18 @@ PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: fine-tun
 
 @dataclass(frozen=True)
 class FineTuningConfig(A2CConfig):
-    """Settings of fine-tuning: those of A2C, and where it starts."""
+    """Settings of fine-tuning: those of A2C, and the run to start from."""
 
     sharing: HeadSharing = "none"
-    """Must be none: each task's own last layers are all that is trained."""
+    """Must be none: only the last layers of each task's own networks are trained."""
     start: str = ""
-    """Run folder of a2c, or of fine-tuning, whose newest policy is the start."""
+    """Run folder of a2c or fine-tuning whose newest policy is the start."""
     source_task: str = ""
-    """Task of that run whose networks are taken; may be left out where it has one."""
+    """Task of that run whose networks are used; optional if the run has one task."""
     actor_layers: int = 1
-    """Last layers of the actor that are trained; 1 is the output layer."""
+    """Number of last layers of the actor that are trained; 1: the output layer."""
     critic_layers: int = 1
-    """Last layers of the critic that are trained."""
+    """Number of last layers of the critic that are trained; 1: the output layer."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""

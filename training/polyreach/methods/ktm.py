@@ -61,9 +61,9 @@ class KTMConfig(TaskLearnerConfig):
     target_noise: float = 0.2
     """Standard deviation of the noise on target actions (TD3's)."""
     target_noise_clip: float = 0.5
-    """Where that noise is clipped, on both sides (TD3's)."""
+    """Bound of the noise on target actions, on both sides (TD3's)."""
     actor_every: int = 2
-    """Updates of the critics for one of the actor (TD3's)."""
+    """Updates of the critics per update of the actor (TD3's)."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""

@@ -39,11 +39,10 @@ class OffPolicyConfig:
     activation: Activation = "crelu"
     """Activation of the hidden layers (the paper: CReLU)."""
     features: FeatureSet = "paper"
-    """Features of the state: the paper's, or with kinematic directions (see polyreach.observation).
+    """Features of the state: the paper's, or with kinematic directions; see polyreach.observation.
     """
     handover: bool = False
-    """The actor names a configuration and hands over to least squares near the goals (see Actor).
-    """
+    """The actor outputs a configuration and blends into damped least squares near the goals."""
     layer_norm: bool = False
     """Normalise the critics' hidden layers (Ba et al. 2016)."""
     twin: bool = False
@@ -55,7 +54,7 @@ class OffPolicyConfig:
     critic_lr: float = 1e-3
     """Learning rate of the critic (the paper: 1e-3)."""
     final_lr: float = 1.0
-    """Both rates fall linearly to this share of themselves at the last step."""
+    """Both learning rates fall linearly to this share of themselves at the last step."""
     gamma: float = 0.99
     """Discount factor (the paper: 0.99)."""
     reward_scale: float = 1.0
@@ -73,13 +72,13 @@ class OffPolicyConfig:
     limits.
     """
     noise_end: float = 0.05
-    """The same when it has decayed."""
+    """Standard deviation of the exploration noise after its decay."""
     noise_steps: int = 1_000_000
-    """Environment steps over which it decays, linearly."""
+    """Environment steps over which the noise decays linearly."""
     batch_size: int = 128
-    """Transitions in an update."""
+    """Transitions of an update."""
     replay_size: int = 500_000
-    """Transitions kept."""
+    """Transitions that the replay buffer holds."""
     learning_starts: int = 5_000
     """Environment steps before the first update."""
     updates_per_step: int = 1

@@ -47,8 +47,9 @@ class PiCorConfig(SACConfig):
     """Settings of PiCor."""
 
     task_steps: int = 1
-    """Iterations between two draws of the task, K: the best of docs/picor-search.md. The next four
-    are where that search started; its one seed does not tell their alternatives apart.
+    """Iterations between two draws of the task, K; the default is the best of docs/picor-search.md.
+    The next four settings have the values from which that search started; its one seed does not
+    separate their alternatives.
     """
     constraint: float = -0.01
     """Loss of performance that is allowed, c; negative, near 0."""
@@ -59,11 +60,13 @@ class PiCorConfig(SACConfig):
     correction_steps: int = 2
     """Steps of the correction after each update of the policy."""
     soft_advantage: bool = False
-    """Count the entropy in the advantages: min Q(s, a) - alpha_z log pi(a|s) in place of min Q."""
+    """Include the entropy in the advantages: min Q(s, a) - alpha_z log pi(a|s) in place of min Q(s,
+    a).
+    """
     adaptive_weights: bool = True
-    """Weigh the tasks by their temperatures; otherwise all alike."""
+    """Weight the tasks by their temperatures; otherwise all tasks have the same weight."""
     correction: bool = True
-    """Correct the policy; otherwise improve it on the drawn task only."""
+    """Correct the policy; otherwise it is only improved on the drawn task."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""

@@ -51,15 +51,15 @@ class PPOConfig:
     epochs: int = 10
     """Passes over the batch in an iteration (Baselines: 10)."""
     clip: float = 0.2
-    """eps (Baselines: 0.2)."""
+    """Bound of the change of the probability ratio, epsilon (Baselines: 0.2)."""
     lr: float = 3e-4
     """Learning rate of policy and value function (Baselines: 3e-4)."""
     final_lr: float = 0.0
-    """The rate falls linearly to this share of itself at the last step."""
+    """The learning rate falls linearly to this share of itself at the last step."""
     gamma: float = 0.99
     """Discount factor (Baselines: 0.99)."""
     lam: float = 0.95
-    """lambda of the advantages (Baselines: 0.95)."""
+    """Decay of the advantage estimate, lambda (Baselines: 0.95)."""
     value_weight: float = 0.5
     """Weight of the value function's squared error in the loss."""
     entropy_weight: float = 0.0
@@ -70,16 +70,16 @@ class PPOConfig:
     """Factor on the rewards that the value function sees."""
     smoothness: float = 0.0
     """Weight of the change of the mean action from one state to the next in the policy's loss
-    (Mysore et al. 2021, arXiv:2012.06644). The paper has none; robots need it (see task_presets).
+    (Mysore et al. 2021, arXiv:2012.06644). The paper has none; the presets of robots set it.
     """
     one_hot: bool = False
-    """Append the task's one-hot vector to what the networks see (the baseline `append`)."""
+    """Append the task's one-hot vector to the observation (the baseline `append`)."""
     own_statistics: bool = False
-    """Normalise the observations of each task by their own statistics."""
+    """Normalise the observations of each task by the task's own statistics."""
     pooled_advantages: bool = False
     """Normalise the advantages by mean and standard deviation of the batch of all tasks, instead of
-    each task's on its own: joint training as if there were one task, but a task whose returns vary
-    more then weighs more.
+    each task's own. This is joint training as if there were one task; a task whose returns vary
+    more has more weight.
     """
 
     def __post_init__(self) -> None:

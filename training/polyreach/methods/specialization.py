@@ -43,13 +43,15 @@ class SpecializationConfig(PPOConfig):
     """Settings of gradient-guided specialisation."""
 
     joint_steps: int = 400_000
-    """jt: environment steps of joint training, the total over all tasks."""
+    """Environment steps of joint training, in total over all tasks (the paper's jt)."""
     specialized: float = 0.25
-    """sp: share of the weights that are split, 0 to 1."""
+    """Share of the weights that are split, 0 to 1 (the paper's sp)."""
     selection: Literal["gradient", "random"] = "gradient"
-    """gradient: those that the tasks disagree about most. random: any (the paper's baseline)."""
+    """gradient: the weights that the tasks disagree about most. random: any weights (the paper's
+    baseline).
+    """
     disagreement: Literal["variance", "std"] = "variance"
-    """Of the gradients over tasks; std is the authors' public code's."""
+    """Measure of the disagreement of the tasks' gradients; the authors' public code uses std."""
     average_iterations: int = 10
     """Iterations before the split over which the disagreement is averaged."""
     value_gradients: bool = False

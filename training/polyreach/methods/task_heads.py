@@ -29,24 +29,25 @@ class HeadsConfig:
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the actor's hidden layers."""
     sharing: HeadSharing = "trunk"
-    """trunk: the tasks share the hidden layers, and each has a head of its own. none: each has a
-    network of its own, and they are trained side by side.
+    """trunk: the tasks share the hidden layers, and each task has a head of its own. none: each
+    task has a network of its own, and all are trained side by side.
     """
     order: Order = "cycle"
-    """cycle: an update on a rollout of the first task, then of the second, and so on. random: as
-    many updates, each on a task that is drawn (the authors' public code's distillation). together:
-    one update on rollouts of all tasks. Where nothing is shared it is always together.
+    """cycle: an update on a rollout of the first task, then of the second, and so on. random: the
+    same number of updates, each on a randomly drawn task (as in the authors' public code of
+    distillation). together: one update on rollouts of all tasks. If nothing is shared, it is always
+    together.
     """
     t_max: int = 5
     """Steps of a rollout (the paper: 5)."""
     lr: float = 7e-4
     """Learning rate (the paper: 7e-4)."""
     final_lr: float = 1.0
-    """The rate falls linearly to this share of itself at the last step."""
+    """The learning rate falls linearly to this share of itself at the last step."""
     initial_std: float = 1.0
     """Standard deviation of the actions at the start."""
     grad_clip: float = 0.5
-    """Norm at which the gradient of all networks together is clipped."""
+    """Norm at which the joint gradient of all networks is clipped."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""

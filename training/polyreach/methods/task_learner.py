@@ -29,7 +29,7 @@ class TaskLearnerConfig:
     critic_lr: float = 3e-4
     """Learning rate of the critics (SAC: 3e-4)."""
     final_lr: float = 1.0
-    """All rates fall linearly to this share of themselves at the last step."""
+    """All learning rates fall linearly to this share of themselves at the last step."""
     gamma: float = 0.99
     """Discount factor (SAC: 0.99)."""
     tau: float = 0.005
@@ -39,7 +39,7 @@ class TaskLearnerConfig:
     batch_size: int = 128
     """Transitions of each task in an update."""
     replay_size: int = 100_000
-    """Transitions kept of each task."""
+    """Transitions of each task that the replay buffer holds."""
     learning_starts: int = 1_500
     """Environment steps of each task, with uniformly random actions, before the first update."""
     updates_per_step: int = 1
@@ -48,7 +48,7 @@ class TaskLearnerConfig:
     """Norm at which the gradients of actor and critics are clipped."""
     smoothness: float = 0.0
     """Weight of the change of the action from one state to the next in the actor's loss (Mysore et
-    al. 2021, arXiv:2012.06644). None of the papers has it; robots need it (see task_presets).
+    al. 2021, arXiv:2012.06644). None of the papers has it; the presets of robots set it.
     """
     compile: bool = False
     """Compile the losses with torch.compile; on a GPU they then run as CUDA graphs. The rest of an

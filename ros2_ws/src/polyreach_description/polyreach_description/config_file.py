@@ -1,21 +1,29 @@
 """Read and check `robot.yaml`: what is written there, before any model is loaded."""
 
 import re
-from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from polyreach_description.printable import MAX_SHOWN, printable
+from polyreach_description.yaml_file import YamlError, read_yaml
 
 MAX_HINGE_VELOCITY = 30.0  # [rad/s]; above it the number is most likely in degrees
 MAX_SLIDE_VELOCITY = 10.0  # [m/s]; above it the number is most likely in millimetres
 MAX_ACCELERATION = 2000.0  # [rad/s^2 or m/s^2]
 MAX_CONTROL_RATE = 1000.0  # [Hz]
+MAX_NAME = 100  # characters
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
 class RobotError(ValueError):
-    """A robot file is wrong; the message says which file, what was found and what is legal."""
+    """A robot file is wrong; the message says which file, what was found and what is legal.
+
+    The message has no control characters, whatever the file holds.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 @dataclass(frozen=True)
@@ -51,27 +59,6 @@ class RobotFile:
     no_collision: tuple[str | tuple[str, str], ...]  # links, or pairs of links
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """A safe YAML loader that refuses a key written twice."""
-
-
-def _unique_mapping(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: set[Any] = set()
-    for key_node, _ in node.value:
-        if key_node.tag == "tag:yaml.org,2002:merge":
-            continue  # <<: other mappings, whose keys this one may replace
-        key = loader.construct_object(key_node, deep=True)
-        if not isinstance(key, Hashable):
-            raise RobotError(f"key {key!r} in line {key_node.start_mark.line + 1} must be a name")
-        if key in seen:
-            line = key_node.start_mark.line + 1
-            raise RobotError(f"duplicate key '{key}' in line {line}: every name may appear once")
-        seen.add(key)
-    return loader.construct_mapping(node)
-
-
-_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _unique_mapping)
-
 _TOP_KEYS = (
     "name",
     "model",
@@ -85,6 +72,11 @@ _TOP_KEYS = (
 _NEEDED_KEYS = _TOP_KEYS[:6]
 
 
+def is_robot_name(text: str) -> bool:
+    """Whether `text` can name a robot, and so files and folders: [A-Za-z][A-Za-z0-9_-]*."""
+    return len(text) <= MAX_NAME and _NAME.fullmatch(text) is not None
+
+
 def read_robot_file(path: Path) -> RobotFile:
     """Parse `path`.
 
@@ -92,7 +84,7 @@ def read_robot_file(path: Path) -> RobotFile:
     """
     try:
         return _parse(path)
-    except RobotError as error:
+    except ValueError as error:  # RobotError, or a number of too many digits to show
         raise RobotError(f"{path}: {error}") from None
 
 
@@ -100,13 +92,19 @@ def _parse(path: Path) -> RobotFile:
     if not path.is_file():
         raise RobotError("no such robot file")
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RobotError(f"not valid YAML: {' '.join(str(error).split())}") from None
+        content = read_yaml(path)
+    except YamlError as error:
+        raise RobotError(str(error)) from None
     content = _mapping(content, "the file", _TOP_KEYS)
     for key in _NEEDED_KEYS:
         if key not in content:
             raise RobotError(f"key '{key}' is missing (needed: {', '.join(_NEEDED_KEYS)})")
+    robot_name = _text(content["name"], "name")
+    if not is_robot_name(robot_name):
+        raise RobotError(
+            f"name '{robot_name[:MAX_NAME]}' must be letters, digits, '_' and '-', a letter first, "
+            f"at most {MAX_NAME} of them: folders and files are named after it"
+        )
     model = path.parent / _text(content["model"], "model")
     if not model.is_file():
         raise RobotError(f"model file '{model}' does not exist (paths are relative to the yaml)")
@@ -121,7 +119,7 @@ def _parse(path: Path) -> RobotFile:
     home = _named(content.get("home") or {}, "home", empty=True)
     return RobotFile(
         path=path,
-        name=_text(content["name"], "name"),
+        name=robot_name,
         model=model,
         base_frame=_text(content["base_frame"], "base_frame"),
         control_rate=_number(content["control_rate"], "control_rate", 1.0, MAX_CONTROL_RATE, "Hz"),
@@ -138,7 +136,7 @@ def _parse(path: Path) -> RobotFile:
 def _no_collision(entries: Any) -> tuple[str | tuple[str, str], ...]:
     what = "'no_collision'"
     if not isinstance(entries, list):
-        raise RobotError(f"{what} must list links and pairs [LINK, LINK], not {entries!r}")
+        raise RobotError(f"{what} must list links and pairs [LINK, LINK], not {_shown(entries)}")
     found: list[str | tuple[str, str]] = []
     for entry in entries:
         if isinstance(entry, list) and len(entry) == 2:
@@ -160,7 +158,9 @@ def _effector(name: str, entry: Any) -> EffectorEntry:
     if "site" in entry and "offset" in entry:
         raise RobotError(f"{what}: 'offset' goes with 'body', a site has its own position")
     if not isinstance(offset, list) or len(offset) != 3:
-        raise RobotError(f"{what}: offset {offset!r} must be three numbers [x, y, z] in metres")
+        raise RobotError(
+            f"{what}: offset {_shown(offset)} must be three numbers [x, y, z] in metres"
+        )
     x, y, z = (_number(value, f"offset of {what}", -10.0, 10.0, "m") for value in offset)
     key = "site" if "site" in entry else "body"
     named = _text(entry[key], f"{key} of {what}")
@@ -192,7 +192,7 @@ def _joint(name: str, entry: Any) -> JointEntry:
 def _mapping(value: Any, what: str, legal: tuple[str, ...]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise RobotError(
-            f"{what} must be a mapping with the keys {', '.join(legal)}, not {value!r}"
+            f"{what} must be a mapping with the keys {', '.join(legal)}, not {_shown(value)}"
         )
     for key in value:
         if key not in legal:
@@ -202,22 +202,29 @@ def _mapping(value: Any, what: str, legal: tuple[str, ...]) -> dict[str, Any]:
 
 def _named(value: Any, what: str, empty: bool = False) -> dict[str, Any]:
     if not isinstance(value, dict) or not (value or empty):
-        raise RobotError(f"'{what}' must map at least one name to its entry, not {value!r}")
+        raise RobotError(f"'{what}' must map at least one name to its entry, not {_shown(value)}")
     for name in value:
         if not isinstance(name, str):
             raise RobotError(f"name {name!r} in '{what}' must be text (quote it)")
+        _text(name, f"name in '{what}'")
     return value
 
 
 def _text(value: Any, what: str) -> str:
     if not isinstance(value, str) or not value.strip():
-        raise RobotError(f"{what} must be a non-empty text, not {value!r}")
+        raise RobotError(f"{what} must be a non-empty text, not {_shown(value)}")
+    if not value.isprintable():
+        raise RobotError(f"{what} must have no control characters, but is {_shown(value)}")
     return value
+
+
+def _shown(value: Any) -> str:
+    return printable(repr(value), MAX_SHOWN)
 
 
 def _number(value: Any, what: str, low: float, high: float, unit: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
         raise RobotError(
-            f"{what} is {value!r}, but must be a number from {low:g} to {high:g} [{unit}]"
+            f"{what} is {_shown(value)}, but must be a number from {low:g} to {high:g} [{unit}]"
         )
     return float(value)

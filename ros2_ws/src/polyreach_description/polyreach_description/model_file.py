@@ -20,6 +20,8 @@ def load_spec(file: RobotFile) -> mujoco.MjSpec:
         spec.compile()
     except RobotError:
         raise
+    except RecursionError:
+        raise RobotError(f"'{file.model}' has too many elements in each other") from None
     except ValueError as error:
         raise RobotError(
             f"MuJoCo cannot load '{file.model}': {' '.join(str(error).split())}"

@@ -18,6 +18,7 @@ from polyreach_description.config_file import (
     read_robot_file,
 )
 from polyreach_description.kinematic_tree import KinematicTree, joints_above, read_tree
+from polyreach_description.model_check import check_model
 from polyreach_description.model_file import closes_loop, fixed_links, load_spec, mimic_joints
 
 ROBOTS_DIR = Path(__file__).parent / "robots"
@@ -50,7 +51,9 @@ def load_robot(name_or_path: str | Path) -> "Robot":
     if text in list_robots():
         return Robot(read_robot_file(ROBOTS_DIR / text / "robot.yaml"))
     if is_robot_file(text):
-        return Robot(read_robot_file(Path(text)))
+        file = read_robot_file(Path(text))
+        check_model(file)
+        return Robot(file)
     raise RobotError(
         f"unknown robot '{text}' (shipped: {', '.join(list_robots())}; or give the path of a "
         "robot.yaml)"
@@ -90,6 +93,7 @@ class Robot:
 
     def _build(self, file: RobotFile) -> None:
         self.model = model = load_spec(file).compile()
+        _check_names(model)
         site_of = {name: entry.site or f"{name}_effector" for name, entry in file.effectors.items()}
         self.site_ids = np.array([model.site(site).id for site in site_of.values()], dtype=np.int64)
         self.joint_ids = np.array(
@@ -469,6 +473,14 @@ def _add_servo(
     actuator.gaintype, actuator.gainprm[0] = mujoco.mjtGain.mjGAIN_FIXED, gain
     actuator.biastype, actuator.biasprm[:3] = mujoco.mjtBias.mjBIAS_AFFINE, bias
     return actuator
+
+
+def _check_names(model: mujoco.MjModel) -> None:
+    """Refuse names of the model that a terminal would obey."""
+    for name in bytes(model.names).split(b"\0"):
+        text = name.decode("utf-8", errors="surrogateescape")
+        if not text.isprintable():
+            raise RobotError(f"the model has the name '{text}', which has control characters")
 
 
 def _joint_id(model: mujoco.MjModel, name: str) -> int:

@@ -1,0 +1,115 @@
+"""Whether a robot's model can be loaded at all, before this process loads it.
+
+A few elements of MJCF stand for any number of others (replicate, composite, flexcomp), and files
+that a model names (meshes, included ones) may be of any size. A model that has neither costs no
+more than its own text, and is loaded at once. Every other one is tried in a child process of
+limited time and memory first.
+"""
+
+import math
+from functools import lru_cache
+from hashlib import sha256
+from pathlib import Path
+from xml.etree import ElementTree
+
+from polyreach_description.config_file import RobotError, RobotFile
+from polyreach_description.limited import LimitError, Limits, run_limited
+
+MAX_MODEL_BYTES = 16 * 2**20
+MAX_ELEMENTS = 100_000  # with all copies
+MAX_PLAIN_ELEMENTS = 1000
+TRIAL_LIMITS = Limits(cpu_s=20, memory_bytes=4 * 2**30)
+_TRIAL = Path(__file__).with_name("model_trial.py")
+_MJCF = """mujoco compiler option flag statistic visual global quality headlight map scale rgba
+default worldbody body frame inertial joint freejoint geom site camera light asset material contact
+pair exclude equality connect weld actuator motor position velocity keyframe key"""
+_URDF = """robot link inertial origin mass inertia visual collision geometry box cylinder sphere
+capsule material color joint parent child axis limit dynamics mimic safety_controller calibration"""
+PLAIN_ELEMENTS = frozenset(f"{_MJCF} {_URDF}".split())
+
+
+def check_model(file: RobotFile) -> None:
+    """Raise RobotError, naming the file and the bound, if the robot's model is too much to load."""
+    try:
+        with file.model.open("rb") as stream:
+            data = stream.read(MAX_MODEL_BYTES + 1)
+    except OSError as error:
+        raise RobotError(f"{file.path}: '{file.model}' cannot be read: {error.strerror}") from None
+    if len(data) > MAX_MODEL_BYTES:
+        raise RobotError(f"{file.path}: model '{file.model}' has more than {MAX_MODEL_BYTES} bytes")
+    root = _parse(data)
+    if root is not None and (count := elements_in(root)) > MAX_ELEMENTS:
+        raise RobotError(
+            f"{file.path}: model '{file.model}' stands for at least {count} elements, expected at "
+            f"most {MAX_ELEMENTS} (copies by replicate, composite and flexcomp count)"
+        )
+    if root is None or not is_plain(root):
+        digest = sha256(data).digest() + sha256(repr(file).encode()).digest()
+        try:
+            reason = _tried(file.path, digest)
+        except LimitError as error:
+            reason = f"{file.path}: its model cannot be loaded within the bounds: {error}"
+        if reason:
+            raise RobotError(reason)
+
+
+def is_plain(root: ElementTree.Element) -> bool:
+    """Whether the text of a model, MJCF or URDF, bounds what it takes to load it."""
+    elements = list(root.iter())
+    return len(elements) <= MAX_PLAIN_ELEMENTS and all(
+        element.tag in PLAIN_ELEMENTS
+        and not any(name.endswith("iterations") for name in element.attrib)
+        for element in elements
+    )
+
+
+def elements_in(root: ElementTree.Element) -> int:
+    """How many elements a model has once its replicate, composite and flexcomp are written out.
+
+    Counts no further than past MAX_ELEMENTS.
+    """
+    total, waiting = 0, [(root, 1)]
+    while waiting:
+        element, copies = waiting.pop()
+        if element.tag in ("replicate", "composite", "flexcomp"):
+            copies *= _product(element.get("count", ""))
+        total += copies
+        if total > MAX_ELEMENTS:
+            break
+        waiting += [(child, copies) for child in element]
+    return total
+
+
+def _product(counts: str) -> int:
+    """The product of whole numbers in a text, at least 1; what is no number is left out."""
+    numbers = (int(word) for word in counts.split()[:3] if word.isdecimal() and len(word) < 20)
+    return math.prod(max(1, number) for number in numbers)
+
+
+class _DoctypeFound(Exception):
+    """A document has a DOCTYPE, in which entities may be defined."""
+
+
+class _Builder(ElementTree.TreeBuilder):
+    def doctype(self, *_: str | None) -> None:
+        raise _DoctypeFound
+
+
+def _parse(data: bytes) -> ElementTree.Element | None:
+    """The root of an XML document; None for what MuJoCo's own parser may read otherwise."""
+    parser = ElementTree.XMLParser(target=_Builder())
+    try:
+        parser.feed(data.decode("utf-8"))  # text: an encoding that it names is not followed
+        return parser.close()
+    except (UnicodeDecodeError, ElementTree.ParseError, _DoctypeFound):
+        return None
+
+
+@lru_cache(maxsize=256)
+def _tried(path: Path, digest: bytes) -> str:
+    """Why a robot cannot be loaded, or ''. digest: of its yaml's content and its model.
+
+    Raises LimitError, which is not kept: a busy machine may be to blame.
+    """
+    refused: str = run_limited(_TRIAL, (str(path),), b"", TRIAL_LIMITS)
+    return refused

@@ -1,0 +1,227 @@
+"""Child process: check a policy file's graph, load it, and measure it on random inputs.
+
+Run by policy_file.py, with the file on standard input. Control flow and shapes that depend on the
+input are refused, so every run of a graph does the same work, and the random inputs measure them
+all. This file imports no more than it needs: an import is most of what the check costs.
+"""
+
+import json
+import math
+import sys
+from collections.abc import Iterator
+from time import thread_time
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+MAX_NODES = 10_000
+MAX_WEIGHTS = 2**24  # elements of all weights together, as of 64 MiB of 32-bit numbers
+MAX_VALUES = 2**24  # elements of all that is computed in a run of one robot
+DOMAINS = ("", "ai.onnx")
+RUNS = 100
+RUNS_CPU_S = 2.0  # [s] after which a slow policy need not run again
+SEED = 0
+
+Array = NDArray[np.float64]
+
+
+class Refusal(ValueError):
+    """Why the file is refused, in words that follow the file's name."""
+
+
+def trial(data: bytes) -> dict[str, Any]:
+    """`worst_s`, the largest CPU time [s] of `runs` random inputs; `values`, elements of a run.
+
+    Raises Refusal.
+    """
+    model = onnx.ModelProto.FromString(data)
+    if not model.graph.node:
+        raise Refusal("is not an ONNX model: its graph has no nodes")
+    values = check_graph(model)
+    joint_range = _joint_range({pair.key: pair.value for pair in model.metadata_props})
+    del model
+    try:
+        session = ort.InferenceSession(data, session_options(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common base class
+        raise Refusal(f"is not an ONNX model: {_line(error)}") from None
+    try:
+        worst_s, runs = measure(session, *joint_range)
+    except Refusal:
+        raise
+    except Exception as error:
+        raise Refusal(f"does not run: {_line(error)}") from None
+    return {"worst_s": worst_s, "runs": runs, "values": values}
+
+
+def session_options() -> ort.SessionOptions:
+    """One thread, in the order of the graph, no messages: as the controller runs a policy."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    return options
+
+
+def check_graph(model: onnx.ModelProto) -> int:
+    """Raise Refusal for a graph that can do more than a fixed, small amount of work.
+
+    Returns the number of elements that a run of one robot computes.
+    """
+    graph = model.graph
+    if model.functions:
+        names = ", ".join(f"'{function.name}'" for function in model.functions[:3])
+        raise Refusal(
+            f"defines {len(model.functions)} functions ({names}), expected none: write the "
+            "operators into the graph"
+        )
+    if len(graph.node) > MAX_NODES:
+        raise Refusal(f"has {len(graph.node)} nodes, expected at most {MAX_NODES}")
+    for node in graph.node:
+        if node.domain not in DOMAINS:
+            raise Refusal(
+                f"has the operator '{node.domain}.{node.op_type}', expected operators of ONNX alone"
+            )
+        for attribute in node.attribute:
+            if attribute.HasField("g") or attribute.graphs:
+                raise Refusal(
+                    f"has control flow: operator '{node.op_type}' has a graph of its own, expected "
+                    "none (legal: Where and other operators that do the same for every input)"
+                )
+            if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
+                raise Refusal(f"has a sparse tensor in '{node.op_type}', expected none")
+    if graph.sparse_initializer:
+        raise Refusal("has sparse weights, expected weights of full tensors")
+    weights = 0
+    for tensor in _tensors(graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
+            raise Refusal(f"has its weight '{tensor.name}' in another file, expected all in one")
+        weights += abs(math.prod(tensor.dims))
+    if weights > MAX_WEIGHTS:
+        raise Refusal(f"has weights of {weights} elements, expected at most {MAX_WEIGHTS}")
+    return _count_values(model)
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+
+
+def _count_values(model: onnx.ModelProto) -> int:
+    """Elements of all values of one robot. Raises Refusal for too many, or without fixed shape."""
+    graph = model.graph
+    weights = {tensor.name for tensor in graph.initializer}
+    for tensor in graph.input:
+        shape = tensor.type.tensor_type.shape
+        if shape.dim:
+            shape.dim[0].Clear()
+            shape.dim[0].dim_value = 1
+    # only what the operators imply counts, not what the file says of it
+    del graph.value_info[:]
+    for tensor in graph.output:
+        tensor.type.tensor_type.ClearField("shape")
+    try:
+        implied = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
+    except Exception as error:
+        raise Refusal(f"is not an ONNX model: {_line(error)}") from None
+    sizes = {
+        tensor.name: _elements(tensor)
+        for tensor in (*graph.input, *implied.value_info, *implied.output)
+        if tensor.name not in weights
+    }
+    for name in (tensor.name for tensor in graph.input):
+        if sizes.get(name, 0) is None:
+            raise Refusal(f"has an input '{name}' without a fixed shape after the batch")
+    total = 0
+    for node in graph.node:
+        for name in filter(None, node.output):
+            size = sizes.get(name)
+            if size is None:
+                raise Refusal(
+                    f"is without bounds: the output '{name}' of operator '{node.op_type}' has no "
+                    "fixed shape for a batch of one"
+                )
+            total += size
+    if total > MAX_VALUES:
+        raise Refusal(f"computes values of {total} elements in all, expected at most {MAX_VALUES}")
+    return total
+
+
+def _elements(tensor: onnx.ValueInfoProto) -> int | None:
+    """Number of elements; None if the shape is not fixed."""
+    kind = tensor.type.tensor_type
+    if not tensor.type.HasField("tensor_type") or not kind.HasField("shape"):
+        return None
+    if not all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in kind.shape.dim):
+        return None
+    return math.prod(dim.dim_value for dim in kind.shape.dim)
+
+
+def _joint_range(metadata: dict[str, str]) -> tuple[Array, Array]:
+    """Lowest and highest joint positions (nu,) that the contract names, which is checked later."""
+    try:
+        low, high = np.asarray(json.loads(metadata["joint_pos_limits"]), dtype=np.float64).T
+        np.random.default_rng().uniform(low, high)  # finite, and of one axis
+        return np.atleast_1d(low), np.atleast_1d(high)
+    except (KeyError, ValueError, TypeError, OverflowError, RecursionError):
+        return np.array([-math.pi]), np.array([math.pi])
+
+
+def measure(session: ort.InferenceSession, low: Array, high: Array) -> tuple[float, int]:
+    """Largest CPU time [s] of a run, and the number of runs, after one that does not count.
+
+    low, high: (nu,) range of the joint positions [rad or m]; goals are within 1 m.
+    """
+    rng = np.random.default_rng(SEED)
+    inputs = session.get_inputs()
+    for tensor in inputs:
+        if tensor.type != "tensor(float)":
+            raise Refusal(f"has input '{tensor.name}' of {tensor.type}, expected tensor(float)")
+
+    def draw(tensor: Any) -> NDArray[np.float32]:
+        shape = (1, *tensor.shape[1:]) if tensor.shape else ()
+        values = rng.uniform(-1.0, 1.0, shape)
+        if tensor.name == "joint_pos" and shape[1:] == low.shape:
+            values = rng.uniform(low, high, shape)
+        elif tensor.name == "active":
+            values = (values > 0.0).astype(np.float64)
+        return values.astype(np.float32)
+
+    worst_s = total_s = 0.0
+    runs = 0
+    session.run(None, {tensor.name: draw(tensor) for tensor in inputs})
+    while runs < RUNS and total_s < RUNS_CPU_S:
+        feed = {tensor.name: draw(tensor) for tensor in inputs}
+        start_s = thread_time()
+        session.run(None, feed)
+        taken_s = thread_time() - start_s
+        worst_s, total_s, runs = max(worst_s, taken_s), total_s + taken_s, runs + 1
+    return worst_s, runs
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
+def main() -> None:
+    """Print the outcome as one line of JSON."""
+    try:
+        outcome = trial(sys.stdin.buffer.read())
+    except Refusal as error:
+        outcome = {"refused": str(error)}
+    except MemoryError:
+        outcome = {"refused": "needs more memory than a policy may take"}
+    except Exception as error:
+        outcome = {"refused": f"is not an ONNX model: {type(error).__name__}: {_line(error)}"}
+    print("\n" + json.dumps(outcome))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,315 @@
+"""Robot and policy files that harm a program that loads them without bounds."""
+
+import json
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import onnx
+from onnx import TensorProto, helper
+
+Make = Callable[[Path], None]
+
+ROBOT_YAML = """\
+name: {name}
+model: robot.xml
+base_frame: base
+control_rate: 50.0
+effectors:
+  tip: {{site: tip}}
+joints:
+  first: {{velocity: 1.0, acceleration: 10.0}}
+"""
+ROBOT_XML = """\
+<mujoco>
+  {head}
+  <worldbody>
+    <body name="base">
+      <body name="link">
+        <joint name="first" axis="0 0 1" range="-90 90" limited="true"/>
+        <geom type="capsule" fromto="0.1 0 0 0.4 0 0" size="0.02"/>
+        <site name="tip" pos="0.5 0 0"/>
+        {inside}
+      </body>
+    </body>
+  </worldbody>
+  {tail}
+</mujoco>
+"""
+
+
+def write_robot(
+    folder: Path,
+    text: str = "",
+    name: str = "one_joint",
+    head: str = "",
+    inside: str = "",
+    tail: str = "",
+) -> Path:
+    """A robot of one joint; text replaces its yaml, and the others are put into its MJCF."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = ROBOT_XML.format(head=head, inside=inside, tail=tail)
+    (folder / "robot.xml").write_text(model, encoding="utf-8")
+    path = folder / "robot.yaml"
+    path.write_text(text or ROBOT_YAML.format(name=name), encoding="utf-8")
+    return path
+
+
+def alias_bomb(levels: int = 30) -> str:
+    """A `name` that holds 9 ** levels texts once its aliases are followed."""
+    lines = ["name:", "  - &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"  - &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, levels)]
+    return "\n".join(lines) + "\n" + ROBOT_YAML.format(name="x").partition("\n")[2]
+
+
+def merge_bomb(levels: int = 30) -> str:
+    """Mappings that merge the one before nine times, and hold 9 ** levels keys on the way."""
+    lines = ["home:", "  m0: &m0 {first: 0.0}"]
+    for level in range(1, levels):
+        merged = ", ".join([f"*m{level - 1}"] * 9)
+        lines.append(f"  m{level}: &m{level} {{<<: [{merged}]}}")
+    return ROBOT_YAML.format(name="one_joint") + "\n".join(lines) + "\n"
+
+
+def deep_yaml(levels: int = 3000) -> str:
+    """A `name` of nested lists."""
+    return ROBOT_YAML.format(name="[" * levels + "]" * levels)
+
+
+REPLICATE = '<replicate count="1000" offset="0 0 1">'
+REPLICATES = REPLICATE * 4 + '<geom size="0.01"/>' + "</replicate>" * 4
+JOINTS = "<joint/>" * 60_000  # in a chain: their inertia matrix has 1.8e9 elements
+TEXTURE = (
+    '<asset><texture name="t" type="2d" builtin="flat" width="100000" height="100000"/></asset>'
+)
+ENTITIES = (
+    "<!DOCTYPE mujoco [<!ENTITY a0 'aaaaaaaaaa'>"
+    + "".join(f"<!ENTITY a{n} '{f'&a{n - 1};' * 10}'>" for n in range(1, 12))
+    + "]>"
+)
+
+
+def write_policy(
+    path: Path,
+    source: Path,
+    nodes: Sequence[onnx.NodeProto] = (),
+    initializers: Sequence[onnx.TensorProto] = (),
+    change: Callable[[onnx.ModelProto], object] | None = None,
+) -> None:
+    """A copy of the policy file `source` whose `joint_vel` is that of before, then these nodes.
+
+    They take `planned_vel` and make `joint_vel`.
+    """
+    model = onnx.load(source)
+    if nodes:
+        for node in model.graph.node:
+            node.output[:] = ["planned_vel" if n == "joint_vel" else n for n in node.output]
+            node.input[:] = ["planned_vel" if n == "joint_vel" else n for n in node.input]
+        model.graph.node.extend(nodes)
+        model.graph.initializer.extend(initializers)
+    if change is not None:
+        change(model)
+    onnx.save(model, path)
+
+
+def int64s(name: str, *values: int) -> onnx.TensorProto:
+    """A vector of integers."""
+    return helper.make_tensor(name, TensorProto.INT64, [len(values)], values)
+
+
+def scalar(name: str, kind: int, value: float) -> onnx.TensorProto:
+    """A tensor without axes."""
+    return helper.make_tensor(name, kind, [], [value])
+
+
+def endless_loop() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """A Loop of 2 ** 62 rounds that passes `planned_vel` on."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["go_on"]),
+            helper.make_node("Identity", ["x"], ["y"]),
+        ],
+        "body",
+        [
+            value("i", TensorProto.INT64, []),
+            value("go", TensorProto.BOOL, []),
+            value("x", TensorProto.FLOAT, None),
+        ],
+        [value("go_on", TensorProto.BOOL, []), value("y", TensorProto.FLOAT, None)],
+    )
+    node = helper.make_node("Loop", ["rounds", "yes", "planned_vel"], ["joint_vel"], body=body)
+    rounds, yes = scalar("rounds", TensorProto.INT64, 2**62), scalar("yes", TensorProto.BOOL, 1)
+    return [node], [rounds, yes]
+
+
+def if_branch() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """An If whose branches both pass `planned_vel` on."""
+
+    def branch(name: str) -> onnx.GraphProto:
+        out = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
+        return helper.make_graph(
+            [helper.make_node("Identity", ["planned_vel"], [name])], name, [], [out]
+        )
+
+    node = helper.make_node(
+        "If", ["yes"], ["joint_vel"], then_branch=branch("then_out"), else_branch=branch("else_out")
+    )
+    return [node], [scalar("yes", TensorProto.BOOL, 1)]
+
+
+def plus_mean_of(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """Nodes that add the mean of what `node` outputs as `huge`."""
+    return [
+        node,
+        helper.make_node("ReduceMean", ["huge"], ["mean"], keepdims=0),
+        helper.make_node("Add", ["planned_vel", "mean"], ["joint_vel"]),
+    ]
+
+
+def huge_at_load() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """40 GB of zeros, of constants alone."""
+    node = helper.make_node("ConstantOfShape", ["shape"], ["huge"])
+    return plus_mean_of(node), [int64s("shape", 100_000, 100_000)]
+
+
+def huge_at_run(kind: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """40 GB out of the velocities, by Expand or Tile."""
+    if kind == "Expand":
+        node = helper.make_node("Expand", ["planned_vel", "shape"], ["huge"])
+        return plus_mean_of(node), [int64s("shape", 1_250_000_000, 1, 8)]
+    node = helper.make_node("Tile", ["planned_vel", "repeats"], ["huge"])
+    return plus_mean_of(node), [int64s("repeats", 1, 1_250_000_000)]
+
+
+def huge_for_some_input() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """As many zeros as the largest velocity, times 1e9, says."""
+    nodes = [
+        helper.make_node("ReduceMax", ["planned_vel"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["largest", "many"], ["scaled"]),
+        helper.make_node("Abs", ["scaled"], ["size"]),
+        helper.make_node("Cast", ["size"], ["count"], to=TensorProto.INT64),
+        helper.make_node("Reshape", ["count", "one"], ["shape"]),
+        *plus_mean_of(helper.make_node("ConstantOfShape", ["shape"], ["huge"])),
+    ]
+    return nodes, [scalar("many", TensorProto.FLOAT, 1e9), int64s("one", 1)]
+
+
+def slow(
+    size: int = 512, products: int = 40, kind: int = TensorProto.FLOAT
+) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Products of square matrices, of size ** 3 multiplications each; integers take far longer."""
+    nodes = [
+        helper.make_node("ReduceMean", ["planned_vel"], ["level"], keepdims=0),
+        helper.make_node("Cast", ["level"], ["level_as"], to=kind),
+        helper.make_node("Expand", ["level_as", "square"], ["p0"]),
+        *(helper.make_node("MatMul", [f"p{n}", "p0"], [f"p{n + 1}"]) for n in range(products)),
+        helper.make_node("ReduceMax", [f"p{products}"], ["largest"], keepdims=0),
+        helper.make_node("Cast", ["largest"], ["largest_vel"], to=TensorProto.FLOAT),
+        helper.make_node("Add", ["planned_vel", "largest_vel"], ["joint_vel"]),
+    ]
+    return nodes, [int64s("square", size, size)]
+
+
+def custom_domain() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """An operator of a contrib domain."""
+    return [helper.make_node("Gelu", ["planned_vel"], ["joint_vel"], domain="com.microsoft")], []
+
+
+def nested_functions(model: onnx.ModelProto) -> None:
+    """Functions that call the one before ten times: 1e12 nodes once they are put in place."""
+    model.opset_import.append(helper.make_opsetid("f", 1))
+    opsets = [helper.make_opsetid("", 18), helper.make_opsetid("f", 1)]
+    inner = [helper.make_node("Identity", ["x"], ["y"])]
+    for level in range(12):
+        model.functions.append(
+            helper.make_function("f", f"f{level}", ["x"], ["y"], inner, opset_imports=opsets)
+        )
+        names = ["x", *(f"x{n}" for n in range(9)), "y"]
+        inner = [helper.make_node(f"f{level}", [a], [b], domain="f") for a, b in pairwise(names)]
+    for node in model.graph.node:
+        node.output[:] = ["planned_vel" if n == "joint_vel" else n for n in node.output]
+    model.graph.node.append(helper.make_node("f11", ["planned_vel"], ["joint_vel"], domain="f"))
+
+
+def external_data(model: onnx.ModelProto) -> None:
+    """A weight that is read from another file of the machine."""
+    tensor = model.graph.initializer[0]
+    for field in ("raw_data", "float_data"):
+        tensor.ClearField(field)
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="/etc/passwd")
+
+
+def sparse_weight(model: onnx.ModelProto) -> None:
+    """A weight of one value that is 40 GB once it is not sparse."""
+    values = helper.make_tensor("dense", TensorProto.FLOAT, [1], [1.0])
+    indices = helper.make_tensor("indices", TensorProto.INT64, [1], [0])
+    sparse = helper.make_sparse_tensor(values, indices, [10_000_000_000])
+    model.graph.sparse_initializer.append(sparse)
+
+
+def many_nodes(model: onnx.ModelProto) -> None:
+    """A chain of 100,000 nodes."""
+    for node in model.graph.node:
+        node.output[:] = ["n0" if n == "joint_vel" else n for n in node.output]
+    names = [*(f"n{n}" for n in range(100_000)), "joint_vel"]
+    model.graph.node.extend(helper.make_node("Neg", [a], [b]) for a, b in pairwise(names))
+
+
+def metadata_of_size(count: int, length: int) -> Callable[[onnx.ModelProto], None]:
+    """So many more keys, with values of so many characters."""
+
+    def change(model: onnx.ModelProto) -> None:
+        for number in range(count):
+            model.metadata_props.add(key=f"extra_{number}", value=json.dumps("x" * length))
+
+    return change
+
+
+def huge_weight(model: onnx.ModelProto) -> None:
+    """A weight that declares 40 GB and holds nothing."""
+    model.graph.initializer.append(
+        TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[100_000, 100_000])
+    )
+
+
+def empty_nodes(path: Path) -> None:
+    """8 million empty nodes of two bytes: a gigabyte in memory once they are parsed."""
+    nodes = b"\x0a\x00" * 8_000_000
+    length, varint = len(nodes), b""
+    while length > 127:
+        varint += bytes([length & 127 | 128])
+        length >>= 7
+    path.write_bytes(b"\x08\x0a\x3a" + varint + bytes([length]) + nodes)
+
+
+# how a policy file is made of a good one, and the words of its refusal
+Change = tuple[Callable[[Path, Path], None], str]
+
+
+def _of(parts: tuple[Sequence[onnx.NodeProto], Sequence[onnx.TensorProto]]) -> Callable[..., None]:
+    return lambda path, source: write_policy(path, source, *parts)
+
+
+def _changed(change: Callable[[onnx.ModelProto], object]) -> Callable[..., None]:
+    return lambda path, source: write_policy(path, source, change=change)
+
+
+BAD_POLICIES: dict[str, Change] = {
+    "an endless loop": (_of(endless_loop()), "operator 'Loop' has a graph of its own"),
+    "a branch": (_of(if_branch()), "operator 'If' has a graph of its own"),
+    "40 GB at load": (_of(huge_at_load()), "elements in all, expected at most 16777216"),
+    "40 GB by Expand": (_of(huge_at_run("Expand")), "elements in all"),
+    "40 GB by Tile": (_of(huge_at_run("Tile")), "elements in all"),
+    "40 GB for some input": (_of(huge_for_some_input()), "'ConstantOfShape' has no fixed shape"),
+    "40 GB of one sparse value": (_changed(sparse_weight), "sparse"),
+    "40 GB without data": (_changed(huge_weight), "weights of 100"),
+    "a custom operator": (_of(custom_domain()), "'com.microsoft.Gelu'"),
+    "functions of functions": (_changed(nested_functions), "12 functions"),
+    "weights in another file": (_changed(external_data), "in another file"),
+    "100,000 nodes": (_changed(many_nodes), "nodes, expected at most"),
+    "8 million empty nodes": (lambda path, _: empty_nodes(path), ""),
+    "54 MB of metadata": (_changed(metadata_of_size(60, 900_000)), "policy metadata: found 54"),
+    "1 MB of keys": (_changed(metadata_of_size(70_000, 1)), "policy metadata: found"),
+}

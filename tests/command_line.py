@@ -1,0 +1,34 @@
+"""The command line, as a process of its own or, sooner, in the process of the tests."""
+
+import io
+import subprocess
+import sys
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+from polyreach.cli import main
+
+TIMEOUT_S = 300.0
+
+
+def polyreach(*words: str | Path) -> list[str]:
+    """The command `polyreach WORDS`."""
+    return [sys.executable, "-m", "polyreach.cli", *map(str, words)]
+
+
+def run_process(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """`polyreach WORDS` as a user runs it."""
+    return subprocess.run(
+        polyreach(*words), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+
+
+def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """`polyreach WORDS` in this process, which saves the seconds that PyTorch takes to start."""
+    out, errors = io.StringIO(), io.StringIO()
+    with redirect_stdout(out), redirect_stderr(errors):
+        try:
+            status = main([str(word) for word in words])
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else 1
+    return subprocess.CompletedProcess(words, status, out.getvalue(), errors.getvalue())
