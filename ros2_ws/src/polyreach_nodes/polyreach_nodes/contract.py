@@ -10,17 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
+from polyreach_description.policy_file import ContractError, check_metadata_size, parse_value
+from polyreach_description.printable import MAX_SHOWN, printable
+
+__all__ = ["Contract", "ContractError", "check_contract", "parse_contract"]
 
 SCHEMA_VERSION = 1
 ACTION_TYPE = "joint_velocity"
 OBSERVATION_NAMES = ("joint_pos", "goals", "active")
-MAX_VALUE_LENGTH = 1_000_000  # characters of one metadata value
-MAX_SHOWN = 300  # characters of a value that an error repeats
 TOLERANCE = 1e-6  # between a limit in the file and the robot's [rad, rad/s, ...]
-
-
-class ContractError(ValueError):
-    """A policy file that must not drive this robot; the text names key, found and expected."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +45,10 @@ class Contract:
 def parse_contract(metadata: Mapping[str, str]) -> Contract:
     """Read a policy's metadata (each value is JSON text).
 
-    Raises ContractError if a key is missing, is no JSON, or holds another type or shape.
+    Raises ContractError if a key is missing, is no JSON, or holds another type or shape, and for
+    more metadata than any policy has.
     """
+    check_metadata_size(metadata)
     version = _read(metadata, "schema_version", _integer)
     if version != SCHEMA_VERSION:
         raise ContractError(_mismatch("schema_version", version, SCHEMA_VERSION))
@@ -73,7 +73,7 @@ def parse_contract(metadata: Mapping[str, str]) -> Contract:
         joint_acc_limits=_read(metadata, "joint_acc_limits", _array((nu,))),
         robot_sha256=_read(metadata, "robot_sha256", _text),
         method=_read(metadata, "method", _text),
-        metadata={key: _parse(metadata, key) for key in metadata},
+        metadata={key: parse_value(metadata, key) for key in metadata},
     )
 
 
@@ -103,33 +103,11 @@ def check_contract(contract: Contract, robot: Robot) -> None:
 
 
 def _read(metadata: Mapping[str, str], key: str, convert: Callable[[Any], Any]) -> Any:
-    value = _parse(metadata, key)
+    value = parse_value(metadata, key)
     try:
         return convert(value)
     except (ValueError, TypeError, OverflowError) as error:
         raise ContractError(_mismatch(key, value, error)) from None
-
-
-def _parse(metadata: Mapping[str, str], key: str) -> Any:
-    if key not in metadata:
-        held = ", ".join(sorted(metadata)) or "none"
-        raise ContractError(f"policy metadata '{key}': missing (the file has: {_short(held)})")
-    text = metadata[key]
-    if len(text) > MAX_VALUE_LENGTH:
-        expected = f"at most {MAX_VALUE_LENGTH} characters"
-        raise ContractError(
-            f"policy metadata '{key}': found {len(text)} characters, expected {expected}"
-        )
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        raise ContractError(
-            f"policy metadata '{key}': found {_short(text)}, expected JSON ({error})"
-        ) from None
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is no number")
 
 
 def _text(value: Any) -> str:
@@ -185,7 +163,4 @@ def _mismatch(key: str, found: Any, expected: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else str(value)
-    text = text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}..."
-    # a file must not write control characters on a terminal
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(value if isinstance(value, str) else str(value), MAX_SHOWN)

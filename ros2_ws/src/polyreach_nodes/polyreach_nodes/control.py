@@ -1,5 +1,6 @@
 """One control period: joint state and goals in, joint velocities out. Nothing here knows ROS."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -11,8 +12,9 @@ from polyreach_description import HeldJoint, Robot
 from polyreach_nodes.following import Following
 from polyreach_nodes.limits import REACTION_PERIODS, JointLimits
 from polyreach_nodes.policy import Policy
+from polyreach_nodes.progress import ProgressChecker
 from polyreach_nodes.proximity import Proximity
-from polyreach_nodes.watchdog import State, Watchdog
+from polyreach_nodes.watchdog import STUCK_STATES, State, Watchdog
 
 TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control periods
 MAX_JOINT_POS = 1e4  # [rad or m], a position beyond is a broken sensor
@@ -70,14 +72,19 @@ class ReachControl:
         self.watchdog = Watchdog(nu, timeout_s or TIMEOUT_PERIODS * self.period_s)
         self.proximity = Proximity(robot)
         self.following = Following(robot.joint_vel_limits, REACTION_PERIODS * self.period_s)
+        self.progress = ProgressChecker(
+            robot.joint_names, robot.joint_vel_limits, self.limits.low, self.limits.high
+        )
         self.speed_scale = 1.0
         self.goal_timeout_s = 0.0  # 0: goals stay for ever
+        self.keep_goals = False  # whether goals outlast a long outage of the joint state
         self.joint_pos: Vector = robot.home.copy()
         plausible = JUMP_SPEED * self.period_s * robot.joint_vel_limits
         self._plausible: list[float] = plausible.tolist()  # [rad or m] in a period
         self._plausible_s = [-np.inf] * nu  # when a joint's position was no jump
         self._doubted_s = [np.inf] * nu  # since when a joint's positions are refused as jumps
         self._calm_s = -np.inf  # from when on joint states are believed again
+        self._in_outage = self._had_goal = False
         self.goals: Vector = np.zeros((effectors, 3))
         self.active: Vector = np.zeros(effectors)
         self.has_goal = False
@@ -124,6 +131,7 @@ class ReachControl:
 
     def activate(self) -> None:
         """Start at rest: no joint state, no goals. A halt stays."""
+        self._had_goal = False
         self._forget_joint_states()
         self.clear_goals()
         self.rejected_goal = self.expired_goal = ""
@@ -132,7 +140,8 @@ class ReachControl:
     def resume(self) -> None:
         """End halt and fault. What a doubted sensor says is believed from now on."""
         self.watchdog.halted, self.watchdog.fault = False, ""
-        if self._calm_s > -np.inf or min(self._doubted_s) < np.inf:
+        self.progress.restart()
+        if self._in_outage or self._calm_s > -np.inf or min(self._doubted_s) < np.inf:
             self._forget_joint_states()
 
     def _forget_joint_states(self) -> None:
@@ -140,6 +149,21 @@ class ReachControl:
         self._plausible_s = [-np.inf] * len(self._plausible_s)
         self._doubted_s = [np.inf] * len(self._doubted_s)
         self._calm_s = -np.inf
+        self._in_outage = False
+
+    def _notice_outage(self, now_s: float) -> None:
+        """Make a long outage of the joint state a fault, and drop the goals from before.
+
+        Before the first goal there is no motion that could go on by itself.
+        """
+        if not self._had_goal or self._in_outage or not (outage := self.watchdog.outage(now_s)):
+            return
+        self._in_outage = True
+        if not self.keep_goals:
+            self.clear_goals()
+        goals = "kept" if self.keep_goals else "dropped"
+        self.watchdog.fault = f"{outage}: goals are {goals}, motion waits for ~/resume"
+        self.stop()
 
     def receive(
         self, names: list[str], position: Sequence[float], now_s: float, stamp_s: float = 0.0
@@ -153,6 +177,7 @@ class ReachControl:
         stamp_s: the publisher's time, 0 if there is none. A message older than the one before is
         left out, but for a clock that was set back by more than CLOCK_RESET_S.
         """
+        self._notice_outage(now_s)
         source = self._sources.get(tuple(names)) or self._match(names)
         if source is None:
             return self._refuse("joint state names a joint twice")
@@ -248,7 +273,8 @@ class ReachControl:
         index = self._effector_index[effector]
         self.goals[index] = position
         self.active[index] = 1.0
-        self.has_goal = True
+        self.has_goal = self._had_goal = True
+        self.progress.set_goal(index, position)
         self._goal_s[index] = now_s
         self.expired_goal = ""
         if self.rejected_goal.startswith(f"goal of '{effector}' "):
@@ -280,13 +306,15 @@ class ReachControl:
 
     def clear_goals(self) -> None:
         """Forget all goals: the joints slow down within their limits and hold."""
-        self.active.fill(0.0)
-        self.has_goal = False
+        for effector in self._effector_index:
+            self.clear_goal(effector)
 
     def clear_goal(self, effector: str) -> None:
         """Forget the goal of one effector."""
-        self.active[self._effector_index[effector]] = 0.0
+        index = self._effector_index[effector]
+        self.active[index] = 0.0
         self.has_goal = bool(self.active.any())
+        self.progress.clear_goal(index)
 
     def _expire_goals(self, now_s: float) -> None:
         old = (self.active > 0) & (now_s - self._goal_s > self.goal_timeout_s)
@@ -304,7 +332,8 @@ class ReachControl:
 
     def state(self, now_s: float) -> State:
         """What the controller is doing at now_s."""
-        return self.watchdog.state(now_s, self.has_goal)
+        state = self.watchdog.state(now_s, self.has_goal)
+        return self.progress.state if state is State.ACTIVE else state
 
     def tick(self, now_s: float, elapsed_s: float | None = None) -> Vector:
         """Command (nu,) [rad/s or m/s] of this control period, in the safety order.
@@ -325,6 +354,7 @@ class ReachControl:
         if elapsed_s is None:
             elapsed_s = now_s - self._last_tick_s
         self._last_tick_s = now_s
+        self._notice_outage(now_s)
         if self.goal_timeout_s and self.has_goal:
             self._expire_goals(now_s)
         state = self.watchdog.state(now_s, self.has_goal)
@@ -332,9 +362,9 @@ class ReachControl:
             return self.stop()
         wanted = self.zero
         if state is State.ACTIVE:
-            joint_vel, _ = self.policy.compute(self.joint_pos, self.goals, self.active)
+            joint_vel, effector_pos = self.policy.compute(self.joint_pos, self.goals, self.active)
             wanted = joint_vel.astype(np.float64)
-            if wanted.shape != self.zero.shape or not np.isfinite(wanted).all():
+            if wanted.shape != self.zero.shape or not all(map(math.isfinite, wanted.tolist())):
                 raise ValueError(f"policy output is {wanted.tolist()}")
         elif self.command is self.zero:
             return self.stop()
@@ -348,10 +378,25 @@ class ReachControl:
                 "are the drives on, and is the velocity controller active?"
             )
         command = self.limits.apply(wanted, previous, position, self.speed_scale, elapsed_s)
-        self.command, self.slowed = self.proximity.slow(
+        self.command, self.slowed = self.proximity.scale_command(
             command, previous, position, self.limits.change(elapsed_s)
         )
+        if state is State.ACTIVE and self.progress.due(elapsed_s, self.speed_scale):
+            self._check_progress(effector_pos.tolist(), wanted)
         return self.command
+
+    def _check_progress(self, effector_pos: list[list[float]], wanted: Vector) -> None:
+        rows = zip(effector_pos, self.goals.tolist(), self.active.tolist(), strict=True)
+        errors = [math.dist(position, goal) for position, goal, active in rows if active]
+        self.progress.look(
+            errors,
+            self.joint_pos,
+            wanted,
+            self.command,
+            self.speed_scale,
+            self.slowed,
+            self.proximity.reason,
+        )
 
     def fail(self, error: Exception) -> Vector:
         """Stop for an error until ~/resume; returns zero velocities (nu,)."""
@@ -372,7 +417,7 @@ class ReachControl:
     def reason(self, now_s: float) -> str:
         """Why the controller does not move, in words; '' if nothing is wrong."""
         dog = self.watchdog
-        match self.state(now_s):
+        match state := self.state(now_s):
             case State.FAULT:
                 return dog.fault
             case State.HALTED:
@@ -381,7 +426,7 @@ class ReachControl:
                 return "no joint state yet"
             case State.STALE:
                 return dog.invalid or f"joint state is older than {dog.timeout_s:.3f} s"
-        return ""
+        return self.progress.reason if state in STUCK_STATES else ""
 
 
 def _point(position: Sequence[float] | Vector) -> str:

@@ -2,15 +2,17 @@
 
 import gc
 import sys
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticStatus
+from lifecycle_msgs.srv import ChangeState
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, SetParametersResult
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from polyreach_description import Robot, RobotError, load_robot
-from polyreach_nodes.contract import ContractError
+from polyreach_description import Robot, load_robot
 from polyreach_nodes.control import TIMEOUT_PERIODS, ReachControl
 from polyreach_nodes.limits import REACTION_PERIODS
 from polyreach_nodes.policy import Policy, find_policy
@@ -23,6 +25,7 @@ from polyreach_nodes.proximity import (
 )
 from polyreach_nodes.qos import LATCHED
 from polyreach_nodes.reach_loop import ReachLoop
+from polyreach_nodes.recording_path import recording_path
 from polyreach_nodes.reports import plain_status
 from polyreach_nodes.running import run_node
 
@@ -36,6 +39,9 @@ LOOP_PARAMETERS = (
     "workspace",
     "goal_timeout",
     "following_timeout",
+    "outage_timeout",
+    "outage_keeps_goals",
+    "progress_timeout",
     "record",
 )
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
@@ -51,6 +57,9 @@ class ControllerNode(LifecycleNode):
         self._loop: ReachLoop | None = None
         self._halted = False  # outlives cleanup: only ~/resume ends a halt
         self.add_on_set_parameters_callback(self._check_parameters)
+        self._service_change_state.callback = partial(
+            self._change_state, self._service_change_state.callback
+        )
         self._announce("UNCONFIGURED")
         if self._value("autostart") and self.trigger_configure() == SUCCESS:
             self.trigger_activate()
@@ -129,11 +138,51 @@ class ControllerNode(LifecycleNode):
             (0.0, 60.0),
         )
         declare(
+            "outage_timeout",
+            0.5,
+            "[s of wall time] without valid joint states after which motion does not go on by "
+            "itself when they come again, but waits for ~/resume; 0: it goes on after any outage",
+            (0.0, 3600.0),
+        )
+        declare(
+            "outage_keeps_goals",
+            False,
+            "whether goals outlast an outage longer than outage_timeout; by default they are "
+            "dropped",
+        )
+        declare(
+            "progress_timeout",
+            5.0,
+            "[s] at full speed without an effector that comes nearer to its goal, after which the "
+            "state is BLOCKED or OSCILLATING; 0: never",
+            (0.0, 60.0),
+        )
+        declare(
+            "record_folder",
+            "",
+            "folder of all recordings; empty: nothing is recorded, whoever asks for it",
+            read_only=True,
+        )
+        declare(
             "record",
             "",
-            "path of a new .mcap file that records observation and action of every period, every "
-            "hour in another one; empty: none",
+            "name of a new .mcap file in record_folder that records observation and action of "
+            "every period, every hour in another one; empty: none",
         )
+
+    def _change_state(
+        self,
+        change_state: Callable[[ChangeState.Request, ChangeState.Response], ChangeState.Response],
+        request: ChangeState.Request,
+        response: ChangeState.Response,
+    ) -> ChangeState.Response:
+        """Answer ~/change_state; rclpy's `change_state` raises for an illegal transition."""
+        try:
+            return change_state(request, response)
+        except Exception as error:
+            self.get_logger().error(f"transition {request.transition.id} refused: {error}")
+            response.success = False
+            return response
 
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
@@ -146,8 +195,8 @@ class ControllerNode(LifecycleNode):
                 self._apply(self._loop, values)
                 if policy is not None:
                     self._loop.use_policy(policy)
-        except (RobotError, ContractError, ValueError, OSError) as error:
-            return SetParametersResult(successful=False, reason=str(error))
+        except Exception as error:  # a request must not end the node
+            return SetParametersResult(successful=False, reason=_sentence(error))
         return SetParametersResult(successful=True)
 
     def _checked(self, values: dict[str, Any]) -> Policy | None:
@@ -157,6 +206,8 @@ class ControllerNode(LifecycleNode):
             values.get("collision_stop_distance", self._value("collision_stop_distance")),
         )
         read_workspace(values.get("workspace", NO_WORKSPACE))
+        if values.get("record"):
+            recording_path(self._value("record_folder"), values["record"])
         if "robot" in values:
             if self._loop is not None:
                 raise ValueError("robot cannot change while configured: clean up first")
@@ -175,11 +226,17 @@ class ControllerNode(LifecycleNode):
         """Give checked values to the loop; those that are missing stay as they are."""
         control = loop.control
         if "record" in values:  # before all else, for it may fail
-            loop.record(values["record"])
+            name = values["record"]
+            loop.record(recording_path(self._value("record_folder"), name) if name else None)
         loop.tolerance = values.get("tolerance", loop.tolerance)
         control.speed_scale = values.get("speed_scale", control.speed_scale)
         control.goal_timeout_s = values.get("goal_timeout", control.goal_timeout_s)
         control.following.timeout_s = values.get("following_timeout", control.following.timeout_s)
+        dog = control.watchdog
+        dog.outage_timeout_s = values.get("outage_timeout", dog.outage_timeout_s)
+        control.keep_goals = values.get("outage_keeps_goals", control.keep_goals)
+        control.progress.tolerance = loop.tolerance
+        control.progress.set_timeout(values.get("progress_timeout", control.progress.timeout_s))
         slow = values.get("collision_slow_distance", control.proximity.slow_distance)
         stop = values.get("collision_stop_distance", control.proximity.stop_distance)
         if (slow, stop) != (control.proximity.slow_distance, control.proximity.stop_distance):
@@ -201,8 +258,7 @@ class ControllerNode(LifecycleNode):
             self._apply(self._loop, {name: self._value(name) for name in LOOP_PARAMETERS})
         except Exception as error:
             self._release()
-            known = isinstance(error, RobotError | ContractError | OSError)
-            text = str(error) if known else f"{type(error).__name__}: {error}"
+            text = _sentence(error)
             self.get_logger().error(f"configure refused: {text}")
             self._announce("UNCONFIGURED", text, DiagnosticStatus.ERROR)
             return FAILURE
@@ -246,6 +302,11 @@ class ControllerNode(LifecycleNode):
         if self._state_machine.current_state[1] != "finalized":
             self.trigger_shutdown()
 
+    def stop_robot(self) -> None:
+        """Publish zero from another thread, for one that is stuck."""
+        if (loop := self._loop) is not None and loop.running:
+            loop.publish_last_zero()
+
     def _release(self) -> None:
         loop, self._loop = self._loop, None
         if loop is not None:
@@ -258,13 +319,19 @@ class ControllerNode(LifecycleNode):
         self._status_pub.publish(plain_status(self.get_fully_qualified_name(), state, level, text))
 
 
+def _sentence(error: Exception) -> str:
+    """What is wrong, with the type of an error that nobody foresaw."""
+    known = isinstance(error, ValueError | OSError)  # RobotError and ContractError, too
+    return str(error) if known else f"{type(error).__name__}: {error}"
+
+
 def _load_policy(path: str, robot: Robot) -> Policy:
     return Policy.load(path or find_policy(robot.name), robot)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the controller until SIGINT or SIGTERM; returns the exit status."""
-    return run_node(ControllerNode, ControllerNode.close, argv)
+    return run_node(ControllerNode, ControllerNode.close, argv, ControllerNode.stop_robot)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,26 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
+from polyreach_description.policy_file import PolicyData, read_policy_file
 from polyreach_nodes.contract import Contract, ContractError, check_contract, parse_contract
 
-MAX_FILE_BYTES = 512 * 2**20
+MAX_PERIOD_SHARE = 0.5  # of a control period, for the policy; the rest is for all else
 KINEMATICS_TOLERANCE = 1e-3  # [m] between the policy's and the robot's effectors at home
 
 Array32 = NDArray[np.float32]
 
 
 class Policy:
-    """One ONNX Runtime session with one thread and its input buffers."""
+    """One ONNX Runtime session with one thread and its input buffers.
 
-    def __init__(self, session: ort.InferenceSession, contract: Contract) -> None:
+    worst_compute_s: [s] of CPU time, the largest of random inputs when the file was loaded.
+    """
+
+    def __init__(
+        self, session: ort.InferenceSession, contract: Contract, worst_compute_s: float
+    ) -> None:
         self.contract = contract
+        self.worst_compute_s = worst_compute_s
         joints, effectors = len(contract.joint_names), len(contract.effector_names)
         self._session = session
         self._joint_pos: Array32 = np.zeros((1, joints), np.float32)
@@ -35,26 +42,16 @@ class Policy:
     def load(cls, path: str | Path, robot: Robot) -> "Policy":
         """Load a policy file for a robot.
 
-        Raises ContractError, naming metadata key or tensor, if it does not fit the robot.
+        Raises ContractError, naming metadata key or tensor, if it does not fit the robot, is not
+        fit to be run (see read_policy_file), or takes more than half a control period.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise ContractError(f"policy file '{path}' does not exist")
-        if (size := path.stat().st_size) > MAX_FILE_BYTES:
-            raise ContractError(
-                f"policy file '{path}' has {size} bytes, expected at most {MAX_FILE_BYTES}"
-            )
-        try:
-            session = ort.InferenceSession(
-                str(path), _session_options(), providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:
-            reason = str(error).splitlines()[0][:300] if str(error) else type(error).__name__
-            raise ContractError(f"policy file '{path}' is not an ONNX model: {reason}") from None
+        file = read_policy_file(Path(path))
+        session = file.session()
         contract = parse_contract(session.get_modelmeta().custom_metadata_map)
         check_contract(contract, robot)
         _check_tensors(session, contract)
-        policy = cls(session, contract)
+        _check_time(file, contract)
+        policy = cls(session, contract, file.worst_compute_s)
         policy._check_at_home(robot)
         policy._bind()
         return policy
@@ -138,13 +135,14 @@ def find_policy(robot_name: str, method: str = "digrad") -> Path:
     )
 
 
-def _session_options() -> ort.SessionOptions:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-    options.log_severity_level = 4
-    return options
+def _check_time(file: PolicyData, contract: Contract) -> None:
+    limit_s = MAX_PERIOD_SHARE / contract.update_rate
+    if file.worst_compute_s > limit_s:
+        raise ContractError(
+            f"policy file '{file.path}' takes {1e3 * file.worst_compute_s:.1f} ms of CPU time for "
+            f"one of {file.runs} random inputs, expected at most {1e3 * limit_s:g} ms, half a "
+            "control period"
+        )
 
 
 def _check_tensors(session: ort.InferenceSession, contract: Contract) -> None:

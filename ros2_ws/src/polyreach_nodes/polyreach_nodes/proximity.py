@@ -1,40 +1,81 @@
 """Slow down before the robot touches itself or an effector leaves the workspace; no ROS here."""
 
-import math
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
 
-import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyreach_description import Robot
+from polyreach_nodes.clearance import Clearance
 from polyreach_nodes.limits import REACTION_PERIODS
 
 SLOW_DISTANCE = 0.025  # [m] default
 STOP_DISTANCE = 0.01  # [m] default
 NO_WORKSPACE = (-100.0, -100.0, -100.0, 100.0, 100.0, 100.0)  # [m]
 NEGLIGIBLE = 1e-9  # [m] of approach
-MAX_LOOKS = 16
-SETTLED = 1e-3  # [rad or m] below which a joint that is not controlled counts as standing
 EXTRA_PERIODS = 2.0  # for the next command, and for joints that do not brake in a straight line
-FAR = 10.0  # [m], beyond any distance of interest
+CREEP = 0.1  # factor of the joints that go on beside others that had to stop
+BEND = 0.25  # share of the room that a change of direction may take on the whole way
+MIXTURES = (1.0, 0.5, 0.25, 0.0)  # tried in turn, see Proximity
+SWEEPS = 8  # over the limits, for factors that obey all of them
 
 Vector = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Names = tuple[str, str]
+
+
+class _Closing(NamedTuple):
+    """What comes near on the way: two geoms, or an effector and a wall of the workspace.
+
+    key: pair of geoms, or effector and the wall's number. room: what is left until the stop
+    distance [m]. approach: what the whole way would take [m].
+    """
+
+    key: tuple[int, int]
+    wall: bool
+    room: float
+    approach: float
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """A closing that is too fast. factor: that would do for all joints.
+
+    joints: (nu,) that change this distance at all. effect: (nu,) [m] on the distance, of each
+    joint's part of the way.
+    """
+
+    closing: _Closing
+    factor: float
+    joints: Mask
+    effect: Vector
 
 
 class Proximity:
-    """Scales a command by one factor in [0, 1], so that its direction is kept.
+    """Scales the joint velocities of a command by factors in [0, 1], least where bodies come near.
 
-    Looked at are the configuration now and some on the way to q + v (h + max |v| / a), where the
-    joints would stand if they went on for a reaction time h and then braked at half of what they
-    may. For a pair of bodies (MuJoCo's collision filters say which) with distance d now and d'
-    there, w = slow - stop distance:
+    Looked at are configurations on the way to q + v (h + max |v| / a), where the joints would stand
+    if they went on for a reaction time h and then braked at half of what they may. For a pair of
+    bodies (MuJoCo's collision filters say which) with distance d now and d' there,
+    w = slow - stop distance:
 
         factor <= (d - stop) / (w + d - d')    where they come near, d' < d and d' < slow distance
 
     It is 1 as long as d' >= slow distance and falls to 0 at d = stop distance. A command that
     leads apart is never slowed, so a robot that is too near can always back out. The walls of the
     workspace, a box in the base frame, act on the effectors in the same way with stop distance 0.
+
+    Only joints between the two bodies change their distance, and of these only those whose own
+    motion lessens it are slowed for it: until the distance lessens as slowly as with that factor
+    for all. The others go on; with
+
+        clip((d - stop) / w, CREEP, 1)    and the others with a stop distance w |v| / v_max wider
+
+    for their accelerations push joints that are held by a velocity servo. Factors that differ
+    change the direction of the motion, so the way is looked at again. If a pair comes near faster
+    than it may, the joints between a pair have one factor, if need be all joints; or parts of both.
     """
 
     def __init__(
@@ -48,30 +89,22 @@ class Proximity:
 
         Raises ValueError that names the value and what is legal.
         """
+        check_distances(slow_distance, stop_distance)
         self._robot = robot
-        self._now, *self._looks = (mujoco.MjData(robot.model) for _ in range(1 + MAX_LOOKS))
-        for data in (self._now, *self._looks):
-            data.qpos[:] = robot.qpos(robot.home)
-        # views of MuJoCo's memory: asking for them again takes longer than the collisions
-        self._qpos = {id(data): data.qpos for data in (self._now, *self._looks)}
-        self._places = [(data.geom_xpos, data.geom_xmat) for data in (self._now, self._looks[0])]
-        self._radius = robot.model.geom_rbound
-        first, last = int(robot.qpos_adr[0]), int(robot.qpos_adr[-1])
-        in_a_row = last - first + 1 == len(robot.qpos_adr)
-        self._adr = slice(first, last + 1) if in_a_row else robot.qpos_adr
+        self._clearance = Clearance(robot, slow_distance)
         self._period_s = 1.0 / robot.control_rate
         self.reaction_s = REACTION_PERIODS * self._period_s
-        self._low, self._high = robot.joint_pos_limits.T
-        self._acceleration: list[float] = robot.joint_acc_limits.tolist()
+        self._low, self._high = robot.joint_pos_limits.T.copy()
+        self._braking_s_per_speed = 1.0 / robot.joint_acc_limits
+        self._ones = np.ones(len(robot.joint_names))
         self.reason = ""
+        self.blocking: Names = ("", "")
         self.set_distances(slow_distance, stop_distance)
         self.set_workspace(workspace)
 
     def hold(self, qpos_adr: int, value: float) -> None:
         """Take the position [rad or m] of a joint that is not controlled; home at first."""
-        if abs(value - self._qpos[id(self._now)][qpos_adr]) > SETTLED:
-            for qpos in self._qpos.values():
-                qpos[qpos_adr] = value
+        self._clearance.hold(qpos_adr, value)
 
     def set_distances(self, slow_distance: float, stop_distance: float) -> None:
         """Distances [m] between bodies from which on the motion slows, and at which it stops.
@@ -80,123 +113,136 @@ class Proximity:
         """
         check_distances(slow_distance, stop_distance)
         self.slow_distance, self.stop_distance = slow_distance, stop_distance
-        self._model = self._robot.proximity_model(slow_distance)
+        self._width = slow_distance - stop_distance
+        self._clearance.set_distance(slow_distance)
 
     def set_workspace(self, workspace: ArrayLike) -> None:
         """Set the box (6,) [m, base frame]. Raises ValueError."""
         self.workspace = read_workspace(workspace)
         self._walled = bool((np.abs(self.workspace) < NO_WORKSPACE[-1]).any())
 
-    def slow(
+    def scale_command(
         self, command: Vector, previous: Vector, joint_pos: Vector, change: Vector
     ) -> tuple[Vector, float]:
-        """The command (nu,) for `command` (nu,) [rad/s or m/s], and the factor that was used.
+        """The command (nu,) for `command` (nu,) [rad/s or m/s], and the least factor in it.
 
         The change from `previous` (nu,) is kept within `change` (nu,), what acceleration limits
         allow in a period, unless braking at the limits would end below the stop distance: then
-        distance wins. `reason` says what the motion is slowed for.
+        distance wins. `reason` says what the motion is slowed for, `blocking` names the two bodies,
+        or an effector and a wall.
         """
-        factor = self.factor(command, joint_pos)
-        if factor >= 1.0:
-            return command, factor
-        slowed = factor * command
+        factors = self.factors(command, joint_pos)
+        if factors is self._ones:
+            return command, 1.0
+        slowed, least = factors * command, float(factors.min())
         # position limits may have asked for more than `change` already: then `command` is the bound
         low, high = np.minimum(previous - change, command), np.maximum(previous + change, command)
         gentle = np.minimum(np.maximum(slowed, low), high)
-        return (gentle if self._can_stop(gentle, joint_pos) else slowed), factor
+        gently = bool((gentle == slowed).all()) or self._can_stop(gentle, joint_pos)
+        return (gentle if gently else slowed), least
 
-    def factor(self, command: Vector, joint_pos: Vector) -> float:
-        """The factor for `command` (nu,) [rad/s or m/s] at `joint_pos` (nu,) [rad or m].
+    def factors(self, command: Vector, joint_pos: Vector) -> Vector:
+        """Factors (nu,) for `command` (nu,) [rad/s or m/s] at `joint_pos` (nu,) [rad or m]."""
+        self.reason, self.blocking = "", ("", "")
+        way, ahead_s = self._way(command, joint_pos, braking=1.0)
+        limits = [
+            self._limit(closing, factor, way)
+            for closing in self._closings(joint_pos, way)
+            if (factor := self._factor(closing.room, closing.approach)) < 1.0
+        ]
+        if not limits:
+            return self._ones
+        nearest = min(limits, key=lambda limit: limit.factor)
+        self._explain(nearest.closing)
+        calm = min(limit.closing.room for limit in limits) / self._width
+        calm = min(1.0, max(CREEP, calm))
+        speed = calm * np.abs(command) / self._robot.joint_vel_limits
+        shares = [
+            self._factor(limit.closing.room - self._width * others, limit.closing.approach)
+            for limit in limits
+            for others in [float(speed[~limit.joints].max(initial=0.0))]
+        ]
+        together = np.full(len(command), calm)
+        for limit, share in zip(limits, shares, strict=True):
+            together[limit.joints] = np.minimum(together[limit.joints], share)
+        alone = np.maximum(together, _alone(limits, shares, calm))
+        allowed = {
+            limit.closing.key: share * limit.closing.approach / ahead_s  # [m/s]
+            for limit, share in zip(limits, shares, strict=True)
+        }
+        for mixture in MIXTURES:
+            factors: Vector = together + mixture * (alone - together)
+            if self._is_safe(factors * command, joint_pos, allowed):
+                return factors
+        return np.full(len(command), nearest.factor)
 
-        `reason` then says what it is slowed for, or is empty.
-        """
-        self.reason = ""
-        if not command.any():
-            return 1.0
-        factor, width = 1.0, self.slow_distance - self.stop_distance
-        looks = self._look_ahead(command, joint_pos, braking=1.0)
-        for pair, distance, approach in self._pairs(looks):
-            own = _factor(distance - self.stop_distance, approach, width)
-            if own < factor:
-                factor = own
-                names = " and ".join(self._robot.geom_label(geom) for geom in pair)
-                self.reason = f"{names} are {1e3 * distance:.0f} mm apart"
-        for effector, axis, wall, room, approach in self._walls(width):
-            own = _factor(room, approach, width)
-            if own < factor:
-                factor = own
-                name = self._robot.effector_names[effector]
-                self.reason = f"'{name}' is at the workspace's {'xyz'[axis]} = {wall:g} m"
-        return factor
+    def _limit(self, closing: _Closing, factor: float, way: Vector) -> _Limit:
+        """The limit that a closing is; where the gradient says otherwise, all joints bring it."""
+        if closing.wall:
+            joints: Mask = self._robot.action_sets[closing.key[0]]
+            return _Limit(closing, factor, joints, -np.abs(way) * joints)
+        joints = self._clearance.joints_between(closing.key)
+        effect = self._clearance.gradient(closing.key) * way
+        if effect.sum() >= -NEGLIGIBLE:
+            effect = -np.abs(way) * joints
+        return _Limit(closing, factor, joints, effect)
+
+    def _is_safe(
+        self, command: Vector, joint_pos: Vector, allowed: dict[tuple[int, int], float]
+    ) -> bool:
+        """Whether nothing comes near faster than it may; allowed: [m/s], for what is limited."""
+        way, ahead_s = self._way(command, joint_pos, braking=1.0)
+        return all(
+            self._factor(closing.room, closing.approach) >= 1.0
+            or closing.approach <= BEND * closing.room
+            or closing.approach <= allowed.get(closing.key, 0.0) * ahead_s
+            for closing in self._closings(joint_pos, way)
+        )
 
     def _can_stop(self, command: Vector, joint_pos: Vector) -> bool:
         """Whether braking at the limits, after the reaction time, ends at the stop distances."""
-        looks = self._look_ahead(command, joint_pos, braking=0.5)
-        bodies = all(
-            approach <= max(0.0, distance - self.stop_distance)
-            for _, distance, approach in self._pairs(looks)
-        )
-        return bodies and all(room >= approach for *_, room, approach in self._walls(0.0))
+        way, _ = self._way(command, joint_pos, braking=0.5)
+        closings = self._closings(joint_pos, way)
+        return all(closing.approach <= max(0.0, closing.room) for closing in closings)
 
-    def _look_ahead(
-        self, command: Vector, joint_pos: Vector, braking: float
-    ) -> list[mujoco.MjData]:
-        """Configurations on the way to the one at which the joints could stand."""
+    def _way(self, command: Vector, joint_pos: Vector, braking: float) -> tuple[Vector, float]:
+        """Way (nu,) to where the joints could stand, and time [s] at this speed."""
         reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
-        braking_s = max(
-            abs(v) / a for v, a in zip(command.tolist(), self._acceleration, strict=True)
-        )
-        ahead_s = reaction_s + braking * braking_s
+        ahead_s = reaction_s + braking * float((np.abs(command) * self._braking_s_per_speed).max())
         end = np.minimum(np.maximum(joint_pos + command * ahead_s, self._low), self._high)
-        self._qpos[id(self._now)][self._adr] = joint_pos
-        mujoco.mj_kinematics(self._model, self._now)
-        self._look(self._looks[0], end)
-        # between two looks no point of a body moves farther than it is seen on both sides, so that
-        # two of them do not pass through each other unseen
-        count = math.ceil(self._moved() / self.slow_distance)
-        looks = self._looks[: max(1, min(count, MAX_LOOKS))]
-        way = (end - joint_pos) / len(looks)
-        for number, data in enumerate(looks[1:], start=1):
-            self._look(data, joint_pos + number * way)
-        return looks
+        return end - joint_pos, ahead_s
 
-    def _moved(self) -> float:
-        """How far a point of a geom moves at most, from now to the end of the way [m]."""
-        (here, turned_here), (there, turned_there) = self._places
-        moved = np.sqrt(np.square(there - here).sum(axis=1))
-        # a turn by an angle moves a point at radius r by 2 r sin(angle / 2) = r sqrt(3 - trace)
-        trace = (turned_here * turned_there).sum(axis=1)
-        moved += self._radius * np.sqrt(np.maximum(3.0 - trace, 0.0))
-        return float(moved.max())
-
-    def _look(self, data: mujoco.MjData, joint_pos: Vector) -> None:
-        self._qpos[id(data)][self._adr] = joint_pos
-        mujoco.mj_kinematics(self._model, data)
-        mujoco.mj_collision(self._model, data)
-
-    def _pairs(self, looks: list[mujoco.MjData]) -> Iterator[tuple[tuple[int, int], float, float]]:
-        """Pairs of geoms that will be near: distance now, and approach on the whole way [m].
-
-        Seen at a part of the way, the approach is what the whole way would bring at that rate.
-        """
-        for number, data in enumerate(looks):
-            share = number / len(looks) or 1.0
-            for pair, after in _distances(data, self._robot.geom_movers) if data.ncon else ():
-                distance = float(mujoco.mj_geomDistance(self._model, self._now, *pair, FAR, None))
-                yield pair, distance, (distance - after) / share
-
-    def _walls(self, width: float) -> Iterator[tuple[int, int, float, float, float]]:
-        """Effector, axis, wall, distance to it and approach [m], where less than width is left."""
+    def _closings(self, joint_pos: Vector, way: Vector) -> Iterator[_Closing]:
+        """What is nearer than the slow distance somewhere on the way, and comes near."""
+        for pair, distance, approach in self._clearance.approaches(joint_pos, way):
+            if approach > NEGLIGIBLE:
+                yield _Closing(pair, False, distance - self.stop_distance, approach)
         if not self._walled:
             return
         low, high = self.workspace
-        now, end = (self._robot.effector_pos(data) for data in (self._now, self._looks[0]))
-        room = np.stack([now - low, high - now])  # (2, E, 3)
-        approach = np.stack([now - end, end - now])
-        for index in np.argwhere((room - approach < width) & (approach > NEGLIGIBLE)):
-            side, effector, axis = index.tolist()
+        now, end = (self._robot.forward_kinematics(at) for at in (joint_pos, joint_pos + way))
+        rooms = np.stack([now - low, high - now])  # (2, E, 3)
+        taken = np.stack([now - end, end - now])
+        near = (rooms - taken < self._width) & (taken > NEGLIGIBLE)
+        for side, effector, axis in np.argwhere(near).tolist():
             at = side, effector, axis
-            yield effector, axis, self.workspace[side, axis], float(room[at]), float(approach[at])
+            yield _Closing((effector, 3 * side + axis), True, float(rooms[at]), float(taken[at]))
+
+    def _explain(self, closing: _Closing) -> None:
+        first, second = closing.key
+        if closing.wall:
+            effector, side, axis = self._robot.effector_names[first], *divmod(second, 3)
+            wall = f"{'xyz'[axis]} = {self.workspace[side, axis]:g} m"
+            self.blocking = effector, f"workspace {wall}"
+            self.reason = f"'{effector}' is at the workspace's {wall}"
+        else:
+            labels = self._robot.geom_label(first), self._robot.geom_label(second)
+            self.blocking = labels[0].strip("'"), labels[1].strip("'")
+            distance = 1e3 * (closing.room + self.stop_distance)
+            self.reason = f"{' and '.join(labels)} are {distance:.0f} mm apart"
+
+    def _factor(self, room: float, approach: float) -> float:
+        return min(1.0, max(0.0, room) / (self._width + approach))
 
 
 def check_distances(slow_distance: float, stop_distance: float) -> None:
@@ -222,17 +268,21 @@ def read_workspace(workspace: ArrayLike) -> Vector:
     return box.reshape(2, 3)
 
 
-def _factor(room: float, approach: float, width: float) -> float:
-    if approach <= NEGLIGIBLE:
-        return 1.0
-    return min(1.0, max(0.0, room) / (width + approach))
-
-
-def _distances(
-    data: mujoco.MjData, movers: NDArray[np.int64]
-) -> Iterator[tuple[tuple[int, int], float]]:
-    """Pairs of geoms that are near and can move relative to each other, and their distances [m]."""
-    contacts = data.contact
-    for (first, second), distance in zip(contacts.geom.tolist(), contacts.dist, strict=True):
-        if movers[first] != movers[second]:
-            yield (first, second), float(distance)
+def _alone(limits: list[_Limit], shares: list[float], calm: float) -> Vector:
+    """Factors (nu,) that slow only joints whose own motion brings a limit about."""
+    factors = np.full(len(limits[0].effect), calm)
+    for _ in range(SWEEPS):
+        obeyed = True
+        for limit, share in zip(limits, shares, strict=True):
+            effect = factors * limit.effect
+            allowed = -share * float(limit.effect.sum())
+            if -effect.sum() <= allowed + NEGLIGIBLE:
+                continue
+            obeyed, nearer = False, effect < 0.0
+            closer = -float(effect[nearer].sum())
+            apart = float(effect.sum()) + closer
+            # apart - k closer = -allowed
+            factors[nearer] *= max(0.0, (apart + allowed) / closer)
+        if obeyed:
+            break
+    return factors

@@ -20,12 +20,13 @@ from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.subscription import Subscription
 from rclpy.timer import Timer
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import Empty, Float64MultiArray, String
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
 from polyreach_nodes.command_watch import CommandWatch
 from polyreach_nodes.control import ReachControl, Received
+from polyreach_nodes.control_period import ControlPeriod
 from polyreach_nodes.policy import Policy
 from polyreach_nodes.qos import LATCHED
 from polyreach_nodes.reports import (
@@ -47,9 +48,8 @@ except ImportError:
 NEWEST = QoSProfile(depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
 STATUS_PERIOD_S = 0.2
 STATUS_SPACING_S = 0.02  # [s] between two of the statuses that goals bring about
-CLOCK_TIMEOUT_S = 0.5  # [s of wall time] without a period while active, as when /clock stopped
-CLOCK_TIMEOUT_PERIODS = 3.0  # the same for robots with long control periods
 EARLY = 0.15  # share of a control period by which news may begin it before its time
+LATE = 0.5  # share of a control period after which it begins without news
 FLUSH_S = 0.2  # [s] for the last zero to arrive
 
 
@@ -63,9 +63,9 @@ class ReachLoop:
     A control period begins with the first joint state that comes when the last one is about over,
     so that commands rest on news; without joint states it begins half a period late.
 
-    The control period follows the node's clock (so /clock with use_sim_time), but ages are wall
-    time: when a simulator pauses, its joint states stop, zero is published and the state is STALE;
-    the motion to the goals goes on by itself with the simulator.
+    The control period follows the node's clock (so /clock with use_sim_time) as long as that goes,
+    see ControlPeriod; ages are steady time. When a simulator pauses, its joint states stop, and
+    zero is published.
     """
 
     def __init__(self, node: Node, control: ReachControl, status: Publisher) -> None:
@@ -75,8 +75,7 @@ class ReachLoop:
         self._node = node
         self._status_pub = status
         self._statistics = TickStatistics()
-        self._last_tick_s = self._announced_s = 0.0
-        self._clock_timeout_s = max(CLOCK_TIMEOUT_S, CLOCK_TIMEOUT_PERIODS * control.period_s)
+        self._announced_s = 0.0
         self._logged = ("", "")
         self._recorder: TickRecorder | None = None
         if TickRecorder is not None:
@@ -86,6 +85,7 @@ class ReachLoop:
         self._publishers: list[Publisher] = []
         self._command_pub = self._publisher(Float64MultiArray, "~/commands", 1)
         self._watch = CommandWatch(node, self._command_pub)
+        self._resumed_pub = self._publisher(Empty, "~/resumed", 1)
         self._metadata_pub = self._publisher(String, "~/policy_metadata", LATCHED)
         self._diagnostics_pub = self._publisher(DiagnosticArray, "/diagnostics", 1)
         self._markers_pub = self._publisher(MarkerArray, "~/markers", 1)
@@ -108,17 +108,14 @@ class ReachLoop:
             node.create_service(Trigger, f"~/{name}", partial(self._answer, act))
             for name, act in triggers.items()
         ]
-        wall = Clock(clock_type=ClockType.STEADY_TIME)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)
 
         def timer(period_s: float, act: Callable[[], None], autostart: bool = False) -> Timer:
-            return node.create_timer(period_s, self._safely(act), clock=wall, autostart=autostart)
+            return node.create_timer(period_s, self._safely(act), clock=steady, autostart=autostart)
 
         self._clock = node.get_clock()
-        self._period_ns = round(1e9 * control.period_s)
-        self._early_ns = round(EARLY * self._period_ns)
-        self._due_ns = self._ticked_ns = 0
-        late = self._safely(self._tick_without_news)
-        self._tick_timer = node.create_timer(0.5 * control.period_s, late, autostart=False)
+        self._period = ControlPeriod(control.period_s, control.watchdog.timeout_s)
+        self._tick_timer = timer(LATE * control.period_s, partial(self._tick_if_due, LATE))
         self._guard_timer = timer(control.watchdog.timeout_s, self._on_guard)
         self._soon_timer = timer(STATUS_SPACING_S, self.announce)
         self._timers = [
@@ -143,16 +140,17 @@ class ReachLoop:
     def set_timeout(self, timeout_s: float) -> None:
         """Age limit of the joint state [s of wall time]; 0: TIMEOUT_PERIODS control periods."""
         self.control.set_timeout(timeout_s)
+        self._period.patience_s = self.control.watchdog.timeout_s
         self._guard_timer.timer_period_ns = round(self.control.watchdog.timeout_s * 1e9)
 
-    def record(self, path: str) -> None:
-        """Record observation and action to a new .mcap file from now on; '' ends a recording.
+    def record(self, path: Path | None) -> None:
+        """Record observation and action to a new .mcap file from now on; None ends a recording.
 
         Raises RecordingError that names the path; a recording under way then goes on.
         """
         if path and TickRecorder is None:
             raise ValueError("record needs the package mcap (pip install mcap)")
-        following = TickRecorder(self._node, self.control, Path(path)) if path else None
+        following = TickRecorder(self._node, self.control, path) if path else None
         if self._recorder is not None:
             # a disk may be slow; the interpreter ends after this thread
             Thread(target=self._recorder.close, name="end of recording").start()
@@ -162,8 +160,7 @@ class ReachLoop:
         """Start the periods from rest, without joint state or goals."""
         self.control.activate()
         self._statistics.restart()
-        self._last_tick_s = monotonic()
-        self._due_ns = self._clock.now().nanoseconds
+        self._period.restart(self._clock.now().nanoseconds, monotonic())
         self.running = True
         self._tick_timer.reset()
         self.announce()
@@ -179,9 +176,15 @@ class ReachLoop:
         self._command_pub.wait_for_all_acked(Duration(seconds=FLUSH_S))
         self.announce()
 
+    def publish_last_zero(self) -> None:
+        """Publish zero without any of this object's buffers, which another thread may be using."""
+        zero = Float64MultiArray(data=[0.0] * len(self.control.zero))
+        self._command_pub.publish(zero)
+        self._command_pub.wait_for_all_acked(Duration(seconds=FLUSH_S))
+
     def destroy(self) -> None:
         """Give back all topics, services and timers."""
-        self.record("")
+        self.record(None)
         self._watch.close()
         for timer in self._timers:
             self._node.destroy_timer(timer)
@@ -209,28 +212,17 @@ class ReachLoop:
             self._publish_zero()
         self.announce()
 
-    def _tick_without_news(self) -> None:
-        self._tick_if_due(self._period_ns // 2)
-
-    def _tick_if_due(self, after_ns: int) -> None:
-        """Begin a control period if it is due, or due since after_ns."""
-        now_ns, period_ns = self._clock.now().nanoseconds, self._period_ns
-        wait_ns = self._due_ns + after_ns - now_ns
-        if 0 < wait_ns < 2 * period_ns:  # more: the clock was set back
-            return
-        in_step = abs(wait_ns) < period_ns
-        self._due_ns = (self._due_ns if in_step else now_ns) + period_ns
-        elapsed_ns, self._ticked_ns = now_ns - self._ticked_ns, now_ns
-        self._tick(max(0.0, 1e-9 * elapsed_ns))
-
-    def _tick(self, elapsed_s: float) -> None:
+    def _tick_if_due(self, late: float) -> None:
+        """Begin a control period if it is due, or has been for the share `late` of a period."""
         start_s = monotonic()
+        elapsed_s = self._period.begin(self._clock.now().nanoseconds, start_s, late)
+        if elapsed_s is None:
+            return
         self._publish_command(self.control.tick(start_s, elapsed_s))
-        self._last_tick_s = monotonic()
+        published_s = monotonic()
         if self._recorder is not None:
             self._recorder.tick(self._command)
-        age_s = self.control.watchdog.age_s(start_s)
-        self._statistics.add(start_s, self._last_tick_s, age_s)
+        self._statistics.add(start_s, published_s, self.control.watchdog.age_s(start_s))
 
     def _publish_command(self, joint_vel: NDArray[np.float64]) -> None:
         self._command_view[:] = joint_vel
@@ -249,7 +241,7 @@ class ReachLoop:
         )
         if received is Received.FRESH:
             self._guard_timer.reset()
-            self._tick_if_due(-self._early_ns)
+            self._tick_if_due(-EARLY)
         elif received is Received.INVALID:
             self._publish_zero()
 
@@ -276,6 +268,7 @@ class ReachLoop:
         return "halted"
 
     def _resume(self) -> str:
+        self._resumed_pub.publish(Empty())  # before the next command, for the command watchdog
         self.control.resume()
         self.announce()
         return "resumed"
@@ -300,17 +293,12 @@ class ReachLoop:
             response.message, response.success = str(error), False
         return response
 
-    def _clock_stands(self) -> bool:
-        return monotonic() - self._last_tick_s > self._clock_timeout_s
-
     def _state(self) -> tuple[State, str]:
-        if self._clock_stands():
-            text = (
-                f"no control period for {self._clock_timeout_s:g} s (use_sim_time, but no /clock?)"
-            )
-            return State.STALE, text
         now_s = monotonic()
-        return self.control.state(now_s), self.control.reason(now_s)
+        state, reason = self.control.state(now_s), self.control.reason(now_s)
+        if not reason and self._period.standing_s(now_s):
+            reason = "/clock stands (use_sim_time): control periods follow a steady clock"
+        return state, reason
 
     def _announce_soon(self) -> None:
         """Publish the status now, or a little later if there was one a moment ago."""
@@ -328,7 +316,8 @@ class ReachLoop:
         if self.running:
             state, reason = self._state()
             sees = self.control.watchdog.sees(monotonic())
-            status = plain_status(name, state.value, LEVELS[state], reason)
+            least = DiagnosticStatus.WARN if reason else DiagnosticStatus.OK
+            status = plain_status(name, state.value, max(LEVELS[state], least), reason)
         else:
             status = plain_status(name, "INACTIVE", DiagnosticStatus.OK)
         self._status = with_goals(status, self.control, self.tolerance, sees)
@@ -341,8 +330,6 @@ class ReachLoop:
     def _on_status(self) -> None:
         if not self.running:
             return
-        if self._clock_stands():
-            self._publish_zero()
         if other := self._watch.other():
             self._fail(CommandConflict(other))
         self.announce()

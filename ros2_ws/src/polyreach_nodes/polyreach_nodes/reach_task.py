@@ -7,6 +7,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from polyreach_nodes.controller_link import Point, Report
+from polyreach_nodes.watchdog import MOVING_STATES, STUCK_STATES, State
 
 START_TIMEOUT_S = 5.0  # [s] for the controller to appear and to take the goals
 RESEND_S = 0.5  # [s] after which a goal that was not heard counts as lost: the first may be
@@ -15,8 +16,8 @@ GONE_S = 1.0  # [s] without a status after which the controller counts as gone
 PAUSE_S = 1.0  # [s] for which a joint state may be missing
 RELEASE_TIMEOUT_S = 2.0  # [s] to clear goals at the end
 SAME_POSITION = 2e-6  # [m], as precise as positions in the status are
-MOVING_STATES = ("ACTIVE", "IDLE")
-PAUSED_STATES = ("STALE", "WAITING")
+RUNNING_STATES = (State.IDLE, *MOVING_STATES)
+PAUSED_STATES = (State.STALE, State.WAITING)
 
 
 class Link(Protocol):
@@ -180,7 +181,7 @@ class ReachTask:
             self._paused_s = min(self._paused_s, max(report.time_s, self._start_s))
         else:
             self._paused_s = math.inf
-        stopped = report.state not in ("", *MOVING_STATES, *PAUSED_STATES)
+        stopped = report.state not in ("", *RUNNING_STATES, *PAUSED_STATES)
         if stopped or report.time_s - self._paused_s > PAUSE_S:
             return f"controller '{link.controller}' does not move: {report.message}"
         if known and now_s - max(report.time_s, self._start_s) > GONE_S:
@@ -192,15 +193,18 @@ class ReachTask:
         return ""
 
     def _why_not_reached(self) -> str:
+        return (
+            f"not reached in {self.request.timeout_s:g} s: {self._far() or 'not settled'} "
+            f"({self._link.report.message})"
+        )
+
+    def _far(self) -> str:
+        """Which effectors are how far from their goals."""
         pairs = zip(self.request.effectors, self.errors, strict=True)
-        far = [
+        return ", ".join(
             f"'{name}' is {error:.3f} m away"
             for name, error in pairs
             if not error <= self.request.tolerance
-        ]
-        return (
-            f"not reached in {self.request.timeout_s:g} s: {', '.join(far) or 'not settled'} "
-            f"({self._link.report.message})"
         )
 
     def _why_not_started(self) -> str:
@@ -264,8 +268,11 @@ class ReachTask:
                 given.heard, given.sent_s = report.heard.get(name, ""), now_s
                 self._link.send(name, self.request.positions[names.index(name)])
         self.errors = [report.errors.get(name, math.nan) for name in names]
-        if report.state not in MOVING_STATES or not all(self.reached):
+        if report.state not in RUNNING_STATES or not all(self.reached):
             self._within_s = math.inf
+            if report.state in STUCK_STATES:
+                text = f"{self._far()} ({report.message})"
+                self.end(Outcome.ABORTED, text, now_s)
             return
         self._within_s = min(self._within_s, report.time_s)
         if report.time_s - self._within_s >= self._settle_s:

@@ -12,6 +12,8 @@ LEVELS: dict[State, bytes] = {
     State.WAITING: DiagnosticStatus.WARN,
     State.IDLE: DiagnosticStatus.OK,
     State.ACTIVE: DiagnosticStatus.OK,
+    State.BLOCKED: DiagnosticStatus.WARN,
+    State.OSCILLATING: DiagnosticStatus.WARN,
     State.STALE: DiagnosticStatus.STALE,
     State.HALTED: DiagnosticStatus.WARN,
     State.FAULT: DiagnosticStatus.ERROR,
@@ -102,10 +104,12 @@ def with_goals(
     values = {
         "reached": str(reached).lower(),
         **notes,
+        "no progress": control.progress.reason,
         "refused joint states": str(control.refused_states),
         "refused joint state": control.refused_state,
         "late joint states": str(control.late_states),
         "goal_timeout": f"{control.goal_timeout_s:g}",
+        "policy compute max [ms]": f"{1e3 * control.policy.worst_compute_s:.3f}",
     }
     for index, effector in enumerate(robot.effector_names):
         goal = " ".join(f"{value:.6f}" for value in control.goals[index])

@@ -6,14 +6,20 @@ from enum import StrEnum
 
 
 class State(StrEnum):
-    """What the controller is doing; only ACTIVE moves towards goals, IDLE slows down and holds."""
+    """What the controller is doing; IDLE slows down and holds, MOVING_STATES move towards goals."""
 
     WAITING = "WAITING"  # no joint state yet
     IDLE = "IDLE"  # no effector has a goal
     ACTIVE = "ACTIVE"
+    BLOCKED = "BLOCKED"  # ACTIVE, but the joints stand and no goal comes nearer
+    OSCILLATING = "OSCILLATING"  # ACTIVE, but the joints swing and no goal comes nearer
     STALE = "STALE"  # joint state too old or invalid
     HALTED = "HALTED"  # until resumed
-    FAULT = "FAULT"  # policy or program error, until resumed
+    FAULT = "FAULT"  # policy or program error, or a long outage of the joint state, until resumed
+
+
+STUCK_STATES = (State.BLOCKED, State.OSCILLATING)
+MOVING_STATES = (State.ACTIVE, *STUCK_STATES)
 
 
 class Watchdog:
@@ -21,6 +27,7 @@ class Watchdog:
 
     def __init__(self, joints: int, timeout_s: float) -> None:
         self.timeout_s = timeout_s
+        self.outage_timeout_s = 0.0  # [s], see outage; 0: any outage may end by itself
         self.halted = False
         self.fault = ""
         self.invalid = ""
@@ -57,6 +64,17 @@ class Watchdog:
     def age_s(self, now_s: float) -> float:
         """Age of the oldest joint [s]; infinite before all were received."""
         return now_s - self._oldest_s
+
+    def outage(self, now_s: float) -> str:
+        """Why motion must not go on by itself when joint states come again; '' if it may.
+
+        After outage_timeout_s without valid ones of every joint, somebody may have moved the robot
+        or be near it.
+        """
+        limit_s = max(self.outage_timeout_s, self.timeout_s)
+        if self.outage_timeout_s and limit_s < self.age_s(now_s) < math.inf:
+            return f"no valid joint state for more than {limit_s:g} s"
+        return ""
 
     def sees(self, now_s: float) -> bool:
         """Whether there is a valid joint state, young enough."""

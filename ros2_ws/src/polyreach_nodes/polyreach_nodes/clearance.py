@@ -1,0 +1,256 @@
+"""Distances between the bodies of a robot on the way to another configuration; no ROS here."""
+
+import mujoco
+import numpy as np
+from numpy.typing import NDArray
+
+from polyreach_description import Robot
+from polyreach_description.kinematic_tree import joints_above
+from polyreach_description.model_file import load_spec
+
+MAX_LOOKS = 15  # on one way, 2^k - 1
+SETTLED = 1e-3  # [rad or m] below which a joint that is not controlled counts as standing
+FAR = 10.0  # [m], beyond any distance of interest
+PARALLEL = 1e-9  # [rad] between two axes
+TOUCHING = 1e-6  # [m], below which there is no direction between two geoms
+EVERYTHING = 1e3  # [m], beyond the size of a robot
+
+Vector = NDArray[np.float64]
+Pair = tuple[int, int]  # ids of geoms, the smaller one first
+
+
+class Clearance:
+    """Finds the pairs of geoms that are near on a straight way of the joints.
+
+    The pairs are those that MuJoCo's collision filters leave and that controlled joints move
+    relative to each other. The way is looked at in up to MAX_LOOKS configurations. On a part of it,
+    no point of a geom moves farther relative to the other geom than
+
+        sum over the joints between them of reach |change|,  reach: from a joint to that point
+
+    so with as much more margin, a look in the middle shows whether the part needs others. Where
+    geoms are meshes, margins cost more than looks, and every look is taken.
+    """
+
+    def __init__(self, robot: Robot, distance: float) -> None:
+        """distance: [m] below which a pair is near."""
+        self._robot = robot
+        self._model = _pair_model(robot, _moving_pairs(robot))
+        geoms = self._model.pair_geom1.tolist(), self._model.pair_geom2.tolist()
+        self.pairs: list[Pair] = [(min(pair), max(pair)) for pair in zip(*geoms, strict=True)]
+        self._now, self._there = mujoco.MjData(self._model), mujoco.MjData(self._model)
+        # views of MuJoCo's memory: asking for them again takes longer than the collisions
+        self._qpos = [self._now.qpos, self._there.qpos]
+        for qpos in self._qpos:
+            qpos[:] = robot.qpos(robot.home)
+        first, last = int(robot.qpos_adr[0]), int(robot.qpos_adr[-1])
+        in_a_row = last - first + 1 == len(robot.qpos_adr)
+        self._adr = slice(first, last + 1) if in_a_row else robot.qpos_adr
+        self._margin = self._model.pair_margin
+        kinds = robot.model.geom_type[self.pairs]
+        self._has_meshes = bool((kinds == mujoco.mjtGeom.mjGEOM_MESH).any())
+        self.reach = _reach(robot, self.pairs)  # (pairs, nu) [m/rad or 1]
+        self._gaps = _constant_gaps(robot, self.pairs)  # (pairs,) [m]
+        self._jacobians = np.zeros((2, 3, self._model.nv))
+        self._segment = np.zeros(6)
+        self.looks = 0  # that the last way took
+        self.set_distance(distance)
+
+    def set_distance(self, distance: float) -> None:
+        """Set the distance [m] below which a pair is near."""
+        self.distance, self._wide = distance, True
+        # a pair with a wider gap is never near, whatever way it goes
+        self._travel = np.where(self._gaps[:, None] < distance, self.reach, 0.0)
+
+    def hold(self, qpos_adr: int, value: float) -> None:
+        """Take the position [rad or m] of a joint that is not controlled; home at first."""
+        if abs(value - self._qpos[0][qpos_adr]) > SETTLED:
+            for qpos in self._qpos:
+                qpos[qpos_adr] = value
+
+    def joints_between(self, pair: Pair) -> NDArray[np.bool_]:
+        """The controlled joints that move one geom of the pair relative to the other, (nu,)."""
+        joints: NDArray[np.bool_] = self.reach[self.pairs.index(pair)] > 0.0
+        return joints
+
+    def approaches(self, joint_pos: Vector, way: Vector) -> list[tuple[Pair, float, float]]:
+        """Pairs that are near at a look from joint_pos (nu,) to joint_pos + way [rad or m].
+
+        Of each its distance now [m], and what the whole way would take from it at the greatest rate
+        seen [m]; negative where they part.
+        """
+        travel = self._travel.dot(np.abs(way))  # (pairs,) [m]
+        parts = look_count(float(np.maximum.reduce(travel, initial=0.0)), self.distance)
+        model, data, qpos, adr = self._model, self._there, self._qpos[1], self._adr
+        now: dict[Pair, float] = {}
+        most: dict[Pair, float] = {}
+        half = (parts + 1) // 2
+        middles, self.looks = [half], 0
+        if self._has_meshes:
+            half, middles = 1, list(range(1, parts + 1))
+        while middles:
+            # unseen in the middle is unseen in the half - 1 looks on both sides
+            self._set_margins(travel, (half - 1) / parts)
+            half //= 2
+            following: list[int] = []
+            for number in middles:
+                qpos[adr] = joint_pos + (number / parts) * way
+                mujoco.mj_kinematics(model, data)
+                mujoco.mj_collision(model, data)
+                if not data.ncon:
+                    continue
+                if half:
+                    following += (number - half, number + half)
+                for pair, after in self._near():
+                    if pair not in now:
+                        now[pair] = self._distance_now(pair, None if now else joint_pos)
+                    approach = (now[pair] - after) * parts / number
+                    most[pair] = max(approach, most.get(pair, approach))
+            self.looks += len(middles)
+            middles = following
+        return [(pair, now[pair], most[pair]) for pair in now]
+
+    def _set_margins(self, travel: Vector, share: float) -> None:
+        """See each pair from `distance` on, and from as much more as a share of its travel."""
+        if share:
+            np.multiply(travel, share, out=self._margin)
+            self._margin += self.distance
+        elif self._wide:
+            self._margin[:] = self.distance
+        self._wide = bool(share)
+
+    def gradient(self, pair: Pair) -> Vector:
+        """Change of the pair's distance now with each controlled joint, (nu,) [m/rad or 1].
+
+        At the joint_pos of the last call of `approaches`, which must have named the pair; zero
+        where the geoms touch.
+        """
+        distance = mujoco.mj_geomDistance(self._model, self._now, *pair, FAR, self._segment)
+        if abs(distance) < TOUCHING:
+            return np.zeros(len(self._robot.dof_adr))
+        points = self._segment.reshape(2, 3)
+        mujoco.mj_comPos(self._model, self._now)
+        for jacobian, point, geom in zip(self._jacobians, points, pair, strict=True):
+            body = int(self._model.geom_bodyid[geom])
+            mujoco.mj_jac(self._model, self._now, jacobian, None, point, body)
+        # d = n . (p2 - p1)
+        normal = (points[1] - points[0]) / distance
+        change: Vector = normal @ (self._jacobians[1] - self._jacobians[0])[:, self._robot.dof_adr]
+        return change
+
+    def _near(self) -> list[tuple[Pair, float]]:
+        contacts = self._there.contact
+        distances = contacts.dist.tolist()
+        if min(distances) >= self.distance:
+            return []
+        return [
+            ((first, second) if first < second else (second, first), after)
+            for (first, second), after in zip(contacts.geom.tolist(), distances, strict=True)
+            if after < self.distance
+        ]
+
+    def _distance_now(self, pair: Pair, joint_pos: Vector | None) -> float:
+        """At joint_pos (nu,), if that is not where the last one was."""
+        if joint_pos is not None:
+            self._qpos[0][self._adr] = joint_pos
+            mujoco.mj_kinematics(self._model, self._now)
+        return float(mujoco.mj_geomDistance(self._model, self._now, *pair, FAR, None))
+
+
+def look_count(travel: float, distance: float) -> int:
+    """Looks (2^k - 1) between which a pair moves less than `distance` [m], on `travel` [m]."""
+    count = 1
+    while count < MAX_LOOKS and count * distance < travel:
+        count = 2 * count + 1
+    return count
+
+
+def _moving_pairs(robot: Robot) -> list[Pair]:
+    """All pairs that MuJoCo would let collide and that can move relative to each other."""
+    model = robot.proximity_model(EVERYTHING)
+    data, movers = mujoco.MjData(model), robot.geom_movers
+    data.qpos[:] = robot.qpos(robot.home)
+    mujoco.mj_kinematics(model, data)
+    mujoco.mj_collision(model, data)
+    pairs = {(min(pair), max(pair)) for pair in data.contact.geom.tolist()}
+    return sorted(pair for pair in pairs if movers[pair[0]] != movers[pair[1]])
+
+
+def _pair_model(robot: Robot, pairs: list[Pair]) -> mujoco.MjModel:
+    """The robot's model in which these pairs, and no others, are contacts within `pair_margin`."""
+    spec = load_spec(robot.file)
+    for pair in list(spec.pairs):
+        pair.delete()
+    for number, geom in enumerate(spec.geoms):
+        geom.name = geom.name or f"unnamed_geom_{number}"
+    named = spec.compile()
+    names = [named.geom(geom).name for geom in range(named.ngeom)]
+    for first, second in pairs:
+        spec.add_pair(geomname1=names[first], geomname2=names[second])
+    model = spec.compile()
+    for filters in (model.geom_contype, model.geom_conaffinity):
+        filters[:] = 0
+    for filters in (model.body_contype, model.body_conaffinity):
+        filters[:] = 0
+    return model
+
+
+def _reach(robot: Robot, pairs: list[Pair]) -> NDArray[np.float64]:
+    """How far a point of one geom moves at most relative to the other, for each controlled joint:
+    (pairs, nu) [m/rad or 1]; zero for joints that are not between them.
+    """
+    model, data = robot.model, mujoco.MjData(robot.model)
+    data.qpos[:] = robot.qpos(robot.home)
+    mujoco.mj_kinematics(model, data)
+    spans = np.where(model.jnt_limited, model.jnt_range[:, 1] - model.jnt_range[:, 0], EVERYTHING)
+    slides = model.jnt_type == mujoco.mjtJoint.mjJNT_SLIDE
+
+    def of_geom(geom: int) -> dict[int, float]:
+        """By joint above the geom; what lies between two joints of the chain has a fixed length."""
+        reached, point, length = {}, data.geom_xpos[geom], float(model.geom_rbound[geom])
+        for joint in joints_above(model, int(model.geom_bodyid[geom])):
+            length += float(np.linalg.norm(data.xanchor[joint] - point))
+            reached[joint], point = 1.0 if slides[joint] else length, data.xanchor[joint]
+            length += spans[joint] if slides[joint] else 0.0
+        return reached
+
+    columns = {int(joint): column for column, joint in enumerate(robot.joint_ids)}
+    reach = np.zeros((len(pairs), len(columns)))
+    for row, pair in enumerate(pairs):
+        first, second = map(of_geom, pair)
+        for joint in (first.keys() ^ second.keys()) & columns.keys():
+            reach[row, columns[joint]] = {**first, **second}[joint]
+    return reach
+
+
+def _constant_gaps(robot: Robot, pairs: list[Pair]) -> Vector:
+    """Gap of each pair along an axis about which all joints between its geoms turn, (pairs,) [m].
+
+    No motion changes it, so the pair is never nearer: links of a planar arm in two layers. Zero
+    where there is no such axis, or no gap.
+    """
+    model, data = robot.model, mujoco.MjData(robot.model)
+    data.qpos[:] = robot.qpos(robot.home)
+    mujoco.mj_kinematics(model, data)
+    gaps = np.zeros(len(pairs))
+    for row, pair in enumerate(pairs):
+        first, second = (set(joints_above(model, int(model.geom_bodyid[geom]))) for geom in pair)
+        between = sorted(first ^ second)
+        axis = data.xaxis[between[0]]
+        parallel = np.linalg.norm(np.cross(axis, data.xaxis[between]), axis=-1) < PARALLEL
+        if parallel.all() and (model.jnt_type[between] == mujoco.mjtJoint.mjJNT_HINGE).all():
+            low, high = np.array([_extent(model, data, geom, axis) for geom in pair]).T
+            gaps[row] = max(low[0] - high[1], low[1] - high[0], 0.0)
+    return gaps
+
+
+def _extent(
+    model: mujoco.MjModel, data: mujoco.MjData, geom: int, axis: Vector
+) -> tuple[float, float]:
+    """Lowest and highest coordinate [m] of a geom's bounding box along a unit vector."""
+    if model.geom_type[geom] == mujoco.mjtGeom.mjGEOM_PLANE:
+        return -np.inf, np.inf
+    along = axis @ data.geom_xmat[geom].reshape(3, 3)
+    middle = axis @ data.geom_xpos[geom] + along @ model.geom_aabb[geom, :3]
+    half = np.abs(along) @ model.geom_aabb[geom, 3:]
+    return float(middle - half), float(middle + half)
