@@ -109,6 +109,13 @@ def arguments() -> list[DeclareLaunchArgument]:
             description="Name of the forward_command_controller in controllers_file.",
         ),
         DeclareLaunchArgument(
+            "watchdog",
+            default_value="",
+            choices=["", *BOOLEAN],
+            description="Send the commands through the command watchdog, a process of its own that "
+            "publishes zero when they stop; empty: true for hardware, false for the simulator.",
+        ),
+        DeclareLaunchArgument(
             "log_level",
             default_value="info",
             choices=["debug", "info", "warn", "error", "fatal"],
@@ -221,10 +228,10 @@ def hardware(context: LaunchContext) -> list[Action]:
         return Shutdown(reason=f"'{event.process_name}' ended")
 
     return [
-        # ros2_control keeps the last command: when the controller dies, it has to end, too
+        # ros2_control keeps the last command: when controller or watchdog dies, it has to end, too
         RegisterEventHandler(OnProcessExit(on_exit=judge)),
         # first: a wrong argument of the controller must show before hardware is switched on
-        include("controller.launch.py", CONTROLLER_ARGUMENTS),
+        include("controller.launch.py", CONTROLLER_ARGUMENTS, watchdog=value("watchdog") or "true"),
         description,
         manager,
         spawner,
@@ -235,9 +242,16 @@ def what_sim_says(context: LaunchContext) -> list[Action]:
     """Hardware or simulator, and the controller."""
     if LaunchConfiguration("sim").perform(context).lower() == "false":
         return hardware(context)
+    watchdog = LaunchConfiguration("watchdog").perform(context).lower() or "false"
+    commands = "commands" if watchdog == "true" else "polyreach_controller/commands"
     return [
-        include("sim.launch.py", SIMULATOR_ARGUMENTS),
-        include("controller.launch.py", CONTROLLER_ARGUMENTS, velocity_controller=""),
+        include("sim.launch.py", SIMULATOR_ARGUMENTS, commands=commands),
+        include(
+            "controller.launch.py",
+            CONTROLLER_ARGUMENTS,
+            velocity_controller="",
+            watchdog=watchdog,
+        ),
     ]
 
 

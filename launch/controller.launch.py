@@ -4,7 +4,7 @@ from pathlib import Path
 
 from ament_index_python.packages import get_package_share_directory
 from launch import LaunchContext, LaunchDescription
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, OpaqueFunction, Shutdown
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
@@ -51,7 +51,14 @@ def arguments() -> list[DeclareLaunchArgument]:
             "velocity_controller",
             default_value="",
             description="Controller of ros2_control that takes the commands; empty: they stay on "
-            "~/commands, where the simulator finds them.",
+            "~/commands (with watchdog:=true: on commands), where the simulator finds them.",
+        ),
+        DeclareLaunchArgument(
+            "watchdog",
+            default_value="false",
+            choices=BOOLEAN,
+            description="Send the commands through the command watchdog, a process of its own that "
+            "publishes zero when they stop; its parameters are in params_file.",
         ),
         DeclareLaunchArgument(
             "autostart",
@@ -88,7 +95,7 @@ def parameter_files(robot: str, params_file: str) -> list[str]:
 
 
 def controller(context: LaunchContext) -> list[Node]:
-    """The controller node, with the parameter file first and what was given after it."""
+    """The nodes, with the parameter file first and what was given after it."""
 
     def value(name: str) -> str:
         return str(LaunchConfiguration(name).perform(context))
@@ -101,7 +108,8 @@ def controller(context: LaunchContext) -> list[Node]:
     if value("speed_scale"):
         scale = LaunchConfiguration("speed_scale")
         given["speed_scale"] = ParameterValue(scale, value_type=float)
-    velocity_controller = value("velocity_controller")
+    hardware, watched = value("velocity_controller"), value("watchdog").lower() == "true"
+    parameter_file = parameter_files(value("robot"), value("params_file"))
     switches = {
         name: ParameterValue(LaunchConfiguration(name), value_type=bool)
         for name in ("autostart", "use_sim_time")
@@ -113,22 +121,28 @@ def controller(context: LaunchContext) -> list[Node]:
         ros_arguments=["--log-level", LaunchConfiguration("log_level")],
         output="screen",
     )
+    watchdog = Node(
+        package="polyreach_nodes",
+        executable="command_watchdog_node",
+        namespace=LaunchConfiguration("namespace"),
+        parameters=parameter_file,
+        remappings=[("commands", f"{hardware}/commands")] if hardware else [],
+        ros_arguments=["--log-level", LaunchConfiguration("log_level")],
+        output="screen",
+        on_exit=Shutdown(reason="the command watchdog ended"),
+    )
     return [
         *([reach] if value("action").lower() == "true" else []),
         Node(
             package="polyreach_nodes",
             executable="controller_node",
             namespace=LaunchConfiguration("namespace"),
-            parameters=[
-                *parameter_files(value("robot"), value("params_file")),
-                {**switches, **given},
-            ],
-            remappings=[("~/commands", f"{velocity_controller}/commands")]
-            if velocity_controller
-            else [],
+            parameters=[*parameter_file, {**switches, **given}],
+            remappings=[("~/commands", f"{hardware}/commands")] if hardware and not watched else [],
             ros_arguments=["--log-level", LaunchConfiguration("log_level")],
             output="screen",
         ),
+        *([watchdog] if watched else []),  # last: wrong arguments must show before it starts
     ]
 
 

@@ -10,12 +10,17 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
+from launch.substitutions import (
+    IfElseSubstitution,
+    LaunchConfiguration,
+    PathJoinSubstitution,
+    ThisLaunchFileDir,
+)
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 SIMULATOR_ARGUMENTS = ("robot", "namespace", "use_sim_time", "log_level")
-CONTROLLER_ARGUMENTS = (*SIMULATOR_ARGUMENTS, "policy", "params_file", "autostart")
+CONTROLLER_ARGUMENTS = (*SIMULATOR_ARGUMENTS, "policy", "params_file", "autostart", "watchdog")
 BOOLEAN = ["true", "false", "True", "False"]
 
 
@@ -54,6 +59,12 @@ def arguments() -> list[DeclareLaunchArgument]:
             description="Configure and activate the controller at start; else do so within 30 s.",
         ),
         DeclareLaunchArgument(
+            "watchdog",
+            default_value="false",
+            choices=BOOLEAN,
+            description="Send the commands through the command watchdog, a process of its own.",
+        ),
+        DeclareLaunchArgument(
             "log_level",
             default_value="info",
             choices=["debug", "info", "warn", "error", "fatal"],
@@ -72,11 +83,14 @@ def arguments() -> list[DeclareLaunchArgument]:
     ]
 
 
-def include(name: str, names: tuple[str, ...]) -> IncludeLaunchDescription:
-    """A launch file beside this one, with the arguments `names` passed on."""
+def include(
+    name: str, names: tuple[str, ...], **values: IfElseSubstitution
+) -> IncludeLaunchDescription:
+    """A launch file beside this one, with the arguments `names` passed on, and `values`."""
+    given = {argument: LaunchConfiguration(argument) for argument in names} | values
     return IncludeLaunchDescription(
         PythonLaunchDescriptionSource(PathJoinSubstitution([ThisLaunchFileDir(), name])),
-        launch_arguments=[(argument, LaunchConfiguration(argument)) for argument in names],
+        launch_arguments=given.items(),
     )
 
 
@@ -89,6 +103,7 @@ def parameters() -> dict[str, ParameterValue]:
         "seconds": float,
         "seed": int,
         "picture": str,
+        "watchdog": bool,
     }
     return {
         name: ParameterValue(LaunchConfiguration(name), value_type=kind)
@@ -107,6 +122,10 @@ def generate_launch_description() -> LaunchDescription:
         output="screen",
     )
 
+    commands = IfElseSubstitution(
+        LaunchConfiguration("watchdog"), "commands", "polyreach_controller/commands"
+    )
+
     def judge(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
         """An exception in a handler is what makes `ros2 launch` exit with 1."""
         if event.returncode:
@@ -122,7 +141,7 @@ def generate_launch_description() -> LaunchDescription:
             *arguments(),
             # handlers run last first: this one after those that write what a process printed
             RegisterEventHandler(OnProcessExit(on_exit=judge)),
-            include("sim.launch.py", SIMULATOR_ARGUMENTS),
+            include("sim.launch.py", SIMULATOR_ARGUMENTS, commands=commands),
             include("controller.launch.py", CONTROLLER_ARGUMENTS),
             scenario,
         ]

@@ -32,7 +32,8 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(
             "commands",
             default_value="polyreach_controller/commands",
-            description="Topic of the joint velocity commands that move the robot.",
+            description="Topic of the joint velocity commands that move the robot; those of the "
+            "command watchdog (watchdog:=true of controller.launch.py): commands.",
         ),
         DeclareLaunchArgument(
             "log_level",

@@ -4,7 +4,7 @@ setup(
     name="polyreach_nodes",
     version="0.1.0",
     packages=find_packages(exclude=["tests"]),
-    package_data={"polyreach_nodes": ["py.typed"]},
+    package_data={"polyreach_nodes": ["py.typed", "loopback.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/polyreach_nodes"]),
         ("share/polyreach_nodes", ["package.xml"]),
@@ -26,6 +26,7 @@ setup(
         "console_scripts": [
             "controller_node = polyreach_nodes.controller_node:main",
             "sim_node = polyreach_nodes.sim_node:main",
+            "command_watchdog_node = polyreach_nodes.command_watchdog_node:main",
             "reach_node = polyreach_nodes.reach_node:main",
             "goal_node = polyreach_nodes.goal_node:main",
             "demo_node = polyreach_nodes.demo_node:main",
@@ -33,7 +34,7 @@ setup(
         ]
     },
     zip_safe=False,
-    description="ROS 2 nodes of polyreach: controller, simulator, action server, page, goal sender "
-    "and demo",
+    description="ROS 2 nodes of polyreach: controller, command watchdog, simulator, action server, "
+    "page, goal sender and demo",
     license="Apache-2.0",
 )

@@ -34,7 +34,7 @@ class CommandWatch:
             self._surplus = 0
             depth = QoSProfile(depth=100)
             self._subscription = self._node.create_subscription(
-                self._publisher.msg_type, topic, self._on_command, depth
+                self._publisher.msg_type, topic, self._on_command, depth, raw=True
             )
             return ""
         if self._surplus <= SLACK:

@@ -18,11 +18,14 @@ from typing import IO, Any
 import yaml
 
 from polyreach_description import load_robot
+from polyreach_description.closed_output import CLOSED_OUTPUT, OutputClosed
+from polyreach_nodes.loopback import loopback_environment
 from polyreach_nodes.policy import Policy, find_policy
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 STOP_S = 5.0  # [s] for a process to end by itself
 READY_S = 30.0  # [s] for the controller to start
+WATCHDOG_TIMEOUT_S = 0.1  # [s] other programs may hold the controller of a demo up for a while
 LOG_TAIL = 2000  # characters of the other processes' output that a failure shows
 
 
@@ -52,6 +55,8 @@ class DemoConfig:
     """Where to write the result as JSON."""
     live: bool = True
     """Show errors and the result on the terminal."""
+    watchdog: bool = False
+    """Send the commands through the command watchdog."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +117,8 @@ class DemoResult:
 def run_demo(config: DemoConfig) -> DemoResult:
     """Run simulator, controller and goals in their own ROS domain on this host, and end them all.
 
-    Raises RobotError or ContractError for a wrong robot or policy, DemoError if a process failed.
+    Raises RobotError or ContractError for a wrong robot or policy, DemoError if a process failed,
+    OutputClosed if nobody reads the terminal any more.
     """
     robot = load_robot(config.robot)
     policy = config.policy or find_policy(robot.name)
@@ -134,14 +140,14 @@ def run_demo(config: DemoConfig) -> DemoResult:
             "picture": str(config.picture or ""),
             "json": str(result_path),
             "live": config.live,
+            "watchdog": config.watchdog,
         }
         with Processes(Path(folder)) as processes:
-            processes.start(
-                "sim_node", sim_parameters, remap="commands:=polyreach_controller/commands"
-            )
-            processes.start("controller_node", controller_parameters)
+            start_robot(processes, sim_parameters, controller_parameters, config.watchdog)
             scenario = processes.start("demo_node", scenario_parameters, on_terminal=config.live)
             processes.wait(scenario, timeout_s=READY_S + config.seconds + 30.0)
+            if scenario.returncode == CLOSED_OUTPUT:
+                raise OutputClosed
             if not result_path.is_file():
                 raise DemoError(f"the demo ended without a result\n{processes.tail()}")
         result = DemoResult.from_dict(json.loads(result_path.read_text()))
@@ -159,12 +165,10 @@ class Processes:
         self._log_path = folder / "nodes.log"
         self._log: IO[bytes] = self._log_path.open("wb")
         self._environment = {
-            **os.environ,
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
+            **loopback_environment(os.environ),
             "ROS_DOMAIN_ID": str(1 + os.getpid() % 100),
             "OMP_NUM_THREADS": "1",
         }
-        self._environment.pop("ROS_LOCALHOST_ONLY", None)
 
     def __enter__(self) -> "Processes":
         return self
@@ -223,6 +227,20 @@ class Processes:
                 child.kill()
                 child.wait()
         self._log.close()
+
+
+def start_robot(
+    processes: Processes,
+    sim_parameters: dict[str, Any],
+    controller_parameters: dict[str, Any],
+    watchdog: bool,
+) -> None:
+    """Start simulator and controller, with the command watchdog between them or without it."""
+    direct = "commands:=polyreach_controller/commands"
+    processes.start("sim_node", sim_parameters, remap="" if watchdog else direct)
+    if watchdog:
+        processes.start("command_watchdog_node", {"timeout": WATCHDOG_TIMEOUT_S})
+    processes.start("controller_node", controller_parameters)
 
 
 def _end_with_parent() -> None:

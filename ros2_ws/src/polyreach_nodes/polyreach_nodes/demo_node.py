@@ -21,12 +21,16 @@ from rclpy.signals import SignalHandlerOptions
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 from sensor_msgs.msg import JointState
 
 from polyreach_description import load_robot
+from polyreach_description.closed_output import end_with_output
+from polyreach_description.printable import printable
 from polyreach_nodes.demo import READY_S, DemoResult
 from polyreach_nodes.qos import LATCHED
-from polyreach_nodes.running import stop_on_signal
+from polyreach_nodes.running import StopRequest
+from polyreach_nodes.watchdog import MOVING_STATES, State
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 SETTLE_S = 0.5  # [s] for which all errors must stay within the tolerance
@@ -66,6 +70,7 @@ class DemoNode(Node):
         )
         self.picture: str = self._parameter("picture", "", "path of a PNG of the motion")
         self.json: str = self._parameter("json", "", "path of the result as JSON")
+        watchdog = self._parameter("watchdog", False, "commands pass a command watchdog")
         self.live: bool = self._parameter("live", True, "show errors and result on the terminal")
         if self.goal_sets < 1 or not self.seconds > 0 or not self.tolerance > 0:
             raise ValueError("goal_sets, seconds and tolerance must be above 0")
@@ -73,6 +78,8 @@ class DemoNode(Node):
         self.period_ms: dict[str, float] = {}
         self.status: DiagnosticStatus | None = None
         self._controller = controller
+        self._relays = not watchdog
+        self._watchdog = f"{self.get_namespace().rstrip('/')}/polyreach_command_watchdog"
         self._index = {name: i for i, name in enumerate(self.robot.joint_names)}
         self._goal_pubs = [
             self.create_publisher(PoseStamped, f"{controller}/goals/{effector}", 10)
@@ -103,6 +110,8 @@ class DemoNode(Node):
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
+            if status.name == self._watchdog:
+                self._relays = status.message == "RELAYING"
             if self.status is not None and status.name == self.status.name:
                 self.period_ms = {
                     pair.key: float(pair.value)
@@ -127,10 +136,13 @@ class DemoNode(Node):
         return True
 
     def wait_ready(self) -> None:
-        """Wait for joint states and a controller that takes goals, or raise NotReady."""
+        """Wait for joint states, a controller that takes goals, and the watchdog, if there is one.
+
+        Raises NotReady.
+        """
         if not self.spin(READY_S, lambda: self.joint_pos is not None):
             raise NotReady(f"no joint_states of robot '{self.robot.name}' within {READY_S:g} s")
-        if not self.spin(READY_S, lambda: self.value("state") in ("IDLE", "ACTIVE")):
+        if not self.spin(READY_S, lambda: self.value("state") in (State.IDLE, *MOVING_STATES)):
             status = (
                 f"its status is '{self.status.message}'"
                 if self.status
@@ -143,6 +155,9 @@ class DemoNode(Node):
             READY_S, lambda: all(pub.get_subscription_count() for pub in self._goal_pubs)
         ):
             raise NotReady(f"controller '{self._controller}' does not listen to goals")
+        # DDS may find a topic seconds later than others, and a motion that comes first is a trip
+        if not self.spin(READY_S, lambda: self._relays):
+            raise NotReady(f"'{self._watchdog}' relays no commands after {READY_S:g} s")
 
     def errors(self, goals: Vector) -> Vector:
         """Distances (E,) [m] of the effectors from goals (E, 3)."""
@@ -264,7 +279,7 @@ class Board:
         )
         for index, (row, elapsed_s) in enumerate(rows):
             cells = [
-                f"[{'green' if error <= self._tolerance else 'yellow'}]{error * 1e3:.1f}[/]"
+                Text(f"{error * 1e3:.1f}", "green" if error <= self._tolerance else "yellow")
                 for error in row
             ]
             table.add_row(f"{index + 1}/{self._goal_sets}", *cells, f"{elapsed_s:.1f}")
@@ -273,19 +288,24 @@ class Board:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the scenario; returns 0 if all goals were reached, 1 if not, 2 if it could not run."""
-    stopped = stop_on_signal()
+    with end_with_output():
+        return _run(argv)
+
+
+def _run(argv: list[str] | None) -> int:
+    stopping = StopRequest()
     rclpy.init(
         args=sys.argv if argv is None else argv, signal_handler_options=SignalHandlerOptions.NO
     )
     node: DemoNode | None = None
     try:
-        node = DemoNode(stopped.done)
-        result = node.run(Console(quiet=not node.live))
+        node = DemoNode(stopping.is_set)
+        result = node.run(Console(quiet=not node.live, markup=False, emoji=False))
     except Stopped:
         print("polyreach demo: interrupted", file=sys.stderr)
         return 2
     except (NotReady, ParameterException, ValueError, OSError) as error:
-        print(f"polyreach demo: {error}", file=sys.stderr)
+        print(f"polyreach demo: {printable(str(error))}", file=sys.stderr)
         return 2
     finally:
         if node is not None:
@@ -294,7 +314,7 @@ def main(argv: list[str] | None = None) -> int:
     if node.live:
         if node.picture:
             print(f"picture of the motion: {node.picture}")
-        print(*result.missed(), result.line(), sep="\n", flush=True)
+        print(*map(printable, result.missed()), result.line(), sep="\n", flush=True)
     return 0 if result.success else 1
 
 

@@ -16,13 +16,22 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 from std_msgs.msg import String
 
+from polyreach_description.closed_output import end_with_output
+from polyreach_description.printable import printable
 from polyreach_nodes.qos import LATCHED
+from polyreach_nodes.watchdog import STUCK_STATES
 
 RESEND_S = 0.5  # [s] for the controller to tell that it heard a goal
 
 
 class GoalError(RuntimeError):
-    """A goal that could not be sent, or was not taken or reached."""
+    """A goal that could not be sent, or was not taken or reached.
+
+    The message has no control characters, whatever a controller says.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
 
 
 class GoalNode(Node):
@@ -99,6 +108,23 @@ class GoalNode(Node):
         known = self.effector in self.metadata["effector_names"]
         return not known or self._publisher.get_subscription_count() > 0
 
+    def wait_reached(self, tolerance: float, timeout_s: float) -> None:
+        """Wait until the error is within the tolerance [m].
+
+        GoalError after timeout_s, or when the controller reports that nothing comes nearer.
+        """
+        start_s = monotonic()
+        self.wait(lambda: self.error() <= tolerance or self._stuck(), timeout_s)
+        if not self.error() <= tolerance:
+            reason = f" ({self.status.message})" if self.status and self._stuck() else ""
+            raise GoalError(
+                f"'{self.effector}' is {self.error():.3f} m "
+                f"from its goal after {monotonic() - start_s:.3g} s{reason}"
+            )
+
+    def _stuck(self) -> bool:
+        return self.value("state") in STUCK_STATES
+
     def error(self) -> float:
         """Distance of the effector from its goal [m], as the controller says."""
         return float(self.value(f"error/{self.effector}") or math.inf)
@@ -107,22 +133,37 @@ class GoalNode(Node):
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Read the command line; exits with status 2 and one sentence if it is wrong."""
     parser = argparse.ArgumentParser(
-        prog="polyreach goal", description="Send an effector to a position."
+        prog="polyreach goal", description="Send a goal position to a running controller."
     )
-    parser.add_argument("effector", help="name, for example left_hand")
+    parser.add_argument("effector", help="Name of the effector, for example left_hand.")
     for axis in "xyz":
-        parser.add_argument(axis, type=_coordinate, help="[m, base frame]")
+        parser.add_argument(axis, type=_coordinate, help=f"{axis} of the goal [m, base frame].")
     parser.add_argument(
-        "--frame", default="", help="frame of the position; must be the base frame or empty"
+        "--frame", default="", help="Frame of the position: the base frame, or empty (default)."
     )
     parser.add_argument(
-        "--controller", default="polyreach_controller", help="name of the controller node"
+        "--controller",
+        default="polyreach_controller",
+        help="Name of the controller node (default: %(default)s).",
     )
-    parser.add_argument("--timeout", type=float, default=5.0, help="[s] to find the controller")
     parser.add_argument(
-        "--wait", type=float, metavar="SECONDS", help="wait until reached; status 1 if it is not"
+        "--timeout",
+        type=float,
+        default=5.0,
+        help="Time to find the controller [s] (default: %(default)s).",
     )
-    parser.add_argument("--tolerance", type=float, default=0.02, help="[m] for --wait")
+    parser.add_argument(
+        "--wait",
+        type=float,
+        metavar="SECONDS",
+        help="Wait until the goal is reached; exit with status 1 if it is not.",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.02,
+        help="Error below which the goal is reached [m], for --wait (default: %(default)s).",
+    )
     return parser.parse_args([_shielded(argument) for argument in arguments])
 
 
@@ -144,19 +185,18 @@ def _coordinate(text: str) -> float:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Send one goal; returns 0 if the controller took it (and, with --wait, reached it)."""
-    words = list(sys.argv if argv is None else argv)
+    with end_with_output():
+        return _send(list(sys.argv if argv is None else argv))
+
+
+def _send(words: list[str]) -> int:
     options = parse(remove_ros_args(words)[1:])
     rclpy.init(args=words)
     node = GoalNode(options.effector, options.controller)
     try:
         node.send((options.x, options.y, options.z), options.frame, options.timeout)
-        if options.wait is not None and not node.wait(
-            lambda: node.error() <= options.tolerance, options.wait
-        ):
-            raise GoalError(
-                f"'{options.effector}' is {node.error():.3f} m "
-                f"from its goal after {options.wait:g} s"
-            )
+        if options.wait is not None:
+            node.wait_reached(options.tolerance, options.wait)
     except GoalError as error:
         print(f"polyreach goal: {error}", file=sys.stderr)
         return 1

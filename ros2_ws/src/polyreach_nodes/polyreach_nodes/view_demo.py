@@ -7,7 +7,7 @@ from pathlib import Path
 from time import monotonic
 
 from polyreach_description import load_robot
-from polyreach_nodes.demo import DemoError, Processes, terminate_as_interrupt
+from polyreach_nodes.demo import DemoError, Processes, start_robot, terminate_as_interrupt
 from polyreach_nodes.policy import Policy, find_policy
 
 
@@ -25,6 +25,8 @@ class ViewConfig:
     """Address to listen on; who can reach it can move the robot."""
     port: int = 8080
     """To listen on; 0: any free one."""
+    watchdog: bool = False
+    """Send the commands through the command watchdog."""
 
 
 def run_view(config: ViewConfig) -> None:
@@ -40,12 +42,10 @@ def run_view(config: ViewConfig) -> None:
     sim_parameters = {"robot": config.robot}
     controller_parameters = {"robot": config.robot, "policy": str(policy), "autostart": True}
     view_parameters = {"robot": config.robot, "host": config.host, "port": config.port}
-    remap = "commands:=polyreach_controller/commands"
     with tempfile.TemporaryDirectory(prefix="polyreach-view-") as folder:
         try:
             with terminate_as_interrupt(), Processes(Path(folder)) as processes:
-                processes.start("sim_node", sim_parameters, remap=remap)
-                processes.start("controller_node", controller_parameters)
+                start_robot(processes, sim_parameters, controller_parameters, config.watchdog)
                 view = processes.start("view_node", view_parameters, on_terminal=True)
                 end_s = monotonic() + seconds
                 try:

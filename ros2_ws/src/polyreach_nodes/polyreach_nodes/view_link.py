@@ -21,11 +21,12 @@ from std_srvs.srv import Trigger
 
 from polyreach_description import Robot
 from polyreach_nodes.qos import LATCHED
+from polyreach_nodes.watchdog import State
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 ANSWER_S = 2.0  # [s] for a service to answer
 SILENCE_S = 1.5  # [s] without status or joint states that the page tells
-PERIODIC = ("WAITING", "IDLE", "ACTIVE", "STALE", "HALTED", "FAULT")  # states told at 5 Hz
+PERIODIC = tuple(State)  # states that are published at 5 Hz
 SPEED = "speed_scale"
 
 Vector = NDArray[np.float64]

@@ -14,6 +14,7 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
 from polyreach_description import load_robot
+from polyreach_description.closed_output import outlast_output
 from polyreach_nodes.running import run_node
 from polyreach_nodes.view_events import Drag, Event, Grab, Press, Speed, Switch
 from polyreach_nodes.view_goals import GoalHandle, read_goal
@@ -182,7 +183,8 @@ class ViewNode(Node):
 
 def main(argv: list[str] | None = None) -> int:
     """Serve the page until SIGINT or SIGTERM; returns the exit status."""
-    return run_node(ViewNode, ViewNode.close, argv)
+    with outlast_output():  # the page stays when the terminal that shows its address is closed
+        return run_node(ViewNode, ViewNode.close, argv)
 
 
 if __name__ == "__main__":

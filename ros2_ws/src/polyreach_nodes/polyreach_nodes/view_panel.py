@@ -17,6 +17,8 @@ PLOT_S = 20.0  # [s] of errors in the plot
 TOPS = (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 1e5)  # [mm] of the plot
 STATE_COLOURS = {
     "ACTIVE": "#15803d",
+    "BLOCKED": "#b45309",
+    "OSCILLATING": "#b45309",
     "IDLE": "#2563eb",
     "WAITING": "#b45309",
     "STALE": "#c2410c",
