@@ -1,60 +1,47 @@
-"""Run all benchmarks: `python -m benchmarks [ROBOT ...]`."""
+"""Run benchmarks: `python -m benchmarks [--robots NAME ...] [--quick] [PART ...]`."""
 
+import argparse
 import os
 import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import torch
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks import (
-    cheetah_speed,
-    dds_latency,
-    env_speed,
-    legged_speed,
-    metaworld_speed,
-    ppo_speed,
-    sac_updates,
-    tick_speed,
-    update_speed,
-)
-
-ROBOTS = ("planar8", "humanoid27")
-OF_ROBOTS = {
-    "environment steps/s of the batched reach env": env_speed.measure,
-    "DiGrad updates/s, one thread": update_speed.measure,
-    "compute time per control period": tick_speed.measure,
-    "joint state in to command out through DDS, over a bare rclpy node": dds_latency.measure,
-}
-OTHERS = {
-    "environment steps/s of HalfCheetahs": (cheetah_speed.measure, ("cheetah8",)),
-    "environment steps/s of robots with legs": (legged_speed.measure, ("hoppers3", "biped2")),
-    "environment steps/s of Meta-World": (metaworld_speed.measure, ("mt10",)),
-    "SAC updates/s, one thread": (sac_updates.measure_peer, ("cheetah", "mt10")),
-    "cost of an update, one thread": (sac_updates.measure_methods, ("mt10",)),
-    "PPO samples/s, CPU time, one thread": (ppo_speed.measure, ("hopper", "hoppers3")),
-    "cost of a compiled update on the CPU": (sac_updates.measure_compiled, ("cheetah",)),
-}
+from benchmarks.parts import PARTS, ROBOTS, Part, run_parts
 
 
-def main() -> int:
-    """Print every ratio; returns the exit status."""
-    torch.set_num_threads(1)
-    torch.set_flush_denormal(True)
-    console = Console(markup=False, highlight=False)
-    robots = tuple(sys.argv[1:]) or ROBOTS
-    parts = {title: (measure, robots) for title, measure in OF_ROBOTS.items()} | OTHERS
-    for title, (measure, subjects) in parts.items():
-        table = Table(title=title, title_justify="left")
-        table.add_column("compared")
-        table.add_column("ratio, measured in one run", justify="right")
-        for subject in subjects:
-            for row in measure(subject):
-                table.add_row(*row)
-        console.print(table)
-    return 0
+def read_arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """parts: names, in the order of PARTS; robots: names; quick: whether to take fewer rounds.
+
+    Exits with status 2 and the legal names for a name that is none.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description="Speed of polyreach as ratios against peers, each pair measured in one run.",
+        epilog="parts: " + "; ".join(f"{name} ({part.title})" for name, part in PARTS.items()),
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help="all, if none is named")
+    parser.add_argument("--robots", nargs="+", choices=ROBOTS, default=list(ROBOTS))
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer rounds of the parts that take seconds"
+    )
+    arguments = parser.parse_args(words)
+    for name in arguments.parts:
+        if name not in PARTS:
+            parser.error(f"unknown part '{name}' (there are: {', '.join(PARTS)})")
+    return arguments
+
+
+def chosen(names: list[str], quick: bool) -> dict[str, Part]:
+    """The parts by name: those named, or all that a quick run takes, or all."""
+    wanted = set(names) or {name for name, part in PARTS.items() if part.quick or not quick}
+    return {name: part for name, part in PARTS.items() if name in wanted}
+
+
+def main(words: list[str] | None = None) -> int:
+    """Print every ratio; returns the exit status: 1 where a part failed."""
+    arguments = read_arguments(words)
+    parts = chosen(arguments.parts, arguments.quick)
+    return run_parts(parts, tuple(arguments.robots), arguments.quick)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ import mujoco
 import numpy as np
 
 ROUNDS = 7
+QUICK_ROUNDS = 3
+QUICK_BUDGET = 0.1  # share of the time that a measurement otherwise takes
+quick = False  # fewer rounds and less time for all that is measured; set once, before the first
 
 
 def seconds_per_call(
@@ -17,14 +20,16 @@ def seconds_per_call(
 
     budget_s: time for each function over all rounds.
     """
+    rounds = QUICK_ROUNDS if quick else ROUNDS
+    budget_s *= QUICK_BUDGET if quick else 1.0
     calls = {}
     for name, function in functions.items():
         function()
         start = perf_counter()
         function()
-        calls[name] = max(1, int(budget_s / ROUNDS / max(perf_counter() - start, 1e-6)))
+        calls[name] = max(1, int(budget_s / rounds / max(perf_counter() - start, 1e-6)))
     times: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         for name, function in functions.items():
             start = perf_counter()
             for _ in range(calls[name]):
