@@ -1,4 +1,5 @@
-# make demo: set up and run the main job. make test: set up and pass the tests.
+# make demo: set up and run the main job. make test: set up and pass the tests (minutes).
+# make test-all: the long tests besides.
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 ROBOT ?= planar8
@@ -11,7 +12,7 @@ FILES := Makefile requirements.txt requirements-ros.txt setup.py \
 	ros2_ws/src/polyreach_description/setup.py ros2_ws/src/polyreach_nodes/setup.py
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup interfaces demo test test-exhaustive check format bench clean
+.PHONY: setup interfaces demo test test-all check format bench clean
 setup: $(STAMP)
 interfaces: $(INTERFACES)
 
@@ -47,11 +48,12 @@ demo: setup
 	$(BIN)/polyreach demo $(ROBOT)
 
 test: setup interfaces
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2
 
-# minutes more: all 50 tasks of Meta-World instead of ten, all compiled updates
-test-exhaustive: setup
-	$(BIN)/python -m pytest -n 2 -m exhaustive
+# what `make test` leaves out: exhaustive cases, soaks, and every benchmark in small
+test-all: setup interfaces
+	$(BIN)/python -m pytest -n 2 -m "exhaustive or soak"
+	$(MAKE) bench QUICK=1
 
 check: setup
 	$(BIN)/ruff format --check .
@@ -63,8 +65,9 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# make bench QUICK=1: about a minute, fewer rounds; one part alone: .venv/bin/python -m benchmarks tick
 bench: setup
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
 # all that can be made again; runs/ stays
 clean:

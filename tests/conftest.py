@@ -1,8 +1,9 @@
 """What all tests share: a ROS domain of its own for every test that asks for one."""
 
+import fcntl
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,39 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE / "nodes")]  # for scenarios.py and nodes/rig.py
 
 from domains import reserved_domain  # noqa: E402
+from groups import group_of  # noqa: E402
 
 # the same cases in every run, however busy the machine is
 settings.register_profile("polyreach", derandomize=True, deadline=None)
 settings.load_profile("polyreach")
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(HERE / "discovery.xml"))
+
+
+try:
+    from xdist.scheduler import LoadScopeScheduling
+except ImportError:
+    pass
+else:
+
+    class GroupScheduling(LoadScopeScheduling):
+        """Gives a group of tests to one worker, the largest group first; other tests singly."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            return group_of(nodeid) or nodeid
+
+    def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupScheduling:
+        """For `pytest -n`."""
+        return GroupScheduling(config, log)
+
+
+@pytest.fixture
+def closed_pipe() -> int:
+    """The end to write to of a pipe that has no reader; whoever gets it closes it."""
+    far_end, near_end = os.pipe()
+    os.close(far_end)
+    return near_end
 
 
 @pytest.fixture
@@ -27,6 +55,27 @@ def ros_domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     with reserved_domain() as domain:
         monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
         yield domain
+
+
+@pytest.fixture(scope="session")
+def once(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Callable[[str, Callable[[Path], object]], Path]:
+    """once(name, make): the path of a file that make(path) writes, once for all workers."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+
+    def path_of(name: str, make: Callable[[Path], object]) -> Path:
+        path, partial = folder / name, folder / f"partial-{name}"
+        with (folder / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.exists():
+                make(partial)
+                partial.rename(path)
+        return path
+
+    return path_of
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from time import monotonic, sleep
 
 import numpy as np
@@ -14,8 +16,11 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from numpy.typing import NDArray
 from rclpy.client import Client
 from rclpy.context import Context
+from rclpy.exceptions import InvalidHandle
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.publisher import Publisher
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
@@ -25,7 +30,8 @@ from polyreach_description import Robot
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 WAIT_S = 30.0
-DISCOVERY_S = 0.3
+LOOK_S = 0.02  # between two looks at who is there
+DISCOVERY_S = 0.3  # from when this side knows of the other until the other side knows of this one
 
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE,
@@ -64,7 +70,15 @@ class Probe:
         self.joint_pos: NDArray[np.float64] | None = None
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain_id)
-        self.node = Node("polyreach_probe", context=self._context, namespace=namespace)
+        # as few services as can be: others have to meet each of them
+        self.node = Node(
+            "polyreach_probe",
+            context=self._context,
+            namespace=namespace,
+            enable_rosout=False,
+            start_parameter_services=False,
+            parameter_overrides=[Parameter("start_type_description_service", value=False)],
+        )
         self.controller = controller
         node = self.node
         node.create_subscription(Float64MultiArray, f"{controller}/commands", self._on_command, 10)
@@ -77,6 +91,8 @@ class Probe:
             effector: node.create_publisher(PoseStamped, f"{controller}/goals/{effector}", 10)
             for effector in robot.effector_names
         }
+        # how many listen to a topic, and since when there are as many [s, monotonic]
+        self._listeners = dict.fromkeys(self._goal_pubs.values(), (0, 0.0))
         self._triggers = {
             name: node.create_client(Trigger, f"{controller}/{name}")
             for name in (
@@ -88,7 +104,9 @@ class Probe:
         }
         self._change_state = node.create_client(ChangeState, f"{controller}/change_state")
         self._get_state = node.create_client(GetState, f"{controller}/get_state")
-        self._met: set[Client] = set()
+        self._clients: dict[tuple[type, str], Client] = {}
+        self._awaited = {*self._triggers.values(), self._change_state, self._get_state}
+        self._ready_s: dict[Client, float] = {}  # since when a service is there [monotonic]
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(node)
         self._closing = threading.Event()
@@ -96,8 +114,22 @@ class Probe:
         self._thread.start()
 
     def _spin(self) -> None:
+        looked_s = 0.0
         while not self._closing.is_set():
-            self._executor.spin_once(timeout_sec=0.1)
+            self._executor.spin_once(timeout_sec=LOOK_S)
+            if monotonic() - looked_s > LOOK_S:
+                self._look_around()
+                looked_s = monotonic()
+
+    def _look_around(self) -> None:
+        """Note since when services are there, and since when as many listen to topics as now."""
+        for client in [c for c in list(self._awaited) if c.service_is_ready()]:
+            self._awaited.remove(client)
+            self._ready_s[client] = monotonic()
+        for publisher, (before, _) in list(self._listeners.items()):
+            with suppress(InvalidHandle):  # a test may have destroyed it
+                if (count := publisher.get_subscription_count()) != before:
+                    self._listeners[publisher] = (count, monotonic())
 
     def __enter__(self) -> "Probe":
         return self
@@ -148,12 +180,19 @@ class Probe:
 
     def wait_goals_heard(self) -> None:
         """Wait until the controller listens to goals, and both sides know of each other."""
-        heard = self._goal_pubs.values()
-        self.wait(
-            lambda: all(pub.get_subscription_count() for pub in heard),
-            "controller listens to goals",
-        )
-        sleep(DISCOVERY_S)
+        for publisher in self._goal_pubs.values():
+            self.wait_heard(publisher)
+
+    def wait_heard(self, publisher: Publisher, listeners: int = 1) -> None:
+        """Wait until so many listen to a topic of this node, and both sides know of each other."""
+        self._listeners.setdefault(publisher, (0, 0.0))
+
+        def met() -> bool:
+            count, since_s = self._listeners[publisher]
+            listening = publisher.get_subscription_count()
+            return listeners <= listening == count and monotonic() - since_s > DISCOVERY_S
+
+        self.wait(met, f"{listeners} listen to {publisher.topic_name}")
 
     def send_goal(
         self, effector: str, position: NDArray[np.float64], frame: str | None = None
@@ -166,12 +205,23 @@ class Probe:
         message.pose.orientation.w = 1.0
         self._goal_pubs[effector].publish(message)
 
+    def client(self, kind: type, name: str) -> Client:
+        """The client of a service of the controller, once that is there."""
+        client = self._clients.get((kind, name))
+        if client is None:
+            client = self.node.create_client(kind, f"{self.controller}/{name}")
+            self._clients[kind, name] = client
+        assert client.wait_for_service(WAIT_S), f"no service {client.srv_name}"
+        return client
+
     def _ready(self, client: Client) -> Client:
         """Wait for a service; before both sides know each other, requests are seconds late."""
-        if client not in self._met:
-            assert client.wait_for_service(WAIT_S), f"no service {client.srv_name}"
-            sleep(DISCOVERY_S)
-            self._met.add(client)
+        if client not in self._ready_s:
+            self._awaited.add(client)
+        self.wait(
+            lambda: monotonic() - self._ready_s.get(client, inf) > DISCOVERY_S,
+            f"service {client.srv_name}",
+        )
         return client
 
     def meet(self, name: str) -> None:
@@ -240,7 +290,10 @@ def assert_reaches(
 
     end_s = monotonic() + timeout_s
     while (errors() > tolerance_m).any():
-        assert monotonic() < end_s, f"errors after {timeout_s:g} s: {(errors() * 1e3).round(1)} mm"
+        assert monotonic() < end_s, (
+            f"errors after {timeout_s:g} s: {(errors() * 1e3).round(1)} mm "
+            f"(status: {probe.value('state')} '{probe.message}')"
+        )
         sleep(0.02)
     probe.wait(lambda: probe.value("reached") == "true", "status says that the goals are reached")
     for effector in robot.effector_names:

@@ -23,11 +23,16 @@ from scenarios import Probe, assert_reaches, assert_within_limits
 SPEED_SCALE = 0.4
 
 
-@launch_testing.parametrize("robot", ["planar8", "humanoid27"])
-def generate_test_description(robot: str) -> LaunchDescription:
+@launch_testing.parametrize("robot, watchdog", [("planar8", ""), ("humanoid27", "true")])
+def generate_test_description(robot: str, watchdog: str) -> LaunchDescription:
     """The default of sim, at reduced speed."""
     path = PathJoinSubstitution([FindPackageShare("polyreach"), "launch", "bringup.launch.py"])
-    arguments = {"robot": robot, "speed_scale": str(SPEED_SCALE)}
+    arguments = {
+        "robot": robot,
+        "speed_scale": str(SPEED_SCALE),
+        "watchdog": watchdog,
+        "params_file": str(Path(__file__).with_name("patient.yaml")),
+    }
     bringup = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(path), launch_arguments=arguments.items()
     )
@@ -35,9 +40,9 @@ def generate_test_description(robot: str) -> LaunchDescription:
 
 
 class BringupTest(unittest.TestCase):
-    """While simulator and controller run."""
+    """While simulator and controller run, with the command watchdog between them or without."""
 
-    def test_goals_are_reached_slowly(self, robot: str) -> None:
+    def test_goals_are_reached_slowly(self, robot: str, watchdog: str) -> None:
         """All effectors at once; no joint is told to go faster than speed_scale allows."""
         wanted = load_robot(robot)
         with Probe(wanted) as probe:
@@ -55,7 +60,9 @@ class BringupTest(unittest.TestCase):
 class BringupExitTest(unittest.TestCase):
     """After SIGINT."""
 
-    def test_exit_codes(self, proc_info: launch_testing.ProcInfoHandler) -> None:
-        """Exit code 0 of both."""
-        self.assertEqual(len(proc_info.process_names()), 2)
+    def test_exit_codes(
+        self, proc_info: launch_testing.ProcInfoHandler, robot: str, watchdog: str
+    ) -> None:
+        """Exit code 0 of all."""
+        self.assertEqual(len(proc_info.process_names()), 2 + (watchdog == "true"))
         launch_testing.asserts.assertExitCodes(proc_info, allowable_exit_codes=[0])

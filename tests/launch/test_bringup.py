@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from colcon_workspace import Workspace, program
 from scenarios import Probe, assert_reaches, assert_within_limits, listen
-from test_launch import group_exists, wait_for
+from test_launch import PATIENT, group_exists, wait_for
 from test_launch import pytestmark as pytestmark
 
 from polyreach_description import load_robot
@@ -30,7 +30,7 @@ EXECUTABLES = {
     "controller_manager/spawner": STAND_INS / "spawner.py",
 }
 PLUGINS = ("joint_state_broadcaster", "forward_command_controller")
-PROCESSES = 4
+PROCESSES = 5
 
 
 @pytest.fixture
@@ -103,10 +103,20 @@ def namespace(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def bringup(with_ros2_control: Workspace, tmp_path: Path, namespace: str) -> Iterator[Bringup]:
-    arguments = ["sim:=false", "speed_scale:=0.5"]
+def watchdog() -> str:
+    """The launch argument; empty: the default."""
+    return ""
+
+
+@pytest.fixture
+def bringup(
+    with_ros2_control: Workspace, tmp_path: Path, namespace: str, watchdog: str
+) -> Iterator[Bringup]:
+    arguments = ["sim:=false", "robot:=planar8", "speed_scale:=0.5", f"params_file:={PATIENT}"]
     if namespace:
         arguments.append(f"namespace:={namespace}")
+    if watchdog:
+        arguments.append(f"watchdog:={watchdog}")
     running = Bringup(with_ros2_control, tmp_path / "log.txt", *arguments)
     yield running
     if group_exists(running.popen.pid):
@@ -120,8 +130,10 @@ def test_hardware_reaches_goals_and_ends_at_rest(
     robot = load_robot("planar8")
     prefix = f"/{namespace}" if namespace else ""
     with Probe(robot, ros_domain_id, f"{prefix}/polyreach_controller") as probe:
-        listen(probe, f"{prefix}/velocity_controller/commands", f"{prefix}/joint_states")
+        topic = f"{prefix}/velocity_controller/commands"
+        listen(probe, topic, f"{prefix}/joint_states")
         bringup.wait_active()
+        assert source_of(probe, topic) == "polyreach_command_watchdog"
         probe.wait_state("IDLE")
         probe.wait_goals_heard()
         goals = robot.forward_kinematics(robot.home + 0.3)
@@ -137,12 +149,39 @@ def test_hardware_reaches_goals_and_ends_at_rest(
 
 
 @pytest.mark.parametrize("namespace", [""])
-@pytest.mark.parametrize("executable", ["controller_node", "ros2_control_node"])
+@pytest.mark.parametrize(
+    "executable", ["controller_node", "command_watchdog_node", "ros2_control_node"]
+)
 def test_death_of_one_process_ends_all(bringup: Bringup, executable: str) -> None:
     bringup.wait_active()
     os.kill(bringup.pid(executable), signal.SIGKILL)
     assert bringup.end() == 1, bringup.output
     assert "ended with exit code -9" in bringup.output
+
+
+def source_of(probe: Probe, topic: str) -> str:
+    """Name of the only node that publishes on a topic."""
+    names: list[str] = []
+
+    def known() -> bool:
+        infos = probe.node.get_publishers_info_by_topic(topic)
+        names[:] = [info.node_name for info in infos]
+        return len(names) == 1 and not names[0].startswith("_")
+
+    probe.wait(known, f"one publisher on {topic}")
+    return names[0]
+
+
+@pytest.mark.parametrize(("namespace", "watchdog"), [("", "false")])
+def test_without_the_watchdog_the_controller_commands_the_hardware(
+    bringup: Bringup, ros_domain_id: int
+) -> None:
+    with Probe(load_robot("planar8"), ros_domain_id) as probe:
+        bringup.wait_active()
+        assert source_of(probe, "/velocity_controller/commands") == "polyreach_controller"
+    bringup.popen.send_signal(signal.SIGINT)
+    bringup.end()
+    assert bringup.output.count("process started") == PROCESSES - 1
 
 
 def test_missing_packages_are_named_before_anything_starts(workspace: Workspace) -> None:

@@ -15,7 +15,10 @@ FOLDERS = {
     "polyreach_nodes": "src/polyreach_nodes",
 }
 INTERFACES = "polyreach_interfaces"
-EXECUTABLES = ("controller_node", "sim_node", "goal_node", "demo_node", "reach_node")
+EXECUTABLES = (
+    *("controller_node", "command_watchdog_node", "sim_node"),
+    *("goal_node", "demo_node", "reach_node"),
+)
 
 with_interfaces = pytest.mark.skipif(
     not builds_interfaces(), reason="polyreach_interfaces cannot be built here (make interfaces)"

@@ -13,6 +13,7 @@ from colcon_workspace import Workspace, program
 
 FOLDER = Path(__file__).parent
 LAUNCH_TESTS = sorted(path.name for path in FOLDER.glob("launch_test_*.py"))
+PATIENT = FOLDER / "patient.yaml"
 NODES = ("sim_node", "controller_node", "demo_node")
 LINE = (
     r"reached (\d+)/(\d+) goals, median error ([\d.]+) mm, control period p50/p99 [\d.]+/[\d.]+ ms"
@@ -40,7 +41,8 @@ def launch(
     return workspace.run(program("ros2"), "launch", "polyreach", *arguments, timeout_s=timeout_s)
 
 
-def test_demo_reaches_its_goals(workspace: Workspace, tmp_path: Path) -> None:
+@pytest.mark.parametrize("watchdog", [False, True], ids=["direct", "watchdog"])
+def test_demo_reaches_its_goals(workspace: Workspace, tmp_path: Path, watchdog: bool) -> None:
     picture = tmp_path / "motion.png"
     done = launch(
         workspace,
@@ -48,6 +50,7 @@ def test_demo_reaches_its_goals(workspace: Workspace, tmp_path: Path) -> None:
         "goal_sets:=2",
         "seconds:=40.0",
         f"picture:={picture}",
+        *([f"params_file:={PATIENT}", "watchdog:=true"] if watchdog else []),
         timeout_s=120.0,
     )
     assert done.returncode == 0, done.stdout
@@ -55,7 +58,8 @@ def test_demo_reaches_its_goals(workspace: Workspace, tmp_path: Path) -> None:
     assert line, done.stdout
     assert line.group(1) == line.group(2) == "6"
     assert float(line.group(3)) < 20.0
-    assert done.stdout.count("process has finished cleanly") == len(NODES), done.stdout
+    processes = len(NODES) + watchdog
+    assert done.stdout.count("process has finished cleanly") == processes, done.stdout
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,28 +1,42 @@
-"""Nodes as processes, a robot made of messages, and a genuine policy that needs no training."""
+"""Nodes as processes, a robot made of messages, and a genuine policy that needs no training.
 
-import fcntl
-import os
-from collections.abc import Iterator
+A test that takes `shared` or `shared_simulation`, directly or by a fixture of its file, gets its
+`probe`, `hardware`, `start` and `ros_domain_id` beside that controller; others have
+all to themselves.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from domains import reserved_domain
+from groups import group_of
 from rig import FakeHardware, Launcher, export_least_squares, launching
 from scenarios import Probe
+from shared import SHARED, SharedController, shared_by
 
 from polyreach_description import Robot, load_robot
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs all tests of this folder: side by side they would disturb their timing.
+    """Tests that share a controller come first, one after the other.
 
-    What fails is tried once more, for other programs may have held a process up for longer than a
-    test can allow; the summary names each such test.
+    What fails over processes is tried once more, for other programs may have held a process up for
+    longer than a test can allow; the summary names each such test.
     """
     here = Path(__file__).parent
-    for item in items:
-        if here in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("nodes"))
+    places = [place for place, item in enumerate(items) if here in item.path.parents]
+    for place, item in zip(places, sorted((items[i] for i in places), key=sharing), strict=True):
+        items[place] = item
+        if group_of(item.nodeid):
             item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def sharing(item: pytest.Item) -> int:
+    """Place of the shared controller of a test in SHARED; len(SHARED) if it has none."""
+    used = [place for place, name in enumerate(SHARED) if name in getattr(item, "fixturenames", ())]
+    return used[0] if used else len(SHARED)
 
 
 @pytest.fixture(scope="session")
@@ -31,19 +45,85 @@ def planar8() -> Robot:
 
 
 @pytest.fixture(scope="session")
-def policy_file(planar8: Robot, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A damped least squares policy of planar8, made once for all workers."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent
-    path = folder / "planar8-least-squares.onnx"
-    with (folder / "policy.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not path.exists():
-            partial = folder / "partial.onnx"
-            export_least_squares(planar8, partial)
-            partial.rename(path)
-    return path
+def policy_file(planar8: Robot, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A damped least squares policy of planar8."""
+    return once("planar8-least-squares.onnx", lambda path: export_least_squares(planar8, path))
+
+
+FAILED = pytest.StashKey[bool]()
+CONTROLLERS = pytest.StashKey[dict[str, SharedController]]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Iterator[pytest.TestReport]:
+    """Note that a test failed, for what it shares with others."""
+    report = yield
+    if report.when == "setup":
+        item.stash[FAILED] = False
+    item.stash[FAILED] |= report.failed
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """End a shared controller after the last of its tests, which come one after the other."""
+    yield
+    place = sharing(item)
+    if place < len(SHARED) and (nextitem is None or sharing(nextitem) != place):
+        item.config.stash[CONTROLLERS][SHARED[place]].close()
+
+
+@pytest.fixture(scope="session")
+def session_controllers(
+    planar8: Robot, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> dict[str, SharedController]:
+    """Not started before a test takes one."""
+    pytestconfig.stash[CONTROLLERS] = {
+        name: SharedController(planar8, tmp_path_factory.mktemp(name), name == SHARED[1])
+        for name in SHARED
+    }
+    return pytestconfig.stash[CONTROLLERS]
+
+
+@contextmanager
+def lent(controller: SharedController, request: pytest.FixtureRequest) -> Iterator[None]:
+    controller.ensure()
+    controller.healthy = False
+    yield
+    controller.healthy = not request.node.stash[FAILED]
+
+
+@pytest.fixture
+def shared(
+    session_controllers: dict[str, SharedController], request: pytest.FixtureRequest
+) -> Iterator[SharedController]:
+    """A controller with a robot made of messages; tests call its reset() before all else."""
+    with lent(session_controllers["shared"], request):
+        yield session_controllers["shared"]
+
+
+@pytest.fixture
+def shared_simulation(
+    session_controllers: dict[str, SharedController], request: pytest.FixtureRequest
+) -> Iterator[SharedController]:
+    """A controller with the simulator, which stays where the test before left it."""
+    with lent(session_controllers["shared_simulation"], request):
+        yield session_controllers["shared_simulation"]
+
+
+@pytest.fixture
+def ros_domain_id(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """A domain id of its own, or that of the shared controller; set in the environment, too."""
+    shared = shared_by(request)
+    if shared is not None:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(shared.domain))
+        yield shared.domain
+        return
+    with reserved_domain() as domain:
+        monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
+        yield domain
 
 
 @pytest.fixture
@@ -54,11 +134,19 @@ def start(tmp_path: Path, ros_domain_id: int) -> Iterator[Launcher]:
 
 
 @pytest.fixture
-def probe(planar8: Robot, ros_domain_id: int) -> Iterator[Probe]:
+def probe(request: pytest.FixtureRequest, planar8: Robot, ros_domain_id: int) -> Iterator[Probe]:
+    shared = shared_by(request)
+    if shared is not None:
+        yield shared.probe
+        return
     with Probe(planar8, ros_domain_id) as probe:
         yield probe
 
 
 @pytest.fixture
-def hardware(probe: Probe) -> FakeHardware:
-    return FakeHardware(probe)
+def hardware(request: pytest.FixtureRequest, probe: Probe) -> FakeHardware:
+    shared = shared_by(request)
+    if shared is None:
+        return FakeHardware(probe)
+    assert shared.hardware is not None, "this controller has the simulator"
+    return shared.hardware

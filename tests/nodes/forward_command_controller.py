@@ -31,11 +31,11 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.signals import SignalHandlerOptions
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import Float64MultiArray, String, UInt64
 from std_srvs.srv import Trigger
 from velocity_servos import Vector, VelocityServos
 
-from polyreach_nodes.running import stop_on_signal
+from polyreach_nodes.running import StopRequest
 
 BROADCASTER, FORWARD = (
     "joint_state_broadcaster/JointStateBroadcaster",
@@ -95,6 +95,8 @@ class ForwardCommandController(Node):
         self._hardware = hardware
         self._index = [hardware.names.index(joint) for joint in joints]
         self.active = False
+        self._taken = UInt64()
+        self._taken_pub = self.create_publisher(UInt64, "~/taken", 10)
         self.create_subscription(Float64MultiArray, "~/commands", self._on_commands, 10)
 
     def _on_commands(self, message: Float64MultiArray) -> None:
@@ -109,6 +111,8 @@ class ForwardCommandController(Node):
             self.active = False
         elif self.active:
             self._hardware.command[self._index] = values
+            self._taken.data += 1
+            self._taken_pub.publish(self._taken)
 
     def _warn(self, text: str) -> None:
         self.get_logger().warning(text, throttle_duration_sec=1.0)
@@ -188,12 +192,14 @@ def _names(value: Iterable[str]) -> list[str]:
 
 def main() -> int:
     """Run until SIGINT or SIGTERM; returns the exit status."""
-    stopped = stop_on_signal()
+    stopping = StopRequest()
     rclpy.init(args=sys.argv, signal_handler_options=SignalHandlerOptions.NO)
     executor = SingleThreadedExecutor()
     executor.add_node(ControllerManager(executor))
+    stopping.on_set = partial(executor.create_task, lambda: None)
     with suppress(ExternalShutdownException):
-        executor.spin_until_future_complete(stopped)
+        while not stopping.is_set():
+            executor.spin_once()
     executor.shutdown()
     rclpy.shutdown()
     return 0

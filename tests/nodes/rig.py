@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,39 @@ def export_least_squares(robot: Robot, path: Path) -> None:
     with_metadata(path, path, **metadata_of(robot))
 
 
+_SLOW_CONTROLLER = """#!{python}
+import sys
+from time import sleep
+
+from polyreach_nodes import controller_node
+from polyreach_nodes.policy import Policy
+
+compute = Policy.compute
+
+
+def slow(policy, joint_pos, goals, *rest):
+    if goals[:, 2].max() > 0.5:
+        sleep({seconds})
+    return compute(policy, joint_pos, goals, *rest)
+
+
+Policy.compute = slow
+sys.exit(controller_node.main())
+"""
+SLOW_GOAL = np.array([0.8, 0.3, 1.0])  # [m], above the reach of planar8
+
+
+def slow_controller(folder: Path, seconds: float) -> str:
+    """An executable: controller_node, whose policy takes so long [s] for a goal like SLOW_GOAL.
+
+    Policy files of that kind are refused when they are loaded.
+    """
+    path = folder / "slow_controller"
+    path.write_text(_SLOW_CONTROLLER.format(python=sys.executable, seconds=seconds))
+    path.chmod(0o755)
+    return str(path)
+
+
 @dataclass
 class Process:
     """A node that runs as a user started it."""
@@ -106,6 +140,8 @@ class Process:
 
 
 Launcher = Callable[..., Process]
+# if the tests are killed or crash, no node may go on in a ROS domain that others then take
+END_WITH_TESTS = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 
 @contextmanager
@@ -122,6 +158,7 @@ def launching(folder: Path, domain: int) -> Iterator[Launcher]:
     ) -> Process:
         log = folder / f"{executable}-{len(running)}.log"
         command = [
+            *END_WITH_TESTS,
             str(Path(sys.executable).parent / executable),
             *([] if parameters is None else ["--ros-args"]),
         ]
@@ -166,14 +203,11 @@ def set_parameter(probe: Probe, name: str, value: object) -> tuple[bool, str]:
 
 def set_parameters(probe: Probe, **values: object) -> tuple[bool, str]:
     """Set parameters of the controller, all or none: whether they were taken, and why not."""
-    topic = f"{probe.controller}/set_parameters_atomically"
-    client = probe.node.create_client(SetParametersAtomically, topic)
-    assert client.wait_for_service(10.0)
+    client = probe.client(SetParametersAtomically, "set_parameters_atomically")
     messages = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
     future = client.call_async(SetParametersAtomically.Request(parameters=messages))
     probe.wait(future.done, "answer of set_parameters_atomically")
     result = future.result().result
-    probe.node.destroy_client(client)
     return result.successful, result.reason
 
 

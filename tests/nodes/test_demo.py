@@ -11,8 +11,8 @@ from time import monotonic, sleep
 
 import pytest
 from matplotlib import image
-from rig import Launcher
 from scenarios import Probe, assert_reaches, assert_within_limits, reachable_goals
+from shared import SharedController
 
 from polyreach_description import Robot
 from polyreach_nodes.contract import ContractError
@@ -34,12 +34,9 @@ LINE = (
 
 
 def test_shipped_policy_reaches_goals_over_ros(
-    start: Launcher, probe: Probe, planar8: Robot
+    shared_simulation: SharedController, probe: Probe, planar8: Robot
 ) -> None:
-    start("sim_node", {"robot": "planar8"}, "-r", "commands:=polyreach_controller/commands")
-    start("controller_node", {"policy": str(find_policy("planar8")), "autostart": True})
-    probe.wait_goals_heard()
-    probe.wait_state("IDLE")
+    shared_simulation.reset({"policy": str(find_policy("planar8"))})
     for goals in reachable_goals(planar8, seed=0, count=3):
         assert_reaches(probe, goals)
     assert_within_limits(planar8, probe.commands)
@@ -120,10 +117,12 @@ def test_a_node_that_dies_ends_the_demo(policy_file: Path, monkeypatch: pytest.M
     popen = subprocess.Popen
 
     def record(command: list[str], **options: object) -> subprocess.Popen:
-        started.append(popen(command, **options))
+        child = popen(command, **options)
+        if "-m" in command:  # a node; the check of the policy file has a process, too
+            started.append(child)
         if "polyreach_nodes.sim_node" in command:
-            os.kill(started[-1].pid, signal.SIGKILL)
-        return started[-1]
+            os.kill(child.pid, signal.SIGKILL)
+        return child
 
     monkeypatch.setattr(subprocess, "Popen", record)
     with pytest.raises(DemoError, match="sim_node ended with status -9"):

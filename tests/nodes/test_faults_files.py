@@ -122,7 +122,7 @@ POLICIES: dict[str, tuple[Make, str]] = {
         lambda path: path.write_bytes(SHIPPED.read_bytes()[:-1]),
         "is not an ONNX model",
     ),
-    "4 GiB": (sparse(4 * 2**30), "has 4294967296 bytes, expected at most 536870912"),
+    "4 GiB": (sparse(4 * 2**30), "has 4294967296 bytes, expected at most 67108864"),
     "another robot's": (
         lambda path: path.write_bytes(find_policy("humanoid27").read_bytes()),
         "'robot': found humanoid27, expected planar8",
@@ -145,7 +145,7 @@ POLICIES: dict[str, tuple[Make, str]] = {
     "a rate of 1e999": (raw_metadata("update_rate", "1e999"), "'update_rate': found inf"),
     "a megabyte of metadata": (
         metadata(robot="x" * 2_000_000),
-        "'robot': found 2000002 characters, expected at most 1000000",
+        "bytes, expected at most 1048576 (the largest value: 2000002 bytes of 'robot')",
     ),
     "100,000 nested lists": (
         raw_metadata("joint_names", "[" * 100_000 + "]" * 100_000),
@@ -233,7 +233,8 @@ PARAMETERS: list[tuple[str, object, str]] = [
     ("workspace", [0.0, 0.0, 0.0, 1.0, -1.0, 1.0], "must be six numbers"),
     ("workspace", [0.0, 0.0, 0.0, 1.0, NAN, 1.0], "must be six numbers"),
     ("workspace", "everywhere", "type"),
-    ("record", "/nowhere/at/all.mcap", "cannot be written"),
+    ("record", "nowhere/at/all.mcap", "cannot be written"),
+    ("record", "/nowhere/at/all.mcap", "outside of record_folder"),
     ("record", "data.txt", "ends in .mcap"),
     ("policy", str(SHIPPED), "policy cannot change while active"),
     ("robot", "humanoid27", "robot cannot change while configured"),
@@ -246,7 +247,10 @@ def active(planar8: Robot, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     """A controller that holds its robot still."""
     folder = tmp_path_factory.mktemp("parameters")
     with reserved_domain() as domain, launching(folder, domain) as start:
-        start("controller_node", {"robot": "planar8", "autostart": True})
+        start(
+            "controller_node",
+            {"robot": "planar8", "autostart": True, "record_folder": str(folder)},
+        )
         with Probe(planar8, domain) as probe:
             FakeHardware(probe)
             probe.wait_state("IDLE")

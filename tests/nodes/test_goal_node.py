@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from rig import FakeHardware, Launcher
 from scenarios import Probe
+from shared import SharedController
 
 from polyreach_description import Robot
 
@@ -44,10 +45,14 @@ def test_wrong_command_line_is_refused(
 
 
 def test_goals_arrive_and_mistakes_are_told(
-    start: Launcher, probe: Probe, hardware: FakeHardware, policy_file: Path, goal: np.ndarray
+    shared: SharedController,
+    start: Launcher,
+    probe: Probe,
+    hardware: FakeHardware,
+    policy_file: Path,
+    goal: np.ndarray,
 ) -> None:
-    start("controller_node", {"policy": str(policy_file), "autostart": True})
-    probe.wait_state("IDLE")
+    shared.reset({"policy": str(policy_file)})
     sent = start("goal_node", None, "left", *words(goal), "--wait", "10")
     assert sent.popen.wait(timeout=30) == 0, sent.output
     assert [float(word) for word in probe.value("goal/left").split()] == pytest.approx(
@@ -62,7 +67,7 @@ def test_goals_arrive_and_mistakes_are_told(
         ),
         (["left", *words(goal), "--frame", "camera"], "frame is 'camera', but must be 'base_link'"),
         (["left", "200", "0", "0"], "more than 100 m away"),
-        (["left", "50", "0", "0", "--wait", "1"], "from its goal after 1 s"),
+        (["left", "50", "0", "0", "--wait", "1"], "from its goal after 1"),
         (
             ["left", *words(goal), "--controller", "other", "--timeout", "1"],
             "no controller 'other'",

@@ -14,7 +14,7 @@ from forward_command_controller import EXTRA_JOINT
 from rig import Launcher, Process
 from scenarios import LATCHED, Probe, assert_reaches, assert_within_limits, listen
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray, String
+from std_msgs.msg import Float64MultiArray, String, UInt64
 from velocity_servos import VelocityServos
 
 from polyreach_description import Robot, list_robots, load_robot
@@ -38,15 +38,20 @@ class Arm:
     def __init__(self, probe: Probe, start: Launcher) -> None:
         self.probe = probe
         self.state = JointState()
+        self.taken = 0  # commands that the velocity controller took
         self._start = start
         node = probe.node
         self._description = node.create_publisher(String, "robot_description", LATCHED)
         listen(probe, COMMANDS, "joint_states")
         node.create_subscription(JointState, "joint_states", self._on_state, 10)
+        node.create_subscription(UInt64, "velocity_controller/taken", self._on_taken, 10)
         self.commands = node.create_publisher(Float64MultiArray, COMMANDS, 10)
 
     def _on_state(self, message: JointState) -> None:
         self.state = message
+
+    def _on_taken(self, message: UInt64) -> None:
+        self.taken = message.data
 
     def switch_on(self, delay_s: float = 0.0, lag_s: float = 0.0) -> Process:
         """Start it with the shipped parameters and the robot's URDF; wait for joint states."""
@@ -62,9 +67,11 @@ class Arm:
         return process
 
     def control(self) -> Process:
-        """Start the controller with the shipped policy, its commands sent to the stand-in."""
-        parameters = {"autostart": True}
-        return self._start("controller_node", parameters, "-r", f"~/commands:={COMMANDS}")
+        """Start the controller with the shipped policy; wait until the stand-in takes commands."""
+        taken, words = self.taken, ("-r", f"~/commands:={COMMANDS}")
+        process = self._start("controller_node", {"autostart": True}, *words)
+        self.probe.wait(lambda: self.taken > taken, "commands that the stand-in takes")
+        return process
 
     def velocity(self) -> np.ndarray:
         """Velocities (nu,) [rad/s] of the last joint state."""
@@ -159,7 +166,7 @@ def test_killed_controller_leaves_the_joints_moving_until_it_is_back(
 def test_joints_left_moving_stop_at_the_limits_of_the_urdf(arm: Arm, planar8: Robot) -> None:
     arm.switch_on()
     command = Float64MultiArray(data=(2.0 * planar8.joint_vel_limits).tolist())
-    arm.probe.wait(lambda: arm.commands.get_subscription_count() > 1, "the velocity controller")
+    arm.probe.wait_heard(arm.commands, listeners=2)  # probe and velocity controller
     arm.commands.publish(command)
     arm.probe.wait(lambda: bool(arm.velocity().any()), "motion")
     assert arm.velocity() == pytest.approx(planar8.joint_vel_limits)
@@ -171,7 +178,7 @@ def test_command_that_is_not_finite_is_dropped_as_a_whole(
     arm: Arm, probe: Probe, planar8: Robot
 ) -> None:
     process = arm.switch_on()
-    probe.wait(lambda: arm.commands.get_subscription_count() > 1, "the velocity controller")
+    probe.wait_heard(arm.commands, listeners=2)
     wanted = [0.1] * len(planar8.joint_names)
     arm.commands.publish(Float64MultiArray(data=wanted))
     probe.wait(lambda: arm.velocity() == pytest.approx(wanted), "motion")
@@ -184,7 +191,7 @@ def test_wrong_length_deactivates_and_the_joints_go_on(
     arm: Arm, probe: Probe, planar8: Robot
 ) -> None:
     process = arm.switch_on()
-    probe.wait(lambda: arm.commands.get_subscription_count() > 1, "the velocity controller")
+    probe.wait_heard(arm.commands, listeners=2)
     wanted = [0.1] * len(planar8.joint_names)
     arm.commands.publish(Float64MultiArray(data=wanted))
     probe.wait(lambda: arm.velocity() == pytest.approx(wanted), "motion")

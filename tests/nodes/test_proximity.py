@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import ArrayLike
 
 from polyreach_description import Robot, load_robot
 from polyreach_nodes.control import ReachControl
@@ -60,19 +61,23 @@ def carts(tmp_path_factory: pytest.TempPathFactory) -> Robot:
     return load_robot(folder / "robot.yaml")
 
 
+def least(proximity: Proximity, command: ArrayLike, joint_pos: ArrayLike) -> float:
+    return float(proximity.factors(np.array(command), np.array(joint_pos)).min())
+
+
 def factor(robot: Robot, command: list[float], joint_pos: list[float]) -> float:
-    return Proximity(robot, SLOW, STOP).factor(np.array(command), np.array(joint_pos))
+    return least(Proximity(robot, SLOW, STOP), command, joint_pos)
 
 
 def test_hand_arithmetic(carts: Robot) -> None:
     """h = 5 / 50 s, v / a = 0.5 / 5 s: 0.2 s ahead, 0.1 m; (0.06 - 0.01) / (0.04 + 0.1)."""
     proximity = Proximity(carts, SLOW, STOP)
     at = np.array([1.0 - 0.1 - 0.06, 0.0, 0.0])
-    assert proximity.factor(np.array([0.5, 0.0, 0.0]), at) == pytest.approx(0.05 / 0.14)
+    assert least(proximity, np.array([0.5, 0.0, 0.0]), at) == pytest.approx(0.05 / 0.14)
     assert proximity.reason == "'left_ball' and 'right_ball' are 60 mm apart"
-    both = proximity.factor(np.array([0.25, -0.25, 0.0]), at)  # 0.15 s ahead, 0.075 m
+    both = least(proximity, np.array([0.25, -0.25, 0.0]), at)  # 0.15 s ahead, 0.075 m
     assert both == pytest.approx(0.05 / (0.04 + 0.075))
-    assert proximity.factor(np.array([-0.5, 0.0, 0.0]), at) == 1.0
+    assert least(proximity, np.array([-0.5, 0.0, 0.0]), at) == 1.0
     assert proximity.reason == ""
 
 
@@ -138,7 +143,7 @@ def test_a_fast_arm_does_not_pass_through_a_thin_post(tmp_path: Path, start: flo
     position, command, waiting = np.array([start]), np.zeros(1), deque([np.zeros(1)])
     for _ in range(150):
         wanted = np.minimum(command + change, top)
-        command, _ = proximity.slow(wanted, command, position, change)
+        command, _ = proximity.scale_command(wanted, command, position, change)
         waiting.append(command)
         position = position + waiting.popleft() / robot.control_rate
         assert position[0] < -0.02  # the rod and the post touch at 0.022 rad
@@ -154,14 +159,14 @@ def test_walls(carts: Robot) -> None:
     proximity = Proximity(carts, SLOW, STOP)
     proximity.set_workspace([-1.0, -1.0, -1.0, 1.5, 1.0, 1.0])
     go = np.array([-0.5, 0.0, 0.0])
-    assert proximity.factor(go, np.array([-1.05, 0, 0])) == pytest.approx(0.05 / (0.04 + 0.1))
+    assert least(proximity, go, np.array([-1.05, 0, 0])) == pytest.approx(0.05 / (0.04 + 0.1))
     assert proximity.reason == "'left' is at the workspace's x = -1 m"
-    assert proximity.factor(-go, np.array([-1.05, 0, 0])) == 1.0
-    assert proximity.factor(go, np.array([-1.1, 0, 0])) == 0.0
-    assert proximity.factor(go, np.array([-1.3, 0, 0])) == 0.0  # already outside
-    assert proximity.factor(-go, np.array([-1.3, 0, 0])) == 1.0
+    assert least(proximity, -go, np.array([-1.05, 0, 0])) == 1.0
+    assert least(proximity, go, np.array([-1.1, 0, 0])) == 0.0
+    assert least(proximity, go, np.array([-1.3, 0, 0])) == 0.0  # already outside
+    assert least(proximity, -go, np.array([-1.3, 0, 0])) == 1.0
     proximity.set_workspace(NO_WORKSPACE)
-    assert proximity.factor(go, np.array([-1.1, 0, 0])) == 1.0
+    assert least(proximity, go, np.array([-1.1, 0, 0])) == 1.0
 
 
 @settings(max_examples=300)
@@ -178,12 +183,12 @@ def test_slowing_never_adds_speed_and_keeps_the_limits_when_it_can(
     joint_pos = np.array([0.9 - distance, 0.0, 0.0])
     previous, change = before * carts.joint_vel_limits, carts.joint_acc_limits * elapsed_s
     command = previous + share * change
-    slowed, used = proximity.slow(command, previous, joint_pos, change)
+    slowed, used = proximity.scale_command(command, previous, joint_pos, change)
     assert 0.0 <= used <= 1.0
     assert (np.abs(slowed) <= np.maximum(np.abs(command), np.abs(previous)) + 1e-12).all()
     assert (slowed == command).all() or used < 1.0
     gentle = (np.abs(slowed - previous) <= change + 1e-12).all()
-    assert gentle or slowed == pytest.approx(used * command)
+    assert gentle or slowed == pytest.approx(proximity.factors(command, joint_pos) * command)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +268,7 @@ def test_hands_sent_to_one_point_stop_before_they_touch(delay: int) -> None:
         assert (change <= robot.joint_acc_limits + 1e-6).all()
         assert "mm apart" in loop.control.slowed_reason
     without = Loop(robot, delay)
-    without.control.proximity.slow = lambda command, *_: (command, 1.0)
+    without.control.proximity.scale_command = lambda command, *_: (command, 1.0)
     without.run(robot.home, np.array([CLASHES[0]] * 2))
     assert without.touched
 

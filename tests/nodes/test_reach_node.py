@@ -2,7 +2,6 @@
 
 import math
 import signal
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic, sleep
@@ -14,6 +13,7 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionClient
 from rig import FakeHardware, Launcher, Process
 from scenarios import DISCOVERY_S, Probe
+from shared import SharedController, shared_by
 
 from polyreach_description import Robot
 
@@ -97,25 +97,29 @@ class Reach:
 
 
 @pytest.fixture
-def server(start: Launcher) -> Process:
-    return start("reach_node", {"settle_time": 0.3})
+def server(request: pytest.FixtureRequest, start: Launcher) -> Process:
+    """Beside the shared controller, if the test has that."""
+    parameters = {"settle_time": 0.3}
+    shared = shared_by(request)
+    if shared is None:
+        return start("reach_node", parameters)
+    return shared.extra("reach_node", lambda: shared.start("reach_node", parameters))
 
 
 @pytest.fixture
-def reach(server: Process, probe: Probe) -> Iterator[Reach]:
-    reach = Reach(probe)
-    yield reach
-    reach.client.destroy()
+def reach(request: pytest.FixtureRequest, server: Process, probe: Probe) -> Reach:
+    shared = shared_by(request)
+    if shared is None:
+        return Reach(probe)
+    return shared.extra(f"client of {server.popen.pid}", lambda: Reach(probe))
 
 
 @pytest.fixture
-def controller(start: Launcher, policy_file: Path, probe: Probe, hardware: FakeHardware) -> Process:
-    # joint states may be as late as the test's process is on a busy machine
-    parameters = {"policy": str(policy_file), "autostart": True, "joint_state_timeout": 0.3}
-    process = start("controller_node", parameters)
-    probe.wait_goals_heard()
-    probe.wait_state("IDLE")
-    return process
+def controller(shared: SharedController, policy_file: Path) -> Process:
+    # joint states may be as late as the test's process is on a busy machine; outages may end by
+    # themselves
+    late = {"joint_state_timeout": 0.3, "outage_timeout": 0.0}
+    return shared.reset({"policy": str(policy_file), **late})
 
 
 def points(robot: Robot, offset: float) -> dict[str, np.ndarray]:
@@ -237,13 +241,13 @@ def test_timeout_clears_and_tells_the_errors(
     controller: Process, reach: Reach, probe: Probe, planar8: Robot
 ) -> None:
     sent = reach.send(
-        ["left", "middle"], [(50.0, 0.0, 0.0), points(planar8, 0.0)["middle"]], timeout=6.0
+        ["left", "middle"], [(50.0, 0.0, 0.0), points(planar8, 0.0)["middle"]], timeout=2.0
     )
     status, result = sent.ended()
     assert (status, result.success) == (ABORTED, False)
-    assert "not reached in 6 s: 'left' is 4" in result.message
+    assert "not reached in 2 s: 'left' is 4" in result.message
     assert result.errors[0] > 45.0
-    assert 6.0 <= result.elapsed < 10.0
+    assert 2.0 <= result.elapsed < 6.0
     assert_comes_to_rest(probe)
 
 
@@ -413,7 +417,7 @@ def test_a_client_that_goes_away_leaves_an_action_that_ends(
 ) -> None:
     with Probe(planar8, ros_domain_id) as other:
         client = Reach(other)
-        client.send(["left"], [(50.0, 0.0, 0.0)], timeout=8.0)
+        client.send(["left"], [(50.0, 0.0, 0.0)], timeout=4.0)
         client.client.destroy()
         wait_taken(probe, "left")
     probe.wait(lambda: probe.value("goal/left") == "", "the goal is cleared in time", 15.0)

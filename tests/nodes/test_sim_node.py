@@ -38,9 +38,7 @@ class Watcher:
         """Wait for states sent from now on."""
         start = len(self.states)
         self._probe.wait(lambda: len(self.states) >= start + count, f"{count} joint states")
-        self._probe.wait(
-            lambda: self._publisher.get_subscription_count() > 0, "a listener to commands"
-        )
+        self._probe.wait_heard(self._publisher)
 
     def drive(self, joint_vel: list[float], seconds: float) -> None:
         """Send a command at 50 Hz."""

@@ -1,13 +1,14 @@
 """Every shipped policy of planar8 behind the same controller: only the file differs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic, sleep
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from rig import Launcher
 from scenarios import Probe, assert_within_limits
+from shared import SharedController
 
 from polyreach.methods import METHODS
 from polyreach_description import Robot
@@ -45,17 +46,29 @@ def test_every_method_s_policy_is_shipped() -> None:
     assert {path.stem for path in POLICIES} == {f"planar8-{method}" for method in methods}
 
 
-@pytest.mark.parametrize("policy", POLICIES, ids=lambda path: path.stem)
+HANDS = (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("policy", "hands"),
+    [
+        *((policy, [number % len(HANDS)]) for number, policy in enumerate(POLICIES)),
+        *(pytest.param(policy, HANDS, marks=pytest.mark.exhaustive) for policy in POLICIES),
+    ],
+    ids=lambda value: value.stem if isinstance(value, Path) else f"hands {value}",
+)
 def test_one_goal_moves_that_hand_and_three_goals_move_all(
-    policy: Path, start: Launcher, probe: Probe, planar8: Robot
+    policy: Path,
+    hands: Sequence[int],
+    shared_simulation: SharedController,
+    probe: Probe,
+    planar8: Robot,
 ) -> None:
-    start("sim_node", {"robot": "planar8"}, "-r", "commands:=polyreach_controller/commands")
-    start("controller_node", {"policy": str(policy), "autostart": True})
-    probe.wait_goals_heard()
-    probe.wait_state("IDLE")
+    shared_simulation.reset({"policy": str(policy)})
+    names = planar8.effector_names
     probe.wait(lambda: probe.joint_pos is not None, "joint states")
-    for index, (name, bend) in enumerate(zip(planar8.effector_names, BENDS, strict=True)):
-        goals = planar8.forward_kinematics(planar8.home + bend)
+    for index in hands:
+        name, goals = names[index], planar8.forward_kinematics(planar8.home + BENDS[index])
         sent_s = monotonic()
         probe.send_goal(name, goals[index])
         stays_near(probe, goals, [index])
@@ -64,7 +77,7 @@ def test_one_goal_moves_that_hand_and_three_goals_move_all(
         probe.call("clear_goals")
         probe.wait_state("IDLE")
     goals = planar8.forward_kinematics(planar8.home - BEND)
-    for name, goal in zip(planar8.effector_names, goals, strict=True):
+    for name, goal in zip(names, goals, strict=True):
         probe.send_goal(name, goal)
     stays_near(probe, goals, [0, 1, 2])
     assert_within_limits(planar8, probe.commands)

@@ -106,7 +106,7 @@ run_view(ViewConfig(robot=sys.argv[1], port=int(sys.argv[2]), seconds=float(sys.
 
 
 def test_the_demo_serves_the_page_and_ends_in_time() -> None:
-    words = [sys.executable, "-c", DEMO, "humanoid27", "0", "15"]
+    words = [sys.executable, "-c", DEMO, "humanoid27", "0", "10"]
     demo = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert demo.stdout is not None
     line = demo.stdout.readline()

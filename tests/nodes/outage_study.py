@@ -1,0 +1,143 @@
+"""How far joints travel when their controller fails, with the command watchdog and without it.
+
+The hardware holds the last command. Prints rows of docs/hardware.md: outage_study.py [FAULT ...]
+"""
+
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic, sleep
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from domains import reserved_domain
+from holding_hardware import HoldingHardware, WatchdogReport
+from rig import SLOW_GOAL, Process, launching, move, slow_controller
+from scenarios import Probe
+
+from polyreach_description import load_robot
+
+PAUSE_S = 1.5  # of SIGSTOP
+SLOW_S = 0.55  # of a slow policy
+OBSERVED_S = 3.0  # after a fault
+FAST = 1.0  # [rad/s] from which on a fault is injected
+RUNS, ATTEMPTS = 5, 4
+
+
+def kill(probe: Probe, controller: Process) -> None:
+    """SIGKILL."""
+    controller.popen.kill()
+
+
+def pause(probe: Probe, controller: Process) -> None:
+    """SIGSTOP, later SIGCONT."""
+    controller.popen.send_signal(signal.SIGSTOP)
+    sleep(PAUSE_S)
+    controller.popen.send_signal(signal.SIGCONT)
+
+
+def hold_up(probe: Probe, controller: Process) -> None:
+    """A goal for which slow_controller takes long."""
+    probe.send_goal("left", SLOW_GOAL)
+
+
+FAULTS: dict[str, Callable[[Probe, Process], None]] = {
+    "SIGKILL": kill,
+    f"SIGSTOP of {PAUSE_S:g} s": pause,
+    "slow policy": hold_up,
+}
+
+
+@dataclass(frozen=True)
+class Outage:
+    """The longest time for which hardware held a command that was not zero."""
+
+    held_s: float
+    speed: float  # of the fastest joint [rad/s]
+    ended: bool  # within OBSERVED_S
+
+    @property
+    def travel(self) -> float:
+        """Of the fastest joint [rad]."""
+        return self.held_s * self.speed
+
+
+def outage(inject: Callable[[Probe, Process], None], watchdog: bool) -> Outage:
+    """Let the controller of planar8 fail in fast motion."""
+    topic = "commands" if watchdog else "polyreach_controller/commands"
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        reserved_domain() as domain,
+        launching(Path(folder), domain) as start,
+        Probe(load_robot("planar8"), domain) as probe,
+    ):
+        hardware = HoldingHardware(probe, topic)
+        report = WatchdogReport(probe)
+        if watchdog:
+            start("command_watchdog_node", {})
+        controller = start(slow_controller(Path(folder), SLOW_S), {"autostart": True})
+        if watchdog:
+            report.wait("state", "RELAYING")
+        move(probe, 0.8)
+        probe.wait(
+            lambda: hardware.speed > FAST or report["state"] == "TRIPPED", "fast motion", 5.0
+        )
+        assert report["state"] != "TRIPPED", report.status.message
+        first = len(hardware.commands) - 1
+        begin_s = hardware.commands[first].time_s
+        inject(probe, controller)
+        probe.wait(lambda: monotonic() > begin_s + OBSERVED_S, "the end", timeout_s=60.0)
+        commands = hardware.commands[first:]
+    times = [command.time_s for command in commands] + [begin_s + OBSERVED_S]
+    held_s, index = max(
+        (times[index + 1] - times[index], index)
+        for index, command in enumerate(commands)
+        if not command.is_zero
+    )
+    speed = float(np.abs(commands[index].joint_vel).max())
+    return Outage(held_s, speed, ended=index + 1 < len(commands))
+
+
+def measured(inject: Callable[[Probe, Process], None], watchdog: bool) -> Iterator[Outage]:
+    """RUNS outages; on a busy machine, the watchdog may trip before there is a fault."""
+    for _ in range(RUNS):
+        for attempt in range(ATTEMPTS):
+            try:
+                yield outage(inject, watchdog)
+                break
+            except AssertionError as error:
+                print(f"repeated ({error})", file=sys.stderr)
+                if attempt == ATTEMPTS - 1:
+                    raise
+
+
+def main() -> None:
+    """Print a row for every fault."""
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    print("| controller | watchdog | last command held | speed | fastest joint travels |")
+    print("|---|---|---|---|---|", flush=True)
+    for name, inject in FAULTS.items():
+        if sys.argv[1:] and name not in sys.argv[1:]:
+            continue
+        for watchdog in (False, True):
+            runs = list(measured(inject, watchdog))
+            held = sorted(run.held_s for run in runs)
+            travel = sorted(run.travel for run in runs)
+            speed = np.median([run.speed for run in runs])
+            at_least = "" if all(run.ended for run in runs) else "at least "
+            print(
+                f"| {name} | {'yes' if watchdog else 'no'} "
+                f"| {at_least}{1e3 * held[RUNS // 2]:.0f} ms (longest {1e3 * held[-1]:.0f}) "
+                f"| {speed:.1f} rad/s "
+                f"| {at_least}{travel[RUNS // 2]:.3f} rad (farthest {travel[-1]:.3f}) |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()

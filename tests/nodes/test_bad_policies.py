@@ -1,0 +1,174 @@
+"""Policy files that would hang, fill the memory or read other files: refused before they run."""
+
+import json
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from bad_files import BAD_POLICIES, huge_at_load, slow, write_policy
+from onnx import TensorProto, helper
+
+from polyreach import evaluate
+from polyreach.cli import main
+from polyreach.errors import UserError
+from polyreach.evaluate import PolicyFile
+from polyreach_description import Robot, policy_file, policy_trial
+from polyreach_description.limited import Limits
+from polyreach_nodes.contract import ContractError
+from polyreach_nodes.policy import Policy, find_policy
+
+SHIPPED = find_policy("planar8")
+QUICK_S = 20.0  # [s], on a busy machine; without bounds it is hours, or all of the memory
+
+
+@pytest.mark.parametrize("case", BAD_POLICIES)
+def test_bad_policies_are_refused_by_controller_and_evaluation(
+    case: str, planar8: Robot, tmp_path: Path
+) -> None:
+    make, reason = BAD_POLICIES[case]
+    path = tmp_path / "policy.onnx"
+    make(path, SHIPPED)
+    begun_s = monotonic()
+    with pytest.raises(ContractError) as refusal:
+        Policy.load(path, planar8)
+    with pytest.raises(UserError) as error:
+        PolicyFile(path)
+    assert monotonic() - begun_s < QUICK_S
+    assert reason in str(refusal.value)
+    assert str(error.value) == str(refusal.value)
+    assert str(error.value).isprintable() and len(str(error.value)) < 1000
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.parent.glob("*.onnx")), ids=lambda path: path.stem)
+def test_shipped_policies_pass_with_their_time(path: Path) -> None:
+    checked = policy_file.read_policy_file(path)
+    assert checked.runs == policy_trial.RUNS
+    assert 1e-5 < checked.worst_compute_s < 0.01
+    assert checked.data == path.read_bytes()
+
+
+def test_a_policy_of_more_than_half_a_period_is_refused(planar8: Robot, tmp_path: Path) -> None:
+    path = tmp_path / "slow.onnx"
+    write_policy(path, SHIPPED, *slow())
+    with pytest.raises(ContractError, match="ms of CPU time for one of [0-9]+ random inputs, "):
+        Policy.load(path, planar8)
+    assert Policy.load(SHIPPED, planar8).worst_compute_s < 0.5 / planar8.control_rate
+
+
+def test_a_policy_that_hardly_returns_meets_the_time_limit(
+    planar8: Robot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "slower.onnx"
+    write_policy(path, SHIPPED, *slow(size=1800, products=3, kind=TensorProto.INT64))
+    monkeypatch.setattr(policy_file, "TRIAL_LIMITS", Limits(cpu_s=2, memory_bytes=4 * 2**30))
+    begun_s = monotonic()
+    with pytest.raises(ContractError, match="cannot be tried: more than 2 s of CPU time"):
+        Policy.load(path, planar8)
+    assert monotonic() - begun_s < QUICK_S
+
+
+def test_memory_past_the_limit_is_a_refusal(
+    planar8: Robot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What passes the check of shapes still has the child's limit before it."""
+    path = tmp_path / "huge.onnx"
+    write_policy(path, SHIPPED, *huge_at_load())
+    trial = tmp_path / "trial.py"
+    source = Path(policy_trial.__file__).read_text()
+    assert "MAX_VALUES = 2**24" in source
+    trial.write_text(source.replace("MAX_VALUES = 2**24", "MAX_VALUES = 2**60"))
+    monkeypatch.setattr(policy_file, "_TRIAL", trial)
+    policy_file._tried.cache_clear()
+    with pytest.raises(ContractError) as error:
+        Policy.load(path, planar8)
+    assert "does not run: " in str(error.value) or "memory" in str(error.value)
+    policy_file._tried.cache_clear()
+
+
+def test_the_bytes_that_were_checked_are_those_that_run(
+    planar8: Robot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "policy.onnx"
+    path.write_bytes(SHIPPED.read_bytes())
+    run_limited = policy_file.run_limited
+
+    def swapped(*arguments: object) -> object:
+        path.write_bytes(b"another file")
+        return run_limited(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(policy_file, "run_limited", swapped)
+    policy_file._tried.cache_clear()
+    policy = Policy.load(path, planar8)
+    goals = planar8.forward_kinematics(planar8.home + 0.1)
+    expected = Policy.load(SHIPPED, planar8).compute(planar8.home, goals, np.ones(3))[0]
+    assert np.array_equal(policy.compute(planar8.home, goals, np.ones(3))[0], expected)
+    assert path.read_bytes() == b"another file"
+
+
+def test_files_of_the_same_bytes_are_tried_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy_file._tried.cache_clear()
+    first = policy_file.read_policy_file(SHIPPED)
+    monkeypatch.setattr(policy_file, "run_limited", None)
+    copy = tmp_path / "copy.onnx"
+    copy.write_bytes(SHIPPED.read_bytes())
+    assert policy_file.read_policy_file(copy).worst_compute_s == first.worst_compute_s
+
+
+def test_a_limit_that_was_met_once_is_tried_again(
+    planar8: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy_file._tried.cache_clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(policy_file, "TRIAL_LIMITS", Limits(cpu_s=1, memory_bytes=2**27))
+        with pytest.raises(ContractError, match="cannot be tried: .* \\(limit: 0.125 GiB\\)"):
+            Policy.load(SHIPPED, planar8)
+    assert Policy.load(SHIPPED, planar8).worst_compute_s > 0.0
+
+
+def test_large_batches_are_computed_in_parts(
+    planar8: Robot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = policy_file.read_policy_file(SHIPPED).values
+    joint_pos = torch.tensor(planar8.sample_configuration(np.random.default_rng(0), 25)).float()
+    goals, active = torch.rand(25, 3, 3), torch.ones(25, 3)
+    whole = PolicyFile(SHIPPED)(joint_pos, goals, active)
+    monkeypatch.setattr(evaluate, "MAX_BATCH_VALUES", 10 * values)
+    parts = PolicyFile(SHIPPED)
+    batches: list[int] = []
+    run = parts._run
+    monkeypatch.setattr(parts, "_run", lambda *p: batches.append(len(p[0])) or run(*p))
+    for found, expected in zip(parts(joint_pos, goals, active), whole, strict=True):
+        assert found.numpy() == pytest.approx(expected.numpy(), abs=1e-5)
+    assert batches == [10, 10, 5]
+
+
+def test_metadata_that_drives_the_terminal_is_shown_as_text(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "policy.onnx"
+    write_policy(path, SHIPPED, change=lambda m: m.metadata_props.add(key="\x1b[2J", value="{"))
+    assert main(["evaluate", str(path)]) == 2
+    text = capsys.readouterr().err
+    assert "'\\x1b[2J': found {, expected JSON" in text and text.strip().isprintable()
+
+
+@pytest.mark.parametrize("name", ["/tmp/robot.yaml", "../robot.yaml", 5, None])
+def test_a_policy_chooses_no_file_of_a_robot(
+    name: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`evaluate` takes the robot from the metadata: that is a name, never a path."""
+
+    def change(model: onnx.ModelProto) -> None:
+        texts = {pair.key: pair.value for pair in model.metadata_props}
+        del model.metadata_props[:]
+        helper.set_model_props(model, texts | {"robot": json.dumps(name)})
+
+    path = tmp_path / "policy.onnx"
+    write_policy(path, SHIPPED, change=change)
+    assert main(["evaluate", str(path)]) == 2
+    assert "its metadata names no robot" in capsys.readouterr().err

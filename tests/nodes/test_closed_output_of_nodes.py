@@ -1,0 +1,72 @@
+"""Nodes and the demo when nobody reads their terminal any more."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic, sleep
+from urllib.request import urlopen
+
+import pytest
+
+from polyreach_description.closed_output import CLOSED_OUTPUT
+
+pytestmark = pytest.mark.fault
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize("options", [["--json"], []], ids=["json", "live"])
+def test_the_demo_ends_quietly(options: list[str], closed_pipe: int, tmp_path: Path) -> None:
+    ended = subprocess.run(
+        [BIN / "polyreach", "demo", "--goal-sets", "1", "--picture", tmp_path / "a.png", *options],
+        stdout=closed_pipe,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    os.close(closed_pipe)
+    assert (ended.returncode, ended.stderr) == (CLOSED_OUTPUT, "")
+
+
+def test_the_goal_sender_ends_quietly(closed_pipe: int) -> None:
+    ended = subprocess.run(
+        [BIN / "goal_node", "--help"],
+        stdout=closed_pipe,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(closed_pipe)
+    assert (ended.returncode, ended.stderr) == (CLOSED_OUTPUT, "")
+
+
+def test_the_page_stays_when_its_terminal_is_gone(closed_pipe: int, ros_domain_id: int) -> None:
+    pytest.importorskip("viser")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    page = subprocess.Popen(
+        [BIN / "view_node", "--ros-args", "-p", f"port:={port}"],
+        stdout=closed_pipe,
+        stderr=closed_pipe,
+    )
+    os.close(closed_pipe)
+    try:
+        deadline = monotonic() + 60
+        while not is_served(port):
+            assert page.poll() is None and monotonic() < deadline
+            sleep(0.1)
+        sleep(1.0)  # the address is printed as soon as the page can be had
+        assert page.poll() is None and is_served(port)
+    finally:
+        page.terminate()
+    assert page.wait(timeout=20) == 0
+
+
+def is_served(port: int) -> bool:
+    try:
+        return urlopen(f"http://127.0.0.1:{port}", timeout=5).status == 200
+    except OSError:
+        return False

@@ -1,0 +1,82 @@
+"""No goal brings two bodies below the stop distance, and joints that harm nothing go on."""
+
+import hostile
+import numpy as np
+import pytest
+from velocity_servos import VelocityServos
+
+from polyreach_description import load_robot
+from polyreach_nodes.control import ReachControl
+from polyreach_nodes.policy import Policy, find_policy
+from polyreach_nodes.proximity import Proximity
+
+TOLERANCE = 0.002  # [m], as for the hands in test_proximity
+SECONDS = 3.0
+EXHAUSTIVE = 1000
+CASES = {"planar8": 100, "humanoid27": 30}  # links of planar8 come near each other in few of them
+SLOWED = {"planar8": 1, "humanoid27": 100}  # control periods at least, of all of these
+
+
+def controller(name: str) -> ReachControl:
+    robot = load_robot(name)
+    return ReachControl(robot, Policy.load(find_policy(name), robot))
+
+
+def check(name: str, seeds: range) -> None:
+    control, slowed = controller(name), 0
+    for seed in seeds:
+        rng = np.random.default_rng(seed)
+        case = hostile.draw(control, rng)
+        outcome = hostile.run(control, case, rng, SECONDS)
+        assert outcome.nearest >= control.proximity.stop_distance - TOLERANCE, (seed, case)
+        slowed += outcome.slowed
+    assert slowed >= SLOWED[name]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hostile_goals(name: str) -> None:
+    check(name, range(CASES[name]))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("name", CASES)
+def test_a_thousand_hostile_goals(name: str) -> None:
+    check(name, range(EXHAUSTIVE))
+
+
+def test_one_arm_is_held_and_the_other_reaches_its_goal() -> None:
+    """The left hand is sent into the chest; the right one gets a goal when the left one stands."""
+    control = controller("humanoid27")
+    robot, proximity = control.robot, control.proximity
+    control.activate()
+    servos = VelocityServos(robot.home, 0.02, 0.01)
+    hands, late_s, end_s = robot.forward_kinematics(robot.home), 4.0, 16.0
+    goals = {"left_hand": (0.0, 0.0, 0.38), "right_hand": tuple(hands[1] + [0.1, -0.1, 0.1])}
+    control.set_goal("left_hand", "", goals["left_hand"], 0.0)
+    for period in range(round(end_s * robot.control_rate)):
+        now_s = period * control.period_s
+        if period == round(late_s * robot.control_rate):
+            assert np.abs(control.command).max() < 0.02 and control.slowed < 0.05
+            assert "left" in " ".join(proximity.blocking)
+            control.set_goal("right_hand", "", goals["right_hand"], now_s)
+        servos.advance(now_s)
+        control.receive(list(robot.joint_names), servos.position.tolist(), now_s)
+        servos.command(control.tick(now_s), now_s)
+        assert not control.watchdog.fault
+    left, right = robot.forward_kinematics(servos.position) - np.array(list(goals.values()))
+    assert np.linalg.norm(right) < 0.02 < np.linalg.norm(left)
+    assert control.slowed < 0.05 and control.slowed_reason
+
+
+def test_factors_of_joints_that_move_neither_body() -> None:
+    robot = load_robot("humanoid27")
+    proximity, command = Proximity(robot), np.zeros(13)
+    joint = {name: index for index, name in enumerate(robot.joint_names)}
+    command[joint["left_shoulder_roll"]] = -1.0  # the arm to the body
+    command[joint["right_elbow"]] = -1.0
+    start = robot.home.copy()
+    start[joint["left_shoulder_roll"]] = 0.1
+    start[joint["left_shoulder_yaw"]] = -0.8
+    factors = proximity.factors(command, start)
+    assert factors[joint["left_shoulder_roll"]] < factors[joint["right_elbow"]] == factors.max()
+    assert any("left" in name for name in proximity.blocking)
