@@ -8,6 +8,7 @@ from pathlib import Path
 from benchmarks import timing
 from benchmarks.dds_latency import DIRECT, Effort, Measured, controller_words, row, run_one
 from polyreach_description import load_robot
+from polyreach_nodes.middleware import loopback_environment
 
 FULL = Effort(rates=(50.0, 100.0, 200.0), rounds=3, seconds=4.0)
 QUICK = Effort(rates=(100.0,), rounds=1, seconds=1.0)
@@ -16,7 +17,7 @@ PATIENT_S = 1.0  # timeout: a busy machine must not turn this into a trip
 
 def measure(robot_name: str) -> Iterator[tuple[str, str]]:
     """Rows of (what, ratio) for one robot, with its shipped policy, at several rates."""
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.update(loopback_environment(os.environ))
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 99)
     robot, effort = load_robot(robot_name), QUICK if timing.quick else FULL
     watchdog = ["-m", "polyreach_nodes.command_watchdog_node", "--ros-args"]

@@ -26,6 +26,7 @@ from std_msgs.msg import Float64MultiArray, String
 from benchmarks import timing
 from polyreach.export import robot_contract
 from polyreach_description import Robot, load_robot
+from polyreach_nodes.middleware import loopback_environment
 from polyreach_nodes.policy import find_policy
 
 READY_S = 20.0  # for a node to answer
@@ -215,7 +216,7 @@ def measure(robot_name: str) -> Iterator[tuple[str, str]]:
 
     A rate that the controller does not keep is a row like the others, with the share it keeps.
     """
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.update(loopback_environment(os.environ))
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 99)
     robot, effort = load_robot(robot_name), QUICK if timing.quick else FULL
     for rate in effort.rates:

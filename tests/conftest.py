@@ -20,8 +20,10 @@ from groups import group_of  # noqa: E402
 settings.register_profile("polyreach", derandomize=True, deadline=None)
 settings.load_profile("polyreach")
 
-os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-os.environ.setdefault("FASTRTPS_DEFAULT_PROFILES_FILE", str(HERE / "discovery.xml"))
+# as loopback_environment sets it, with a profile of the tests
+os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
+os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(HERE / "discovery.xml")
+os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(HERE / "discovery.xml")
 
 
 try:

@@ -28,7 +28,7 @@ PROGRAMS = {
     "test_commands.py",
     "test_demo.py",
     "test_goal_node.py",
-    "test_loopback.py",
+    "test_middleware.py",
     "test_sros2_policy.py",
     "test_view.py",
     "test_without_interfaces.py",

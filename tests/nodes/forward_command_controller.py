@@ -7,7 +7,8 @@ joint_state_broadcaster and a forward_command_controller, as Jazzy has them:
 - a command that is not finite is dropped as a whole;
 - a command of the wrong length is an error, which deactivates the controller for good;
 - the last command holds for ever, after a deactivation, too;
-- with enforce_command_limits, velocities are clipped to the limits of velocity and position;
+- with enforce_command_limits, velocities are clipped to the limits of velocity and position, and
+  a joint beyond its limits by more than a tolerance stands;
 - joint states name all joints, in an order of their own, and one more.
 
 The hardware behind it is VelocityServos with the parameters `delay` and `lag` [s]. In place of the
@@ -42,6 +43,7 @@ BROADCASTER, FORWARD = (
     "forward_command_controller/ForwardCommandController",
 )
 EXTRA_JOINT = "gripper_finger"
+POSITION_BOUNDS_TOLERANCE = 0.002  # [rad], of joint_limits
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
@@ -77,8 +79,9 @@ class Hardware:
             position = self.servos.position
             low = np.maximum((self.low - position) / period_s, -self.speed)
             high = np.minimum((self.high - position) / period_s, self.speed)
-            outside = (position < self.low) | (position > self.high)
-            command = np.where(outside, 0.0, np.clip(command, low, high))
+            beyond = np.maximum(self.low - position, position - self.high)  # negative within
+            inward = np.clip(command, np.minimum(low, 0.0), np.maximum(high, 0.0))
+            command = np.where(beyond > POSITION_BOUNDS_TOLERANCE, 0.0, inward)
         self.servos.command(command, now_s)
 
 

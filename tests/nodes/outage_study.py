@@ -21,6 +21,7 @@ from rig import SLOW_GOAL, Process, launching, move, slow_controller
 from scenarios import Probe
 
 from polyreach_description import load_robot
+from polyreach_nodes.middleware import loopback_environment
 
 PAUSE_S = 1.5  # of SIGSTOP
 SLOW_S = 0.55  # of a slow policy
@@ -118,7 +119,7 @@ def measured(inject: Callable[[Probe, Process], None], watchdog: bool) -> Iterat
 
 def main() -> None:
     """Print a row for every fault."""
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.update(loopback_environment(os.environ))
     print("| controller | watchdog | last command held | speed | fastest joint travels |")
     print("|---|---|---|---|---|", flush=True)
     for name, inject in FAULTS.items():

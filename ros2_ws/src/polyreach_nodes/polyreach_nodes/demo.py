@@ -19,7 +19,7 @@ import yaml
 
 from polyreach_description import load_robot
 from polyreach_description.closed_output import CLOSED_OUTPUT, OutputClosed
-from polyreach_nodes.loopback import loopback_environment
+from polyreach_nodes.middleware import loopback_environment
 from polyreach_nodes.policy import Policy, find_policy
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h

@@ -28,6 +28,7 @@ from polyreach_description import load_robot
 from polyreach_description.closed_output import end_with_output
 from polyreach_description.printable import printable
 from polyreach_nodes.demo import READY_S, DemoResult
+from polyreach_nodes.middleware import leave_shared_memory
 from polyreach_nodes.qos import LATCHED
 from polyreach_nodes.running import StopRequest
 from polyreach_nodes.watchdog import MOVING_STATES, State
@@ -294,6 +295,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _run(argv: list[str] | None) -> int:
     stopping = StopRequest()
+    leave_shared_memory()
     rclpy.init(
         args=sys.argv if argv is None else argv, signal_handler_options=SignalHandlerOptions.NO
     )

@@ -18,6 +18,7 @@ from std_msgs.msg import String
 
 from polyreach_description.closed_output import end_with_output
 from polyreach_description.printable import printable
+from polyreach_nodes.middleware import leave_shared_memory
 from polyreach_nodes.qos import LATCHED
 from polyreach_nodes.watchdog import STUCK_STATES
 
@@ -191,6 +192,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _send(words: list[str]) -> int:
     options = parse(remove_ros_args(words)[1:])
+    leave_shared_memory()
     rclpy.init(args=words)
     node = GoalNode(options.effector, options.controller)
     try:

@@ -14,6 +14,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
+from polyreach_nodes.middleware import leave_shared_memory
+
 GRACE_S = 2.0  # [s] within which a second signal does not end the process
 STUCK_S = 2.0  # [s] after a signal by which the main thread must have noticed it
 LAST_ACT_S = 0.2  # [s] given to what is done for a main thread that did not
@@ -92,6 +94,7 @@ def run_node(
     Returns the exit status: 0 after a signal, 1 after an error.
     """
     stopping = StopRequest()
+    leave_shared_memory()
     rclpy.init(
         args=sys.argv if argv is None else list(argv),
         signal_handler_options=SignalHandlerOptions.NO,

@@ -1,9 +1,10 @@
-"""Which addresses the sockets of running nodes are bound to."""
+"""Which addresses the sockets of running nodes are bound to, and whether they share memory."""
 
 import os
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 from time import monotonic, sleep
@@ -11,7 +12,12 @@ from time import monotonic, sleep
 import pytest
 
 from polyreach_nodes.demo import Processes
-from polyreach_nodes.loopback import PROFILE, loopback_environment
+from polyreach_nodes.middleware import (
+    PROFILE,
+    PROFILE_VARIABLES,
+    loopback_environment,
+    without_shared_memory,
+)
 
 Address = IPv4Address | IPv6Address
 
@@ -57,20 +63,84 @@ def test_the_demo_cannot_be_reached_from_a_network(tmp_path: Path) -> None:
             assert all(address.is_loopback for address in addresses_of(node.pid))
 
 
-def test_the_range_localhost_alone_leaves_sockets_open_to_the_network(ros_domain_id: int) -> None:
-    # if this fails, the profile may have become superfluous
-    node = subprocess.Popen(
-        [sys.executable, "-m", "polyreach_nodes.sim_node"],
-        env={
-            **{key: value for key, value in os.environ.items() if "PROFILES_FILE" not in key},
-            "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
-        },
-    )
+PLAIN_NODE = """
+from time import sleep
+
+import rclpy
+
+rclpy.init()
+node = rclpy.create_node("plain")
+sleep(60)
+"""
+NODES = {
+    "plain": ["-c", PLAIN_NODE],
+    "sim_node": ["-m", "polyreach_nodes.sim_node"],
+    "command_watchdog_node": ["-m", "polyreach_nodes.command_watchdog_node"],
+}
+
+
+@contextmanager
+def running(name: str, reach: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """A node without a profile, with a discovery range ('': the default), once it has sockets."""
+    chosen = (*PROFILE_VARIABLES, "ROS_AUTOMATIC_DISCOVERY_RANGE")
+    environment = {name: value for name, value in os.environ.items() if name not in chosen}
+    if reach:
+        environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] = reach
+    node = subprocess.Popen([sys.executable, *NODES[name]], env=environment)
     try:
-        assert any(address.is_unspecified for address in wait_for_sockets(node, 4))
+        wait_for_sockets(node, 4)
+        sleep(0.5)  # for what comes later
+        yield node
     finally:
         node.kill()
         node.wait()
+
+
+def shares_memory(node: "subprocess.Popen[bytes]") -> bool:
+    """Whether it has memory of Fast DDS that other processes have, too."""
+    return "/dev/shm/fastrtps" in Path(f"/proc/{node.pid}/maps").read_text()
+
+
+@pytest.mark.parametrize("reach", ["", "SUBNET", "LOCALHOST"])
+@pytest.mark.parametrize("name", ["sim_node", "command_watchdog_node"])
+def test_no_killed_process_can_leave_a_node_a_locked_memory(
+    name: str, reach: str, ros_domain_id: int
+) -> None:
+    with running(name, reach) as node:
+        assert not shares_memory(node)
+        if reach == "LOCALHOST":
+            assert all(address.is_loopback for address in addresses_of(node.pid))
+
+
+def test_a_plain_node_shares_memory_and_listens_to_the_network(ros_domain_id: int) -> None:
+    # if this fails, what polyreach_nodes.middleware does may have become superfluous
+    with running("plain", "LOCALHOST") as node:
+        assert shares_memory(node)
+        assert any(address.is_unspecified for address in addresses_of(node.pid))
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"FASTRTPS_DEFAULT_PROFILES_FILE": "mine.xml"},
+        {"FASTDDS_BUILTIN_TRANSPORTS": "DEFAULT"},
+        {"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"},
+        {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_STATIC_PEERS": "10.0.0.7"},
+    ],
+)
+def test_what_the_user_has_chosen_stays(chosen: dict[str, str]) -> None:
+    assert without_shared_memory(chosen) == chosen
+
+
+@pytest.mark.parametrize(
+    "local",
+    [
+        {"ROS_AUTOMATIC_DISCOVERY_RANGE": "localhost"},
+        {"ROS_LOCALHOST_ONLY": "1"},
+    ],
+)
+def test_what_stays_on_this_computer_gets_the_loopback_profile(local: dict[str, str]) -> None:
+    assert without_shared_memory(local) == loopback_environment(local)
 
 
 def test_what_leads_elsewhere_is_dropped() -> None:

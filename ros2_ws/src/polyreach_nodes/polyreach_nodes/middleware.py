@@ -1,0 +1,71 @@
+"""What nodes use to reach each other: environment variables of the ROS 2 middleware."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+PROFILE = Path(__file__).with_name("loopback.xml")
+PROFILE_VARIABLES = (
+    "FASTRTPS_DEFAULT_PROFILES_FILE",  # of Fast DDS 2, as in Jazzy
+    "FASTDDS_DEFAULT_PROFILES_FILE",  # of Fast DDS 3
+)
+OUTWARD = (
+    "FASTDDS_BUILTIN_TRANSPORTS",
+    "ROS_DISCOVERY_SERVER",
+    "ROS_LOCALHOST_ONLY",
+    "ROS_STATIC_PEERS",
+    "ROS_SUPER_CLIENT",
+)
+
+
+def loopback_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` with the variables that keep ROS nodes on the loopback.
+
+    LOCALHOST alone does not with Fast DDS, the middleware by default: its sockets are bound to all
+    addresses, and answer everybody who sends to them. With another RMW_IMPLEMENTATION, LOCALHOST is
+    all that is set.
+    """
+    kept = {name: value for name, value in environment.items() if name not in OUTWARD}
+    if not _is_fast_dds(kept):
+        return {**kept, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
+    return {
+        **kept,
+        **dict.fromkeys(PROFILE_VARIABLES, str(PROFILE)),
+        # any other range makes rmw_fastrtps add its own transports, bound to all addresses
+        "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
+    }
+
+
+def without_shared_memory(environment: Mapping[str, str]) -> dict[str, str]:
+    """`environment` with Fast DDS on UDP alone, unless it says how nodes are to reach each other.
+
+    A process that is killed while it holds a mutex of Fast DDS in shared memory (2.14) leaves it
+    locked: whoever publishes to that process then waits for 0.3 to 1 s, or for ever. UDP has no
+    such lock.
+
+    The range LOCALHOST becomes the loopback profile, for with that range rmw_fastrtps always adds
+    shared memory. Left as they are: a profile or transports that the user has chosen, LOCALHOST
+    with static peers or a discovery server, and other middlewares.
+    """
+    chosen = ("FASTDDS_BUILTIN_TRANSPORTS", *PROFILE_VARIABLES)
+    if not _is_fast_dds(environment) or any(environment.get(name) for name in chosen):
+        return dict(environment)
+    reach = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper()
+    if reach == "LOCALHOST" or (not reach and environment.get("ROS_LOCALHOST_ONLY") == "1"):
+        peers = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
+        if any(environment.get(name) for name in peers):
+            return dict(environment)
+        return loopback_environment(environment)
+    return {**environment, "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+
+
+def leave_shared_memory() -> None:
+    """Apply without_shared_memory to this process; to be called before rclpy is initialised."""
+    environment = without_shared_memory(os.environ)
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
+
+
+def _is_fast_dds(environment: Mapping[str, str]) -> bool:
+    return (environment.get("RMW_IMPLEMENTATION") or "rmw_fastrtps_cpp").startswith("rmw_fastrtps")
