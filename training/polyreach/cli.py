@@ -1,23 +1,26 @@
 """The command line: `polyreach train|evaluate|export|draw|report|list|robot|demo|goal`."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 
 from rich.console import Console
 
-from polyreach import commands, robot_commands, train_command
+from polyreach.errors import UserError
+from polyreach_description import RobotError
 from polyreach_description.closed_output import end_with_output
 
-COMMANDS: dict[str, tuple[Callable[[list[str]], int], str]] = {
-    "train": (train_command.train, "METHOD ENV: train a policy"),
-    "evaluate": (commands.evaluate, "POLICY: measure a policy over many goals"),
-    "export": (commands.export, "RUN: write the policy of a run to one ONNX file"),
-    "draw": (commands.draw, "RUN: draw the policy of a run"),
-    "report": (commands.report, "EXPERIMENT...: train its runs, write its curves and its table"),
-    "list": (commands.list_all, "list methods, environments, experiments, robots and policies"),
-    "robot": (robot_commands.robot, "check|show|urdf ROBOT: check a robot, or show what it has"),
-    "demo": (robot_commands.demo, "[ROBOT] [--view]: simulator, controller and goals over ROS 2"),
-    "goal": (robot_commands.goal, "EFFECTOR X Y Z: send a goal to a running controller"),
+# name -> module and function, imported when it is called (torch alone takes a second), and help
+COMMANDS: dict[str, tuple[str, str]] = {
+    "train": ("train_command:train", "METHOD ENV: train a policy"),
+    "evaluate": ("commands:evaluate", "POLICY: measure a policy over many goals"),
+    "export": ("commands:export", "RUN: write the policy of a run to one ONNX file"),
+    "draw": ("commands:draw", "RUN: draw the policy of a run"),
+    "report": ("commands:report", "EXPERIMENT...: train its runs, write its curves and its table"),
+    "list": ("commands:list_all", "list methods, environments, experiments, robots and policies"),
+    "robot": ("robot_commands:robot", "check|show|urdf ROBOT: check a robot, or show what it has"),
+    "demo": ("robot_commands:demo", "[ROBOT] [--view]: simulator, controller and goals over ROS 2"),
+    "goal": ("robot_commands:goal", "EFFECTOR X Y Z: send a goal to a running controller"),
 }
 
 
@@ -51,9 +54,11 @@ def _run(words: list[str]) -> int:
             f"polyreach: unknown command '{words[0]}' (legal: {', '.join(COMMANDS)})", markup=False
         )
         return 2
+    module, _, function = COMMANDS[words[0]][0].partition(":")
     try:
-        return COMMANDS[words[0]][0](words[1:])
-    except commands.USER_ERRORS as error:
+        status: int = getattr(import_module(f"polyreach.{module}"), function)(words[1:])
+        return status
+    except (UserError, RobotError) as error:
         errors.print(f"polyreach {words[0]}: {error}", markup=False)
         return 2
 

@@ -16,10 +16,8 @@ from polyreach.models import list_policies
 from polyreach.options import parse_options
 from polyreach.run import RunFolder, load_run_robot
 from polyreach.terminal import console, print_table
-from polyreach_description import RobotError, list_robots, load_robot
+from polyreach_description import list_robots, load_robot
 from polyreach_description.closed_output import outlast_output
-
-USER_ERRORS = (UserError, RobotError)
 
 
 @dataclass(frozen=True)
