@@ -20,7 +20,12 @@ from launch.actions import (
 from launch.event_handlers import OnProcessExit
 from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
-from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, ThisLaunchFileDir
+from launch.substitutions import (
+    EnvironmentVariable,
+    LaunchConfiguration,
+    PathJoinSubstitution,
+    ThisLaunchFileDir,
+)
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
@@ -186,6 +191,9 @@ def hardware(context: LaunchContext) -> list[Action]:
     namespace, switch = LaunchConfiguration("namespace"), LaunchConfiguration("use_sim_time")
     clock = {"use_sim_time": ParameterValue(switch, value_type=bool)}
     log = ["--log-level", LaunchConfiguration("log_level")]
+    # a process that is killed may leave Fast DDS's shared memory locked (docs/security.md)
+    transports = "FASTDDS_BUILTIN_TRANSPORTS"
+    udp = {transports: EnvironmentVariable(transports, default_value="UDPv4")}
     description = Node(
         package="robot_state_publisher",
         executable="robot_state_publisher",
@@ -196,6 +204,7 @@ def hardware(context: LaunchContext) -> list[Action]:
         # the frames of robots in different namespaces must not mix
         remappings=[("/tf", "tf"), ("/tf_static", "tf_static")],
         ros_arguments=log,
+        additional_env=udp,
         output="screen",
     )
     manager = Node(
@@ -204,6 +213,7 @@ def hardware(context: LaunchContext) -> list[Action]:
         namespace=namespace,
         parameters=[str(controllers_file), clock],
         ros_arguments=log,
+        additional_env=udp,
         output="screen",
     )
     spawner = Node(
@@ -216,6 +226,7 @@ def hardware(context: LaunchContext) -> list[Action]:
             *("--controller-manager", "controller_manager"),
             *("--param-file", str(controllers_file)),
         ],
+        additional_env=udp,
         output="screen",
     )
 

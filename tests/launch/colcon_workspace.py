@@ -94,7 +94,6 @@ def sourced(install: Path) -> dict[str, str]:
     before = {
         **os.environ,
         "PATH": f"{os.environ['PATH']}{os.pathsep}{Path(sys.executable).parent}",
-        "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST",
         "ROS_LOG_DIR": str(install.parent / "ros_log"),
         "OMP_NUM_THREADS": "1",
     }

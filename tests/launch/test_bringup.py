@@ -134,6 +134,9 @@ def test_hardware_reaches_goals_and_ends_at_rest(
         listen(probe, topic, f"{prefix}/joint_states")
         bringup.wait_active()
         assert source_of(probe, topic) == "polyreach_command_watchdog"
+        for executable in ("ros2_control_node", "robot_state_publisher"):
+            variables = Path(f"/proc/{bringup.pid(executable)}/environ").read_text().split("\0")
+            assert "FASTDDS_BUILTIN_TRANSPORTS=UDPv4" in variables
         probe.wait_state("IDLE")
         probe.wait_goals_heard()
         goals = robot.forward_kinematics(robot.home + 0.3)

@@ -136,6 +136,7 @@ def test_what_the_user_has_chosen_stays(chosen: dict[str, str]) -> None:
     "local",
     [
         {"ROS_AUTOMATIC_DISCOVERY_RANGE": "localhost"},
+        {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"},
         {"ROS_LOCALHOST_ONLY": "1"},
     ],
 )

@@ -47,16 +47,18 @@ def without_shared_memory(environment: Mapping[str, str]) -> dict[str, str]:
     shared memory. Left as they are: a profile or transports that the user has chosen, LOCALHOST
     with static peers or a discovery server, and other middlewares.
     """
-    chosen = ("FASTDDS_BUILTIN_TRANSPORTS", *PROFILE_VARIABLES)
-    if not _is_fast_dds(environment) or any(environment.get(name) for name in chosen):
+
+    def any_set(*names: str) -> bool:
+        return any(environment.get(name) for name in names)
+
+    if not _is_fast_dds(environment) or any_set(*PROFILE_VARIABLES):
         return dict(environment)
     reach = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper()
     if reach == "LOCALHOST" or (not reach and environment.get("ROS_LOCALHOST_ONLY") == "1"):
-        peers = ("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER")
-        if any(environment.get(name) for name in peers):
+        if any_set("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"):
             return dict(environment)
         return loopback_environment(environment)
-    return {**environment, "FASTDDS_BUILTIN_TRANSPORTS": "UDPv4"}
+    return {"FASTDDS_BUILTIN_TRANSPORTS": "UDPv4", **environment}
 
 
 def leave_shared_memory() -> None:
