@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -20,6 +21,24 @@ def run_process(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """`polyreach WORDS` as a user runs it."""
     return subprocess.run(
         polyreach(*words), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
+    )
+
+
+def run_unread(
+    words: Sequence[str | Path],
+    closed_pipe: int,
+    timeout_s: float = 60.0,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """A program whose standard output nobody reads; its standard error comes back."""
+    return subprocess.run(
+        words,
+        stdout=closed_pipe,
+        stderr=subprocess.PIPE,
+        env=environment,
+        text=True,
+        timeout=timeout_s,
+        check=False,
     )
 
 

@@ -44,11 +44,12 @@ else:
 
 
 @pytest.fixture
-def closed_pipe() -> int:
-    """The end to write to of a pipe that has no reader; whoever gets it closes it."""
+def closed_pipe() -> Iterator[int]:
+    """The end to write to of a pipe that has no reader."""
     far_end, near_end = os.pipe()
     os.close(far_end)
-    return near_end
+    yield near_end
+    os.close(near_end)
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Nodes and the demo when nobody reads their terminal any more."""
 
-import os
 import socket
 import subprocess
 import sys
@@ -9,6 +8,7 @@ from time import monotonic, sleep
 from urllib.request import urlopen
 
 import pytest
+from command_line import run_unread
 
 from polyreach_description.closed_output import CLOSED_OUTPUT
 
@@ -18,28 +18,13 @@ BIN = Path(sys.executable).parent
 
 @pytest.mark.parametrize("options", [["--json"], []], ids=["json", "live"])
 def test_the_demo_ends_quietly(options: list[str], closed_pipe: int, tmp_path: Path) -> None:
-    ended = subprocess.run(
-        [BIN / "polyreach", "demo", "--goal-sets", "1", "--picture", tmp_path / "a.png", *options],
-        stdout=closed_pipe,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    os.close(closed_pipe)
+    words = ["demo", "--goal-sets", "1", "--picture", tmp_path / "a.png", *options]
+    ended = run_unread([BIN / "polyreach", *words], closed_pipe, timeout_s=120.0)
     assert (ended.returncode, ended.stderr) == (CLOSED_OUTPUT, "")
 
 
 def test_the_goal_sender_ends_quietly(closed_pipe: int) -> None:
-    ended = subprocess.run(
-        [BIN / "goal_node", "--help"],
-        stdout=closed_pipe,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    os.close(closed_pipe)
+    ended = run_unread([BIN / "goal_node", "--help"], closed_pipe)
     assert (ended.returncode, ended.stderr) == (CLOSED_OUTPUT, "")
 
 
@@ -52,7 +37,6 @@ def test_the_page_stays_when_its_terminal_is_gone(closed_pipe: int, ros_domain_i
         stdout=closed_pipe,
         stderr=closed_pipe,
     )
-    os.close(closed_pipe)
     try:
         deadline = monotonic() + 60
         while not is_served(port):

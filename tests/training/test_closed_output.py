@@ -16,6 +16,7 @@ from pathlib import Path
 from time import monotonic, sleep
 
 import pytest
+from command_line import run_unread
 
 from polyreach.checkpoint import list_checkpoints, step_of
 from polyreach.run import RunFolder
@@ -70,16 +71,9 @@ for words in json.loads(sys.argv[1]):
 def test_every_command_ends_quietly_when_its_output_is_closed(
     environment: dict[str, str], commands: list[str], closed_pipe: int
 ) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", RUN_EACH, json.dumps(commands)],
-        env=environment,
-        stdout=closed_pipe,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    os.close(closed_pipe)
+    words = [sys.executable, "-c", RUN_EACH, json.dumps(commands)]
+    ended = run_unread(words, closed_pipe, timeout_s=120.0, environment=environment)
+    ended.check_returncode()
     expected = [json.dumps([words, CLOSED_OUTPUT]) for words in commands]
     assert ended.stderr.splitlines() == expected
 
@@ -98,7 +92,6 @@ def test_the_shell_sees_the_status_of_a_command_that_sigpipe_ends() -> None:
 
 def test_messages_of_a_command_end_quietly_too(closed_pipe: int) -> None:
     ended = subprocess.run([POLYREACH, "nonsense"], stderr=closed_pipe, timeout=60, check=False)
-    os.close(closed_pipe)
     assert ended.returncode == CLOSED_OUTPUT
 
 
@@ -109,16 +102,7 @@ with end_with_output():
     print("something")
     raise BrokenPipeError("a worker has died")
 """
-    ended = subprocess.run(
-        [sys.executable, "-c", program],
-        env=BUFFERED,
-        stdout=closed_pipe,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    os.close(closed_pipe)
+    ended = run_unread([sys.executable, "-c", program], closed_pipe, environment=BUFFERED)
     assert ended.returncode == 1
     assert ended.stderr.splitlines()[-1] == "BrokenPipeError: a worker has died"
 
@@ -149,7 +133,6 @@ def test_training_goes_on_when_its_output_is_closed(closed_pipe: int, tmp_path: 
         timeout=120,
         check=False,
     )
-    os.close(closed_pipe)
     assert ended.returncode == 0
     assert step_of(list_checkpoints(folder / "checkpoints")[0]) == 3200
     assert [record["step"] for record in RunFolder(folder).read_metrics()] == [1600, 3200]

@@ -15,8 +15,7 @@ class NearBodies:
 
     def __init__(self, robot: Robot, distance: float) -> None:
         self.model, self._robot = robot.proximity_model(distance), robot
-        self._data = mujoco.MjData(self.model)
-        self._data.qpos[:] = robot.qpos(robot.home)
+        self._data = robot.data_at_home(self.model)
 
     def __call__(self, joint_pos: ArrayLike) -> set[tuple[int, int]]:
         """Pairs of body ids, the smaller one first, at joint_pos (nu,) [rad or m]."""

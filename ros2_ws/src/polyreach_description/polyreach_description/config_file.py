@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polyreach_description.printable import MAX_SHOWN, printable
+from polyreach_description.printable import MAX_SHOWN, PrintableError, printable
 from polyreach_description.yaml_file import YamlError, read_yaml
 
 MAX_HINGE_VELOCITY = 30.0  # [rad/s]; above it the number is most likely in degrees
@@ -16,14 +16,8 @@ MAX_NAME = 100  # characters
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
-class RobotError(ValueError):
-    """A robot file is wrong; the message says which file, what was found and what is legal.
-
-    The message has no control characters, whatever the file holds.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(printable(text))
+class RobotError(PrintableError, ValueError):
+    """A robot file is wrong; the message says which file, what was found and what is legal."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 import onnxruntime as ort
 
 from polyreach_description.limited import LimitError, Limits, run_limited
-from polyreach_description.printable import MAX_SHOWN, printable
+from polyreach_description.printable import MAX_SHOWN, PrintableError, printable
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_METADATA_BYTES = 2**20  # keys and values together
@@ -20,14 +20,8 @@ TRIAL_LIMITS = Limits(cpu_s=8, memory_bytes=4 * 2**30)
 _TRIAL = Path(__file__).with_name("policy_trial.py")
 
 
-class ContractError(ValueError):
-    """A policy file that must not drive this robot; the text names key, found and expected.
-
-    The text has no control characters, whatever the file holds.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(printable(text))
+class ContractError(PrintableError, ValueError):
+    """A policy file that must not drive this robot; the text names key, found and expected."""
 
 
 @dataclass(frozen=True)

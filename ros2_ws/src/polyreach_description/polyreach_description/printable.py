@@ -3,6 +3,13 @@
 MAX_SHOWN = 300  # characters of a value that a message repeats
 
 
+class PrintableError(Exception):
+    """An error whose message has no control characters, whatever was put into it."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(printable(text))
+
+
 def printable(text: str, most: int = 2000) -> str:
     """`text` in one line of at most `most` characters, control characters as escapes.
 

@@ -332,6 +332,14 @@ class Robot:
         mujoco.mj_collision(self.model, self._data)
         return bool(self._data.ncon)
 
+    def data_at_home(self, model: mujoco.MjModel | None = None) -> mujoco.MjData:
+        """New simulation data at home, kinematics computed; of the robot's model, or a copy."""
+        model = self.model if model is None else model
+        data = mujoco.MjData(model)
+        data.qpos[:] = self.qpos(self.home)
+        mujoco.mj_kinematics(model, data)
+        return data
+
     def proximity_model(self, distance: float) -> mujoco.MjModel:
         """A copy of the model that counts as contact what is nearer than `distance` [m]."""
         model = copy.copy(self.model)

@@ -168,9 +168,7 @@ def look_count(travel: float, distance: float) -> int:
 def _moving_pairs(robot: Robot) -> list[Pair]:
     """All pairs that MuJoCo would let collide and that can move relative to each other."""
     model = robot.proximity_model(EVERYTHING)
-    data, movers = mujoco.MjData(model), robot.geom_movers
-    data.qpos[:] = robot.qpos(robot.home)
-    mujoco.mj_kinematics(model, data)
+    data, movers = robot.data_at_home(model), robot.geom_movers
     mujoco.mj_collision(model, data)
     pairs = {(min(pair), max(pair)) for pair in data.contact.geom.tolist()}
     return sorted(pair for pair in pairs if movers[pair[0]] != movers[pair[1]])
@@ -199,9 +197,7 @@ def _reach(robot: Robot, pairs: list[Pair]) -> NDArray[np.float64]:
     """How far a point of one geom moves at most relative to the other, for each controlled joint:
     (pairs, nu) [m/rad or 1]; zero for joints that are not between them.
     """
-    model, data = robot.model, mujoco.MjData(robot.model)
-    data.qpos[:] = robot.qpos(robot.home)
-    mujoco.mj_kinematics(model, data)
+    model, data = robot.model, robot.data_at_home()
     spans = np.where(model.jnt_limited, model.jnt_range[:, 1] - model.jnt_range[:, 0], EVERYTHING)
     slides = model.jnt_type == mujoco.mjtJoint.mjJNT_SLIDE
 
@@ -229,9 +225,7 @@ def _constant_gaps(robot: Robot, pairs: list[Pair]) -> Vector:
     No motion changes it, so the pair is never nearer: links of a planar arm in two layers. Zero
     where there is no such axis, or no gap.
     """
-    model, data = robot.model, mujoco.MjData(robot.model)
-    data.qpos[:] = robot.qpos(robot.home)
-    mujoco.mj_kinematics(model, data)
+    model, data = robot.model, robot.data_at_home()
     gaps = np.zeros(len(pairs))
     for row, pair in enumerate(pairs):
         first, second = (set(joints_above(model, int(model.geom_bodyid[geom]))) for geom in pair)

@@ -17,7 +17,7 @@ from rclpy.utilities import remove_ros_args
 from std_msgs.msg import String
 
 from polyreach_description.closed_output import end_with_output
-from polyreach_description.printable import printable
+from polyreach_description.printable import PrintableError
 from polyreach_nodes.middleware import leave_shared_memory
 from polyreach_nodes.qos import LATCHED
 from polyreach_nodes.watchdog import STUCK_STATES
@@ -25,14 +25,8 @@ from polyreach_nodes.watchdog import STUCK_STATES
 RESEND_S = 0.5  # [s] for the controller to tell that it heard a goal
 
 
-class GoalError(RuntimeError):
-    """A goal that could not be sent, or was not taken or reached.
-
-    The message has no control characters, whatever a controller says.
-    """
-
-    def __init__(self, text: str) -> None:
-        super().__init__(printable(text))
+class GoalError(PrintableError, RuntimeError):
+    """A goal that could not be sent, or was not taken or reached."""
 
 
 class GoalNode(Node):

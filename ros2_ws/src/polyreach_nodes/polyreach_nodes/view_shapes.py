@@ -170,7 +170,7 @@ def floor_height(robot: Robot) -> float:
     """Height of the model's plane, or of its lowest point at home [m, world frame]."""
     planes = np.flatnonzero(robot.model.geom_type == _Geom.mjGEOM_PLANE)
     if len(planes):
-        return float(_home(robot).geom_xpos[planes[0], 2])
+        return float(robot.data_at_home().geom_xpos[planes[0], 2])
     return float(_home_points(robot)[:, 2].min())
 
 
@@ -179,7 +179,7 @@ def first_camera(robot: Robot, samples: Vector) -> Camera:
 
     It looks from above where no effector can leave its height, else from the front and the side.
     """
-    data = _home(robot)
+    data = robot.data_at_home()
     rotation = data.xmat[robot.base_body].reshape(3, 3)
     points = np.concatenate(
         [samples.reshape(-1, 3) @ rotation.T + data.xpos[robot.base_body], _home_points(robot)]
@@ -200,16 +200,9 @@ def first_camera(robot: Robot, samples: Vector) -> Camera:
     return Camera(centre + distance * back, centre, FIELD_OF_VIEW)
 
 
-def _home(robot: Robot) -> mujoco.MjData:
-    data = mujoco.MjData(robot.model)
-    data.qpos[:] = robot.qpos(robot.home)
-    mujoco.mj_kinematics(robot.model, data)
-    return data
-
-
 def _home_points(robot: Robot) -> Vector:
     """Vertices (V, 3) [m, world frame] of all shapes at home."""
-    data = _home(robot)
+    data = robot.data_at_home()
     clouds = [
         shape.vertices @ data.xmat[shape.body].reshape(3, 3).T + data.xpos[shape.body]
         for shape in robot_shapes(robot)
