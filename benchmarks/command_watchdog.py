@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmarks import timing
 from benchmarks.dds_latency import DIRECT, Effort, Measured, controller_words, row, run_one
 from polyreach_description import load_robot
-from polyreach_nodes.middleware import loopback_environment
+from polyreach_nodes.ros.middleware import loopback_environment
 
 FULL = Effort(rates=(50.0, 100.0, 200.0), rounds=3, seconds=4.0)
 QUICK = Effort(rates=(100.0,), rounds=1, seconds=1.0)

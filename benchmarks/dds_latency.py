@@ -24,10 +24,10 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from benchmarks import timing
-from polyreach.export import robot_contract
+from polyreach.deploy.export import robot_contract
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.middleware import loopback_environment
-from polyreach_nodes.policy import find_policy
+from polyreach_nodes.control.policy import find_policy
+from polyreach_nodes.ros.middleware import loopback_environment
 
 READY_S = 20.0  # for a node to answer
 JITTER = 0.1  # share of a period by which a joint state may be sent late without consequences

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.timing import seconds_per_call
-from polyreach.envs.reach import ReachConfig, ReachEnv
-from polyreach.envs.reward import REWARDS
+from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.reward import REWARDS
 from polyreach_description import load_robot
 
 ENVS = 256

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.timing import seconds_per_call, speed_row, write_models
-from polyreach.envs.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
+from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 
 ENVS_PER_TASK = (1, 4, 16)
 PEERS = {3: "Hopper-v5", 6: "Walker2d-v5"}  # by the number of motors

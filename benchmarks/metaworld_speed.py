@@ -11,8 +11,8 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.types import Task
 
 from benchmarks.timing import seconds_per_call
-from polyreach.envs.metaworld import TASK_SETS, MetaWorldConfig, MetaWorldEnv
-from polyreach.envs.metaworld_simulation import Simulation
+from polyreach.envs.metaworld.metaworld import TASK_SETS, MetaWorldConfig, MetaWorldEnv
+from polyreach.envs.metaworld.simulation import Simulation
 
 HORIZON = 500
 

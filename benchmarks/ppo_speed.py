@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from benchmarks.sac_updates import PEER, Cost, parameters
-from polyreach.envs.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
+from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 from polyreach.methods.ppo import PPO, PPOConfig
 
 ROUNDS = 5

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import seconds_per_call
-from polyreach.envs.tasks import TaskEnv, TaskStep
+from polyreach.envs.task_env import TaskEnv, TaskStep
 from polyreach.methods import METHODS
 from polyreach.methods.dgrad_o import DGradO, DGradOConfig
 from polyreach.methods.ktm import KTM, TD3
-from polyreach.methods.sac import SAC, SACConfig, as_floats
+from polyreach.methods.mtsac import SAC, SACConfig, as_floats
 from polyreach.methods.task_learner import TaskLearnerConfig
-from polyreach.task_replay import TaskBatch
+from polyreach.storage.task_replay import TaskBatch
 
 PEER = "stable-baselines3"
 REPEATS = 7

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from benchmarks import timing
 from polyreach_description import load_robot
-from polyreach_nodes.control import ReachControl
-from polyreach_nodes.policy import Policy, find_policy
+from polyreach_nodes.control.control import ReachControl
+from polyreach_nodes.control.policy import Policy, find_policy
 
 MOTIONS = 40
 QUICK_MOTIONS = 6

@@ -15,10 +15,8 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from polyreach import evaluate
-from polyreach.envs.reach import ReachEnv, _Dynamics
-from polyreach.errors import UserError
-from polyreach.evaluate import (
+from polyreach.deploy import evaluate
+from polyreach.deploy.evaluate import (
     EvaluationConfig,
     PolicyFile,
     evaluate_actions,
@@ -26,12 +24,14 @@ from polyreach.evaluate import (
     least_squares_actions,
     near_line,
 )
-from polyreach.export import ExportedPolicy, robot_contract, write_onnx
+from polyreach.deploy.export import ExportedPolicy, robot_contract, write_onnx
+from polyreach.envs.reach.reach import ReachEnv, _Dynamics
+from polyreach.errors import UserError
 from polyreach.methods import METHODS, get_method
 from polyreach.methods.off_policy import Policy
-from polyreach.observation import Observation, split_observation
+from polyreach.robot.features import Observation, split_observation
 from polyreach_description import Robot, list_robots, load_robot
-from polyreach_nodes import proximity
+from polyreach_nodes.control import proximity
 
 torch.set_num_threads(1)
 GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")

@@ -12,17 +12,23 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from polyreach.envs.reach import ReachEnv
-from polyreach.envs.task_reach import TaskReachConfig, TaskReachEnv
-from polyreach.evaluate import EvaluationConfig, PolicyFile
-from polyreach.export import ExportedPolicy, export_run, load_run_policy, robot_contract, write_onnx
+from polyreach.deploy.evaluate import EvaluationConfig, PolicyFile
+from polyreach.deploy.export import (
+    ExportedPolicy,
+    export_run,
+    load_run_policy,
+    robot_contract,
+    write_onnx,
+)
+from polyreach.deploy.policy_card import measure_and_describe
+from polyreach.deploy.task_policy import TaskPolicy
+from polyreach.envs.reach.reach import ReachEnv
+from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.methods import METHODS, get_method
-from polyreach.model_card import measure_and_describe
-from polyreach.run import RunConfig
-from polyreach.task_policy import TaskPolicy
-from polyreach.train import train
+from polyreach.runs.run import RunConfig
+from polyreach.runs.training import train
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.policy import Policy as NodePolicy
+from polyreach_nodes.control.policy import Policy as NodePolicy
 
 torch.set_num_threads(1)
 ROBOTS = Path(__file__).parents[1] / "robots"

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 import numpy as np
 from websockets.sync.client import connect
 
-from polyreach_nodes.view_shapes import Camera
+from polyreach_nodes.view.shapes import Camera
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 WORDS = (

@@ -17,8 +17,8 @@ if __name__ == "__main__":
 from velocity_servos import VelocityServos
 
 from polyreach_description import Robot, list_robots, load_robot
-from polyreach_nodes.control import ReachControl
-from polyreach_nodes.policy import Policy, find_policy
+from polyreach_nodes.control.control import ReachControl
+from polyreach_nodes.control.policy import Policy, find_policy
 
 STATE_S = 0.01  # [s], period of the joint states
 TOLERANCE_M = 0.02  # as the controller's parameter

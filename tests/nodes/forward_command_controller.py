@@ -36,7 +36,7 @@ from std_msgs.msg import Float64MultiArray, String, UInt64
 from std_srvs.srv import Trigger
 from velocity_servos import Vector, VelocityServos
 
-from polyreach_nodes.running import StopRequest
+from polyreach_nodes.ros.spin import StopRequest
 
 BROADCASTER, FORWARD = (
     "joint_state_broadcaster/JointStateBroadcaster",

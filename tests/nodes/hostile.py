@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from velocity_servos import VelocityServos
 
-from polyreach_nodes.clearance import Clearance
-from polyreach_nodes.control import ReachControl
+from polyreach_nodes.control.clearance import Clearance
+from polyreach_nodes.control.control import ReachControl
 
 NEIGHBOURHOOD = 0.1  # [m] in which distances are measured
 SCATTER = 0.03  # [m] of the goals

@@ -21,7 +21,7 @@ from rig import SLOW_GOAL, Process, launching, move, slow_controller
 from scenarios import Probe
 
 from polyreach_description import load_robot
-from polyreach_nodes.middleware import loopback_environment
+from polyreach_nodes.ros.middleware import loopback_environment
 
 PAUSE_S = 1.5  # of SIGSTOP
 SLOW_S = 0.55  # of a slow policy

@@ -19,7 +19,7 @@ from rclpy.parameter import Parameter
 from scenarios import Probe
 from sensor_msgs.msg import JointState
 
-from polyreach.export import robot_contract
+from polyreach.deploy.export import robot_contract
 from polyreach_description import Robot
 
 
@@ -50,7 +50,7 @@ def export_least_squares(robot: Robot, path: Path) -> None:
     """Write a policy file that steps by damped least squares."""
     import torch
 
-    from polyreach.kinematics import ForwardKinematics, damped_least_squares
+    from polyreach.robot.kinematics import ForwardKinematics, damped_least_squares
 
     class LeastSquares(torch.nn.Module):
         def __init__(self) -> None:
@@ -94,7 +94,7 @@ import sys
 from time import sleep
 
 from polyreach_nodes import controller_node
-from polyreach_nodes.policy import Policy
+from polyreach_nodes.control.policy import Policy
 
 compute = Policy.compute
 

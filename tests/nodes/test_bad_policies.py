@@ -11,14 +11,14 @@ import torch
 from bad_files import BAD_POLICIES, huge_at_load, slow, write_policy
 from onnx import TensorProto, helper
 
-from polyreach import evaluate
 from polyreach.cli import main
+from polyreach.deploy import evaluate
+from polyreach.deploy.evaluate import PolicyFile
 from polyreach.errors import UserError
-from polyreach.evaluate import PolicyFile
 from polyreach_description import Robot, policy_file, policy_trial
 from polyreach_description.limited import Limits
-from polyreach_nodes.contract import ContractError
-from polyreach_nodes.policy import Policy, find_policy
+from polyreach_nodes.control.contract import ContractError
+from polyreach_nodes.control.policy import Policy, find_policy
 
 SHIPPED = find_policy("planar8")
 QUICK_S = 20.0  # [s], on a busy machine; without bounds it is hours, or all of the memory

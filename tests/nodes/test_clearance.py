@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.clearance import Clearance, look_count
-from polyreach_nodes.proximity import EXTRA_PERIODS, SLOW_DISTANCE, STOP_DISTANCE, Proximity
+from polyreach_nodes.control.clearance import Clearance, look_count
+from polyreach_nodes.control.proximity import EXTRA_PERIODS, SLOW_DISTANCE, STOP_DISTANCE, Proximity
 
 ROBOTS = ("planar8", "humanoid27")
 PLAIN_LOOKS = 16

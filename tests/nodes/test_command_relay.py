@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout, String
 
-from polyreach_nodes.command_message import MAX_METADATA_BYTES, CommandCodec, read_limits
-from polyreach_nodes.command_relay import (
+from polyreach_nodes.control.command_relay import (
     MAX_TIMEOUT_S,
     QUIET_TIMEOUTS,
     SLACK,
@@ -21,6 +20,7 @@ from polyreach_nodes.command_relay import (
     Output,
     State,
 )
+from polyreach_nodes.ros.command_message import MAX_METADATA_BYTES, CommandCodec, read_limits
 
 LIMITS = (2.5, 1.0)
 PERIOD_S, TIMEOUT_S = 0.02, 0.04

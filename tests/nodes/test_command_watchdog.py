@@ -16,8 +16,8 @@ from rig import SLOW_GOAL, Launcher, Process, move, slow_controller
 from scenarios import LATCHED, Command, Probe, assert_within_limits
 from std_msgs.msg import Float64MultiArray, String
 
-from polyreach_nodes.command_relay import SLACK
-from polyreach_nodes.demo import DemoConfig, run_demo
+from polyreach_nodes.control.command_relay import SLACK
+from polyreach_nodes.demo.demo import DemoConfig, run_demo
 
 pytestmark = pytest.mark.fault
 TIMEOUT_S = 0.2  # a busy machine may hold the controller up for longer than two periods

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control import ReachControl, Received
-from polyreach_nodes.policy import Policy, find_policy
-from polyreach_nodes.watchdog import State
+from polyreach_nodes.control.control import ReachControl, Received
+from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.watchdog import State
 
 NOW = 100.0
 

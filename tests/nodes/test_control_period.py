@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from polyreach_nodes.control_period import ControlPeriod
+from polyreach_nodes.control.control_period import ControlPeriod
 
 PERIOD_S = 0.02
 PATIENCE_S = 0.03

@@ -15,14 +15,14 @@ from scenarios import Probe, assert_reaches, assert_within_limits, reachable_goa
 from shared import SharedController
 
 from polyreach_description import Robot
-from polyreach_nodes.contract import ContractError
-from polyreach_nodes.demo import DemoConfig, DemoError, DemoResult, run_demo
-from polyreach_nodes.policy import find_policy
+from polyreach_nodes.control.contract import ContractError
+from polyreach_nodes.control.policy import find_policy
+from polyreach_nodes.demo.demo import DemoConfig, DemoError, DemoResult, run_demo
 
 RUN = """
 import sys
 from pathlib import Path
-from polyreach_nodes.demo import DemoConfig, run_demo
+from polyreach_nodes.demo.demo import DemoConfig, run_demo
 policy, seconds, goal_sets = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 result = run_demo(DemoConfig(policy=policy, seconds=seconds, goal_sets=goal_sets))
 sys.exit(0 if result.success else 1)

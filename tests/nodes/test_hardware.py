@@ -19,7 +19,7 @@ from velocity_servos import VelocityServos
 
 from polyreach_description import Robot, list_robots, load_robot
 from polyreach_description.urdf_export import robot_to_urdf
-from polyreach_nodes.policy import Policy, find_policy
+from polyreach_nodes.control.policy import Policy, find_policy
 
 CONFIG = Path(__file__).parents[2] / "config"
 STAND_IN = Path(__file__).with_name("forward_command_controller.py")

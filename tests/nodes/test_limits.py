@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from polyreach_nodes.limits import JointLimits
+from polyreach_nodes.control.limits import JointLimits
 
 PERIOD = 0.02
 POS = np.array([[-1.0, 1.0], [-2.0, 0.5], [0.0, 3.0]])

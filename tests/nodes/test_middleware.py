@@ -11,8 +11,8 @@ from time import monotonic, sleep
 
 import pytest
 
-from polyreach_nodes.demo import Processes
-from polyreach_nodes.middleware import (
+from polyreach_nodes.demo.demo import Processes
+from polyreach_nodes.ros.middleware import (
     PROFILE,
     PROFILE_VARIABLES,
     loopback_environment,
@@ -113,7 +113,7 @@ def test_no_killed_process_can_leave_a_node_a_locked_memory(
 
 
 def test_a_plain_node_shares_memory_and_listens_to_the_network(ros_domain_id: int) -> None:
-    # if this fails, what polyreach_nodes.middleware does may have become superfluous
+    # if this fails, what polyreach_nodes.ros.middleware does may have become superfluous
     with running("plain", "LOCALHOST") as node:
         assert shares_memory(node)
         assert any(address.is_unspecified for address in addresses_of(node.pid))

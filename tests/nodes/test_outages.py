@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from polyreach_description import Robot
-from polyreach_nodes.control import ReachControl
-from polyreach_nodes.policy import Policy
-from polyreach_nodes.watchdog import State
+from polyreach_nodes.control.control import ReachControl
+from polyreach_nodes.control.policy import Policy
+from polyreach_nodes.control.watchdog import State
 
 STEP_S = 0.01  # between two joint states
 OUTAGE_S = 0.5

@@ -9,8 +9,8 @@ import pytest
 from rig import with_metadata
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.contract import ContractError
-from polyreach_nodes.policy import Policy, find_policy
+from polyreach_nodes.control.contract import ContractError
+from polyreach_nodes.control.policy import Policy, find_policy
 
 
 def test_policy_knows_the_kinematics_and_moves_towards_goals(

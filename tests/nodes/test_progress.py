@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from velocity_servos import VelocityServos
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control import ReachControl
-from polyreach_nodes.policy import Policy, find_policy
-from polyreach_nodes.progress import PEAK_S, ProgressChecker
-from polyreach_nodes.watchdog import STUCK_STATES, State
+from polyreach_nodes.control.control import ReachControl
+from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.progress import PEAK_S, ProgressChecker
+from polyreach_nodes.control.watchdog import STUCK_STATES, State
 
 PERIOD_S = 0.1
 TIMEOUT_S = 5.0

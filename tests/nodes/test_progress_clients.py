@@ -3,7 +3,7 @@
 import pytest
 from test_reach_task import Bench, reaching
 
-from polyreach_nodes.reach_task import Outcome
+from polyreach_nodes.client.reach_task import Outcome
 
 
 @pytest.mark.parametrize("state", ["BLOCKED", "OSCILLATING"])

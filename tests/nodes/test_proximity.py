@@ -12,9 +12,9 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import ArrayLike
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control import ReachControl
-from polyreach_nodes.policy import Policy, find_policy
-from polyreach_nodes.proximity import NO_WORKSPACE, Proximity
+from polyreach_nodes.control.control import ReachControl
+from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.proximity import NO_WORKSPACE, Proximity
 
 SLOW, STOP = 0.05, 0.01  # [m]
 CARTS = """

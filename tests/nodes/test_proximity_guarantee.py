@@ -6,9 +6,9 @@ import pytest
 from velocity_servos import VelocityServos
 
 from polyreach_description import load_robot
-from polyreach_nodes.control import ReachControl
-from polyreach_nodes.policy import Policy, find_policy
-from polyreach_nodes.proximity import Proximity
+from polyreach_nodes.control.control import ReachControl
+from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.proximity import Proximity
 
 TOLERANCE = 0.002  # [m], as for the hands in test_proximity
 SECONDS = 3.0

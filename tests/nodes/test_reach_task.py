@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from polyreach_nodes.controller_link import Point, Report, read_status
-from polyreach_nodes.reach_task import (
+from polyreach_nodes.client.controller_client import Point, Report, read_status
+from polyreach_nodes.client.reach_task import (
     GONE_S,
     PAUSE_S,
     RELEASE_TIMEOUT_S,

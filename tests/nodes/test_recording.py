@@ -23,9 +23,9 @@ from sensor_msgs.msg import BatteryState, Imu, JointState
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, String
 from trajectory_msgs.msg import JointTrajectory
 
-from polyreach_nodes import recording
-from polyreach_nodes.cdr import length_of
-from polyreach_nodes.recording import Recorder, RecordingError, message_definition
+from polyreach_nodes.recording import mcap as recording
+from polyreach_nodes.recording.cdr import length_of
+from polyreach_nodes.recording.mcap import Recorder, RecordingError, message_definition
 
 TOPICS = {
     "/joint_states": JointState,
@@ -247,8 +247,8 @@ RECORD_FOR_EVER = """
 import sys, time
 from pathlib import Path
 from sensor_msgs.msg import JointState
-from polyreach_nodes.cdr import length_of
-from polyreach_nodes.recording import Recorder
+from polyreach_nodes.recording.cdr import length_of
+from polyreach_nodes.recording.mcap import Recorder
 
 recorder = Recorder(Path(sys.argv[1]), {"/joint_states": JointState})
 while True:
@@ -295,7 +295,7 @@ class _HangingFile:
 def test_a_full_queue_drops_and_counts_and_the_caller_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from polyreach_nodes import recording
+    from polyreach_nodes.recording import mcap as recording
 
     hangs, create = [False], recording._create
     monkeypatch.setattr(
@@ -324,8 +324,8 @@ FILL_THE_DISK = """
 import resource, sys, time
 from pathlib import Path
 from std_msgs.msg import String
-from polyreach_nodes.cdr import length_of
-from polyreach_nodes.recording import Recorder
+from polyreach_nodes.recording.cdr import length_of
+from polyreach_nodes.recording.mcap import Recorder
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 recorder = Recorder(Path(sys.argv[1]), {"/text": String})

@@ -8,10 +8,10 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from polyreach_description import Robot
-from polyreach_nodes.control import ReachControl
-from polyreach_nodes.policy import Policy, find_policy
-from polyreach_nodes.reports import TickStatistics, plain_status, with_goals
-from polyreach_nodes.watchdog import State
+from polyreach_nodes.control.control import ReachControl
+from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.watchdog import State
+from polyreach_nodes.ros.reports import TickStatistics, plain_status, with_goals
 
 
 def test_quantiles_by_hand() -> None:

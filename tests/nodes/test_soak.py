@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rig import Launcher, Process
 from scenarios import Probe, reachable_goals
 
-from polyreach_nodes.running import StopRequest, spin
+from polyreach_nodes.ros.spin import StopRequest, spin
 
 MINUTES = float(os.environ.get("POLYREACH_SOAK_MINUTES", "3"))
 WARM_UP_S = 60.0  # caches, discovery, and the statistics of the diagnostics fill up

@@ -21,10 +21,10 @@ pytest.importorskip("viser", reason="the page needs viser")
 from browser import Tab, browser, find_browser, pixel
 from websockets.sync.client import connect
 
-from polyreach_nodes import view_shapes as shapes
-from polyreach_nodes.policy import find_policy
-from polyreach_nodes.view_goals import read_goal
-from polyreach_nodes.view_scene import HANDLE_SHARE
+from polyreach_nodes.control.policy import find_policy
+from polyreach_nodes.view import shapes
+from polyreach_nodes.view.goals import read_goal
+from polyreach_nodes.view.scene import HANDLE_SHARE
 
 WIDTH, HEIGHT = 760, 400  # [px] of the browser's window
 View = Callable[..., tuple[Process, int]]
@@ -100,7 +100,7 @@ def test_without_viser_it_says_what_to_install(ros_domain_id: int) -> None:
 
 DEMO = """
 import sys
-from polyreach_nodes.view_demo import ViewConfig, run_view
+from polyreach_nodes.view.demo import ViewConfig, run_view
 run_view(ViewConfig(robot=sys.argv[1], port=int(sys.argv[2]), seconds=float(sys.argv[3])))
 """
 

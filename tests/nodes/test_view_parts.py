@@ -15,11 +15,11 @@ from browser import pixel
 from websockets.datastructures import Headers
 
 from polyreach_description import Robot
-from polyreach_nodes import view_shapes as shapes
-from polyreach_nodes.view_goals import ANSWER_S, SEND_PERIOD_S, GoalHandle, read_goal
-from polyreach_nodes.view_link import Joints
-from polyreach_nodes.view_scene import Scene
-from polyreach_nodes.view_server import is_loopback, listen, may_connect
+from polyreach_nodes.view import shapes
+from polyreach_nodes.view.goals import ANSWER_S, SEND_PERIOD_S, GoalHandle, read_goal
+from polyreach_nodes.view.link import Joints
+from polyreach_nodes.view.scene import Scene
+from polyreach_nodes.view.server import is_loopback, listen, may_connect
 
 WIDTH, HEIGHT = 460, 400  # [px]
 OWN_NAME = socket.gethostname().lower()

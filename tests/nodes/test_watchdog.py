@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyreach_nodes.watchdog import State, Watchdog
+from polyreach_nodes.control.watchdog import State, Watchdog
 
 ALL, NAMES = range(3), ("a", "b", "c")
 

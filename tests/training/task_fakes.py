@@ -8,10 +8,10 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
-from polyreach.checkpoint import read_newest, save_checkpoint
-from polyreach.envs.tasks import TaskEnv, TaskStep
+from polyreach.envs.task_env import TaskEnv, TaskStep
 from polyreach.methods.task_learner import TaskLearner, TaskLearnerConfig
-from polyreach.task_replay import TaskBatch
+from polyreach.runs.checkpoint import read_newest, save_checkpoint
+from polyreach.storage.task_replay import TaskBatch
 
 SMALL: dict[str, Any] = {
     "hidden": (16,),

@@ -12,12 +12,12 @@ from task_fakes import PointMasses, assert_goes_on
 from torch import Tensor
 from torch.distributions import Normal
 
-from polyreach.envs.tasks import play_episodes
+from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError
 from polyreach.methods.a2c import A2C, A2CConfig
 from polyreach.methods.task_heads import norm_apart, norm_together
-from polyreach.rollout import Rollout, advantages
-from polyreach.split_networks import Normalizer, SplitMLP
+from polyreach.networks.per_task_weights import Normalizer, SplitMLP
+from polyreach.storage.rollout import Rollout, advantages
 
 SHARED_ALONE: dict[str, Any] = {"sharing": "none"}
 

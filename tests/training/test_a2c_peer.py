@@ -13,7 +13,7 @@ from task_fakes import PointMasses
 from test_a2c import learner_of, made_up_rollout
 
 from polyreach.methods.a2c import A2C
-from polyreach.rollout import Rollout
+from polyreach.storage.rollout import Rollout
 
 
 def peer_of(learner: A2C, rollout: Rollout) -> Any:

@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from polyreach.checkpoint import CheckpointError, list_checkpoints, read_newest, save_checkpoint
+from polyreach.runs.checkpoint import (
+    CheckpointError,
+    list_checkpoints,
+    read_newest,
+    save_checkpoint,
+)
 
 
 def test_what_is_saved_is_read_back(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from polyreach.checkpoint import MAGIC, CheckpointError, read_newest
+from polyreach.runs.checkpoint import MAGIC, CheckpointError, read_newest
 
 
 class Code:

@@ -13,7 +13,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyreach.checkpoint import read_checkpoint, save_checkpoint
 from polyreach.envs.cheetahs import (
     CHEETAH_GROUPS,
     CHEETAH_VARIANTS,
@@ -21,8 +20,9 @@ from polyreach.envs.cheetahs import (
     CheetahEnv,
     cheetah_model,
 )
-from polyreach.envs.tasks import TaskStep, play_episodes
+from polyreach.envs.task_env import TaskStep, play_episodes
 from polyreach.errors import UserError
+from polyreach.runs.checkpoint import read_checkpoint, save_checkpoint
 
 ASSET = Path(str(files("gymnasium") / "envs" / "mujoco" / "assets" / "half_cheetah.xml"))
 QPOS, QVEL = slice(1, 10), slice(10, 19)  # in a row of the state

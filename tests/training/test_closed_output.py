@@ -18,8 +18,8 @@ from time import monotonic, sleep
 import pytest
 from command_line import run_unread
 
-from polyreach.checkpoint import list_checkpoints, step_of
-from polyreach.run import RunFolder
+from polyreach.runs.checkpoint import list_checkpoints, step_of
+from polyreach.runs.run import RunFolder
 from polyreach_description.closed_output import CLOSED_OUTPUT, end_with_output, outlast_output
 
 POLYREACH = str(Path(sys.executable).parent / "polyreach")
@@ -48,7 +48,7 @@ BUFFERED = {key: value for key, value in os.environ.items() if key != "PYTHONUNB
 # the interpreter starts once; each command then runs in a copy of it, from main() to its very end
 RUN_EACH = """
 import json, os, sys
-import polyreach.report, polyreach_nodes.goal_node
+import polyreach.experiments.runner, polyreach_nodes.goal_node
 from polyreach.cli import main
 for words in json.loads(sys.argv[1]):
     process = os.fork()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from polyreach.cli import COMMANDS, main
-from polyreach.robot_report import check_robot
+from polyreach.robot.robot_report import check_robot
 from polyreach_description import RobotError, load_robot
 
 SLOW = "joints that policies move slower, to speed up in 0.15 s"

@@ -8,7 +8,7 @@ from task_fakes import make, random_batch
 from torch import Tensor
 
 from polyreach.methods.dgrad_a import DGradA, DGradAConfig, TurnedMLP
-from polyreach.methods.sac import SAC, SACConfig
+from polyreach.methods.mtsac import SAC, SACConfig
 
 
 def set_layer(layer: Any, weight: list[list[list[float]]], bias: list[list[float]]) -> None:

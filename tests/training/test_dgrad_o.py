@@ -17,7 +17,7 @@ from polyreach.methods.dgrad_o import (
     random_order,
     with_task_gradients,
 )
-from polyreach.methods.sac import SAC, SACConfig
+from polyreach.methods.mtsac import SAC, SACConfig
 
 
 def project(gradients: Tensor, order: Tensor | None = None) -> Tensor:

@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyreach.envs.reach import ReachConfig, ReachEnv
-from polyreach.envs.reward import REWARDS
+from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.reward import REWARDS
 from polyreach.errors import UserError
 from polyreach.methods.ddpg import DDPG, DDPGConfig
 from polyreach.methods.digrad import DiGrad, DiGradConfig, differential_gradient
 from polyreach.methods.off_policy import OffPolicyConfig, OffPolicyLearner
-from polyreach.networks import Critic
-from polyreach.observation import split_observation
+from polyreach.networks.actor_critic import Critic
+from polyreach.robot.features import split_observation
 from polyreach_description import load_robot
 
 # three tasks, four joints: joint 0 shared by all, joint 1 by tasks 0 and 1, joints 2 and 3 by one

@@ -13,11 +13,11 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, TransformedDistribution, kl_divergence
 from torch.distributions.transforms import TanhTransform
 
-from polyreach.envs.tasks import play_episodes
+from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError
 from polyreach.methods import distillation
 from polyreach.methods.distillation import DIVERGENCE, Distillation, DistillationConfig
-from polyreach.methods.teachers import Teacher
+from polyreach.runs.teachers import Teacher
 
 
 def normals(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -9,15 +9,15 @@ import pytest
 import torch
 from task_fakes import PointMasses, assert_same
 
-from polyreach.checkpoint import read_newest, save_checkpoint
-from polyreach.envs.families import find_family
-from polyreach.envs.task_reach import TaskReachConfig
-from polyreach.envs.tasks import TaskEnv, play_episodes
+from polyreach.envs.reach.task_reach import TaskReachConfig
+from polyreach.envs.registry import find_family
+from polyreach.envs.task_env import TaskEnv, play_episodes
 from polyreach.errors import UserError
 from polyreach.methods import fine_tuning
 from polyreach.methods.a2c import A2C, A2CConfig
 from polyreach.methods.fine_tuning import FineTuning, FineTuningConfig
-from polyreach.methods.teachers import RunState
+from polyreach.runs.checkpoint import read_newest, save_checkpoint
+from polyreach.runs.teachers import RunState
 
 WIDTHS: dict[str, Any] = {"hidden": (16, 16), "critic_hidden": (16, 16)}
 

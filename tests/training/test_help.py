@@ -9,7 +9,7 @@ import pytest
 import tyro
 
 from polyreach.cli import COMMANDS, main
-from polyreach.envs.families import TASK_ENVS
+from polyreach.envs.registry import TASK_ENVS
 from polyreach.methods import METHODS
 
 RANGE = r"[\[(]-?\d, \d[\])]"  # of numbers; may be half open

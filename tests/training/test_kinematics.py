@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from polyreach.kinematics import (
+from polyreach.robot.features import KinematicFeatures
+from polyreach.robot.fk_constants import Segments, moving_axes
+from polyreach.robot.kinematics import (
     LIMIT_MARGIN,
     ForwardKinematics,
     LeastSquares,
     Pose,
     damped_least_squares,
 )
-from polyreach.observation import KinematicFeatures
-from polyreach.segments import Segments, moving_axes
 from polyreach_description import Robot, load_robot
 
 GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"

@@ -14,14 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyreach.checkpoint import read_checkpoint, save_checkpoint
-from polyreach.envs.families import Legged, find_family
-from polyreach.envs.family import Defaults
-from polyreach.envs.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
-from polyreach.envs.legged_models import biped_spec, hopper_spec, lever_arms
-from polyreach.envs.legged_render import render_states
-from polyreach.envs.tasks import TaskStep, play_episodes
+from polyreach.envs.env_spec import Defaults
+from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
+from polyreach.envs.legged.models import biped_spec, hopper_spec, lever_arms
+from polyreach.envs.legged.render import render_states
+from polyreach.envs.registry import Legged, find_family
+from polyreach.envs.task_env import TaskStep, play_episodes
 from polyreach.errors import UserError
+from polyreach.runs.checkpoint import read_checkpoint, save_checkpoint
 
 GROUPS = tuple(LEGGED_GROUPS)
 PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS
@@ -30,8 +30,8 @@ KNEES = dict.fromkeys(GROUPS, ("knee",)) | {"biped2": ("right_knee", "left_knee"
 X, Z, PITCH = 1, 2, 3  # in a row of the state
 DRAW = """
 import sys, numpy as np, torch
-from polyreach.envs.legged import LeggedConfig, LeggedEnv
-from polyreach.envs.legged_render import render_states
+from polyreach.envs.legged.legged import LeggedConfig, LeggedEnv
+from polyreach.envs.legged.render import render_states
 env = LeggedEnv("hoppers3", 3, LeggedConfig(reset_noise_scale=0.0))
 far = env.states[0].clone()
 far[:, 1] = 100.0

@@ -16,10 +16,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyreach.envs import metaworld_task
-from polyreach.envs.metaworld import TASK_SETS, MetaWorldConfig, MetaWorldEnv
-from polyreach.envs.metaworld_simulation import GOAL_SEED, GOALS, Simulation
-from polyreach.envs.tasks import TaskStep, play_episodes
+from polyreach.envs.metaworld import task as metaworld_task
+from polyreach.envs.metaworld.metaworld import TASK_SETS, MetaWorldConfig, MetaWorldEnv
+from polyreach.envs.metaworld.simulation import GOAL_SEED, GOALS, Simulation
+from polyreach.envs.task_env import TaskStep, play_episodes
 from polyreach.errors import UserError
 
 metaworld = pytest.importorskip("metaworld", reason="needs pip install metaworld==3.1.1 packaging")
@@ -336,7 +336,9 @@ def test_a_step_that_cannot_be_is_refused() -> None:
 
 
 def test_the_package_is_needed_only_to_make_an_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    without = "import sys; sys.modules['metaworld'] = None; import polyreach.envs.metaworld"
+    without = (
+        "import sys; sys.modules['metaworld'] = None; import polyreach.envs.metaworld.metaworld"
+    )
     subprocess.run([sys.executable, "-c", without], check=True)
     monkeypatch.setitem(sys.modules, "metaworld", None)
     with pytest.raises(UserError, match=r"pip install metaworld==3\.1\.1 packaging"):

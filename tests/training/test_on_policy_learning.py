@@ -12,12 +12,12 @@ from command_line import polyreach, run, run_process
 from task_fakes import PointMasses, assert_same
 from test_train import last_state, wait_for_step
 
-from polyreach.checkpoint import read_newest, save_checkpoint
-from polyreach.envs.tasks import play_episodes
+from polyreach.envs.task_env import play_episodes
 from polyreach.methods import METHODS
 from polyreach.methods.ppo import PPO
 from polyreach.methods.specialization import Specialization
-from polyreach.run import RunFolder
+from polyreach.runs.checkpoint import read_newest, save_checkpoint
+from polyreach.runs.run import RunFolder
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo": ("ppo", {}),

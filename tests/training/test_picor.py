@@ -13,8 +13,8 @@ from torch.distributions.transforms import TanhTransform
 from polyreach.errors import UserError
 from polyreach.methods import picor
 from polyreach.methods.picor import PiCor, PiCorConfig, constraint_violation, task_weights
-from polyreach.normal import normal_divergence
-from polyreach.task_replay import TaskBatch
+from polyreach.networks.gaussian import normal_divergence
+from polyreach.storage.task_replay import TaskBatch
 
 
 def begun(steps: int = 3, **changes: Any) -> PiCor:

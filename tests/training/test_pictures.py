@@ -10,8 +10,8 @@ import torch
 from command_line import polyreach, run
 
 from polyreach.errors import UserError
-from polyreach.pictures import draw_run, split_parts
-from polyreach.split_networks import SplitActor, SplitMLP
+from polyreach.networks.per_task_weights import SplitActor, SplitMLP
+from polyreach.runs.plots import draw_run, split_parts
 
 TINY = """--steps 480 --num-envs 6 --eval-every 480 --eval-goals 1 --env-config.horizon 20
     --method-config.hidden 8 8 --method-config.batch-steps 60 --method-config.minibatch 5

@@ -11,12 +11,12 @@ import torch
 from task_fakes import PointMasses
 from torch import Tensor
 
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError
 from polyreach.methods.ppo import PPO, Batch, PPOConfig
-from polyreach.normal import normal_log_prob
-from polyreach.rollout import Rollout, by_task
-from polyreach.split_networks import SplitMLP
+from polyreach.networks.gaussian import normal_log_prob
+from polyreach.networks.per_task_weights import SplitMLP
+from polyreach.storage.rollout import Rollout, by_task
 
 TINY = PPOConfig(hidden=(8, 8), batch_steps=60, minibatch=4, epochs=2, lr=1e-2)
 

@@ -9,7 +9,7 @@ from task_fakes import PointMasses
 from torch import Tensor
 
 from polyreach.methods.ppo import PPO, Batch, PPOConfig
-from polyreach.normal import normal_log_prob
+from polyreach.networks.gaussian import normal_log_prob
 
 
 def made_up_batch(

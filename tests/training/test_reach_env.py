@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from polyreach.envs.reach import ReachConfig, ReachEnv
-from polyreach.envs.reward import BONUS, DONE_REWARD, REWARDS, reward_size
+from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.reward import BONUS, DONE_REWARD, REWARDS, reward_size
 from polyreach.errors import UserError
-from polyreach.observation import split_observation
+from polyreach.robot.features import split_observation
 from polyreach_description import load_robot
-from polyreach_nodes.limits import JointLimits
+from polyreach_nodes.control.limits import JointLimits
 
 GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"
 SMALL = ReachConfig(horizon_s=0.4, action_repeat=1, configurations=200)

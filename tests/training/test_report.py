@@ -21,13 +21,20 @@ from command_line import run
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from polyreach import report
-from polyreach import train as training
-from polyreach.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from polyreach.cli import main
+from polyreach.commands.train import train_config
 from polyreach.errors import UserError
 from polyreach.experiments import DIGRAD_FIG4, EXPERIMENTS, Column, Experiment, Variant
-from polyreach.report import (
+from polyreach.experiments import runner as report
+from polyreach.experiments.curves import Panel, draw_curves, panels_of
+from polyreach.experiments.page import describe
+from polyreach.experiments.results import (
+    Result,
+    bootstrap_interval,
+    compare_order,
+    interquartile_mean,
+)
+from polyreach.experiments.runner import (
     SLICE_OVER,
     Job,
     ReportOptions,
@@ -36,17 +43,10 @@ from polyreach.report import (
     jobs_of,
     write_report,
 )
-from polyreach.report_curves import Panel, draw_curves, panels_of
-from polyreach.report_page import describe
-from polyreach.report_results import (
-    Result,
-    bootstrap_interval,
-    compare_order,
-    interquartile_mean,
-)
-from polyreach.run import RunFolder
-from polyreach.train_command import train_config
-from polyreach.transfer import play_run
+from polyreach.runs import training
+from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
+from polyreach.runs.run import RunFolder
+from polyreach.runs.transfer import play_run
 
 
 def test_interquartile_mean_by_hand() -> None:

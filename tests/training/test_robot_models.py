@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
-from polyreach.robot_report import near_links
+from polyreach.robot.robot_report import near_links
 from polyreach_description import RobotError, load_robot
 
 INERTIAL = (

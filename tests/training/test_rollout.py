@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Independent, Normal
 
-from polyreach.normal import normal_entropy, normal_log_prob
-from polyreach.rollout import Rollout, advantages, by_step, by_task
+from polyreach.networks.gaussian import normal_entropy, normal_log_prob
+from polyreach.storage.rollout import Rollout, advantages, by_step, by_task
 
 
 def rollout_of(reward: Tensor, terminated: Tensor, truncated: Tensor) -> Rollout:

@@ -11,16 +11,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyreach import run, train
-from polyreach.envs.families import TASK_ENVS, Cheetahs, MetaWorldTasks, find_family
-from polyreach.envs.metaworld import MetaWorldConfig
-from polyreach.envs.task_reach import TaskReachConfig
-from polyreach.envs.tasks import TaskEnv, TaskStep
+from polyreach.commands.train import train_config
+from polyreach.envs.metaworld.metaworld import MetaWorldConfig
+from polyreach.envs.reach.task_reach import TaskReachConfig
+from polyreach.envs.registry import TASK_ENVS, Cheetahs, MetaWorldTasks, find_family
+from polyreach.envs.task_env import TaskEnv, TaskStep
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, PRESETS, get_method
-from polyreach.run import RunConfig, RunError, RunFolder, load_run_robot
-from polyreach.train import Checkpoints
-from polyreach.train_command import train_config
+from polyreach.runs import run, training
+from polyreach.runs.run import RunConfig, RunError, RunFolder, load_run_robot
+from polyreach.runs.training import Checkpoints
 
 GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"
 TOLD = [name for name, method in METHODS.items() if method.task_conditioned]
@@ -199,8 +199,8 @@ def test_large_checkpoints_are_written_less_often(
         now[0] += took[0]
         saved.append((step, state))
 
-    monkeypatch.setattr(train, "save_checkpoint", save)
-    monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(training, "save_checkpoint", save)
+    monkeypatch.setattr(training, "time", SimpleNamespace(monotonic=lambda: now[0]))
     learner: Any = SimpleNamespace(env_steps=5, state_dict=lambda: {"weights": 1})
     checkpoints = Checkpoints(tmp_path, learner, lambda: 42.0, interval=60.0)
 

@@ -15,10 +15,10 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 from polyreach.errors import UserError
 from polyreach.methods.independent_sac import IndependentSAC
 from polyreach.methods.mtmhsac import MTMHSAC
-from polyreach.methods.sac import SAC, SACConfig, Temperatures
+from polyreach.methods.mtsac import SAC, SACConfig, Temperatures
 from polyreach.methods.task_learner import move_target
-from polyreach.task_networks import TaskCritic, TaskLinear
-from polyreach.task_replay import TaskBatch
+from polyreach.networks.task_networks import TaskCritic, TaskLinear
+from polyreach.storage.task_replay import TaskBatch
 
 
 class ConstantCritic(nn.Module):

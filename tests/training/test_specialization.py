@@ -12,12 +12,12 @@ import torch
 from task_fakes import PointMasses, assert_same
 from torch import Tensor
 
-from polyreach.envs.tasks import TaskEnv, TaskStep
+from polyreach.envs.task_env import TaskEnv, TaskStep
 from polyreach.errors import UserError
 from polyreach.methods.ppo import PPO, Batch, PPOConfig
 from polyreach.methods.specialization import Specialization, SpecializationConfig, largest
-from polyreach.normal import normal_log_prob
-from polyreach.split_networks import SplitMLP
+from polyreach.networks.gaussian import normal_log_prob
+from polyreach.networks.per_task_weights import SplitMLP
 
 # 60 steps are one iteration; the policy has 94 weights, the value function 85
 TINY = SpecializationConfig(

@@ -11,7 +11,7 @@ import torch
 from task_fakes import assert_same
 from torch import Tensor, nn
 
-from polyreach.split_networks import LEAST_STD, Normalizer, SplitActor, SplitMLP
+from polyreach.networks.per_task_weights import LEAST_STD, Normalizer, SplitActor, SplitMLP
 
 WIDTHS = (4, 6, 5, 2)
 

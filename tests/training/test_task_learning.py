@@ -12,11 +12,11 @@ import pytest
 import torch
 from task_fakes import SMALL, PointMasses, assert_same
 
-from polyreach.checkpoint import read_newest, save_checkpoint
-from polyreach.envs.tasks import play_episodes
+from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError
 from polyreach.methods import METHODS
 from polyreach.methods.task_learner import TaskLearner, TaskLearnerConfig
+from polyreach.runs.checkpoint import read_newest, save_checkpoint
 
 TASK_METHODS = sorted(
     name for name, method in METHODS.items() if issubclass(method.config, TaskLearnerConfig)

@@ -11,7 +11,7 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 from polyreach.methods.dgrad_a import TurnedMLP
 from polyreach.methods.soft_modularization import ModularNetwork, SoftModularizationConfig
-from polyreach.task_networks import (
+from polyreach.networks.task_networks import (
     LOG_STD_MAX,
     LOG_STD_MIN,
     DeterministicActor,

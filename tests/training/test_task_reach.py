@@ -9,12 +9,12 @@ import pytest
 import torch
 import yaml
 
-from polyreach.envs.reach import ReachEnv
-from polyreach.envs.task_reach import SCALAR_REWARDS, TaskReachConfig, TaskReachEnv
-from polyreach.envs.tasks import TaskStep, play_episodes
+from polyreach.envs.reach.reach import ReachEnv
+from polyreach.envs.reach.task_reach import SCALAR_REWARDS, TaskReachConfig, TaskReachEnv
+from polyreach.envs.task_env import TaskStep, play_episodes
 from polyreach.errors import UserError
-from polyreach.networks import hand_over
-from polyreach.observation import Observation, served_joints, task_names, task_of
+from polyreach.networks.actor_critic import hand_over
+from polyreach.robot.features import Observation, served_joints, task_names, task_of
 from polyreach_description import Robot, load_robot
 from polyreach_description.robot import ROBOTS_DIR
 

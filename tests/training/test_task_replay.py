@@ -5,7 +5,7 @@ import torch
 from task_fakes import assert_same, random_batch
 from torch import Tensor
 
-from polyreach.task_replay import TaskBatch, TaskReplay
+from polyreach.storage.task_replay import TaskBatch, TaskReplay
 
 CPU = torch.device("cpu")
 

@@ -8,16 +8,16 @@ import pytest
 import torch
 from task_fakes import PointMasses
 
-from polyreach.checkpoint import save_checkpoint
-from polyreach.envs.families import find_family
-from polyreach.envs.task_reach import TaskReachConfig, TaskReachEnv
+from polyreach.commands.train import train_config
+from polyreach.deploy.evaluate import PolicyFile
+from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
+from polyreach.envs.registry import find_family
 from polyreach.errors import UserError
-from polyreach.evaluate import PolicyFile
 from polyreach.methods import get_method
-from polyreach.methods.teachers import read_run, read_teacher, state_of
-from polyreach.observation import FEATURES, Observation
-from polyreach.run import RunConfig, RunFolder
-from polyreach.train_command import train_config
+from polyreach.robot.features import FEATURES, Observation
+from polyreach.runs.checkpoint import save_checkpoint
+from polyreach.runs.run import RunConfig, RunFolder
+from polyreach.runs.teachers import read_run, read_teacher, state_of
 from polyreach_description import load_robot
 
 GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")

@@ -15,9 +15,9 @@ import torch
 from command_line import polyreach, run, run_process
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from polyreach.checkpoint import list_checkpoints, read_checkpoint
-from polyreach.run import RunFolder
-from polyreach.train_command import train_config
+from polyreach.commands.train import train_config
+from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint
+from polyreach.runs.run import RunFolder
 
 TINY = """--steps 3200 --num-envs 16 --seed 3 --eval-every 800 --eval-goals 8
  --checkpoint-minutes 0.0025

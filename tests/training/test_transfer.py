@@ -7,12 +7,12 @@ import pytest
 import torch
 from test_teachers import GANTRY, SMALL, make_run
 
+from polyreach.deploy.export import load_run_policy
 from polyreach.envs.cheetahs import CheetahConfig, CheetahEnv
-from polyreach.envs.family import EVALUATION_SEED
-from polyreach.envs.tasks import play_episodes
+from polyreach.envs.env_spec import EVALUATION_SEED
+from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError
-from polyreach.export import load_run_policy
-from polyreach.transfer import play_run
+from polyreach.runs.transfer import play_run
 
 SHORT = ("--env-config.horizon", "20", *SMALL)
 

@@ -12,15 +12,15 @@ from polyreach_description.closed_output import end_with_output
 
 # name -> module and function, imported when it is called (torch alone takes a second), and help
 COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("train_command:train", "METHOD ENV: train a policy"),
-    "evaluate": ("commands:evaluate", "POLICY: measure a policy over many goals"),
-    "export": ("commands:export", "RUN: write the policy of a run to one ONNX file"),
-    "draw": ("commands:draw", "RUN: draw the policy of a run"),
-    "report": ("commands:report", "EXPERIMENT...: train its runs, write its curves and its table"),
-    "list": ("commands:list_all", "list methods, environments, experiments, robots and policies"),
-    "robot": ("robot_commands:robot", "check|show|urdf ROBOT: check a robot, or show what it has"),
-    "demo": ("robot_commands:demo", "[ROBOT] [--view]: simulator, controller and goals over ROS 2"),
-    "goal": ("robot_commands:goal", "EFFECTOR X Y Z: send a goal to a running controller"),
+    "train": ("train:train", "METHOD ENV: train a policy"),
+    "evaluate": ("policies:evaluate", "POLICY: measure a policy over many goals"),
+    "export": ("policies:export", "RUN: write the policy of a run to one ONNX file"),
+    "draw": ("policies:draw", "RUN: draw the policy of a run"),
+    "report": ("policies:report", "EXPERIMENT...: train its runs, write its curves and its table"),
+    "list": ("policies:list_all", "list methods, environments, experiments, robots and policies"),
+    "robot": ("robot:robot", "check|show|urdf ROBOT: check a robot, or show what it has"),
+    "demo": ("robot:demo", "[ROBOT] [--view]: simulator, controller and goals over ROS 2"),
+    "goal": ("robot:goal", "EFFECTOR X Y Z: send a goal to a running controller"),
 }
 
 
@@ -56,7 +56,7 @@ def _run(words: list[str]) -> int:
         return 2
     module, _, function = COMMANDS[words[0]][0].partition(":")
     try:
-        status: int = getattr(import_module(f"polyreach.{module}"), function)(words[1:])
+        status: int = getattr(import_module(f"polyreach.commands.{module}"), function)(words[1:])
         return status
     except (UserError, RobotError) as error:
         errors.print(f"polyreach {words[0]}: {error}", markup=False)

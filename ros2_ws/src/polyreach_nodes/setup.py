@@ -4,7 +4,7 @@ setup(
     name="polyreach_nodes",
     version="0.1.0",
     packages=find_packages(exclude=["tests"]),
-    package_data={"polyreach_nodes": ["py.typed", "loopback.xml"]},
+    package_data={"polyreach_nodes": ["py.typed", "ros/loopback.xml"]},
     data_files=[
         ("share/ament_index/resource_index/packages", ["resource/polyreach_nodes"]),
         ("share/polyreach_nodes", ["package.xml"]),

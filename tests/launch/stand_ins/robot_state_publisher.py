@@ -6,7 +6,7 @@ from rclpy.node import Node
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_msgs.msg import String
 
-from polyreach_nodes.running import run_node
+from polyreach_nodes.ros.spin import run_node
 
 
 class RobotStatePublisher(Node):

@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyreach.envs.simulated import SimulatedTasks
-from polyreach.envs.tasks import TaskStep
+from polyreach.envs.batched_sim import SimulatedTasks
+from polyreach.envs.task_env import TaskStep
 from polyreach.errors import UserError, check_range
 
 PARTS = {

@@ -4,9 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from polyreach.envs.families import EnvConfig
-from polyreach.envs.family import FamilyName
-from polyreach.envs.reach import ReachConfig
+from polyreach.envs.env_spec import FamilyName
+from polyreach.envs.reach.reach import ReachConfig
+from polyreach.envs.registry import EnvConfig
 from polyreach.errors import UserError
 from polyreach.methods import (
     a2c,
@@ -19,9 +19,9 @@ from polyreach.methods import (
     independent_sac,
     ktm,
     mtmhsac,
+    mtsac,
     picor,
     ppo,
-    sac,
     soft_modularization,
     specialization,
 )
@@ -92,9 +92,9 @@ METHODS: dict[str, Method] = {
     **{
         name: Method(config, learner, paper, task_preset(config), task_conditioned=True)
         for name, config, learner, paper in (
-            ("sac", sac.SACConfig, independent_sac.IndependentSAC, independent_sac.PAPER),
-            ("mtsac", sac.SACConfig, sac.SAC, sac.PAPER),
-            ("mtmhsac", sac.SACConfig, mtmhsac.MTMHSAC, mtmhsac.PAPER),
+            ("sac", mtsac.SACConfig, independent_sac.IndependentSAC, independent_sac.PAPER),
+            ("mtsac", mtsac.SACConfig, mtsac.SAC, mtsac.PAPER),
+            ("mtmhsac", mtsac.SACConfig, mtmhsac.MTMHSAC, mtmhsac.PAPER),
             ("dgrad-o", dgrad_o.DGradOConfig, dgrad_o.DGradO, dgrad_o.PAPER),
             ("dgrad-a", dgrad_a.DGradAConfig, dgrad_a.DGradA, dgrad_a.PAPER),
             (

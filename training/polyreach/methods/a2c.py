@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_range, check_widths
 from polyreach.methods.learner import Metrics
 from polyreach.methods.task_heads import (
@@ -36,8 +36,8 @@ from polyreach.methods.task_heads import (
     HeadsLearner,
     task_network,
 )
-from polyreach.normal import normal_entropy, normal_log_prob
-from polyreach.rollout import Rollout, advantages, by_step, by_task
+from polyreach.networks.gaussian import normal_entropy, normal_log_prob
+from polyreach.storage.rollout import Rollout, advantages, by_step, by_task
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: A2C with a head per task"
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from polyreach.envs.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.reach import ReachConfig, ReachEnv
 from polyreach.errors import UserError
 from polyreach.methods import digrad
 from polyreach.methods.off_policy import Metrics, OffPolicyConfig, OffPolicyLearner, Step

@@ -16,8 +16,8 @@ from itertools import pairwise
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polyreach.methods.sac import SAC, SACConfig
-from polyreach.task_networks import TaskLinear
+from polyreach.methods.mtsac import SAC, SACConfig
+from polyreach.networks.task_networks import TaskLinear
 
 PAPER = "Yu et al. 2019, Multi-Task Reinforcement Learning without Interference: D-Grad (A)"
 

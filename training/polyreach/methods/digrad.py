@@ -20,7 +20,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from polyreach.envs.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.reach import ReachConfig, ReachEnv
 from polyreach.errors import UserError
 from polyreach.methods.off_policy import Metrics, OffPolicyConfig, OffPolicyLearner, Step
 

@@ -33,13 +33,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_choice, check_range
 from polyreach.methods.learner import Metrics, NoisyAct
 from polyreach.methods.task_heads import GaussianHeads, HeadsConfig, HeadsLearner
-from polyreach.methods.teachers import Normal, Teacher, read_teacher
-from polyreach.normal import normal_divergence
-from polyreach.rollout import by_task
+from polyreach.networks.gaussian import normal_divergence
+from polyreach.runs.teachers import Normal, Teacher, read_teacher
+from polyreach.storage.rollout import by_task
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: distillation"
 

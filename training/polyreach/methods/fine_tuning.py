@@ -15,15 +15,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polyreach.envs.task_reach import TaskReachEnv
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.reach.task_reach import TaskReachEnv
+from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range
 from polyreach.methods.a2c import A2C, A2CConfig
 from polyreach.methods.learner import Metrics
 from polyreach.methods.task_heads import HeadSharing
-from polyreach.methods.teachers import RunState, read_run
-from polyreach.rollout import Rollout
-from polyreach.split_networks import SplitMLP
+from polyreach.networks.per_task_weights import SplitMLP
+from polyreach.runs.teachers import RunState, read_run
+from polyreach.storage.rollout import Rollout
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: fine-tuning"
 

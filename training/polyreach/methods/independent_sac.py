@@ -7,9 +7,9 @@ replay of its own, and its gradient is clipped on its own, so that none knows of
 import torch
 from torch import Tensor, nn
 
-from polyreach.methods.sac import SAC
+from polyreach.methods.mtsac import SAC
 from polyreach.methods.task_learner import descend_apart
-from polyreach.task_networks import TaskMLP
+from polyreach.networks.task_networks import TaskMLP
 
 PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; one agent per task"
 

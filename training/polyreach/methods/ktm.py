@@ -28,10 +28,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range
 from polyreach.methods.learner import Metrics
-from polyreach.methods.sac import as_floats
+from polyreach.methods.mtsac import as_floats
 from polyreach.methods.task_learner import (
     TaskLearner,
     TaskLearnerConfig,
@@ -40,8 +40,8 @@ from polyreach.methods.task_learner import (
     descend_together,
     move_target,
 )
-from polyreach.task_networks import DeterministicActor, Sharing, TaskCritic, TaskMLP
-from polyreach.task_replay import TaskBatch
+from polyreach.networks.task_networks import DeterministicActor, Sharing, TaskCritic, TaskMLP
+from polyreach.storage.task_replay import TaskBatch
 
 Descend = Callable[[torch.optim.Optimizer, nn.Module, Tensor, float], Tensor]
 

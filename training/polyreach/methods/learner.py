@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor, nn
 
-from polyreach.envs.tasks import TaskEnv, TaskStep
-from polyreach.rollout import Rollout
+from polyreach.envs.task_env import TaskEnv, TaskStep
+from polyreach.storage.rollout import Rollout
 
 Metrics = dict[str, float]
 NoisyAct = Callable[[Tensor, Tensor], Tensor]

@@ -6,8 +6,8 @@ It differs from MTSAC in the last layer of actor and critics, of which every tas
 
 from torch import nn
 
-from polyreach.methods.sac import SAC
-from polyreach.task_networks import TaskMLP
+from polyreach.methods.mtsac import SAC
+from polyreach.networks.task_networks import TaskMLP
 
 PAPER = "Yu et al. 2019, Meta-World: multi-task multi-head SAC (MTMHSAC)"
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from polyreach.envs.reach import ReachEnv
+from polyreach.envs.reach.reach import ReachEnv
 from polyreach.errors import UserError, check_range, check_widths
-from polyreach.networks import Activation, Actor, Critic
-from polyreach.observation import (
+from polyreach.networks.actor_critic import Activation, Actor, Critic
+from polyreach.robot.features import (
     FEATURES,
     Features,
     FeatureSet,
@@ -23,7 +23,7 @@ from polyreach.observation import (
     served_joints,
     split_observation,
 )
-from polyreach.replay import Batch, Replay
+from polyreach.storage.replay import Batch, Replay
 
 Metrics = dict[str, float]
 
@@ -39,7 +39,8 @@ class OffPolicyConfig:
     activation: Activation = "crelu"
     """Activation of the hidden layers (the paper: CReLU)."""
     features: FeatureSet = "paper"
-    """Features of the state: the paper's, or with kinematic directions; see polyreach.observation.
+    """Features of the state: the paper's, or with kinematic directions; see
+    polyreach.robot.features.
     """
     handover: bool = False
     """The actor outputs a configuration and blends into damped least squares near the goals."""

@@ -31,13 +31,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range
 from polyreach.methods.learner import Metrics
-from polyreach.methods.sac import SAC, SACConfig, as_floats
+from polyreach.methods.mtsac import SAC, SACConfig, as_floats
 from polyreach.methods.task_learner import move_target, step_clipped
-from polyreach.normal import normal_divergence
-from polyreach.task_networks import draw_action
+from polyreach.networks.gaussian import normal_divergence
+from polyreach.networks.task_networks import draw_action
 
 PAPER = "Bai et al. 2023, PiCor: Multi-Task Deep Reinforcement Learning with Policy Correction"
 

@@ -24,12 +24,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range, check_widths
 from polyreach.methods.learner import EnvLearner, Metrics
-from polyreach.normal import normal_entropy, normal_log_prob
-from polyreach.rollout import Rollout, advantages, by_step, by_task
-from polyreach.split_networks import SplitActor, SplitMLP
+from polyreach.networks.gaussian import normal_entropy, normal_log_prob
+from polyreach.networks.per_task_weights import SplitActor, SplitMLP
+from polyreach.storage.rollout import Rollout, advantages, by_step, by_task
 
 PAPER = "Schulman et al. 2017, Proximal Policy Optimization Algorithms; one policy for all tasks"
 

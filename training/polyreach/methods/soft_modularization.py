@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polyreach.errors import check_range
-from polyreach.methods.sac import SAC, SACConfig
-from polyreach.task_networks import TaskLinear
+from polyreach.methods.mtsac import SAC, SACConfig
+from polyreach.networks.task_networks import TaskLinear
 
 PAPER = "Yang et al. 2020, Multi-Task Reinforcement Learning with Soft Modularization"
 

@@ -23,11 +23,11 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_choice, check_range
 from polyreach.methods.learner import Metrics
 from polyreach.methods.ppo import PPO, Batch, PPOConfig
-from polyreach.split_networks import SplitMLP
+from polyreach.networks.per_task_weights import SplitMLP
 
 PAPER = "Yu et al. 2017, Multi-task Learning with Gradient Guided Policy Specialization"
 

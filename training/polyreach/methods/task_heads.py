@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_choice, check_range, check_widths
 from polyreach.methods.learner import EnvLearner, NoisyAct
-from polyreach.rollout import Rollout
-from polyreach.split_networks import Normalizer, SplitMLP
+from polyreach.networks.per_task_weights import Normalizer, SplitMLP
+from polyreach.storage.rollout import Rollout
 
 HeadSharing = Literal["trunk", "none"]
 Order = Literal["cycle", "random", "together"]

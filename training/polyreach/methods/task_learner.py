@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyreach.envs.tasks import TaskEnv
+from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range, check_widths
 from polyreach.methods.learner import EnvLearner, Metrics
-from polyreach.task_replay import TaskBatch, TaskReplay
+from polyreach.storage.task_replay import TaskBatch, TaskReplay
 
 
 @dataclass(frozen=True)

@@ -19,11 +19,11 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Empty, Float64MultiArray, String
 
-from polyreach_nodes.command_message import CommandCodec, read_limits
-from polyreach_nodes.command_relay import MAX_TIMEOUT_S, CommandRelay, Output, State
-from polyreach_nodes.command_watch import CommandWatch
-from polyreach_nodes.qos import LATCHED
-from polyreach_nodes.running import run_node
+from polyreach_nodes.control.command_relay import MAX_TIMEOUT_S, CommandRelay, Output, State
+from polyreach_nodes.ros.command_message import CommandCodec, read_limits
+from polyreach_nodes.ros.command_watch import CommandWatch
+from polyreach_nodes.ros.qos import LATCHED
+from polyreach_nodes.ros.spin import run_node
 
 TIMEOUT_PERIODS = 2.0  # control periods without a command after which zero is published
 CHECK_PERIOD_S = 0.2  # between two looks for other publishers and dropped commands

@@ -13,21 +13,21 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control import TIMEOUT_PERIODS, ReachControl
-from polyreach_nodes.limits import REACTION_PERIODS
-from polyreach_nodes.policy import Policy, find_policy
-from polyreach_nodes.proximity import (
+from polyreach_nodes.control.control import TIMEOUT_PERIODS, ReachControl
+from polyreach_nodes.control.limits import REACTION_PERIODS
+from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.proximity import (
     NO_WORKSPACE,
     SLOW_DISTANCE,
     STOP_DISTANCE,
     check_distances,
     read_workspace,
 )
-from polyreach_nodes.qos import LATCHED
-from polyreach_nodes.reach_loop import ReachLoop
-from polyreach_nodes.recording_path import recording_path
-from polyreach_nodes.reports import plain_status
-from polyreach_nodes.running import run_node
+from polyreach_nodes.recording.path import recording_path
+from polyreach_nodes.ros.qos import LATCHED
+from polyreach_nodes.ros.reach_loop import ReachLoop
+from polyreach_nodes.ros.reports import plain_status
+from polyreach_nodes.ros.spin import run_node
 
 LOOP_PARAMETERS = (
     "joint_state_timeout",

@@ -27,11 +27,11 @@ from sensor_msgs.msg import JointState
 from polyreach_description import load_robot
 from polyreach_description.closed_output import end_with_output
 from polyreach_description.printable import printable
-from polyreach_nodes.demo import READY_S, DemoResult
-from polyreach_nodes.middleware import leave_shared_memory
-from polyreach_nodes.qos import LATCHED
-from polyreach_nodes.running import StopRequest
-from polyreach_nodes.watchdog import MOVING_STATES, State
+from polyreach_nodes.control.watchdog import MOVING_STATES, State
+from polyreach_nodes.demo.demo import READY_S, DemoResult
+from polyreach_nodes.ros.middleware import leave_shared_memory
+from polyreach_nodes.ros.qos import LATCHED
+from polyreach_nodes.ros.spin import StopRequest
 
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 SETTLE_S = 0.5  # [s] for which all errors must stay within the tolerance
@@ -247,7 +247,7 @@ class DemoNode(Node):
         if self.json:
             Path(self.json).write_text(json.dumps(result.to_dict(), indent=2) + "\n")
         if self.picture:
-            from polyreach_nodes.picture import draw_motion
+            from polyreach_nodes.demo.plots import draw_motion
 
             draw_motion(Path(self.picture), self.robot, all_paths, goal_sets, result)
         return result

@@ -18,9 +18,9 @@ from std_msgs.msg import String
 
 from polyreach_description.closed_output import end_with_output
 from polyreach_description.printable import PrintableError
-from polyreach_nodes.middleware import leave_shared_memory
-from polyreach_nodes.qos import LATCHED
-from polyreach_nodes.watchdog import STUCK_STATES
+from polyreach_nodes.control.watchdog import STUCK_STATES
+from polyreach_nodes.ros.middleware import leave_shared_memory
+from polyreach_nodes.ros.qos import LATCHED
 
 RESEND_S = 0.5  # [s] for the controller to tell that it heard a goal
 

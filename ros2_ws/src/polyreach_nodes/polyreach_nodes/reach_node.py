@@ -18,9 +18,9 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
 
-from polyreach_nodes.controller_link import ControllerLink
-from polyreach_nodes.reach_task import Outcome, ReachTask, Request
-from polyreach_nodes.running import run_node
+from polyreach_nodes.client.controller_client import ControllerLink
+from polyreach_nodes.client.reach_task import Outcome, ReachTask, Request
+from polyreach_nodes.ros.spin import run_node
 
 FEEDBACK_PERIOD_S = 0.1
 CLOSE_S = 2.5  # [s] to clear the goals of the running action when the node ends

@@ -16,7 +16,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from polyreach_description import load_robot
-from polyreach_nodes.running import run_node
+from polyreach_nodes.ros.spin import run_node
 
 MAX_LAG_S = 0.1  # [s of wall time] that is caught up after a pause of this process; more is dropped
 WARN_PERIOD_S = 2.0

@@ -15,11 +15,11 @@ from rclpy.node import Node
 
 from polyreach_description import load_robot
 from polyreach_description.closed_output import outlast_output
-from polyreach_nodes.running import run_node
-from polyreach_nodes.view_events import Drag, Event, Grab, Press, Speed, Switch
-from polyreach_nodes.view_goals import GoalHandle, read_goal
-from polyreach_nodes.view_link import SILENCE_S, PageLink
-from polyreach_nodes.view_shapes import effector_colours
+from polyreach_nodes.ros.spin import run_node
+from polyreach_nodes.view.events import Drag, Event, Grab, Press, Speed, Switch
+from polyreach_nodes.view.goals import GoalHandle, read_goal
+from polyreach_nodes.view.link import SILENCE_S, PageLink
+from polyreach_nodes.view.shapes import effector_colours
 
 FRAME_S = 1.0 / 30.0  # between two pictures
 PANEL_S = 0.2  # between two looks at the figures
@@ -35,9 +35,9 @@ class ViewNode(Node):
         super().__init__("polyreach_view")
         if find_spec("viser") is None:
             raise RuntimeError(MISSING)
-        from polyreach_nodes.view_panel import Panel
-        from polyreach_nodes.view_scene import Scene
-        from polyreach_nodes.view_server import PageServer, listen
+        from polyreach_nodes.view.panel import Panel
+        from polyreach_nodes.view.scene import Scene
+        from polyreach_nodes.view.server import PageServer, listen
 
         robot = load_robot(
             self._parameter("robot", "planar8", "shipped robot name or path of a robot.yaml")

@@ -1,0 +1,288 @@
+"""Slow down before the robot touches itself or an effector leaves the workspace; no ROS here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from polyreach_description import Robot
+from polyreach_nodes.control.clearance import Clearance
+from polyreach_nodes.control.limits import REACTION_PERIODS
+
+SLOW_DISTANCE = 0.025  # [m] default
+STOP_DISTANCE = 0.01  # [m] default
+NO_WORKSPACE = (-100.0, -100.0, -100.0, 100.0, 100.0, 100.0)  # [m]
+NEGLIGIBLE = 1e-9  # [m] of approach
+EXTRA_PERIODS = 2.0  # for the next command, and for joints that do not brake in a straight line
+CREEP = 0.1  # factor of the joints that go on beside others that had to stop
+BEND = 0.25  # share of the room that a change of direction may take on the whole way
+MIXTURES = (1.0, 0.5, 0.25, 0.0)  # tried in turn, see Proximity
+SWEEPS = 8  # over the limits, for factors that obey all of them
+
+Vector = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+Names = tuple[str, str]
+
+
+class _Closing(NamedTuple):
+    """What comes near on the way: two geoms, or an effector and a wall of the workspace.
+
+    key: pair of geoms, or effector and the wall's number. room: what is left until the stop
+    distance [m]. approach: what the whole way would take [m].
+    """
+
+    key: tuple[int, int]
+    wall: bool
+    room: float
+    approach: float
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """A closing that is too fast. factor: that would do for all joints.
+
+    joints: (nu,) that change this distance at all. effect: (nu,) [m] on the distance, of each
+    joint's part of the way.
+    """
+
+    closing: _Closing
+    factor: float
+    joints: Mask
+    effect: Vector
+
+
+class Proximity:
+    """Scales the joint velocities of a command by factors in [0, 1], least where bodies come near.
+
+    Looked at are configurations on the way to q + v (h + max |v| / a), where the joints would stand
+    if they went on for a reaction time h and then braked at half of what they may. For a pair of
+    bodies (MuJoCo's collision filters say which) with distance d now and d' there,
+    w = slow - stop distance:
+
+        factor <= (d - stop) / (w + d - d')    where they come near, d' < d and d' < slow distance
+
+    It is 1 as long as d' >= slow distance and falls to 0 at d = stop distance. A command that
+    leads apart is never slowed, so a robot that is too near can always back out. The walls of the
+    workspace, a box in the base frame, act on the effectors in the same way with stop distance 0.
+
+    Only joints between the two bodies change their distance, and of these only those whose own
+    motion lessens it are slowed for it: until the distance lessens as slowly as with that factor
+    for all. The others go on; with
+
+        clip((d - stop) / w, CREEP, 1)    and the others with a stop distance w |v| / v_max wider
+
+    for their accelerations push joints that are held by a velocity servo. Factors that differ
+    change the direction of the motion, so the way is looked at again. If a pair comes near faster
+    than it may, the joints between a pair have one factor, if need be all joints; or parts of both.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        slow_distance: float = SLOW_DISTANCE,
+        stop_distance: float = STOP_DISTANCE,
+        workspace: ArrayLike = NO_WORKSPACE,
+    ) -> None:
+        """Distances in [m]; workspace: (6,) x, y, z lowest, then x, y, z highest [m, base frame].
+
+        Raises ValueError that names the value and what is legal.
+        """
+        check_distances(slow_distance, stop_distance)
+        self._robot = robot
+        self._clearance = Clearance(robot, slow_distance)
+        self._period_s = 1.0 / robot.control_rate
+        self.reaction_s = REACTION_PERIODS * self._period_s
+        self._low, self._high = robot.joint_pos_limits.T.copy()
+        self._braking_s_per_speed = 1.0 / robot.joint_acc_limits
+        self._ones = np.ones(len(robot.joint_names))
+        self.reason = ""
+        self.blocking: Names = ("", "")
+        self.set_distances(slow_distance, stop_distance)
+        self.set_workspace(workspace)
+
+    def hold(self, qpos_adr: int, value: float) -> None:
+        """Take the position [rad or m] of a joint that is not controlled; home at first."""
+        self._clearance.hold(qpos_adr, value)
+
+    def set_distances(self, slow_distance: float, stop_distance: float) -> None:
+        """Distances [m] between bodies from which on the motion slows, and at which it stops.
+
+        Raises ValueError unless 0 <= stop_distance < slow_distance.
+        """
+        check_distances(slow_distance, stop_distance)
+        self.slow_distance, self.stop_distance = slow_distance, stop_distance
+        self._width = slow_distance - stop_distance
+        self._clearance.set_distance(slow_distance)
+
+    def set_workspace(self, workspace: ArrayLike) -> None:
+        """Set the box (6,) [m, base frame]. Raises ValueError."""
+        self.workspace = read_workspace(workspace)
+        self._walled = bool((np.abs(self.workspace) < NO_WORKSPACE[-1]).any())
+
+    def scale_command(
+        self, command: Vector, previous: Vector, joint_pos: Vector, change: Vector
+    ) -> tuple[Vector, float]:
+        """The command (nu,) for `command` (nu,) [rad/s or m/s], and the least factor in it.
+
+        The change from `previous` (nu,) is kept within `change` (nu,), what acceleration limits
+        allow in a period, unless braking at the limits would end below the stop distance: then
+        distance wins. `reason` says what the motion is slowed for, `blocking` names the two bodies,
+        or an effector and a wall.
+        """
+        factors = self.factors(command, joint_pos)
+        if factors is self._ones:
+            return command, 1.0
+        slowed, least = factors * command, float(factors.min())
+        # position limits may have asked for more than `change` already: then `command` is the bound
+        low, high = np.minimum(previous - change, command), np.maximum(previous + change, command)
+        gentle = np.minimum(np.maximum(slowed, low), high)
+        gently = bool((gentle == slowed).all()) or self._can_stop(gentle, joint_pos)
+        return (gentle if gently else slowed), least
+
+    def factors(self, command: Vector, joint_pos: Vector) -> Vector:
+        """Factors (nu,) for `command` (nu,) [rad/s or m/s] at `joint_pos` (nu,) [rad or m]."""
+        self.reason, self.blocking = "", ("", "")
+        way, ahead_s = self._way(command, joint_pos, braking=1.0)
+        limits = [
+            self._limit(closing, factor, way)
+            for closing in self._closings(joint_pos, way)
+            if (factor := self._factor(closing.room, closing.approach)) < 1.0
+        ]
+        if not limits:
+            return self._ones
+        nearest = min(limits, key=lambda limit: limit.factor)
+        self._explain(nearest.closing)
+        calm = min(limit.closing.room for limit in limits) / self._width
+        calm = min(1.0, max(CREEP, calm))
+        speed = calm * np.abs(command) / self._robot.joint_vel_limits
+        shares = [
+            self._factor(limit.closing.room - self._width * others, limit.closing.approach)
+            for limit in limits
+            for others in [float(speed[~limit.joints].max(initial=0.0))]
+        ]
+        together = np.full(len(command), calm)
+        for limit, share in zip(limits, shares, strict=True):
+            together[limit.joints] = np.minimum(together[limit.joints], share)
+        alone = np.maximum(together, _alone(limits, shares, calm))
+        allowed = {
+            limit.closing.key: share * limit.closing.approach / ahead_s  # [m/s]
+            for limit, share in zip(limits, shares, strict=True)
+        }
+        for mixture in MIXTURES:
+            factors: Vector = together + mixture * (alone - together)
+            if self._is_safe(factors * command, joint_pos, allowed):
+                return factors
+        return np.full(len(command), nearest.factor)
+
+    def _limit(self, closing: _Closing, factor: float, way: Vector) -> _Limit:
+        """The limit that a closing is; where the gradient says otherwise, all joints bring it."""
+        if closing.wall:
+            joints: Mask = self._robot.action_sets[closing.key[0]]
+            return _Limit(closing, factor, joints, -np.abs(way) * joints)
+        joints = self._clearance.joints_between(closing.key)
+        effect = self._clearance.gradient(closing.key) * way
+        if effect.sum() >= -NEGLIGIBLE:
+            effect = -np.abs(way) * joints
+        return _Limit(closing, factor, joints, effect)
+
+    def _is_safe(
+        self, command: Vector, joint_pos: Vector, allowed: dict[tuple[int, int], float]
+    ) -> bool:
+        """Whether nothing comes near faster than it may; allowed: [m/s], for what is limited."""
+        way, ahead_s = self._way(command, joint_pos, braking=1.0)
+        return all(
+            self._factor(closing.room, closing.approach) >= 1.0
+            or closing.approach <= BEND * closing.room
+            or closing.approach <= allowed.get(closing.key, 0.0) * ahead_s
+            for closing in self._closings(joint_pos, way)
+        )
+
+    def _can_stop(self, command: Vector, joint_pos: Vector) -> bool:
+        """Whether braking at the limits, after the reaction time, ends at the stop distances."""
+        way, _ = self._way(command, joint_pos, braking=0.5)
+        closings = self._closings(joint_pos, way)
+        return all(closing.approach <= max(0.0, closing.room) for closing in closings)
+
+    def _way(self, command: Vector, joint_pos: Vector, braking: float) -> tuple[Vector, float]:
+        """Way (nu,) to where the joints could stand, and time [s] at this speed."""
+        reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
+        ahead_s = reaction_s + braking * float((np.abs(command) * self._braking_s_per_speed).max())
+        end = np.minimum(np.maximum(joint_pos + command * ahead_s, self._low), self._high)
+        return end - joint_pos, ahead_s
+
+    def _closings(self, joint_pos: Vector, way: Vector) -> Iterator[_Closing]:
+        """What is nearer than the slow distance somewhere on the way, and comes near."""
+        for pair, distance, approach in self._clearance.approaches(joint_pos, way):
+            if approach > NEGLIGIBLE:
+                yield _Closing(pair, False, distance - self.stop_distance, approach)
+        if not self._walled:
+            return
+        low, high = self.workspace
+        now, end = (self._robot.forward_kinematics(at) for at in (joint_pos, joint_pos + way))
+        rooms = np.stack([now - low, high - now])  # (2, E, 3)
+        taken = np.stack([now - end, end - now])
+        near = (rooms - taken < self._width) & (taken > NEGLIGIBLE)
+        for side, effector, axis in np.argwhere(near).tolist():
+            at = side, effector, axis
+            yield _Closing((effector, 3 * side + axis), True, float(rooms[at]), float(taken[at]))
+
+    def _explain(self, closing: _Closing) -> None:
+        first, second = closing.key
+        if closing.wall:
+            effector, side, axis = self._robot.effector_names[first], *divmod(second, 3)
+            wall = f"{'xyz'[axis]} = {self.workspace[side, axis]:g} m"
+            self.blocking = effector, f"workspace {wall}"
+            self.reason = f"'{effector}' is at the workspace's {wall}"
+        else:
+            labels = self._robot.geom_label(first), self._robot.geom_label(second)
+            self.blocking = labels[0].strip("'"), labels[1].strip("'")
+            distance = 1e3 * (closing.room + self.stop_distance)
+            self.reason = f"{' and '.join(labels)} are {distance:.0f} mm apart"
+
+    def _factor(self, room: float, approach: float) -> float:
+        return min(1.0, max(0.0, room) / (self._width + approach))
+
+
+def check_distances(slow_distance: float, stop_distance: float) -> None:
+    """Raise ValueError unless 0 <= stop_distance < slow_distance [m]."""
+    if not 0.0 <= stop_distance < slow_distance < np.inf:
+        raise ValueError(
+            f"collision_stop_distance is {stop_distance:g} and collision_slow_distance is "
+            f"{slow_distance:g}, but they must be 0 <= stop < slow [m]"
+        )
+
+
+def read_workspace(workspace: ArrayLike) -> Vector:
+    """A box (2, 3), lowest and highest corner [m, base frame], from its six numbers.
+
+    Raises ValueError that names the value and what is legal.
+    """
+    box = np.asarray(workspace, dtype=np.float64)
+    if box.shape != (6,) or not np.isfinite(box).all() or (box[:3] >= box[3:]).any():
+        raise ValueError(
+            f"workspace is {box.tolist()}, but must be six numbers: x, y, z lowest, then x, y, z "
+            "highest [m, base frame], each lowest < highest"
+        )
+    return box.reshape(2, 3)
+
+
+def _alone(limits: list[_Limit], shares: list[float], calm: float) -> Vector:
+    """Factors (nu,) that slow only joints whose own motion brings a limit about."""
+    factors = np.full(len(limits[0].effect), calm)
+    for _ in range(SWEEPS):
+        obeyed = True
+        for limit, share in zip(limits, shares, strict=True):
+            effect = factors * limit.effect
+            allowed = -share * float(limit.effect.sum())
+            if -effect.sum() <= allowed + NEGLIGIBLE:
+                continue
+            obeyed, nearer = False, effect < 0.0
+            closer = -float(effect[nearer].sum())
+            apart = float(effect.sum()) + closer
+            # apart - k closer = -allowed
+            factors[nearer] *= max(0.0, (apart + allowed) / closer)
+        if obeyed:
+            break
+    return factors

@@ -1,0 +1,190 @@
+"""The panel of the page: state, buttons, goals on and off, errors, speed and loop times."""
+
+from collections.abc import Callable, Coroutine, Sequence
+from functools import partial
+from html import escape
+from typing import Any
+
+import numpy as np
+import viser
+from numpy.typing import NDArray
+from viser import uplot
+
+from polyreach_nodes.view.events import Event, Post, Press, Speed, Switch
+from polyreach_nodes.view.shapes import Colour
+
+PLOT_S = 20.0  # [s] of errors in the plot
+TOPS = (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 1e5)  # [mm] of the plot
+STATE_COLOURS = {
+    "ACTIVE": "#15803d",
+    "BLOCKED": "#b45309",
+    "OSCILLATING": "#b45309",
+    "IDLE": "#2563eb",
+    "WAITING": "#b45309",
+    "STALE": "#c2410c",
+    "HALTED": "#b91c1c",
+    "FAULT": "#b91c1c",
+}
+OTHER_COLOUR = "#4b5563"
+TEXT = "padding:0 0.75em 0.3em;font-size:0.85em;line-height:1.45"
+
+Vector = NDArray[np.float64]
+
+
+class Panel:
+    """Controls and figures, shared by all browsers; E effectors. What is done posts events."""
+
+    def __init__(
+        self,
+        server: viser.ViserServer,
+        effectors: Sequence[str],
+        colours: Sequence[Colour],
+        frame: str,
+        post: Post,
+    ) -> None:
+        self._effectors = effectors
+        self._css = [f"rgb{colour}" for colour in colours]
+        self._frame = frame
+        self._post = post
+        self._texts: dict[str, str] = {}
+        self._errors = np.empty((0, 1 + len(effectors)))  # time [s], errors [mm]
+        self._top = TOPS[0]
+        gui = server.gui
+        gui.configure_theme(show_logo=False, show_share_button=False, control_width="medium")
+        gui.main_panel.dock_right()
+        self._html = {"state": gui.add_html("")}
+        for name, label, colour, hint in (
+            ("halt", "Halt", "red", "stop the robot until it is resumed"),
+            ("resume", "Resume", "green", "go on after a halt or a fault"),
+            ("clear_goals", "Clear goals", "gray", "switch all goals off"),
+        ):
+            button = gui.add_button(label, color=colour, hint=hint)  # type: ignore[arg-type]
+            button.on_click(self._poster(partial(_pressed, name)))
+        self._switches = []
+        for index, effector in enumerate(effectors):
+            switch = gui.add_checkbox(
+                f"{effector}: goal on", False, hint=f"drag the handle of '{effector}' to set it"
+            )
+            switch.on_update(self._poster(partial(_switched, index)))
+            self._switches.append(switch)
+        self._html["goals"] = gui.add_html("")
+        self._plot = gui.add_uplot(
+            tuple(np.zeros(1) for _ in range(1 + len(effectors))),
+            (
+                uplot.Series(label="time [s]"),
+                *(
+                    uplot.Series(label=name, stroke=colour, width=2)
+                    for name, colour in zip(effectors, self._css, strict=True)
+                ),
+            ),
+            title="distance to goal [mm] over time [s]",
+            scales=_scales(TOPS[0]),
+            aspect=1.6,
+        )
+        self._speed = gui.add_slider(
+            "speed scale", 0.0, 1.0, 0.01, 1.0, hint="share of the policy's speed, 0 to 1"
+        )
+        self._speed.on_update(self._poster(lambda event: Speed(float(event.target.value))))
+        self._html["timing"] = gui.add_html("")
+
+    def _poster(self, make: Callable[[Any], Event]) -> Callable[[Any], Coroutine[Any, Any, None]]:
+        """A callback that posts an event, in the order of events, if a browser caused it."""
+
+        async def on_event(event: Any) -> None:
+            if event.client_id is not None:
+                self._post(make(event))
+
+        return on_event
+
+    def show_state(self, state: str, reason: str, notes: Sequence[str]) -> None:
+        """Show the controller's state in words and colour, and what else is to be known."""
+        colour = STATE_COLOURS.get(state, OTHER_COLOUR)
+        lines = [
+            f'<div style="background:{colour};color:white;border-radius:4px;padding:0.4em 0.75em;'
+            f'margin:0.25em 0.75em;font-weight:600">{escape(state)}'
+            f'<span style="font-weight:400"> {escape(reason)}</span></div>'
+        ]
+        lines += [
+            f'<div style="{TEXT};color:#b91c1c">{escape(note)}</div>' for note in notes if note
+        ]
+        self._write("state", "".join(lines))
+
+    def show_goals(
+        self, on: Sequence[bool], goals: Sequence[Vector | None], errors: Sequence[float]
+    ) -> None:
+        """Show per effector whether its goal is on, the goal held [m] and the error [m or nan]."""
+        rows = []
+        for index, goal in enumerate(goals):
+            if self._switches[index].value != on[index]:
+                self._switches[index].value = on[index]  # type: ignore[misc]
+            place = "no goal" if goal is None else " ".join(f"{value:.3f}" for value in goal)
+            error = "" if np.isnan(errors[index]) else f"{1e3 * errors[index]:.1f}"
+            rows.append(
+                f'<tr><td><span style="color:{self._css[index]}">&#9679;</span> '
+                f"{escape(self._effectors[index])}</td>"
+                f'<td style="padding:0 0.8em">{place}</td>'
+                f'<td style="text-align:right">{error}</td></tr>'
+            )
+        head = (
+            "<tr><th>effector</th>"
+            f'<th style="padding:0 0.8em">goal x y z [m, {escape(self._frame)}]</th>'
+            '<th style="text-align:right">error [mm]</th></tr>'
+        )
+        style = "width:100%;text-align:left;font-variant-numeric:tabular-nums"
+        table = f'<table style="{style}">{head}{"".join(rows)}</table>'
+        self._write("goals", f'<div style="{TEXT}">{table}</div>')
+
+    def plot(self, now_s: float, errors: Sequence[float]) -> None:
+        """Add errors (E,) [m, nan without a goal] at a time [s] to the plot."""
+        row = np.array([[now_s, *(1e3 * error for error in errors)]])
+        recent = self._errors[self._errors[:, 0] > now_s - PLOT_S]
+        self._errors = np.concatenate([recent, row])
+        times = self._errors[:, 0] - now_s
+        top = _top(self._errors[:, 1:])
+        if top != self._top:
+            self._top, self._plot.scales = top, _scales(top)
+        self._plot.data = (times, *self._errors[:, 1:].T.copy())
+
+    def show_timing(self, values: dict[str, float]) -> None:
+        """Show quantiles [ms], named such as 'loop period p99 [ms]', a row per kind."""
+        kinds: dict[str, list[str]] = {}
+        for name, value in values.items():
+            kind, _, quantile = name.removesuffix(" [ms]").rpartition(" ")
+            kinds.setdefault(kind, []).append(f"{escape(quantile)} {value:.1f}")
+        rows = "".join(
+            f"<tr><td>{escape(kind)} [ms]</td><td>{'</td><td>'.join(cells)}</td></tr>"
+            for kind, cells in kinds.items()
+        )
+        style = "width:100%;font-size:0.9em;font-variant-numeric:tabular-nums"
+        self._write("timing", f'<div style="{TEXT}"><table style="{style}">{rows}</table></div>')
+
+    def show_speed(self, scale: float) -> None:
+        """Move the slider to a speed scale, 0 to 1."""
+        if abs(self._speed.value - scale) > 1e-9:
+            self._speed.value = scale  # type: ignore[misc]
+
+    def _write(self, name: str, text: str) -> None:
+        if self._texts.get(name) != text:
+            self._texts[name] = self._html[name].content = text
+
+
+def _pressed(name: str, event: Any) -> Press:
+    return Press(name)
+
+
+def _switched(index: int, event: Any) -> Switch:
+    return Switch(index, bool(event.target.value))
+
+
+def _top(errors: Vector) -> float:
+    """The first of TOPS [mm] that holds all errors, nan left out."""
+    highest = float(np.nanmax(errors)) if np.isfinite(errors).any() else 0.0
+    return next((top for top in TOPS if top >= highest), TOPS[-1])
+
+
+def _scales(top: float) -> dict[str, uplot.Scale]:
+    """Axes of the plot, from zero to top [mm]; uPlot cannot range over values that are nan."""
+    return {
+        "x": uplot.Scale(time=False, auto=False, range=(-PLOT_S, 0.0)),
+        "y": uplot.Scale(auto=False, range=(-0.03 * top, 1.06 * top)),
+    }

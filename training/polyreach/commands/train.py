@@ -1,0 +1,201 @@
+"""polyreach train: its options, whose defaults depend on method, environment and preset."""
+
+import dataclasses
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from polyreach.commands.options import parse_options
+from polyreach.commands.terminal import console
+from polyreach.envs.registry import EnvConfig, find_family, is_env
+from polyreach.errors import UserError, check_range
+from polyreach.methods import METHODS, PRESETS, MethodConfig, PresetName, get_method
+from polyreach.runs.run import RunConfig, RunFolder, check_robot_found
+from polyreach_description.closed_output import outlast_output
+
+if TYPE_CHECKING:
+    from polyreach.runs.training import TrainResult
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Train a policy. Checkpoints, metrics and a TensorBoard log are written to the run folder.
+
+    Every setting of the method and of the environment has an option. Give METHOD and ENV before
+    --help to see their settings and the defaults that apply to them.
+
+    Training continues when its output is closed; a closed terminal (SIGHUP) ends it with a
+    checkpoint, as Ctrl-C and SIGTERM do.
+    """
+
+    method: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="METHOD")]
+    """Method to train with; `polyreach list` shows all."""
+    env: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ENV")]
+    """Name of a robot, path of a robot.yaml, or name of a set of tasks; `polyreach list` shows all.
+    """
+    preset: PresetName = "tuned"
+    """paper: the settings of the method's paper. tuned: the settings of the shipped policies."""
+    steps: int = 0
+    """Environment steps, in total over all environments."""
+    seed: int = 0
+    """Seed of all random numbers."""
+    num_envs: int = 0
+    """Number of environments that are stepped together, in total over all tasks; updates follow
+    each step of all of them.
+    """
+    threads: int = 1
+    """CPU threads."""
+    device: str = "cpu"
+    """Device to train on: cpu or cuda."""
+    out: Path | None = None
+    """Run folder; by default runs/METHOD-ENV-PRESET-sSEED."""
+    resume: Path | None = None
+    """Continue the run in this folder from its last checkpoint, bit for bit."""
+    eval_every: int = 0
+    """Environment steps between two evaluations."""
+    eval_goals: int = 0
+    """Number of goals of an evaluation: episodes, of each task where there are tasks. On
+    Meta-World, every goal is played once instead.
+    """
+    checkpoint_minutes: float = 3.0
+    """Minutes between two checkpoints, more if a checkpoint is large. A checkpoint is also written
+    on Ctrl-C, SIGTERM and SIGHUP.
+    """
+
+
+def train(words: Sequence[str]) -> int:
+    """polyreach train METHOD ENV."""
+    from polyreach.runs.training import train as run_training
+
+    options, config = train_config(words)
+    name = f"{options.method}-{config.family.title}-{options.preset}-s{options.seed}"
+    folder = options.resume or options.out or Path("runs") / name
+    check_range("checkpoint_minutes", options.checkpoint_minutes, 0.0)
+    resume = options.resume is not None
+    with outlast_output():
+        result = run_training(config, folder, resume, options.checkpoint_minutes, console)
+        return _show_result(options, config, folder, result)
+
+
+def _show_result(
+    options: TrainOptions, config: RunConfig, folder: Path, result: "TrainResult"
+) -> int:
+    """Show how the training ended; returns the exit status."""
+    if result.signal is not None:
+        name = signal.Signals(result.signal).name
+        console.print(f"stopped by {name} at step {result.env_steps:,}; a checkpoint is written.")
+        again = f"  polyreach train {options.method} {options.env} --resume {folder}"
+        console.print(f"To go on:\n{again}", soft_wrap=True)
+        return 128 + result.signal
+    console.print(f"trained {result.env_steps:,} steps.")
+    if config.family.robot is not None:
+        console.print(f"To get the policy:\n  polyreach export {folder}", soft_wrap=True)
+    return 0
+
+
+def train_config(words: Sequence[str]) -> tuple[TrainOptions, RunConfig]:
+    """The options and the configuration that a command line of `train` asks for."""
+    options, method_config, env_config, stored = _train_options(list(words))
+    family = find_family(options.env, get_method(options.method).task_conditioned)
+    config = RunConfig(
+        method=options.method,
+        env=options.env,
+        preset=options.preset,
+        steps=options.steps,
+        seed=options.seed,
+        num_envs=options.num_envs,
+        threads=options.threads,
+        device=options.device,
+        eval_goals=options.eval_goals,
+        eval_every=options.eval_every,
+        robot_sha256=stored.robot_sha256 if stored else family.robot_sha256,
+        method_config=method_config,
+        env_config=env_config,
+        env_version=family.version,
+    )
+    return options, config
+
+
+def _train_options(
+    words: list[str],
+) -> tuple[TrainOptions, MethodConfig, EnvConfig, RunConfig | None]:
+    """Parse the command line of `train`: its defaults are the preset's, or with --resume the stored
+    run's.
+    """
+    stored = None
+    resume = _peek(words, "--resume")
+    if resume is not None:
+        stored = RunFolder(Path(resume)).read_config()
+        check_robot_found(stored)
+        if words[0].startswith("-"):  # method and environment may be left out: the run knows them
+            words = [stored.method, stored.env, *words]
+    method_name, env_name = _positionals(words)
+    method = get_method(method_name)
+    if stored is not None:
+        if stored.method != method_name:
+            raise UserError(
+                f"'{resume}' is a run of another configuration: method is {stored.method!r} there"
+            )
+        if stored.env != env_name:
+            raise UserError(
+                f"'{resume}' is a run of another configuration: env is {stored.env!r} there, "
+                f"{env_name!r} here"
+            )
+        method_config, env_config = stored.method_config, stored.env_config
+        known = {
+            f.name: getattr(stored, f.name)
+            for f in dataclasses.fields(TrainOptions)
+            if hasattr(stored, f.name)
+        }
+    else:
+        family = find_family(env_name, method.task_conditioned)
+        preset = _peek(words, "--preset") or TrainOptions.preset
+        if preset not in PRESETS:
+            raise UserError(f"unknown preset '{preset}' (legal: {', '.join(PRESETS)})")
+        method_config, env_config = method.preset(preset, family.name)
+        known = dataclasses.asdict(family.defaults(preset))
+    known = {name: value for name, value in known.items() if name not in ("method", "env")}
+    # the options with the defaults that apply, and the settings of this method and environment
+    # beside them
+    fields: list[Any] = [
+        (f.name, f.type, field(default=known[f.name]))
+        for f in dataclasses.fields(TrainOptions)
+        if f.name in known
+    ]
+    fields += [
+        ("method_config", method.config, field(default=method_config)),
+        ("env_config", type(env_config), field(default=env_config)),
+    ]
+    full = dataclasses.make_dataclass("TrainOptions", fields, bases=(TrainOptions,), frozen=True)
+    full.__doc__ = TrainOptions.__doc__
+    parsed: Any = parse_options(full, words, prog="polyreach train")
+    values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(TrainOptions)}
+    return TrainOptions(**values), parsed.method_config, parsed.env_config, stored
+
+
+def _positionals(words: list[str]) -> tuple[str, str]:
+    """METHOD and ENV, on which other options depend; exits with the help where one is missing."""
+    method = next((word for word in words if word in METHODS), None)
+    if method is None and words and not words[0].startswith("-"):
+        get_method(words[0])
+    if method is not None:
+        rest = words[words.index(method) + 1 :]
+        found = next((word for word in rest if is_env(word)), rest[0] if rest else "-")
+        if not found.startswith("-"):
+            return method, found
+    parsed = parse_options(TrainOptions, words, prog="polyreach train")
+    return parsed.method, parsed.env
+
+
+def _peek(words: Sequence[str], option: str) -> str | None:
+    """Value of an option that decides how the others are read."""
+    for index, word in enumerate(words):
+        if word == option and index + 1 < len(words):
+            return words[index + 1]
+        if word.startswith(option + "="):
+            return word.removeprefix(option + "=")
+    return None

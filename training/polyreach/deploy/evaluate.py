@@ -1,0 +1,267 @@
+"""Measure a policy file on the simulated robot: all goals at once, and one at a time; in dynamic
+mode, at the robot's control rate and within its acceleration limits.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.errors import UserError, check_range
+from polyreach.robot.features import KinematicFeatures, split_observation
+from polyreach.robot.self_distance import NearBodies
+from polyreach_description import Robot
+from polyreach_description.config_file import is_robot_name
+from polyreach_description.policy_file import (
+    ContractError,
+    check_metadata_size,
+    parse_value,
+    read_policy_file,
+)
+
+RADII = (0.01, 0.02, 0.05)  # [m]
+STOP_DISTANCE = 0.01  # [m] between two bodies, at which the controller stops unless told otherwise
+MAX_BATCH_VALUES = 2**28  # elements that a policy file computes at once, over all robots
+QUANTILES = (0.5, 0.75, 0.9, 0.95)
+
+Array = NDArray[np.float64]
+# observation (N, nu + 4 E) -> action (N, nu), in units of the velocity limits
+Act = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How a policy is measured."""
+
+    goals: int = 1000
+    """Sets of goals, each from its own random start."""
+    seconds: float = 5.0
+    """Time given to reach them [s]."""
+    seed: int = 20_000
+    """Of starts and goals; a training draws the same ones only if this is its seed, too."""
+    threads: int = 1
+    """Threads of the simulation."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no evaluation can have."""
+        check_range("goals", self.goals, 1)
+        check_range("seconds", self.seconds, 0.1)
+        check_range("threads", self.threads, 1)
+
+
+class PolicyFile:
+    """An exported policy, run by ONNX Runtime."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            file = read_policy_file(path)
+            self.session = file.session()
+            properties = self.session.get_modelmeta().custom_metadata_map
+            check_metadata_size(properties)
+            self.contract: dict[str, Any] = {
+                key: parse_value(properties, key) for key in properties
+            }
+        except ContractError as error:
+            raise UserError(str(error)) from None
+        name = self.contract.get("robot")
+        if not isinstance(name, str) or not is_robot_name(name):
+            raise UserError(f"'{path}' is not a policy of polyreach: its metadata names no robot")
+        self.robot_name = name
+        self._rows = max(1, MAX_BATCH_VALUES // max(1, file.values))
+
+    def __call__(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, nu), (N, E, 3), (N, E) -> joint_vel (N, nu), effector_pos (N, E, 3)."""
+        parts = joint_pos.numpy(), goals.numpy(), active.numpy()
+        starts = range(0, max(1, len(joint_pos)), self._rows)
+        runs = [
+            self._run(*(part[start : start + self._rows] for part in parts)) for start in starts
+        ]
+        joint_vel, effector_pos = (np.concatenate(outputs) for outputs in zip(*runs, strict=True))
+        return torch.from_numpy(joint_vel), torch.from_numpy(effector_pos)
+
+    def _run(self, *parts: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        feed = dict(zip(("joint_pos", "goals", "active"), parts, strict=True))
+        try:
+            return list(self.session.run(["joint_vel", "effector_pos"], feed))
+        except Exception as error:  # onnxruntime's errors have no common base class
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(f"policy file '{self.path}' does not run: {reason}") from None
+
+    def check(self, robot: Robot) -> None:
+        """Raise UserError if this policy is not for `robot`."""
+        if self.contract.get("robot_sha256") != robot.sha256:
+            raise UserError(
+                f"the policy is for robot '{self.robot_name}' with robot_sha256 "
+                f"{self.contract.get('robot_sha256')!r}, but robot '{robot.name}' has "
+                f"{robot.sha256!r}"
+            )
+
+    def actions(self, robot: Robot) -> Act:
+        """The policy as a function of the environment's observation."""
+        limit = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
+
+        def act(obs: Tensor) -> Tensor:
+            joint_vel, _ = self(
+                *(part.contiguous() for part in split_observation(obs, len(robot.effector_names)))
+            )
+            return joint_vel / limit
+
+        return act
+
+
+def least_squares_actions(robot: Robot) -> Act:
+    """The controller without learning: damped least squares on all goals together, with joints at
+    their limits left out.
+    """
+    features = KinematicFeatures(robot)
+    share = torch.tensor(robot.action_speeds / robot.joint_vel_limits, dtype=torch.float32)
+
+    def act(obs: Tensor) -> Tensor:
+        return features.least_squares(features(obs)[0]) * share
+
+    return act
+
+
+def evaluate_policy(policy: PolicyFile, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
+    """What evaluate_actions returns and, where there are several effectors, under `alone`, what
+    evaluate_alone does.
+    """
+    act = policy.actions(robot)
+    result = evaluate_actions(act, robot, config)
+    if len(robot.effector_names) > 1:
+        result["alone"] = evaluate_alone(act, robot, config)
+    return result
+
+
+def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
+    """Errors at the end of each episode, as success rates and quantiles [m], per effector and for
+    all together; and the share of episodes in which two bodies came within STOP_DISTANCE. Nothing
+    stops the robot there.
+    """
+    env = _environment(robot, config.goals, config)
+    obs, _ = env.reset(seed=config.seed)
+    start = env.error()
+    near = _Near(robot, config.goals)
+    error = _final_error(env, obs, act, config, near)
+    return {
+        "mode": "dynamic",
+        "episodes": config.goals,
+        "seconds": config.seconds,
+        "seed": config.seed,
+        "start_error_median_m": float(start.median()),
+        "error_median_m": float(np.median(error)),
+        "success_all": {
+            f"{radius:g}": float((error < radius).all(axis=1).mean()) for radius in RADII
+        },
+        "effectors": {
+            name: _figures(own) for name, own in zip(robot.effector_names, error.T, strict=True)
+        },
+        "near_self": float(near.seen.mean()),
+    }
+
+
+def evaluate_alone(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
+    """The same of each effector when no other has a goal, on its share of the same starts and
+    goals: of E effectors, the i-th has the i-th of every E sets.
+    """
+    count, effectors = max(config.goals, len(robot.effector_names)), len(robot.effector_names)
+    env = _environment(robot, count, config)
+    env.reset(seed=config.seed)
+    active = torch.eye(effectors).repeat(-(-count // effectors), 1)[:count]
+    error = _final_error(env, env.reset_to(env.joint_pos, env.goals, active), act, config)
+    return {name: _figures(error[i::effectors, i]) for i, name in enumerate(robot.effector_names)}
+
+
+def _environment(robot: Robot, count: int, config: EvaluationConfig) -> ReachEnv:
+    # it ends after the evaluation
+    settings = ReachConfig(
+        mode="dynamic",
+        acceleration_limits=True,
+        horizon_s=config.seconds + 1.0,
+        action_repeat=1,
+        all_active=1.0,
+    )
+    env = ReachEnv(robot, count, settings, threads=config.threads, seed=config.seed)
+    # not only the speeds of our own policies: a file may ask for what the controller allows
+    env.velocity = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
+    return env
+
+
+class _Near:
+    """Which of N robots have had two bodies within STOP_DISTANCE, after none of them were: one that
+    starts so may part.
+    """
+
+    def __init__(self, robot: Robot, count: int) -> None:
+        self._near = NearBodies(robot, STOP_DISTANCE)
+        self._apart, self.seen = np.zeros((2, count), dtype=bool)
+
+    def look(self, joint_pos: Array) -> None:
+        """Robots at joint_pos (N, nu)."""
+        for index in np.flatnonzero(~self.seen):
+            near = bool(self._near(joint_pos[index]))
+            self.seen[index] = near and self._apart[index]
+            self._apart[index] |= not near
+
+
+@torch.no_grad()
+def _final_error(
+    env: ReachEnv, obs: Tensor, act: Act, config: EvaluationConfig, near: _Near | None = None
+) -> Array:
+    """Play on from `obs`; errors (N, E) [m] at the end. `near` sees all states but the last."""
+    for _ in range(round(config.seconds * env.robot.control_rate)):
+        if near is not None:
+            near.look(env.joint_pos.double().numpy())
+        obs, *_ = env.step(act(obs))
+    env.close()
+    return env.error().double().numpy()
+
+
+def _figures(error: Array) -> dict[str, Any]:
+    """Figures of one effector from its errors (N,) [m]."""
+    return {
+        "success": {f"{radius:g}": float((error < radius).mean()) for radius in RADII},
+        "error_quantiles_m": {f"{q:g}": float(np.quantile(error, q)) for q in QUANTILES},
+        "error_mean_m": float(error.mean()),
+    }
+
+
+def near_line(result: dict[str, Any]) -> str:
+    """What evaluate_actions returned of bodies that came near each other, in words."""
+    return (
+        f"In {result['near_self']:.1%} of the sets two links came within "
+        f"{1e3 * STOP_DISTANCE:g} mm of each other, where the controller stops the robot."
+    )
+
+
+def evaluation_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A table of what evaluate_actions returned: header and rows of text."""
+    header, rows = alone_rows(result["effectors"])
+    rates = (f"{rate:.1%}" for rate in result["success_all"].values())
+    rows.append(["all at once", *rates, *("" for _ in QUANTILES)])
+    return header, rows
+
+
+def alone_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """A table of what evaluate_alone returned: header and rows of text."""
+    header = [
+        "effector",
+        *(f"within {1e3 * r:g} mm" for r in RADII),
+        *(f"{q:.0%} below" for q in QUANTILES),
+    ]
+    rows = [
+        [
+            name,
+            *(f"{rate:.1%}" for rate in own["success"].values()),
+            *(f"{1e3 * quantile:.2f} mm" for quantile in own["error_quantiles_m"].values()),
+        ]
+        for name, own in result.items()
+    ]
+    return header, rows

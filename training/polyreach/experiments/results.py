@@ -1,0 +1,110 @@
+"""Complete runs of an experiment, and the statistics of what they reached."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyreach.experiments import Measure, Variant
+from polyreach.runs.run import RunConfig, RunFolder
+
+BOOTSTRAP = 2000  # resamples
+CONFIDENCE = 0.95
+NOT_RUN = "not run"
+LAST = 3  # evaluations at the end of a run whose mean is its result
+
+
+@dataclass(frozen=True)
+class Result:
+    """A complete run of an experiment."""
+
+    variant: Variant
+    env: str
+    seed: int
+    folder: RunFolder
+
+    @cached_property
+    def config(self) -> RunConfig:
+        """Its configuration."""
+        return self.folder.read_config()
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """Its evaluations, oldest first."""
+        return self.folder.read_metrics()
+
+
+def runs_of(results: Sequence[Result], variant: Variant, env: str) -> list[Result]:
+    """Those of one variant on one environment."""
+    return [run for run in results if run.variant == variant and run.env == env]
+
+
+def task_names(records: Sequence[dict[str, Any]], measure: Measure) -> list[str]:
+    """The tasks for which `measure` was recorded."""
+    start = f"{measure}_"
+    return [key.removeprefix(start) for key in records[0] if key.startswith(start)]
+
+
+def measured(records: Sequence[dict[str, Any]], measure: Measure) -> NDArray[np.float64]:
+    """`measure` of every task at every evaluation, (evaluations, T)."""
+    names = task_names(records, measure)
+    return np.array([[record[f"{measure}_{name}"] for name in names] for record in records])
+
+
+def reached(own: Sequence[Result], measure: Measure) -> NDArray[np.float64]:
+    """What runs reached in each task, the mean of their last evaluations, (runs, T)."""
+    return np.stack([measured(run.records, measure)[-LAST:].mean(axis=0) for run in own])
+
+
+def interquartile_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean of the middle half of the last axis (Agarwal et al. 2021, section 4.3), values at its
+    edge in part.
+    """
+    ordered = np.sort(values, axis=-1)
+    count = ordered.shape[-1]
+    edges = np.arange(count + 1)
+    # share of value i that lies between the quartiles
+    share = np.clip(
+        np.minimum(edges[1:], 0.75 * count) - np.maximum(edges[:-1], 0.25 * count), 0.0, 1.0
+    )
+    mean: NDArray[np.float64] = (ordered * share).sum(axis=-1) / share.sum()
+    return mean
+
+
+def bootstrap_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
+    """Interval of the interquartile mean of values (runs,). The tasks of a multi-task run are not
+    independent, so that values are of whole runs, and these are drawn again.
+    """
+    rng = np.random.default_rng(seed)
+    means = interquartile_mean(values[rng.integers(len(values), size=(BOOTSTRAP, len(values)))])
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return float(low), float(high)
+
+
+def ranks(values: Sequence[float]) -> NDArray[np.int64]:
+    """The place of each value, 1 for the greatest; of equal ones the first is before."""
+    places = np.empty(len(values), dtype=np.int64)
+    places[np.argsort(-np.asarray(values), kind="stable")] = np.arange(1, len(values) + 1)
+    return places
+
+
+def compare_order(
+    ours: Mapping[str, float], theirs: Mapping[str, float]
+) -> tuple[dict[str, tuple[int, int]], float]:
+    """The places in both orders of what has a figure in both, and Spearman's rank correlation: 1
+    for the same order, -1 for the opposite one; NaN for fewer than two.
+    """
+    names = [name for name in ours if name in theirs]
+    places = [ranks([figures[name] for name in names]) for figures in (ours, theirs)]
+    pairs = zip(*(place.tolist() for place in places), strict=True)
+    count = len(names)
+    if count < 2:
+        return dict(zip(names, pairs, strict=True)), math.nan
+    # rho = 1 - 6 sum d^2 / (n (n^2 - 1)), d the difference of the places
+    squares = np.square(places[0] - places[1]).sum()
+    correlation = 1.0 - 6.0 * float(squares) / (count * (count**2 - 1))
+    return dict(zip(names, pairs, strict=True)), correlation

@@ -1,0 +1,201 @@
+"""MTSAC: soft actor-critic on several tasks (Haarnoja et al. 2018, arXiv:1812.05905; multi-task as
+in Yu et al. 2019, arXiv:1910.10897), and what every method of this family is made of.
+
+Letters are PiCor's (Bai et al. 2023, eq. 1, 2, 6, 7): theta the soft Q-functions, theta_bar their
+targets, phi the policy, alpha_z the temperature of task z, B_z the replay of task z. One network
+for all tasks; the task's one-hot z is appended to its input. Each task has its own replay and its
+own temperature; a batch holds as many transitions of each task, row t of (T, B, dim) those of task
+t, and the loss is the mean over tasks.
+
+What the papers leave open, and what is done here: twin critics, tau 0.005, rates 3e-4, temperatures
+start at 1, target entropy -|A|, gradients clipped at norm 1, log standard deviation in [-20, 2];
+one update after each step of all environments. Time limits truncate, so targets bootstrap there.
+"""
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polyreach.envs.task_env import TaskEnv
+from polyreach.errors import check_range
+from polyreach.methods.learner import Metrics
+from polyreach.methods.task_learner import (
+    TaskLearner,
+    TaskLearnerConfig,
+    action_change,
+    descend_together,
+    move_target,
+)
+from polyreach.networks.task_networks import GaussianActor, TaskCritic, TaskMLP
+from polyreach.storage.task_replay import TaskBatch
+
+PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; multi-task (MTSAC)"
+
+
+@dataclass(frozen=True)
+class SACConfig(TaskLearnerConfig):
+    """Settings of soft actor-critic."""
+
+    alpha_lr: float = 3e-4
+    """Learning rate of the temperatures."""
+    initial_alpha: float = 1.0
+    """Temperature of every task at the start."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no run can have."""
+        super().__post_init__()
+        check_range("alpha_lr", self.alpha_lr, 1e-12)
+        check_range("initial_alpha", self.initial_alpha, 1e-12)
+
+
+class SAC(TaskLearner):
+    """One task-conditioned policy, twin critics, a temperature per task."""
+
+    paper = PAPER
+    config: SACConfig
+    actor: GaussianActor
+
+    def __init__(self, config: SACConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
+        super().__init__(config, env, total_steps, seed)
+        self.actor = GaussianActor(self.body(1, env.obs_size, 2 * env.action_size))
+        self.critic = TaskCritic(self.body(2, env.obs_size + env.action_size, 1), 2)
+        self.actor.to(self.device)
+        self.critic.to(self.device)
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.alpha = Temperatures(env.tasks, config.initial_alpha).to(self.device)
+        self.target_entropy = -float(env.action_size)
+        self.actor_optimizer = self.adam(self.actor.parameters(), config.actor_lr)
+        self.critic_optimizer = self.adam(self.critic.parameters(), config.critic_lr)
+        self.alpha_optimizer = self.make_alpha_optimizer()
+        self.parts |= {
+            "actor": self.actor,
+            "critic": self.critic,
+            "target_critic": self.target_critic,
+            "alpha": self.alpha,
+            "actor_optimizer": self.actor_optimizer,
+            "critic_optimizer": self.critic_optimizer,
+            "alpha_optimizer": self.alpha_optimizer,
+        }
+        # what losses are computed with: the networks themselves
+        self.loss_actor: GaussianActor = self.actor
+        self.loss_critic: TaskCritic = self.critic
+        if config.compile:
+            self.critic_losses = compiled(self.critic_losses, self.device)  # type: ignore[method-assign]
+            self.actor_losses = compiled(self.actor_losses, self.device)  # type: ignore[method-assign]
+
+    def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
+        """A network of this method."""
+        return TaskMLP(members, self.env.tasks, inputs, self.config.hidden, outputs, "all")
+
+    def explore(self, obs: Tensor, tasks: Tensor | None) -> Tensor:
+        """a ~ pi(.|s, z)."""
+        noise = self.normal(*obs.shape[:2], self.env.action_size)
+        action: Tensor = self.actor(obs, noise, tasks)[0]
+        return action
+
+    def make_alpha_optimizer(self) -> torch.optim.Optimizer:
+        """What moves the temperatures."""
+        return self.adam(self.alpha.parameters(), self.config.alpha_lr)
+
+    def update(self) -> Metrics:
+        """One update of critics, actor, temperatures and targets on a batch of every task."""
+        batch = self.sample()
+        noise = self.normal(2, *batch.action.shape)
+        return as_floats(self.update_on(batch, noise))
+
+    def update_on(self, batch: TaskBatch, noise: Tensor) -> dict[str, Tensor]:
+        """The update as a function of tensors: batch (T, B, .), noise (2, T, B, A)."""
+        found = self.update_critic(batch, noise[0])
+        found |= self.update_actor(batch, noise[1])
+        move_target(self.target_critic, self.critic, self.config.tau)
+        return found
+
+    def update_critic(
+        self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Take one critic step."""
+        task_loss, q = self.critic_losses(batch, noise, tasks)
+        norm = self.descend(self.critic_optimizer, self.loss_critic, task_loss)
+        return {"critic_loss": task_loss.detach().mean(), "critic_grad": norm, "q": q.mean()}
+
+    def critic_losses(
+        self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """J_Q of every task (T,), and Q-values without gradient."""
+        with torch.no_grad():
+            action, log_prob = self.actor(batch.next_obs, noise, tasks)  # (T, B, A), (T, B)
+            q = self.target_critic(batch.next_obs, action, tasks).amin(dim=0)  # (2, T, B) -> (T, B)
+            # V_bar(s') = min Q_theta_bar(s', a') - alpha_z log pi(a'|s')  (PiCor 1)
+            v = q - self.alpha(tasks).detach() * log_prob
+            y = batch.reward + self.config.gamma * (1 - batch.terminated) * v
+        q = self.loss_critic(batch.obs, batch.action, tasks)  # (2, T, B)
+        # J_Q = E_{B_z}[(Q_theta(s, a) - y)^2], summed over the twins  (6)
+        task_loss = (q - y).square().mean(dim=-1).sum(dim=0)  # (T,)
+        return task_loss, q.detach()
+
+    def update_actor(
+        self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Take one actor step and one of the temperatures."""
+        task_loss, log_prob = self.actor_losses(batch, noise, tasks)
+        norm = self.descend(self.actor_optimizer, self.loss_actor, task_loss)
+        self.update_alpha(log_prob, tasks)
+        alpha = self.alpha().detach().mean()
+        return {"actor_grad": norm, "entropy": -log_prob.mean(), "alpha": alpha}
+
+    def actor_losses(
+        self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """J_pi of every task (T,), and log pi (T, B) without gradient."""
+        action, log_prob = self.loss_actor(batch.obs, noise, tasks)  # (T, B, A), (T, B)
+        q = self.critic(batch.obs, action, tasks).amin(dim=0)  # (2, T, B) -> (T, B)
+        # J_pi = E_{B_z}[alpha_z log pi(a|s) - min Q(s, a)]  (7)
+        task_loss = (self.alpha(tasks).detach() * log_prob - q).mean(dim=-1)  # (T,)
+        if self.config.smoothness > 0:
+            change = action_change(self.loss_actor, batch, tasks)
+            task_loss = task_loss + self.config.smoothness * change
+        return task_loss, log_prob.detach()
+
+    def update_alpha(self, log_prob: Tensor, tasks: Tensor | None) -> None:
+        """Take one step of the temperatures of all tasks (`tasks` None); log_prob: (T, B)."""
+        assert tasks is None
+        # J(alpha_z) = E[-log alpha_z (log pi(a|s) + target entropy)], by log alpha_z
+        excess = (log_prob + self.target_entropy).mean(dim=-1, keepdim=True)  # (T, 1)
+        self.alpha.log_alpha.grad = -excess
+        self.alpha_optimizer.step()
+
+    def descend(
+        self, optimizer: torch.optim.Optimizer, network: nn.Module, task_loss: Tensor
+    ) -> Tensor:
+        """Step `network` down the task losses (T',); returns the norm of the gradient."""
+        return descend_together(optimizer, network, task_loss, self.config.grad_clip)
+
+
+class Temperatures(nn.Module):
+    """alpha_z of every task, kept as its logarithm (T, 1)."""
+
+    def __init__(self, tasks: int, initial: float) -> None:
+        super().__init__()
+        self.log_alpha = nn.Parameter(torch.full((tasks, 1), initial).log())
+
+    def forward(self, tasks: Tensor | None = None) -> Tensor:
+        """Temperatures (T', 1) of `tasks`, all if None."""
+        rows = self.log_alpha if tasks is None else self.log_alpha[tasks]
+        return rows.exp()
+
+
+def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
+    """`function` in one compiled graph, and its backward pass in another; on a GPU both run as CUDA
+    graphs.
+    """
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return torch.compile(function, mode=mode, fullgraph=True)
+
+
+def as_floats(found: Mapping[str, Tensor]) -> Metrics:
+    """Scalars as plain numbers, brought from the device at once."""
+    return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))

@@ -1,0 +1,48 @@
+"""How well the policy of a run does in an environment, its own or another one: the tables of
+multitask-continuous-control-2018.
+"""
+
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from polyreach.envs.registry import find_family
+from polyreach.envs.env_spec import EVALUATION_SEED
+from polyreach.envs.task_env import play_episodes
+from polyreach.errors import UserError, check_range
+from polyreach.runs.teachers import read_teacher
+from polyreach.runs.run import RunFolder
+
+
+class Returns(NamedTuple):
+    """Undiscounted returns of some episodes of a task."""
+
+    mean: float
+    std: float
+    """Of the episodes, not of their mean."""
+
+
+def play_run(folder: Path, env: str = "", episodes: int = 20) -> dict[str, Returns]:
+    """Returns of every task of `env`, by default the run's own, with the newest policy in `folder`,
+    without noise. Where the run has one task, its policy does all tasks.
+
+    Raises UserError if the policy cannot act there.
+    """
+    check_range("episodes", episodes, 1)
+    config = RunFolder(folder).read_config()
+    family = find_family(env or config.env, task_conditioned=True)
+    with closing(family.make_evaluation(config.env_config, episodes, "cpu", 1)) as evaluation:
+        policy = read_teacher(str(folder), evaluation)
+        for name, row in zip(evaluation.task_names, policy.rows, strict=True):
+            if row < 0:
+                raise UserError(f"the run in '{folder}' does not know the task '{name}'")
+        rows = torch.tensor(policy.rows)
+        played = play_episodes(evaluation, lambda obs: policy.action(obs, rows), EVALUATION_SEED)
+        values = played.returns.double()  # (T, n)
+        std = values.std(dim=1, correction=0)
+        pairs = zip(values.mean(dim=1).tolist(), std.tolist(), strict=True)
+        return {
+            name: Returns(*pair) for name, pair in zip(evaluation.task_names, pairs, strict=True)
+        }
