@@ -10,7 +10,7 @@ import torch
 from task_fakes import PointMasses, assert_same
 
 from polyreach.envs.reach.task_reach import TaskReachConfig
-from polyreach.envs.registry import find_family
+from polyreach.envs.registry import find_env_spec
 from polyreach.envs.task_env import TaskEnv, play_episodes
 from polyreach.errors import UserError
 from polyreach.methods import fine_tuning
@@ -182,7 +182,7 @@ def test_starts_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
         ):
             prepare(**{name: other})
     robots = [
-        find_family("planar8", True).make(TaskReachConfig(action=action), 4, "cpu", 1, 0)
+        find_env_spec("planar8", True).make(TaskReachConfig(action=action), 4, "cpu", 1, 0)
         for action in ("velocity", "configuration")
     ]
     reaching = run_of(A2C(A2CConfig(**WIDTHS), robots[0], 1000, seed=5))

@@ -18,7 +18,7 @@ from polyreach.envs.env_spec import Defaults
 from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 from polyreach.envs.legged.models import biped_spec, hopper_spec, lever_arms
 from polyreach.envs.legged.render import render_states
-from polyreach.envs.registry import Legged, find_family
+from polyreach.envs.registry import Legged, find_env_spec
 from polyreach.envs.task_env import TaskStep, play_episodes
 from polyreach.errors import UserError
 from polyreach.runs.checkpoint import read_checkpoint, save_checkpoint
@@ -402,7 +402,7 @@ def test_episodes_end_with_the_last_fall(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_command_line_finds_the_environments(group: str) -> None:
-    family = find_family(group, task_conditioned=True)
+    family = find_env_spec(group, task_conditioned=True)
     assert isinstance(family, Legged) and family.tasks == tuple(LEGGED_GROUPS[group])
     tasks = len(family.tasks)
     assert family.defaults("paper") == Defaults(1_000_000 * tasks, 4 * tasks, 50_000 * tasks, 10)

@@ -14,7 +14,7 @@ from torch import Tensor
 from polyreach.commands.train import train_config
 from polyreach.envs.metaworld.metaworld import MetaWorldConfig
 from polyreach.envs.reach.task_reach import TaskReachConfig
-from polyreach.envs.registry import TASK_ENVS, Cheetahs, MetaWorldTasks, find_family
+from polyreach.envs.registry import TASK_ENVS, Cheetahs, MetaWorldTasks, find_env_spec
 from polyreach.envs.task_env import TaskEnv, TaskStep
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, PRESETS, get_method
@@ -84,7 +84,7 @@ def test_cheetahs_are_measured_by_their_return_alone() -> None:
 
 
 def test_a_robots_tasks_are_measured_at_an_episodes_end() -> None:
-    family = find_family("planar8", task_conditioned=True)
+    family = find_env_spec("planar8", task_conditioned=True)
     settings = TaskReachConfig(configurations=100, horizon_s=0.2, tolerance=10.0)
     env = family.make_evaluation(settings, 3, "cpu", 1)
 
@@ -103,7 +103,7 @@ def test_a_robots_tasks_are_measured_at_an_episodes_end() -> None:
 
 @pytest.mark.parametrize("env", ["mt3", "mt10", "mt50", "cheetah8", "planar8", str(GANTRY)])
 def test_an_environments_defaults_can_be_run(env: str) -> None:
-    family = find_family(env, task_conditioned=True)
+    family = find_env_spec(env, task_conditioned=True)
     for preset in PRESETS:
         defaults = family.defaults(preset)
         assert defaults.num_envs % len(family.tasks) == 0 and defaults.num_envs > 0
@@ -119,7 +119,7 @@ def test_every_kind_of_run_is_stored_and_read(tmp_path: Path) -> None:
             ("mtsac", "mt3", MetaWorldConfig),
             ("picor", "cheetah8", Cheetahs.config),
             ("dgrad-o", "planar8", TaskReachConfig),
-            ("digrad", "planar8", find_family("planar8", False).config),
+            ("digrad", "planar8", find_env_spec("planar8", False).config),
         ]
     ):
         _, wanted = train_config([method, env, "--seed", "7", "--method-config.hidden", "8", "9"])
@@ -163,7 +163,7 @@ def test_an_unknown_environment_is_refused_with_the_legal_ones(
     told: bool, named: list[str]
 ) -> None:
     with pytest.raises(UserError, match="unknown .* 'mt11'") as caught:
-        find_family("mt11", told)
+        find_env_spec("mt11", told)
     for name in [*named, "planar8", "humanoid27", "robot.yaml"]:
         assert name in str(caught.value)
 

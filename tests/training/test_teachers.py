@@ -11,7 +11,7 @@ from task_fakes import PointMasses
 from polyreach.commands.train import train_config
 from polyreach.deploy.evaluate import PolicyFile
 from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
-from polyreach.envs.registry import find_family
+from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError
 from polyreach.methods import get_method
 from polyreach.robot.features import FEATURES, Observation
@@ -41,7 +41,7 @@ def make_run(folder: Path, *words: str) -> Any:
 
 
 def gantry_env(**changes: Any) -> TaskReachEnv:
-    env = find_family(GANTRY, True).make(TaskReachConfig(**changes), 8, "cpu", 1, 5)
+    env = find_env_spec(GANTRY, True).make(TaskReachConfig(**changes), 8, "cpu", 1, 5)
     assert isinstance(env, TaskReachEnv)
     return env
 
@@ -159,7 +159,7 @@ def test_a_teacher_sees_its_own_features_and_its_actions_are_translated(tmp_path
 
 def test_an_exported_policy_teaches() -> None:
     path = MODELS / "planar8-mtsac.onnx"
-    env = find_family("planar8", True).make(TaskReachConfig(action="velocity"), 8, "cpu", 1, 5)
+    env = find_env_spec("planar8", True).make(TaskReachConfig(action="velocity"), 8, "cpu", 1, 5)
     assert isinstance(env, TaskReachEnv)
     teacher = read_teacher(str(path), env)
     obs = env.reset(3)
@@ -171,7 +171,7 @@ def test_an_exported_policy_teaches() -> None:
     assert torch.allclose(found, expected, atol=1e-3)
     assert float(found.abs().max()) > 0.3
     assert teacher.distribution is None
-    configuration = find_family("planar8", True).make(TaskReachConfig(), 8, "cpu", 1, 5)
+    configuration = find_env_spec("planar8", True).make(TaskReachConfig(), 8, "cpu", 1, 5)
     with pytest.raises(UserError, match="joint velocities, but the student's action is 'conf"):
         read_teacher(str(path), configuration)
     with pytest.raises(UserError, match="of another robot than '.*gantry'"):
@@ -181,7 +181,7 @@ def test_an_exported_policy_teaches() -> None:
 
 
 def test_what_cannot_be_a_teacher(tmp_path: Path) -> None:
-    cheetahs = find_family("cheetah-smallfoot", True).make(
+    cheetahs = find_env_spec("cheetah-smallfoot", True).make(
         train_config(["a2c", "cheetah-smallfoot"])[1].env_config, 1, "cpu", 1, 0
     )
     with pytest.raises(UserError, match="is not a run folder"):
@@ -192,7 +192,7 @@ def test_what_cannot_be_a_teacher(tmp_path: Path) -> None:
     make_run(tmp_path / "cheetah", "a2c", "cheetah6", "--num-envs", "6", *SMALL)
     teacher = read_teacher(str(tmp_path / "cheetah"), cheetahs)
     assert teacher.rows == (0,)
-    other = find_family("cheetah", True).make(
+    other = find_env_spec("cheetah", True).make(
         train_config(["a2c", "cheetah"])[1].env_config, 1, "cpu", 1, 0
     )
     assert read_teacher(str(tmp_path / "cheetah"), other).rows == (-1,)

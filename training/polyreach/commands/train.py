@@ -11,7 +11,7 @@ import tyro
 
 from polyreach.commands.options import parse_options
 from polyreach.commands.terminal import console
-from polyreach.envs.registry import EnvConfig, find_family, is_env
+from polyreach.envs.registry import EnvConfig, find_env_spec, is_env
 from polyreach.errors import UserError, check_range
 from polyreach.methods import METHODS, PRESETS, MethodConfig, PresetName, get_method
 from polyreach.runs.run import RunConfig, RunFolder, check_robot_found
@@ -100,7 +100,7 @@ def _show_result(
 def train_config(words: Sequence[str]) -> tuple[TrainOptions, RunConfig]:
     """The options and the configuration that a command line of `train` asks for."""
     options, method_config, env_config, stored = _train_options(list(words))
-    family = find_family(options.env, get_method(options.method).task_conditioned)
+    family = find_env_spec(options.env, get_method(options.method).task_conditioned)
     config = RunConfig(
         method=options.method,
         env=options.env,
@@ -152,7 +152,7 @@ def _train_options(
             if hasattr(stored, f.name)
         }
     else:
-        family = find_family(env_name, method.task_conditioned)
+        family = find_env_spec(env_name, method.task_conditioned)
         preset = _peek(words, "--preset") or TrainOptions.preset
         if preset not in PRESETS:
             raise UserError(f"unknown preset '{preset}' (legal: {', '.join(PRESETS)})")

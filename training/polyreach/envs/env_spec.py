@@ -23,7 +23,7 @@ class Defaults:
     eval_goals: int
 
 
-class Family(ABC):
+class EnvSpec(ABC):
     """Environments of one kind, and the one among them that is called `env`."""
 
     name: ClassVar[FamilyName]
@@ -78,7 +78,7 @@ class Family(ABC):
         """The result that is shown while it trains."""
 
 
-class TaskFamily(Family):
+class TaskEnvSpec(EnvSpec):
     """Environments of task-conditioned methods (see polyreach.envs.task_env)."""
 
     measured: ClassVar[tuple[str, ...]] = ("return", "success")

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 
 from polyreach.envs.cheetahs import CHEETAH_GROUPS, CheetahConfig, CheetahEnv
-from polyreach.envs.env_spec import EVALUATION_SEED, Defaults, Family, Record, TaskFamily
+from polyreach.envs.env_spec import EVALUATION_SEED, Defaults, EnvSpec, Record, TaskEnvSpec
 from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 from polyreach.envs.metaworld.metaworld import TASK_SETS, MetaWorldConfig, MetaWorldEnv
 from polyreach.envs.reach.reach import ReachConfig, ReachEnv
@@ -22,7 +22,7 @@ from polyreach_description import Robot, is_robot_file, list_robots, load_robot
 EnvConfig = MetaWorldConfig | CheetahConfig | LeggedConfig | ReachConfig
 
 
-class MetaWorldTasks(TaskFamily):
+class MetaWorldTasks(TaskEnvSpec):
     """A set of Meta-World's tasks; every goal is played once in an evaluation."""
 
     name = "metaworld"
@@ -68,7 +68,7 @@ class MetaWorldTasks(TaskFamily):
         return f"success {record['success']:.0%}"
 
 
-class _OfGroup(TaskFamily):
+class SimulatedEnvSpec(TaskEnvSpec):
     """A group of simulated tasks, measured by their returns."""
 
     measured = ("return",)
@@ -95,7 +95,7 @@ class _OfGroup(TaskFamily):
         return f"return {record['return']:,.0f}"
 
 
-class Cheetahs(_OfGroup):
+class Cheetahs(SimulatedEnvSpec):
     """A group of HalfCheetahs of different build."""
 
     name = "cheetahs"
@@ -109,7 +109,7 @@ class Cheetahs(_OfGroup):
         return Defaults(300_000 * tasks, tasks, eval_every=10_000 * tasks, eval_goals=4)
 
 
-class Legged(_OfGroup):
+class Legged(SimulatedEnvSpec):
     """Hoppers of different build, or a biped that walks forward and backward."""
 
     name = "legged"
@@ -128,7 +128,7 @@ class Legged(_OfGroup):
         return Defaults(1_000_000 * tasks, 4 * tasks, eval_every=50_000 * tasks, eval_goals=10)
 
 
-class _OfRobot(Family):
+class RobotEnvSpec(EnvSpec):
     """Environments of one robot, by its name or the path of its robot.yaml."""
 
     name = "robot"
@@ -148,7 +148,7 @@ class _OfRobot(Family):
         return self.robot.name
 
 
-class RobotTasks(_OfRobot, TaskFamily):
+class RobotTasks(RobotEnvSpec, TaskEnvSpec):
     """Every effector of a robot alone, and together."""
 
     config = TaskReachConfig
@@ -191,7 +191,7 @@ class RobotTasks(_OfRobot, TaskFamily):
         return f"success {record['success']:.0%}  median {1e3 * record['error_median']:.1f} mm"
 
 
-class RobotReach(_OfRobot):
+class RobotReach(RobotEnvSpec):
     """A robot with a reward per effector (see polyreach.envs.reach.reach), for DDPG and DiGrad."""
 
     config = ReachConfig
@@ -245,7 +245,7 @@ class RobotReach(_OfRobot):
         return f"median {1e3 * record['error_median']:.1f} mm  all {record['success_all']:.0%}"
 
 
-TASK_ENVS: dict[str, type[TaskFamily]] = {
+TASK_ENVS: dict[str, type[TaskEnvSpec]] = {
     **dict.fromkeys(TASK_SETS, MetaWorldTasks),
     **dict.fromkeys(CHEETAH_GROUPS, Cheetahs),
     **dict.fromkeys(LEGGED_GROUPS, Legged),
@@ -258,7 +258,7 @@ def is_env(word: str) -> bool:
     return word in TASK_ENVS or word in list_robots() or is_robot_file(word)
 
 
-def find_family(env: str, task_conditioned: bool) -> Family:
+def find_env_spec(env: str, task_conditioned: bool) -> EnvSpec:
     """The environments that `env` names, as a method sees them that is or is not told its task.
 
     Raises UserError for a name that the method cannot have; a robot is read later.

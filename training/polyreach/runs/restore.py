@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from polyreach.runs.checkpoint import read_newest
-from polyreach.envs.env_spec import TaskFamily
+from polyreach.envs.env_spec import TaskEnvSpec
 from polyreach.errors import UserError
 from polyreach.methods import get_method
 from polyreach.runs.run import RunConfig, RunFolder
@@ -32,7 +32,7 @@ def restored_learner(config: RunConfig, state: Mapping[str, Any]) -> Any:
     policy of a method that is not told its task.
     """
     family, make = config.family, get_method(config.method).learner
-    tasks = family.tasks if isinstance(family, TaskFamily) else ()
+    tasks = family.tasks if isinstance(family, TaskEnvSpec) else ()
     # a learner draws its first weights from torch's own generator
     with (
         torch.random.fork_rng(devices=[]),

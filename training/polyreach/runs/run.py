@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from polyreach.runs.checkpoint import replace_durably
-from polyreach.envs.registry import EnvConfig, find_family
-from polyreach.envs.env_spec import Family
+from polyreach.envs.registry import EnvConfig, find_env_spec
+from polyreach.envs.env_spec import EnvSpec
 from polyreach.errors import UserError, check_range
 from polyreach.runs.machine import describe_machine
 from polyreach.methods import MethodConfig, PresetName, get_method
@@ -63,9 +63,9 @@ class RunConfig:
         check_range("seed", self.seed, 0, 2**31)
 
     @property
-    def family(self) -> Family:
+    def family(self) -> EnvSpec:
         """What `env` means to `method`."""
-        return find_family(self.env, get_method(self.method).task_conditioned)
+        return find_env_spec(self.env, get_method(self.method).task_conditioned)
 
     @property
     def command(self) -> str:
@@ -97,7 +97,7 @@ class RunConfig:
             method = get_method(values["method"])
             rest = {**values}
             method_config = method.config(**_tuples(rest.pop("method_config")))
-            family = find_family(values["env"], method.task_conditioned)
+            family = find_env_spec(values["env"], method.task_conditioned)
             env_config = family.config(**_tuples(rest.pop("env_config")))
             return RunConfig(**rest, method_config=method_config, env_config=env_config)
         except (TypeError, KeyError, ValueError) as error:
@@ -297,7 +297,7 @@ def load_run_robot(config: RunConfig) -> Robot:
     return robot
 
 
-def load_run_family(config: RunConfig) -> Family:
+def load_run_env_spec(config: RunConfig) -> EnvSpec:
     """The environments of a run. Raises RunError if the robot has changed since."""
     check_robot_found(config)
     family = config.family

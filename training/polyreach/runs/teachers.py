@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyreach.envs.env_spec import TaskFamily
+from polyreach.envs.env_spec import TaskEnvSpec
 from polyreach.envs.reach.task_reach import ACTIONS, TaskReachConfig, TaskReachEnv
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError
@@ -69,12 +69,12 @@ def read_run(path: str) -> RunState:
     CheckpointError if none can be read.
     """
     from polyreach.runs.restore import newest_state
-    from polyreach.runs.run import RunFolder, load_run_family
+    from polyreach.runs.run import RunFolder, load_run_env_spec
 
     folder = RunFolder(Path(path))
     config = folder.read_config()
-    family = load_run_family(config)
-    if not isinstance(family, TaskFamily):
+    family = load_run_env_spec(config)
+    if not isinstance(family, TaskEnvSpec):
         raise UserError(
             f"'{path}' is a run of {config.method}, which is not told its task: export it, and "
             "name the .onnx file instead"

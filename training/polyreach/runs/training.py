@@ -19,7 +19,7 @@ from torch.utils.tensorboard import SummaryWriter
 from polyreach.runs.checkpoint import read_newest, save_checkpoint
 from polyreach.envs.env_spec import Record
 from polyreach.methods import Learner, get_method
-from polyreach.runs.run import RunConfig, RunError, RunFolder, load_run_family
+from polyreach.runs.run import RunConfig, RunError, RunFolder, load_run_env_spec
 
 SAVING_SHARE = 0.05  # of the time goes into checkpoints at most
 
@@ -76,7 +76,7 @@ def train(
     folder = RunFolder(out)
     if resume:
         folder.check(config)
-    family, make_learner = load_run_family(config), get_method(config.method).learner
+    family, make_learner = load_run_env_spec(config), get_method(config.method).learner
     settings, device, threads = config.env_config, config.device, config.threads
     with (
         closing(family.make(settings, config.num_envs, device, threads, config.seed)) as env,

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import torch
 
-from polyreach.envs.registry import find_family
+from polyreach.envs.registry import find_env_spec
 from polyreach.envs.env_spec import EVALUATION_SEED
 from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError, check_range
@@ -32,7 +32,7 @@ def play_run(folder: Path, env: str = "", episodes: int = 20) -> dict[str, Retur
     """
     check_range("episodes", episodes, 1)
     config = RunFolder(folder).read_config()
-    family = find_family(env or config.env, task_conditioned=True)
+    family = find_env_spec(env or config.env, task_conditioned=True)
     with closing(family.make_evaluation(config.env_config, episodes, "cpu", 1)) as evaluation:
         policy = read_teacher(str(folder), evaluation)
         for name, row in zip(evaluation.task_names, policy.rows, strict=True):

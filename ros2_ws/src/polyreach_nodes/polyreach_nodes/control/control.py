@@ -13,7 +13,7 @@ from polyreach_nodes.control.limits import REACTION_PERIODS, JointLimits
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.progress import ProgressChecker
 from polyreach_nodes.control.proximity import Proximity
-from polyreach_nodes.control.tracking_monitor import Following
+from polyreach_nodes.control.tracking_monitor import TrackingMonitor
 from polyreach_nodes.control.watchdog import STUCK_STATES, State, Watchdog
 
 TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control periods
@@ -71,7 +71,7 @@ class ReachControl:
         nu, effectors = len(robot.joint_names), len(robot.effector_names)
         self.watchdog = Watchdog(nu, timeout_s or TIMEOUT_PERIODS * self.period_s)
         self.proximity = Proximity(robot)
-        self.following = Following(robot.joint_vel_limits, REACTION_PERIODS * self.period_s)
+        self.following = TrackingMonitor(robot.joint_vel_limits, REACTION_PERIODS * self.period_s)
         self.progress = ProgressChecker(
             robot.joint_names, robot.joint_vel_limits, self.limits.low, self.limits.high
         )

@@ -9,7 +9,7 @@ LEAST_TRAVEL = 0.05  # [rad or m] that must have been commanded before a joint i
 NOISE = 2e-3  # [rad or m] by which a reading may change while the joint stands
 
 
-class Following:
+class TrackingMonitor:
     """Compares what was commanded with what was observed since a joint was last seen to move.
 
     Drives that are switched off, a brake that is not released, a velocity controller that is not
