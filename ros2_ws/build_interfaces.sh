@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Builds polyreach_interfaces and installs it into a virtual environment with the ROS 2 wheels:
 #   ros2_ws/build_interfaces.sh VENV [STAMP]
-# With a ROS 2 installation it is built by colcon as every other package, and this does nothing.
-# Without a compiler this does nothing, either: reach_node alone needs the package.
+# Does nothing with a ROS 2 installation, where colcon builds the package like every other one.
+# Does nothing without a compiler, since only reach_node needs the package.
 set -euo pipefail
 venv=$(cd "$1" && pwd)
 stamp=${2:-}
@@ -10,12 +10,12 @@ here=$(cd "$(dirname "$0")" && pwd)
 python=$venv/bin/python
 
 skip() {
-    echo "polyreach_interfaces is not built (all but reach_node works without it): $1" >&2
+    echo "polyreach_interfaces is not built (only reach_node needs it): $1" >&2
     exit 0
 }
 
-test -d "$venv/share/rclpy" || skip "a ROS 2 is sourced; colcon build in ros2_ws builds it"
-command -v c++ > /dev/null || skip "there is no C++ compiler (apt-get install g++)"
+test -d "$venv/share/rclpy" || skip "a ROS 2 is sourced; 'colcon build' in ros2_ws builds it"
+command -v c++ > /dev/null || skip "no C++ compiler (apt-get install g++)"
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 test -e "$include/Python.h" || skip "$include has no Python.h (apt-get install python3-dev)"
 
@@ -23,7 +23,7 @@ echo "building polyreach_interfaces (half a minute the first time)"
 "$python" -m pip install -q --disable-pip-version-check \
     -r "$here/../requirements-interfaces.txt" -r "$here/../requirements-ros.txt"
 
-# the message packages of the wheels name folders of the machine that made them
+# the message packages in the wheels contain paths of the machine that built them
 numpy=$("$python" -c 'import numpy; print(numpy.get_include())')
 { grep -rlZ --include='*.cmake' /opt/python/ "$venv/share" || true; } | xargs -0 -r sed -i -E \
     -e "s#/opt/python/[^/;\"]*/include/python3\.[0-9]+#$include#g" \

@@ -12,6 +12,6 @@ setup(
     python_requires=">=3.11",
     install_requires=["mujoco>=3.3,<3.4", "numpy", "onnx", "onnxruntime", "pyyaml"],
     zip_safe=False,
-    description="Branched robots of polyreach: MJCF models and their robot.yaml",
+    description="Robots of polyreach: MJCF models with robot.yaml, and their loader",
     license="Apache-2.0",
 )

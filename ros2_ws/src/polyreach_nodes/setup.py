@@ -35,6 +35,6 @@ setup(
     },
     zip_safe=False,
     description="ROS 2 nodes of polyreach: controller, command watchdog, simulator, action server, "
-    "page, goal sender and demo",
+    "web page, goal client and demo",
     license="Apache-2.0",
 )
