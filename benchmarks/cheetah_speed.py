@@ -1,4 +1,4 @@
-"""HalfCheetah steps per second: the task environment against Gymnasium's vector environments."""
+"""HalfCheetah steps per second: the task environment and Gymnasium's vector environments."""
 
 import os
 from functools import partial
@@ -15,10 +15,10 @@ ENVS_PER_TASK = (1, 8)
 
 
 def measure(group: str) -> list[tuple[str, str]]:
-    """Rows of (what, ratio) for one group of cheetahs; every side steps the same models."""
+    """Rows (comparison, ratio) for one group of cheetahs; all sides step the same models."""
     with TemporaryDirectory() as folder:
         paths = write_models({name: cheetah_spec(name) for name in CHEETAH_GROUPS[group]}, folder)
-        return [row for each in ENVS_PER_TASK for row in _measure(group, each, paths)]
+        return [row for count in ENVS_PER_TASK for row in _measure(group, count, paths)]
 
 
 def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[str, str]]:
@@ -37,13 +37,13 @@ def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[st
     generator = torch.Generator().manual_seed(0)
     action = torch.rand(len(paths), envs_per_task, 6, generator=generator) * 2.0 - 1.0
     flat = action.reshape(count, 6).numpy()
-    some = flat[: parallel.num_envs]
+    parallel_action = flat[: parallel.num_envs]
     seconds = seconds_per_call(
         {
             "single": lambda: single.step(action),
             "threaded": lambda: threaded.step(action),
             "sync": lambda: sync.step(flat),
-            "parallel": lambda: parallel.step(some),
+            "parallel": lambda: parallel.step(parallel_action),
         }
     )
     parallel.close()
@@ -51,12 +51,12 @@ def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[st
     threaded.close()
     return [
         speed_row(
-            f"{group}, 1 thread, over Gymnasium SyncVectorEnv of {count}",
+            f"{group}, 1 thread, vs Gymnasium SyncVectorEnv of {count}",
             count / seconds["single"],
             count / seconds["sync"],
         ),
         speed_row(
-            f"{group} of {count}, {cores} threads, over Gymnasium AsyncVectorEnv of "
+            f"{group} of {count}, {cores} threads, vs Gymnasium AsyncVectorEnv of "
             f"{parallel.num_envs}",
             count / seconds["threaded"],
             parallel.num_envs / seconds["parallel"],

@@ -1,4 +1,4 @@
-"""State in to command out through DDS, beside a bare rclpy node that echoes: the floor."""
+"""Latency from joint state to command through DDS; a bare rclpy echo node is the lower bound."""
 
 import json
 import os
@@ -29,29 +29,29 @@ from polyreach_description import Robot, load_robot
 from polyreach_nodes.control.policy import find_policy
 from polyreach_nodes.ros.middleware import loopback_environment
 
-READY_S = 20.0  # for a node to answer
-JITTER = 0.1  # share of a period by which a joint state may be sent late without consequences
-LOST_S = 0.1  # after which no answer is expected any more
-DIRECT = ("-r", "~/commands:=commands")  # of a controller that this harness listens to
+READY_S = 20.0  # timeout for a node to answer
+JITTER = 0.1  # share of a period by which a joint state may be late without delaying the next
+LOST_S = 0.1  # timeout of an answer
+DIRECT = ("-r", "~/commands:=commands")  # connects a controller to the harness
 
 
 @dataclass(frozen=True)
-class Effort:
-    """rates: [Hz] of joint states and of control. seconds: of one measurement."""
+class Schedule:
+    """rates: [Hz] of joint states and of control. seconds: duration of one measurement [s]."""
 
     rates: tuple[float, ...]
     rounds: int
     seconds: float
 
 
-FULL = Effort(rates=(100.0, 200.0, 500.0), rounds=3, seconds=4.0)
-QUICK = Effort(rates=(100.0,), rounds=1, seconds=1.0)
+FULL = Schedule(rates=(100.0, 200.0, 500.0), rounds=3, seconds=4.0)
+QUICK = Schedule(rates=(100.0,), rounds=1, seconds=1.0)
 
 
 @dataclass
-class Measured:
-    """Latencies [s] of answered joint states; how many were answered after the next one was due,
-    and how many never; share of one core.
+class Measurement:
+    """latency: [s] of answered joint states. late: number answered after the next one was due.
+    lost: number never answered. cpu: share of one core, per run.
     """
 
     latency: list[float] = field(default_factory=list)
@@ -61,17 +61,17 @@ class Measured:
 
     @property
     def kept(self) -> float:
-        """Share of the control periods in which the command came before the next joint state."""
+        """Share of control periods in which the command arrived before the next joint state."""
         sent = len(self.latency) + self.lost
         return (len(self.latency) - self.late) / sent if sent else 0.0
 
     def quantile_us(self, share: float) -> float:
-        """Of the latency [us]; not a number where nothing was answered."""
+        """Quantile of the latency [us]; NaN without answers."""
         return 1e6 * float(np.quantile(self.latency, share)) if self.latency else float("nan")
 
 
 class Harness:
-    """Sends joint states and times the commands that answer them; one thread."""
+    """Sends joint states and times the commands that answer them, in one thread."""
 
     def __init__(self, robot: Robot) -> None:
         self._context = Context()
@@ -82,43 +82,42 @@ class Harness:
         self._publisher = self.node.create_publisher(JointState, "joint_states", 1)
         self.node.create_subscription(Float64MultiArray, "commands", self._on_command, 1)
         self._state = JointState(name=list(robot.joint_names), position=robot.home.tolist())
-        self._answered_s = 0.0
+        self._command_s = 0.0
         self._moving = False
 
     def _on_command(self, message: Float64MultiArray) -> None:
-        self._answered_s = monotonic()
+        self._command_s = monotonic()
         self._moving = any(message.data)
 
-    def run(self, rate: float, seconds: float, wants_motion: bool = False) -> Measured:
-        """Joint states at a rate [Hz] for some seconds, none before the last one is answered.
+    def run(self, rate: float, seconds: float, expect_motion: bool = False) -> Measurement:
+        """Send joint states at a rate [Hz] for some seconds, each after the answer to the last.
 
-        A joint state whose answer comes late delays the next ones, so that no answer is taken for
-        that to another, and none comes before the controller's next period is due. After LOST_S no
-        answer is expected.
+        A late answer delays the next joint states, so that every answer belongs to one joint state
+        and none is sent before the controller's next period is due. The timeout is LOST_S.
         """
-        measured, next_s = Measured(), monotonic()
+        measured, next_s = Measurement(), monotonic()
         end_s = next_s + seconds
         while next_s < end_s:
             sleep(max(0.0, next_s - monotonic()))
             sent_s = monotonic()
-            # 1 / rate after the last one was due; after it was sent, where that was much later
+            # 1 / rate after the last one was due, or after it was sent if that was much later
             next_s = (next_s if sent_s - next_s < JITTER / rate else sent_s) + 1.0 / rate
             self._publisher.publish(self._state)
-            while self._answered_s <= sent_s and (left_s := sent_s + LOST_S - monotonic()) > 0.0:
+            while self._command_s <= sent_s and (left_s := sent_s + LOST_S - monotonic()) > 0.0:
                 self._executor.spin_once(timeout_sec=left_s)
-            if self._answered_s > sent_s and (self._moving or not wants_motion):
-                measured.latency.append(self._answered_s - sent_s)
-                measured.late += self._answered_s > next_s
+            if self._command_s > sent_s and (self._moving or not expect_motion):
+                measured.latency.append(self._command_s - sent_s)
+                measured.late += self._command_s > next_s
             else:
                 measured.lost += 1
         return measured
 
     def wait(self, robot: Robot, rate: float) -> None:
-        """Send joint states, and goals once somebody listens, until commands move joints."""
+        """Send joint states, and goals once joint states are answered, until joints move."""
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        ready: list[String] = []
+        metadata: list[String] = []
         self.node.create_subscription(
-            String, "polyreach_controller/policy_metadata", ready.append, latched
+            String, "polyreach_controller/policy_metadata", metadata.append, latched
         )
         goals = robot.forward_kinematics(robot.sample_configuration(np.random.default_rng(0), 1)[0])
         publishers = [
@@ -131,7 +130,7 @@ class Harness:
             if self._moving:
                 return
             if len(answers.latency) < answers.lost:
-                continue  # discovery: goals wait, for motion that comes first trips a watchdog
+                continue  # during discovery; early motion would trip the watchdog
             for publisher, goal in zip(publishers, goals, strict=True):
                 message = PoseStamped()
                 point = message.pose.position
@@ -140,14 +139,14 @@ class Harness:
         raise RuntimeError(f"the controller does not move after {READY_S:g} s")
 
     def close(self) -> None:
-        """End the node."""
+        """Destroy the node."""
         self._executor.shutdown()
         self.node.destroy_node()
         self._context.try_shutdown()
 
 
-def at_rate(robot: Robot, rate: float, folder: Path) -> tuple[Path, Path]:
-    """The robot's file and its shipped policy, both made to say another control rate [Hz]."""
+def write_at_rate(robot: Robot, rate: float, folder: Path) -> tuple[Path, Path]:
+    """Write the robot file and its shipped policy with another control rate [Hz]."""
     source = robot.file.path
     content = yaml.safe_load(source.read_text())
     content |= {"control_rate": rate, "model": str(robot.file.model)}
@@ -164,9 +163,9 @@ def at_rate(robot: Robot, rate: float, folder: Path) -> tuple[Path, Path]:
 
 
 @contextmanager
-def process(*words: str) -> Iterator[int]:
-    """A Python process; its id."""
-    child = subprocess.Popen([sys.executable, *words])
+def process(*arguments: str) -> Iterator[int]:
+    """Run a Python process; yields its id."""
+    child = subprocess.Popen([sys.executable, *arguments])
     try:
         yield child.pid
     finally:
@@ -180,21 +179,24 @@ def cpu_s(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def run_one(
+def measure_node(
     robot: Robot,
     rate: float,
     seconds: float,
-    words: list[str],
-    moves: bool,
-    into: Measured,
-    beside: list[str] | None = None,
+    node: list[str],
+    expect_motion: bool,
+    total: Measurement,
+    watchdog: list[str] | None = None,
 ) -> None:
-    """Start a node, and another one `beside` it, warm up, and add one measurement."""
+    """Start a node, after the watchdog if there is one, warm up, and add one run to `total`.
+
+    node, watchdog: arguments of Python.
+    """
     with ExitStack() as processes:
-        pids = [processes.enter_context(process(*start)) for start in (beside, words) if start]
+        pids = [processes.enter_context(process(*args)) for args in (watchdog, node) if args]
         harness = Harness(robot)
         try:
-            if moves:
+            if expect_motion:
                 harness.wait(robot, rate)
             else:
                 end_s = monotonic() + READY_S
@@ -202,57 +204,57 @@ def run_one(
                     pass
             harness.run(rate, 0.25 * seconds)
             before_s, start_s = sum(map(cpu_s, pids)), monotonic()
-            measured = harness.run(rate, seconds, wants_motion=moves)
-            into.cpu.append((sum(map(cpu_s, pids)) - before_s) / (monotonic() - start_s))
-            into.latency += measured.latency
-            into.late += measured.late
-            into.lost += measured.lost
+            measured = harness.run(rate, seconds, expect_motion)
+            total.cpu.append((sum(map(cpu_s, pids)) - before_s) / (monotonic() - start_s))
+            total.latency += measured.latency
+            total.late += measured.late
+            total.lost += measured.lost
         finally:
             harness.close()
 
 
 def measure(robot_name: str) -> Iterator[tuple[str, str]]:
-    """Rows of (what, ratio) for one robot, with its shipped policy, at several rates.
+    """Rows (comparison, ratio) for one robot with its shipped policy, one per rate.
 
-    A rate that the controller does not keep is a row like the others, with the share it keeps.
+    A rate that the controller cannot keep gives a row with the share of periods it keeps.
     """
     os.environ.update(loopback_environment(os.environ))
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 99)
-    robot, effort = load_robot(robot_name), QUICK if timing.quick else FULL
-    for rate in effort.rates:
+    robot, schedule = load_robot(robot_name), QUICK if timing.quick else FULL
+    for rate in schedule.rates:
         with tempfile.TemporaryDirectory() as folder:
-            controller = [*controller_words(robot, rate, Path(folder)), *DIRECT]
+            controller = [*controller_arguments(robot, rate, Path(folder)), *DIRECT]
             echo = ["-m", "benchmarks.echo_node", str(len(robot.joint_names))]
-            ours, floor = Measured(), Measured()
-            for _ in range(effort.rounds):
-                run_one(robot, rate, effort.seconds, controller, True, ours)
-                run_one(robot, rate, effort.seconds, echo, False, floor)
-        yield f"{robot_name} at {rate:g} Hz", row(ours, floor)
+            ours, baseline = Measurement(), Measurement()
+            for _ in range(schedule.rounds):
+                measure_node(robot, rate, schedule.seconds, controller, True, ours)
+                measure_node(robot, rate, schedule.seconds, echo, False, baseline)
+        yield f"{robot_name} at {rate:g} Hz", ratio_text(ours, baseline)
 
 
-def controller_words(robot: Robot, rate: float, folder: Path) -> list[str]:
-    """Arguments of Python that start a controller of this rate [Hz]; see DIRECT."""
-    path, policy = at_rate(robot, rate, folder)
+def controller_arguments(robot: Robot, rate: float, folder: Path) -> list[str]:
+    """Arguments of Python that start a controller at this rate [Hz]; see DIRECT."""
+    path, policy = write_at_rate(robot, rate, folder)
     parameters = {
         "robot": str(path),
         "policy": str(policy),
         "autostart": True,
-        "joint_state_timeout": 5 * LOST_S,  # a busy machine must not turn this into a stop
-        "following_timeout": 0.0,  # the joints of this harness stand
-        "outage_timeout": 0.0,  # and its process may be held up
+        "joint_state_timeout": 5 * LOST_S,  # a busy machine must not stop the controller
+        "following_timeout": 0.0,  # the joints of this harness do not move
+        "outage_timeout": 0.0,  # and its process may be delayed
     }
     file = folder / "parameters.yaml"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
-    words = ["-m", "polyreach_nodes.controller_node", "--ros-args", "--params-file", str(file)]
-    return [*words, "--log-level", "error"]
+    node = ["-m", "polyreach_nodes.controller_node", "--ros-args", "--params-file", str(file)]
+    return [*node, "--log-level", "error"]
 
 
-def row(ours: Measured, floor: Measured) -> str:
-    """Latency over the floor's, share of one core, and share of the periods kept."""
+def ratio_text(ours: Measurement, baseline: Measurement) -> str:
+    """Latency relative to the baseline, share of one core, and share of periods kept."""
     quantiles = []
     for name, share in (("p50", 0.5), ("p99", 0.99)):
-        mine, least = ours.quantile_us(share), floor.quantile_us(share)
-        quantiles.append(f"{name} {mine / least:.2f} x ({mine:.0f} against {least:.0f} us)")
-    cpu = f"CPU {100 * np.median(ours.cpu):.0f} against {100 * np.median(floor.cpu):.0f} %"
-    kept = f"kept {100 * ours.kept:.1f} against {100 * floor.kept:.1f} % of the periods"
+        us, baseline_us = ours.quantile_us(share), baseline.quantile_us(share)
+        quantiles.append(f"{name} {us / baseline_us:.2f} x ({us:.0f} vs {baseline_us:.0f} us)")
+    cpu = f"CPU {100 * np.median(ours.cpu):.0f} vs {100 * np.median(baseline.cpu):.0f} %"
+    kept = f"kept {100 * ours.kept:.1f} vs {100 * baseline.kept:.1f} % of the periods"
     return ", ".join([*quantiles, cpu, kept])

@@ -1,4 +1,4 @@
-"""The least that a node can do: a joint state in, a command out, in bare rclpy."""
+"""Minimal rclpy node that answers each joint state with a command: the lower bound of latency."""
 
 import sys
 

@@ -1,5 +1,5 @@
-"""Steps per second of robots with legs: one call of MuJoCo's rollout for all of them, against a
-call of mj_step for each, and against Gymnasium's vector environments with the same models.
+"""Steps per second of legged robots: one call of MuJoCo's rollout for the whole batch, one call of
+mj_step per robot, and Gymnasium's vector environments with the same models.
 """
 
 import os
@@ -18,35 +18,35 @@ from benchmarks.timing import seconds_per_call, speed_row, write_models
 from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 
 ENVS_PER_TASK = (1, 4, 16)
-PEERS = {3: "Hopper-v5", 6: "Walker2d-v5"}  # by the number of motors
+PEERS = {3: "Hopper-v5", 6: "Walker2d-v5"}  # by number of actuators
 PHYSICS = mujoco.mjtState.mjSTATE_FULLPHYSICS
 
 
-class OneByOne(LeggedEnv):
-    """The same environments with simulation data of their own, stepped in a loop."""
+class LoopedLeggedEnv(LeggedEnv):
+    """The same environments with one MjData each, stepped in a loop of mj_step."""
 
     def __init__(self, group: str, num_envs: int, threads: int) -> None:
         super().__init__(group, num_envs, LeggedConfig(), threads=threads)
         models = np.repeat(np.array(self.models), self.envs_per_task)
-        self._own = [(model, mujoco.MjData(model)) for model in models]
-        self._shares = threads
+        self._simulations = [(model, mujoco.MjData(model)) for model in models]
+        self._chunks = threads
         self._threads = ThreadPoolExecutor(threads)
 
     def _simulate(self, rows: NDArray[np.int64], control: NDArray[np.float64]) -> NDArray[np.bool_]:
-        if self._shares == 1:
+        if self._chunks == 1:
             self._loop(rows, control)
         else:
-            shares = np.array_split(rows, self._shares), np.array_split(control, self._shares)
-            list(self._threads.map(self._loop, *shares))
-        sound: NDArray[np.bool_] = np.all(np.abs(self._state[rows]) <= mujoco.mjMAXVAL, axis=1)
-        return sound
+            chunks = np.array_split(rows, self._chunks), np.array_split(control, self._chunks)
+            list(self._threads.map(self._loop, *chunks))
+        valid: NDArray[np.bool_] = np.all(np.abs(self._state[rows]) <= mujoco.mjMAXVAL, axis=1)
+        return valid
 
     def _loop(self, rows: NDArray[np.int64], control: NDArray[np.float64]) -> None:
-        for row, motors in zip(rows, control, strict=True):
-            model, data = self._own[row]
+        for row, ctrl in zip(rows, control, strict=True):
+            model, data = self._simulations[row]
             mujoco.mj_setState(model, data, self._state[row], PHYSICS)
             data.qacc_warmstart[:] = 0.0
-            data.ctrl[:] = motors
+            data.ctrl[:] = ctrl
             mujoco.mj_step(model, data, self.config.frame_skip)
             mujoco.mj_getState(model, data, self._state[row], PHYSICS)
 
@@ -57,11 +57,11 @@ class OneByOne(LeggedEnv):
 
 
 def measure(group: str) -> list[tuple[str, str]]:
-    """Rows of (what, ratio) for one group; every side steps the same models."""
+    """Rows (comparison, ratio) for one group; all sides step the same models."""
     with TemporaryDirectory() as folder:
         specs = {name: task.spec() for name, task in LEGGED_GROUPS[group].items()}
         paths = write_models(specs, folder)
-        return [row for each in ENVS_PER_TASK for row in _measure(group, each, paths)]
+        return [row for count in ENVS_PER_TASK for row in _measure(group, count, paths)]
 
 
 def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[str, str]]:
@@ -69,7 +69,7 @@ def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[st
     config = LeggedConfig()
     single = LeggedEnv(group, count, config)
     threaded = LeggedEnv(group, count, config, threads=cores)
-    loop, threaded_loop = OneByOne(group, count, 1), OneByOne(group, count, cores)
+    loop, threaded_loop = LoopedLeggedEnv(group, count, 1), LoopedLeggedEnv(group, count, cores)
     makers = [
         partial(
             gymnasium.make,
@@ -90,7 +90,7 @@ def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[st
     shape = (single.tasks, envs_per_task, single.action_size)
     action = torch.rand(shape, generator=generator) * 2.0 - 1.0
     flat = action.reshape(count, -1).numpy()
-    some = flat[: parallel.num_envs]
+    parallel_action = flat[: parallel.num_envs]
     seconds = seconds_per_call(
         {
             "single": lambda: single.step(action),
@@ -98,26 +98,24 @@ def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[st
             "sync": lambda: sync.step(flat),
             "threaded": lambda: threaded.step(action),
             "threaded_loop": lambda: threaded_loop.step(action),
-            "parallel": lambda: parallel.step(some),
+            "parallel": lambda: parallel.step(parallel_action),
         }
     )
     for env in (parallel, sync, single, threaded, loop, threaded_loop):
         env.close()
-    speed = {name: count / own for name, own in seconds.items()}
+    speed = {name: count / call_s for name, call_s in seconds.items()}
     speed["parallel"] = parallel.num_envs / seconds["parallel"]
     name = f"{group} of {count}"
     return [
-        speed_row(f"{name}, 1 thread, over a loop of mj_step", speed["single"], speed["loop"]),
+        speed_row(f"{name}, 1 thread, vs a loop of mj_step", speed["single"], speed["loop"]),
+        speed_row(f"{name}, 1 thread, vs Gymnasium SyncVectorEnv", speed["single"], speed["sync"]),
         speed_row(
-            f"{name}, 1 thread, over Gymnasium SyncVectorEnv", speed["single"], speed["sync"]
-        ),
-        speed_row(
-            f"{name}, {cores} threads, over threads with loops of mj_step",
+            f"{name}, {cores} threads, vs {cores} threads with loops of mj_step",
             speed["threaded"],
             speed["threaded_loop"],
         ),
         speed_row(
-            f"{name}, {cores} threads, over Gymnasium AsyncVectorEnv of {parallel.num_envs}",
+            f"{name}, {cores} threads, vs Gymnasium AsyncVectorEnv of {parallel.num_envs}",
             speed["threaded"],
             speed["parallel"],
         ),

@@ -1,4 +1,4 @@
-"""The benchmarks, and how they run one after the other."""
+"""The table of benchmarks, and the loop that runs them."""
 
 import sys
 import traceback
@@ -12,16 +12,16 @@ from rich.table import Table
 from benchmarks import timing
 
 ROBOTS = ("planar8", "humanoid27")
-Row = tuple[str, str]  # what is compared, and the ratio
+Row = tuple[str, str]  # comparison, ratio
 
 
 @dataclass(frozen=True)
 class Part:
     """A benchmark.
 
-    function: "module:name" in this package, from a subject to rows, which count as they come. It is
-    imported when it runs, so that a peer that cannot be imported is the failure of one part.
-    subjects: what it is measured on; () for the robots. quick: whether a quick run has it.
+    function: "module:name" in this package, which maps a subject to rows. It is imported when it
+    runs, so that a peer that cannot be imported fails only this part; rows yielded before a failure
+    are printed. subjects: what it is measured on; () for the robots. quick: part of a quick run.
     """
 
     title: str
@@ -30,7 +30,7 @@ class Part:
     quick: bool = False
 
     def load(self) -> Callable[[str], Iterable[Row]]:
-        """The function that measures."""
+        """Import the measuring function."""
         module, _, name = self.function.partition(":")
         measure: Callable[[str], Iterable[Row]] = getattr(
             import_module(f"benchmarks.{module}"), name
@@ -40,38 +40,38 @@ class Part:
 
 PARTS: dict[str, Part] = {
     "reach-env": Part(
-        "environment steps/s of the batched reach env", "env_speed:measure", quick=True
+        "environment steps/s of the batched reach env", "reach_env_speed:measure", quick=True
     ),
-    "digrad": Part("DiGrad updates/s, one thread", "update_speed:measure", quick=True),
+    "digrad": Part("DiGrad updates/s, one thread", "digrad_update_speed:measure", quick=True),
     "tick": Part("compute time per control period", "tick_speed:measure", quick=True),
     "dds": Part(
-        "joint state in to command out through DDS, over a bare rclpy node",
+        "latency from joint state to command through DDS, relative to a bare rclpy node",
         "dds_latency:measure",
         quick=True,
     ),
     "watchdog": Part(
-        "the same through the command watchdog, over the controller alone",
-        "command_watchdog:measure",
+        "the same through the command watchdog, relative to the controller alone",
+        "watchdog_latency:measure",
         quick=True,
     ),
     "cheetahs": Part("environment steps/s of HalfCheetahs", "cheetah_speed:measure", ("cheetah8",)),
     "legged": Part(
-        "environment steps/s of robots with legs", "legged_speed:measure", ("hoppers3", "biped2")
+        "environment steps/s of legged robots", "legged_speed:measure", ("hoppers3", "biped2")
     ),
     "metaworld": Part("environment steps/s of Meta-World", "metaworld_speed:measure", ("mt10",)),
-    "sac": Part("SAC updates/s, one thread", "sac_updates:measure_peer", ("cheetah", "mt10")),
-    "updates": Part("cost of an update, one thread", "sac_updates:measure_methods", ("mt10",)),
+    "sac": Part("SAC updates/s, one thread", "sac_update_speed:measure_peer", ("cheetah", "mt10")),
+    "updates": Part("cost of an update, one thread", "sac_update_speed:measure_methods", ("mt10",)),
     "ppo": Part("PPO samples/s, CPU time, one thread", "ppo_speed:measure", ("hopper", "hoppers3")),
     "compiled": Part(
-        "cost of a compiled update on the CPU", "sac_updates:measure_compiled", ("cheetah",)
+        "cost of a compiled update on the CPU", "sac_update_speed:measure_compiled", ("cheetah",)
     ),
 }
 
 
 def run_parts(parts: Mapping[str, Part], robots: tuple[str, ...], quick: bool = False) -> int:
-    """Print a table for each part; 1 if one failed, which ends no other.
+    """Print a table for each part; returns 1 if a part failed. A failure does not end the others.
 
-    What failed is a row of its part's table; the traceback goes to standard error.
+    A failure is a row of the part's table; its traceback goes to standard error.
     """
     import torch
 
@@ -81,7 +81,7 @@ def run_parts(parts: Mapping[str, Part], robots: tuple[str, ...], quick: bool = 
     console, failed = Console(markup=False, highlight=False), []
     for name, part in parts.items():
         table = Table(title=f"{name}: {part.title}", title_justify="left")
-        table.add_column("compared")
+        table.add_column("comparison")
         table.add_column("ratio, measured in one run", justify="right")
         for subject in part.subjects or robots:
             try:

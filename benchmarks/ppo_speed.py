@@ -1,15 +1,14 @@
-"""Samples per second of PPO on hoppers, from the environment's step to the last update, against
-stable-baselines3's PPO.
+"""Samples per second of PPO on hoppers, simulation and updates, vs PPO of stable-baselines3.
 
-Both have tanh networks of 3 x 64 (as many parameters, which is checked), batches of 3,840 steps,
-which minibatches divide, and ten epochs. For one hopper minibatches are of 64 steps; for three,
-ours are 64 of each, and the peer's 192 of all, so that both make as many updates. Ours normalises
-observations; the peer does not, but clips gradients. The peer has our environments, all in one
-call, so that the ratio is that of the methods; and, for one hopper, Gymnasium's Hopper-v5 with the
-same model in its own vector environment.
+Both sides use tanh networks of 3 x 64 (the equal number of parameters is checked), batches of 3,840
+steps, a multiple of the minibatch, and ten epochs. For one hopper, a minibatch has 64 steps; for
+three, ours has 64 of each and the peer's 192 in total, so that both make equally many updates. Ours
+normalises observations; the peer does not, but clips gradients. The peer runs on our environments
+in one batched call, so the ratio compares the methods; for one hopper it also runs on Gymnasium's
+Hopper-v5 with the same model and its own vector environment.
 
-All is CPU time on one thread: other work on the machine hardly matters. Without stable-baselines3
-(`pip install stable-baselines3==2.9.2`) there is no comparison.
+Times are CPU times on one thread, so other load on the machine has little effect. Without
+stable-baselines3 (`pip install stable-baselines3==2.9.2`), the rows are skipped.
 """
 
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ import mujoco
 import numpy as np
 import torch
 
-from benchmarks.sac_updates import PEER, Cost, parameters
+from benchmarks.sac_update_speed import PEER, Cost, count_parameters
 from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 from polyreach.methods.ppo import PPO, PPOConfig
 
@@ -37,9 +36,7 @@ CONFIG = PPOConfig(batch_steps=3840)
 
 
 def costs(functions: dict[str, Callable[[], object]]) -> dict[str, Cost]:
-    """CPU time of each function over that of the first; all take turns, after a call of each that
-    does not count.
-    """
+    """CPU time of each function relative to the first; they alternate after one warm-up call."""
     for function in functions.values():
         function()
     seconds: dict[str, list[float]] = {name: [] for name in functions}
@@ -49,16 +46,16 @@ def costs(functions: dict[str, Callable[[], object]]) -> dict[str, Cost]:
             function()
             seconds[name].append(process_time() - start)
     first = np.array(next(iter(seconds.values())))
-    found = {}
-    for name, own in seconds.items():
-        ratio = np.array(own) / first
-        rate = 1.0 / float(np.median(own))
-        found[name] = Cost(float(np.median(ratio)), float(ratio.min()), float(ratio.max()), rate)
-    return found
+    result = {}
+    for name, times in seconds.items():
+        ratio = np.array(times) / first
+        rate = 1.0 / float(np.median(times))
+        result[name] = Cost(float(np.median(ratio)), float(ratio.min()), float(ratio.max()), rate)
+    return result
 
 
 def gymnasium_hopper(path: Path) -> gymnasium.Env[Any, Any]:
-    """Hopper-v5 with the model in `path`, whose height is 0 where it stands."""
+    """Hopper-v5 with the model in `path`, whose height is 0 when standing."""
     standing = mujoco.MjModel.from_xml_path(str(path)).body("torso").pos[2]  # [m]
     return gymnasium.make(
         "Hopper-v5",
@@ -71,13 +68,13 @@ def gymnasium_hopper(path: Path) -> gymnasium.Env[Any, Any]:
 
 @contextmanager
 def one_hopper() -> Iterator[str]:
-    """The name of a group with nothing but the capsule hopper."""
+    """Register a group that contains only the capsule hopper; yields its name."""
     with patch.dict(LEGGED_GROUPS, {"hopper": {"capsule": LEGGED_GROUPS["hoppers3"]["capsule"]}}):
         yield "hopper"
 
 
 def vector_env(env: LeggedEnv) -> Any:
-    """`env` as a vector environment of stable-baselines3."""
+    """Wrap `env` as a vector environment of stable-baselines3."""
     from stable_baselines3.common.vec_env import VecEnv
 
     class Wrapped(VecEnv):
@@ -146,21 +143,19 @@ def make_peer(vector: Any, minibatch: int) -> Any:
 
 
 def iterate(peer: Any) -> None:
-    """A rollout and the epochs over it."""
+    """Collect one rollout and run the epochs over it."""
     peer.learn(peer.n_steps * peer.n_envs, log_interval=None, reset_num_timesteps=False)
 
 
 def check_sizes(ours: PPO, peer: Any) -> None:
-    """Raise RuntimeError unless both networks have as many weights."""
-    sizes = sum(len(net.shared) for net in ours.nets), parameters(peer.policy)
-    if sizes[0] != sizes[1]:
-        raise RuntimeError(f"{sizes[0]} parameters against {sizes[1]}: no comparison")
+    """Raise RuntimeError unless both networks have equally many weights."""
+    size, peer_size = sum(len(net.shared) for net in ours.nets), count_parameters(peer.policy)
+    if size != peer_size:
+        raise RuntimeError(f"{size} parameters, but {peer_size} in the peer: not comparable")
 
 
 def measure(group: str) -> list[tuple[str, str]]:
-    """Rows of (what, ratio) for the hoppers of `group`, or for the capsule hopper alone if it is
-    'hopper'.
-    """
+    """Rows (comparison, ratio) for the hoppers of `group`; 'hopper' is the capsule hopper alone."""
     if find_spec("stable_baselines3") is None:
         return [(group, f"skipped: {PEER} is not installed")]
     if group != "hopper":
@@ -189,9 +184,9 @@ def _measure(group: str, path: Path | None = None) -> list[tuple[str, str]]:
             "peer": partial(iterate, peer),
         }
         if path is not None:
-            theirs = DummyVecEnv([partial(gymnasium_hopper, path)] * count)
-            functions["gymnasium"] = partial(iterate, make_peer(theirs, CONFIG.minibatch))
-        whole = costs(functions)
+            gymnasium_env = DummyVecEnv([partial(gymnasium_hopper, path)] * count)
+            functions["gymnasium"] = partial(iterate, make_peer(gymnasium_env, CONFIG.minibatch))
+        total = costs(functions)
 
         rollout = ours.collect()
         batch = ours.batch_of(rollout)
@@ -212,9 +207,9 @@ def _measure(group: str, path: Path | None = None) -> list[tuple[str, str]]:
         }
         if path is not None:
             flat = action.flatten(0, 1).clamp(-1.0, 1.0).numpy()
-            stepping["gymnasium"] = lambda: [theirs.step(flat) for _ in range(steps)]
-        parts = {"collecting": costs(collect), "updating": costs(update)}
-        alone = costs(stepping)
+            stepping["gymnasium"] = lambda: [gymnasium_env.step(flat) for _ in range(steps)]
+        parts = {"collection": costs(collect), "updates": costs(update)}
+        env_costs = costs(stepping)
 
     name, samples = f"{group}, {count} environments", steps * count
     peers = {
@@ -222,19 +217,20 @@ def _measure(group: str, path: Path | None = None) -> list[tuple[str, str]]:
         "gymnasium": f"{PEER} on Gymnasium's Hopper-v5",
     }
     rows = [
-        (f"{name}: samples/s over {peers[key]}", _ratio(cost, whole["ours"], samples))
-        for key, cost in whole.items()
+        (f"{name}: samples/s vs {peers[key]}", _ratio(cost, total["ours"], samples))
+        for key, cost in total.items()
         if key != "ours"
     ]
     rows += [
-        (f"{name}, {part} alone, over {peers['peer']}", _ratio(cost["peer"], cost["ours"], samples))
+        (f"{name}, {part} only, vs {peers['peer']}", _ratio(cost["peer"], cost["ours"], samples))
         for part, cost in parts.items()
     ]
-    if "gymnasium" in alone:
-        what = f"{name}, steps/s of the environment alone, over Gymnasium's in a loop"
-        return [*rows, (what, _ratio(alone["gymnasium"], alone["ours"], samples))]
-    return [*rows, (f"{name}, the environment alone", f"{samples * alone['ours'].rate:,.0f}/s")]
+    ours_cost = env_costs["ours"]
+    if "gymnasium" in env_costs:
+        comparison = f"{name}, steps/s of the environment only, vs Gymnasium's in a loop"
+        return [*rows, (comparison, _ratio(env_costs["gymnasium"], ours_cost, samples))]
+    return [*rows, (f"{name}, the environment only", f"{samples * ours_cost.rate:,.0f}/s")]
 
 
 def _ratio(peer: Cost, ours: Cost, samples: int) -> str:
-    return f"{peer} ({samples * ours.rate:,.0f} against {samples * peer.rate:,.0f}/s)"
+    return f"{peer} ({samples * ours.rate:,.0f} vs {samples * peer.rate:,.0f}/s)"

@@ -1,7 +1,7 @@
-"""Compute time of a control period, joint state in to command out, beside the ONNX inference in it.
+"""Compute time of a control period, from joint state to command, relative to its ONNX inference.
 
-The joints follow their commands at once, as a kinematic simulation has them. Counted are periods in
-which a joint moves fast and nothing slows it, and those that the robot's own bodies slow.
+The joints track their commands exactly (kinematic simulation). Two kinds of period are counted: a
+joint moves fast and is not slowed; and the motion is slowed by the distance between two bodies.
 """
 
 from array import array
@@ -19,40 +19,40 @@ from polyreach_nodes.control.policy import Policy, find_policy
 
 MOTIONS = 40
 QUICK_MOTIONS = 6
-PERIODS = 75  # of one motion
-FAST = 0.5  # share of the velocity limits that the fastest joint has at least
-FOLLOWING_TIMEOUT_S = 2.0  # as the controller's parameter
+PERIODS = 75  # per motion
+FAST = 0.5  # lowest share of its velocity limit at which a joint moves fast
+FOLLOWING_TIMEOUT_S = 2.0  # default of the controller's parameter
 
 Vector = NDArray[np.float64]
 
 
 @dataclass
 class Times:
-    """Of single control periods [s]: all of it, and the inference in it."""
+    """Compute times of control periods [s]: in total, and of the inference alone."""
 
-    whole: list[float] = field(default_factory=list)
+    total: list[float] = field(default_factory=list)
     inference: list[float] = field(default_factory=list)
 
     def row(self) -> str:
-        """The rest over the inference, medians of the same periods."""
-        whole, inference = 1e6 * np.array(self.whole), 1e6 * np.array(self.inference)
-        rest = whole - inference
+        """Median of all but the inference, relative to the median of the inference."""
+        total, inference = 1e6 * np.array(self.total), 1e6 * np.array(self.inference)
+        rest = total - inference
         ratio = np.median(rest) / np.median(inference)
         return (
-            f"{ratio:.2f} x ({np.median(rest):.0f} against {np.median(inference):.0f} us), "
-            f"whole period p50 {np.median(whole):.0f} us, p99 {np.quantile(whole, 0.99):.0f} us, "
-            f"{len(whole)} periods"
+            f"{ratio:.2f} x ({np.median(rest):.0f} vs {np.median(inference):.0f} us), "
+            f"total p50 {np.median(total):.0f} us, p99 {np.quantile(total, 0.99):.0f} us, "
+            f"{len(total)} periods"
         )
 
 
-class Stopwatch:
-    """A policy that notes the time [s] of its last inference."""
+class TimedPolicy:
+    """A policy that measures the time of its last inference [s]."""
 
     def __init__(self, policy: Policy) -> None:
         self.policy, self.seconds = policy, 0.0
 
     def compute(self, *inputs: Vector) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """As the policy has it."""
+        """Forward to the policy."""
         start_s = perf_counter()
         outputs = self.policy.compute(*inputs)
         self.seconds = perf_counter() - start_s
@@ -60,33 +60,33 @@ class Stopwatch:
 
 
 def measure(robot_name: str) -> Iterator[tuple[str, str]]:
-    """Rows of (what, ratio) for one robot, with its shipped policy and without any transport."""
+    """Rows (comparison, ratio) for one robot with its shipped policy, without ROS."""
     robot = load_robot(robot_name)
     control = ReachControl(robot, Policy.load(find_policy(robot_name), robot))
-    control.policy = stopwatch = Stopwatch(control.policy)  # type: ignore[assignment]
+    control.policy = policy = TimedPolicy(control.policy)  # type: ignore[assignment]
     control.following.timeout_s = FOLLOWING_TIMEOUT_S
     free, slowed = Times(), Times()
     motions = QUICK_MOTIONS if timing.quick else MOTIONS
-    drawn = robot.sample_configuration(np.random.default_rng(0), 2 * motions)
-    for start, end in drawn.reshape(motions, 2, -1):
-        apart = robot.forward_kinematics(end)
+    configurations = robot.sample_configuration(np.random.default_rng(0), 2 * motions)
+    for start, end in configurations.reshape(motions, 2, -1):
+        reachable = robot.forward_kinematics(end)
         swapped = np.roll(robot.forward_kinematics(start), 1, axis=0)
-        for goals in (apart, swapped):
-            drive(control, stopwatch, start, goals, free, slowed)
-    for what, times in (("at speed, nothing near", free), ("slowed, bodies near", slowed)):
-        if times.whole:
-            yield f"{robot_name}, {what}: all but the inference, over it", times.row()
+        for goals in (reachable, swapped):
+            drive(control, policy, start, goals, free, slowed)
+    for name, times in (("fast, not slowed", free), ("slowed near a body", slowed)):
+        if times.total:
+            yield f"{robot_name}, {name}: all but the inference vs the inference", times.row()
 
 
 def drive(
     control: ReachControl,
-    stopwatch: Stopwatch,
+    policy: TimedPolicy,
     start: Vector,
     goals: Vector,
     free: Times,
     slowed: Times,
 ) -> None:
-    """One motion from start (nu,) [rad or m] to goals (E, 3) [m]."""
+    """Time one motion from start (nu,) [rad or m] to goals (E, 3) [m]."""
     robot, joint_pos = control.robot, start.copy()
     names = [robot.model.joint(joint).name for joint in range(robot.model.njnt)]
     addresses = [int(robot.model.joint(name).qposadr[0]) for name in names]
@@ -99,12 +99,12 @@ def drive(
         start_s = perf_counter()
         control.receive(names, position, now_s)
         command = control.tick(now_s)
-        whole_s = perf_counter() - start_s
+        total_s = perf_counter() - start_s
         if control.watchdog.fault:
             raise RuntimeError(f"the controller stopped: {control.watchdog.fault}")
         fast = bool((np.abs(command) >= FAST * robot.joint_vel_limits).any())
         if fast or control.slowed < 1.0:
             times = slowed if control.slowed < 1.0 else free
-            times.whole.append(whole_s)
-            times.inference.append(stopwatch.seconds)
+            times.total.append(total_s)
+            times.inference.append(policy.seconds)
         joint_pos = joint_pos + command * control.period_s

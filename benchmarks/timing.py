@@ -1,4 +1,4 @@
-"""Time two or more functions against each other on a noisy machine, and tell the ratio."""
+"""Time functions relative to each other on a noisy machine."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,14 +9,14 @@ import numpy as np
 
 ROUNDS = 7
 QUICK_ROUNDS = 3
-QUICK_BUDGET = 0.1  # share of the time that a measurement otherwise takes
-quick = False  # fewer rounds and less time for all that is measured; set once, before the first
+QUICK_BUDGET = 0.1  # share of the full time budget
+quick = False  # fewer rounds and less time in every measurement; set once, before the first
 
 
 def seconds_per_call(
     functions: dict[str, Callable[[], object]], budget_s: float = 2.0
 ) -> dict[str, float]:
-    """Seconds of one call of each function: the median over rounds in which they take turns.
+    """Seconds per call of each function: the median over rounds in which they alternate.
 
     budget_s: time for each function over all rounds.
     """
@@ -35,11 +35,11 @@ def seconds_per_call(
             for _ in range(calls[name]):
                 function()
             times[name].append((perf_counter() - start) / calls[name])
-    return {name: float(np.median(own)) for name, own in times.items()}
+    return {name: float(np.median(seconds)) for name, seconds in times.items()}
 
 
 def write_models(specs: Mapping[str, mujoco.MjSpec], folder: str) -> list[Path]:
-    """Write each description into a file of its name, for peers that read files."""
+    """Write each model to a file NAME.xml, for peers that read files."""
     paths = []
     for name, spec in specs.items():
         spec.compile()
@@ -49,5 +49,5 @@ def write_models(specs: Mapping[str, mujoco.MjSpec], folder: str) -> list[Path]:
 
 
 def speed_row(name: str, ours: float, peer: float) -> tuple[str, str]:
-    """What is compared, and the ratio of the steps/s."""
-    return name, f"{ours / peer:.1f} x ({ours:,.0f} against {peer:,.0f} steps/s)"
+    """A row with the ratio of two rates [steps/s]."""
+    return name, f"{ours / peer:.1f} x ({ours:,.0f} vs {peer:,.0f} steps/s)"

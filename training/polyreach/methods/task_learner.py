@@ -53,7 +53,7 @@ class TaskLearnerConfig:
     compile: bool = False
     """Compile the losses with torch.compile; on a GPU they then run as CUDA graphs. The rest of an
     update, such as the optimisers and PiCor's correction, stays as it is. On a CPU it is slower:
-    see benchmarks/sac_updates.py.
+    see benchmarks/sac_update_speed.py.
     """
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Environment steps per second: the batched reach env, a plain loop, Gymnasium's vector envs."""
+"""Reach environment steps per second: batched, in a plain loop, and in Gymnasium's vector envs."""
 
 import os
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.timing import seconds_per_call
+from benchmarks.timing import seconds_per_call, speed_row
 from polyreach.envs.reach.reach import ReachConfig, ReachEnv
 from polyreach.envs.reach.reward import REWARDS
 from polyreach_description import load_robot
@@ -19,7 +19,7 @@ CONFIG = ReachConfig(mode="dynamic", action_repeat=1, all_active=1.0, configurat
 
 
 class SingleReach(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
-    """The same task as one ordinary Gymnasium environment, stepped by mj_step."""
+    """The same task as a single Gymnasium environment, stepped by mj_step."""
 
     def __init__(self, robot: str) -> None:
         torch.set_num_threads(1)
@@ -38,7 +38,7 @@ class SingleReach(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
         self.elapsed = 0
 
     def reset(self, **options: Any) -> tuple[NDArray[np.float32], dict[str, Any]]:
-        """Start at a random configuration with goals from another."""
+        """Start at a random configuration, with the goals of another one."""
         super().reset(seed=options.get("seed"))
         start, goal = self.np_random.integers(len(self.bank), size=2)
         mujoco.mj_resetData(self.model, self.data)
@@ -50,7 +50,7 @@ class SingleReach(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
     def step(
         self, action: NDArray[np.float32]
     ) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
-        """One control period."""
+        """Step one control period."""
         self.data.ctrl[:] = self.robot.simulation_ctrl(action * self.robot.action_speeds)
         for _ in range(self.substeps):
             mujoco.mj_step(self.model, self.data)
@@ -68,7 +68,7 @@ class SingleReach(gymnasium.Env[NDArray[np.float32], NDArray[np.float32]]):
 
 
 def measure(robot: str) -> list[tuple[str, str]]:
-    """Rows of (what, ratio) for one robot."""
+    """Rows (comparison, ratio) for one robot."""
     cores = os.cpu_count() or 1
     batched = ReachEnv(load_robot(robot), ENVS, CONFIG, threads=cores)
     kinematic = ReachEnv(load_robot(robot), ENVS, ReachConfig(action_repeat=1, configurations=500))
@@ -108,21 +108,17 @@ def measure(robot: str) -> list[tuple[str, str]]:
     sync.close()
     batched.close()
     ours = ENVS / seconds["batched"]
-    rows = [
-        ("a plain loop of mj_step (no observation, no reward)", ENVS / seconds["plain"]),
-        (f"Gymnasium SyncVectorEnv of {ENVS}", ENVS / seconds["sync"]),
-        (
-            f"Gymnasium AsyncVectorEnv of {parallel.num_envs}",
-            parallel.num_envs / seconds["parallel"],
+    peers = {
+        "a plain loop of mj_step (no observation, no reward)": ENVS / seconds["plain"],
+        f"Gymnasium SyncVectorEnv of {ENVS}": ENVS / seconds["sync"],
+        f"Gymnasium AsyncVectorEnv of {parallel.num_envs}": (
+            parallel.num_envs / seconds["parallel"]
         ),
+    }
+    return [
+        *(
+            speed_row(f"{robot}, dynamic, {cores} threads, vs {name}", ours, peer)
+            for name, peer in peers.items()
+        ),
+        speed_row(f"{robot}, kinematic vs dynamic", ENVS / seconds["kinematic"], ours),
     ]
-    found = [
-        (
-            f"{robot}, dynamic, {cores} threads, over {name}",
-            f"{ours / peer:.1f} x ({ours:,.0f} against {peer:,.0f} steps/s)",
-        )
-        for name, peer in rows
-    ]
-    fast = ENVS / seconds["kinematic"]
-    found.append((f"{robot}, kinematic over dynamic", f"{fast / ours:.1f} x ({fast:,.0f} steps/s)"))
-    return found

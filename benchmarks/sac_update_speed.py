@@ -1,11 +1,11 @@
-"""Updates per second of the SAC family: against stable-baselines3, among the methods, compiled.
+"""Updates per second of the SAC family: vs stable-baselines3, between methods, and compiled.
 
-All on one thread, on replays full of random transitions. The peer has the same networks (as many
-parameters, which is checked), batch and replay; the one-hot vector of the task is part of its
-observation. It has one temperature for all tasks and does not clip gradients.
+All measurements use one thread and a replay full of random transitions. The peer has the same
+networks (the equal number of parameters is checked), batch and replay; its observation contains the
+one-hot task vector. It has one temperature for all tasks and does not clip gradients.
 
-The peer is used for nothing but this: `pip install stable-baselines3==2.9.2`. Without it its rows
-are left out.
+Only this benchmark uses the peer: `pip install stable-baselines3==2.9.2`. Without it, its rows are
+skipped.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,11 +30,11 @@ from polyreach.storage.task_replay import TaskBatch
 
 PEER = "stable-baselines3"
 REPEATS = 7
-REPLAY = 10_000  # transitions of each task
+REPLAY = 10_000  # transitions per task
 
 
 class Sizes(NamedTuple):
-    """Of a problem, its networks and its batches."""
+    """Sizes of a problem, its networks and its batches."""
 
     tasks: int
     obs: int
@@ -44,7 +44,7 @@ class Sizes(NamedTuple):
 
     def __str__(self) -> str:
         network = f"{len(self.hidden)} x {self.hidden[0]}"
-        return f"T = {self.tasks}, {self.batch} of each, {network}"
+        return f"T = {self.tasks}, {self.batch} per task, {network}"
 
 
 CHEETAH = Sizes(tasks=1, obs=17, action=6, batch=256, hidden=(256, 256))
@@ -52,8 +52,8 @@ MT10 = Sizes(tasks=10, obs=39, action=4, batch=128, hidden=(512, 512))
 SIZES = {"cheetah": CHEETAH, "mt10": MT10}
 
 
-class StillEnv(TaskEnv):
-    """Tasks of which only the sizes matter; nothing moves."""
+class ZeroEnv(TaskEnv):
+    """Tasks of the given sizes with zero observations and rewards."""
 
     def __init__(self, sizes: Sizes) -> None:
         self.task_names = tuple(f"task_{task}" for task in range(sizes.tasks))
@@ -72,15 +72,15 @@ class StillEnv(TaskEnv):
         return TaskStep(obs, torch.zeros(len(action), 1), flags, flags, flags, obs)
 
     def state_dict(self) -> dict[str, Any]:
-        """There is none."""
+        """Empty: there is no state."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """There is none."""
+        """Do nothing: there is no state."""
 
 
 def random_transitions(sizes: Sizes, seed: int = 0) -> TaskBatch:
-    """A replay's worth (T, REPLAY, .); one transition in 100 ends its episode."""
+    """Transitions (T, REPLAY, .) that fill a replay; one in 100 ends its episode."""
     generator = torch.Generator().manual_seed(seed)
     shape = (sizes.tasks, REPLAY)
     obs, next_obs = torch.randn(2, *shape, sizes.obs, generator=generator)
@@ -91,15 +91,15 @@ def random_transitions(sizes: Sizes, seed: int = 0) -> TaskBatch:
 
 
 def make_learner(learner: Callable[..., Any], config: TaskLearnerConfig, sizes: Sizes) -> Any:
-    """A learner whose replay is full."""
+    """A learner with a full replay."""
     config = replace(config, batch_size=sizes.batch, replay_size=REPLAY)
-    made = learner(config, StillEnv(sizes), 1_000_000, 0)
-    made.replay.add(random_transitions(sizes))
-    return made
+    instance = learner(config, ZeroEnv(sizes), 1_000_000, 0)
+    instance.replay.add(random_transitions(sizes))
+    return instance
 
 
 def make_peer(sizes: Sizes) -> Any:
-    """SAC of stable-baselines3, its replay full of the same transitions."""
+    """SAC of stable-baselines3, with a replay full of the same transitions."""
     import gymnasium
     from stable_baselines3 import SAC as PeerSAC
     from stable_baselines3.common.logger import Logger
@@ -112,13 +112,13 @@ def make_peer(sizes: Sizes) -> Any:
             x = torch.cat([x, z[:, None].expand(-1, REPLAY, -1)], dim=-1)
         return x.flatten(0, 1)[:, None].numpy()
 
-    class Still(gymnasium.Env[Any, Any]):
+    class Spaces(gymnasium.Env[Any, Any]):
         observation_space = gymnasium.spaces.Box(-np.inf, np.inf, (sizes.obs + len(z),), np.float32)
         action_space = gymnasium.spaces.Box(-1.0, 1.0, (sizes.action,), np.float32)
 
     peer = PeerSAC(
         "MlpPolicy",
-        Still(),
+        Spaces(),
         buffer_size=sizes.tasks * REPLAY,
         policy_kwargs={"net_arch": list(sizes.hidden)},
         device="cpu",
@@ -135,14 +135,15 @@ def make_peer(sizes: Sizes) -> Any:
     return peer
 
 
-def parameters(*networks: torch.nn.Module) -> int:
-    """How many they have together."""
+def count_parameters(*networks: torch.nn.Module) -> int:
+    """Number of parameters of all networks."""
     return sum(p.numel() for network in networks for p in network.parameters())
 
 
 class Cost(NamedTuple):
-    """Of a call over that of another: median, least and greatest of REPEATS measurements, and calls
-    per second.
+    """Time of a call relative to another call: median, least and greatest of REPEATS measurements.
+
+    rate: calls per second.
     """
 
     median: float
@@ -157,42 +158,41 @@ class Cost(NamedTuple):
 def relative_cost(
     functions: dict[str, Callable[[], object]], budget_s: float = 0.5
 ) -> dict[str, Cost]:
-    """Cost of each function over that of the first; all take turns.
+    """Cost of each function relative to the first; they alternate.
 
     budget_s: time for each function in one measurement.
     """
     measured = [seconds_per_call(functions, budget_s) for _ in range(REPEATS)]
     first = next(iter(functions))
-    found = {}
+    result = {}
     for name in functions:
         cost = [seconds[name] / seconds[first] for seconds in measured]
         rate = 1.0 / float(np.median([seconds[name] for seconds in measured]))
-        found[name] = Cost(float(np.median(cost)), min(cost), max(cost), rate)
-    return found
+        result[name] = Cost(float(np.median(cost)), min(cost), max(cost), rate)
+    return result
 
 
 def measure_peer(name: str) -> list[tuple[str, str]]:
-    """Rows of (what, ratio) for SIZES[name]: SAC.update against SAC.train of stable-baselines3."""
+    """Rows (comparison, ratio) for SIZES[name]: SAC.update vs SAC.train of stable-baselines3."""
     sizes = SIZES[name]
     if find_spec("stable_baselines3") is None:
         return [(str(sizes), f"skipped: {PEER} is not installed")]
     ours = make_learner(SAC, SACConfig(hidden=sizes.hidden), sizes)
     peer = make_peer(sizes)
-    ours_size = parameters(ours.actor, ours.critic)
-    peer_size = parameters(peer.actor, peer.critic)
-    if ours_size != peer_size:
-        raise RuntimeError(f"{ours_size} parameters against {peer_size}: no comparison")
+    size, peer_size = (count_parameters(sac.actor, sac.critic) for sac in (ours, peer))
+    if size != peer_size:
+        raise RuntimeError(f"{size} parameters, but {peer_size} in the peer: not comparable")
     batch = sizes.tasks * sizes.batch
     cost = relative_cost(
         {"ours": ours.update, "peer": lambda: peer.train(gradient_steps=1, batch_size=batch)}
     )
-    rates = f"{cost['ours'].rate:.1f} against {cost['peer'].rate:.1f} updates/s"
-    return [(f"{sizes}, over {PEER}", f"{cost['peer']} ({rates})")]
+    rates = f"{cost['ours'].rate:.1f} vs {cost['peer'].rate:.1f} updates/s"
+    return [(f"{sizes}, vs {PEER}", f"{cost['peer']} ({rates})")]
 
 
 def measure_methods(name: str) -> list[tuple[str, str]]:
-    """Rows of (what, ratio) for SIZES[name]: the cost of an update over MTSAC's, each method with
-    the network of its paper; D-Grad (O) and MTSAC with the same network besides.
+    """Rows (comparison, ratio) for SIZES[name]: the cost of an update relative to MTSAC's, each
+    method with the network of its paper; also D-Grad (O) and MTSAC with the same network.
     """
     sizes = SIZES[name]
     updates = {"mtsac": make_learner(SAC, SACConfig(hidden=sizes.hidden), sizes).update}
@@ -201,28 +201,29 @@ def measure_methods(name: str) -> list[tuple[str, str]]:
             config, _ = method.preset("paper", "metaworld")
             if not isinstance(config, TaskLearnerConfig):
                 continue
-            made = make_learner(method.learner, config, sizes)
-            updates |= phases(made) if isinstance(made, KTM) else {method_name: made.update}
+            learner = make_learner(method.learner, config, sizes)
+            is_ktm = isinstance(learner, KTM)
+            updates |= ktm_phases(learner) if is_ktm else {method_name: learner.update}
     rows = [
-        (f"{sizes}: {what} over mtsac", f"{cost} ({cost.rate:.1f} updates/s)")
-        for what, cost in relative_cost(updates).items()
-        if what != "mtsac"
+        (f"{sizes}: {method_name} vs mtsac", f"{cost} ({cost.rate:.1f} updates/s)")
+        for method_name, cost in relative_cost(updates).items()
+        if method_name != "mtsac"
     ]
     surgery = DGradOConfig()
     plain = make_learner(SAC, SACConfig(hidden=surgery.hidden), sizes).update
-    same = {"mtsac": plain, "dgrad-o": make_learner(DGradO, surgery, sizes).update}
-    cost = relative_cost(same)["dgrad-o"]
+    same_network = {"mtsac": plain, "dgrad-o": make_learner(DGradO, surgery, sizes).update}
+    cost = relative_cost(same_network)["dgrad-o"]
     sizes = sizes._replace(hidden=surgery.hidden)
-    return [*rows, (f"{sizes}: dgrad-o over mtsac", f"{cost} ({cost.rate:.1f} updates/s)")]
+    return [*rows, (f"{sizes}: dgrad-o vs mtsac", f"{cost} ({cost.rate:.1f} updates/s)")]
 
 
-def phases(learner: KTM) -> dict[str, Callable[[], object]]:
-    """Updates of KTM's three phases; the actor moves in every `actor_every`-th."""
-    turn = cycle(range(learner.config.actor_every))
+def ktm_phases(learner: KTM) -> dict[str, Callable[[], object]]:
+    """Updates of KTM's three phases; every `actor_every`-th one updates the actor."""
+    update = cycle(range(learner.config.actor_every))
 
     def td3(agent: TD3) -> None:
         batch = learner.sample()
-        as_floats(agent.update(batch, learner.normal(*batch.action.shape), next(turn) == 0))
+        as_floats(agent.update(batch, learner.normal(*batch.action.shape), next(update) == 0))
 
     return {
         "ktm, teachers": partial(td3, learner.teachers),
@@ -232,9 +233,9 @@ def phases(learner: KTM) -> dict[str, Callable[[], object]]:
 
 
 def measure_compiled(name: str) -> list[tuple[str, str]]:
-    """Rows of (what, ratio) for SIZES[name]: the cost of a compiled update over an eager one."""
+    """Rows (comparison, ratio) for SIZES[name]: cost of a compiled vs an eager update."""
     sizes = SIZES[name]
     eager = make_learner(SAC, SACConfig(hidden=sizes.hidden), sizes)
     compiled = make_learner(SAC, SACConfig(hidden=sizes.hidden, compile=True), sizes)
     cost = relative_cost({"eager": eager.update, "compiled": compiled.update})["compiled"]
-    return [(f"{sizes}: compile=True over eager", f"{cost} ({cost.rate:.1f} updates/s)")]
+    return [(f"{sizes}: compile=True vs eager", f"{cost} ({cost.rate:.1f} updates/s)")]

@@ -1,4 +1,4 @@
-"""DiGrad updates per second against the same update written naively, on one batch."""
+"""DiGrad updates per second, relative to a naive implementation of the same update on one batch."""
 
 import copy
 from dataclasses import replace
@@ -15,7 +15,7 @@ from polyreach_description import load_robot
 
 
 class NaiveDiGrad:
-    """One module per critic, one backward pass per task and joint set, targets moved one by one."""
+    """One module per critic, one backward pass per task and joint set, a loop over the targets."""
 
     def __init__(self, learner: DiGrad) -> None:
         self.learner = copy.deepcopy(learner)
@@ -30,7 +30,7 @@ class NaiveDiGrad:
         )
 
     def update(self, step: Step) -> None:
-        """The same arithmetic as DiGrad.update on a prepared batch."""
+        """Same arithmetic as DiGrad.update on a prepared batch."""
         learner, config = self.learner, self.learner.digrad_config
         tasks = len(learner.critic.action_sets)
         with torch.no_grad():
@@ -63,8 +63,10 @@ class NaiveDiGrad:
         self.actor_optimizer.step()
         pairs = [(self.targets, self.critics), (learner.target_actor, learner.policy.actor)]
         with torch.no_grad():
-            for old, new in pairs:
-                for target, parameter in zip(old.parameters(), new.parameters(), strict=True):
+            for targets, online in pairs:
+                for target, parameter in zip(
+                    targets.parameters(), online.parameters(), strict=True
+                ):
                     target.copy_((1 - config.tau) * target + config.tau * parameter)
 
 
@@ -83,7 +85,7 @@ def _unstack(net: EnsembleMLP) -> list[nn.Sequential]:
 
 
 def measure(robot: str) -> list[tuple[str, str]]:
-    """Rows of (what, ratio) for one robot."""
+    """Rows (comparison, ratio) for one robot."""
     config, env_config = tuned_preset()
     config = replace(config, replay_size=20_000)
     env = ReachEnv(load_robot(robot), 256, replace(env_config, configurations=500))
@@ -103,22 +105,22 @@ def measure(robot: str) -> list[tuple[str, str]]:
         {"ours": ours, "naive": lambda: naive.update(step), "all": learner.update}
     )
     ratio = seconds["naive"] / seconds["ours"]
-    rate, other = 1 / seconds["ours"], 1 / seconds["naive"]
+    rate, naive_rate = 1 / seconds["ours"], 1 / seconds["naive"]
     return [
         (
-            f"{robot}, over the naive update",
-            f"{ratio:.1f} x ({rate:.0f} against {other:.0f} updates/s)",
+            f"{robot}, vs the naive update",
+            f"{ratio:.1f} x ({rate:.0f} vs {naive_rate:.0f} updates/s)",
         ),
         (
-            f"{robot}, with sampling, relabelling and features",
+            f"{robot}, including sampling, relabelling and features",
             f"{1 / seconds['all']:.0f} updates/s",
         ),
     ]
 
 
 def _check_equal(learner: DiGrad, naive: NaiveDiGrad, step: Step) -> None:
-    """Both must have the same critics, or the comparison means nothing."""
+    """Both must have equal critics; otherwise the comparison is invalid."""
     x = torch.cat([step.features, step.action], dim=-1)
     ours: Tensor = learner.critic(step.features, step.action)
-    theirs = torch.stack([critic(x) for critic in naive.critics])
-    assert torch.allclose(ours, theirs, atol=1e-4)
+    expected = torch.stack([critic(x) for critic in naive.critics])
+    assert torch.allclose(ours, expected, atol=1e-4)
