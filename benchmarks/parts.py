@@ -50,7 +50,7 @@ PARTS: dict[str, Part] = {
         quick=True,
     ),
     "watchdog": Part(
-        "the same through the command watchdog, relative to the controller alone",
+        "latency through the command watchdog, relative to the controller alone",
         "watchdog_latency:measure",
         quick=True,
     ),
