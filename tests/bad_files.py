@@ -1,4 +1,4 @@
-"""Robot and policy files that harm a program that loads them without bounds."""
+"""Robot and policy files that exhaust a program which loads them without bounds."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ def write_robot(
     inside: str = "",
     tail: str = "",
 ) -> Path:
-    """A robot of one joint; text replaces its yaml, and the others are put into its MJCF."""
+    """Write a robot of one joint; `text` replaces its yaml, the others are inserted in its MJCF."""
     folder.mkdir(parents=True, exist_ok=True)
     model = ROBOT_XML.format(head=head, inside=inside, tail=tail)
     (folder / "robot.xml").write_text(model, encoding="utf-8")
@@ -56,14 +56,14 @@ def write_robot(
 
 
 def alias_bomb(levels: int = 30) -> str:
-    """A `name` that holds 9 ** levels texts once its aliases are followed."""
+    """A `name` that expands to 9 ** levels strings through its aliases."""
     lines = ["name:", "  - &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"  - &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, levels)]
     return "\n".join(lines) + "\n" + ROBOT_YAML.format(name="x").partition("\n")[2]
 
 
 def merge_bomb(levels: int = 30) -> str:
-    """Mappings that merge the one before nine times, and hold 9 ** levels keys on the way."""
+    """Mappings that each merge the previous one nine times: 9 ** levels keys in total."""
     lines = ["home:", "  m0: &m0 {first: 0.0}"]
     for level in range(1, levels):
         merged = ", ".join([f"*m{level - 1}"] * 9)
@@ -96,9 +96,9 @@ def write_policy(
     initializers: Sequence[onnx.TensorProto] = (),
     change: Callable[[onnx.ModelProto], object] | None = None,
 ) -> None:
-    """A copy of the policy file `source` whose `joint_vel` is that of before, then these nodes.
+    """Copy the policy file `source` and append nodes.
 
-    They take `planned_vel` and make `joint_vel`.
+    The original `joint_vel` becomes `planned_vel`, from which the nodes compute `joint_vel`.
     """
     model = onnx.load(source)
     if nodes:
@@ -123,7 +123,7 @@ def scalar(name: str, kind: int, value: float) -> onnx.TensorProto:
 
 
 def endless_loop() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """A Loop of 2 ** 62 rounds that passes `planned_vel` on."""
+    """A Loop of 2 ** 62 iterations that returns `planned_vel`."""
     value = helper.make_tensor_value_info
     body = helper.make_graph(
         [
@@ -144,7 +144,7 @@ def endless_loop() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
 
 
 def if_branch() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """An If whose branches both pass `planned_vel` on."""
+    """An If whose branches both return `planned_vel`."""
 
     def branch(name: str) -> onnx.GraphProto:
         out = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
@@ -159,7 +159,7 @@ def if_branch() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
 
 
 def plus_mean_of(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-    """Nodes that add the mean of what `node` outputs as `huge`."""
+    """Nodes that add the mean of the output `huge` of `node`."""
     return [
         node,
         helper.make_node("ReduceMean", ["huge"], ["mean"], keepdims=0),
@@ -168,13 +168,13 @@ def plus_mean_of(node: onnx.NodeProto) -> list[onnx.NodeProto]:
 
 
 def huge_at_load() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """40 GB of zeros, of constants alone."""
+    """40 GB of zeros from constants."""
     node = helper.make_node("ConstantOfShape", ["shape"], ["huge"])
     return plus_mean_of(node), [int64s("shape", 100_000, 100_000)]
 
 
 def huge_at_run(kind: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """40 GB out of the velocities, by Expand or Tile."""
+    """40 GB computed from the velocities, by Expand or Tile."""
     if kind == "Expand":
         node = helper.make_node("Expand", ["planned_vel", "shape"], ["huge"])
         return plus_mean_of(node), [int64s("shape", 1_250_000_000, 1, 8)]
@@ -183,7 +183,7 @@ def huge_at_run(kind: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]
 
 
 def huge_for_some_input() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """As many zeros as the largest velocity, times 1e9, says."""
+    """Zeros, 1e9 times the largest velocity in number."""
     nodes = [
         helper.make_node("ReduceMax", ["planned_vel"], ["largest"], keepdims=0),
         helper.make_node("Mul", ["largest", "many"], ["scaled"]),
@@ -198,7 +198,7 @@ def huge_for_some_input() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]
 def slow(
     size: int = 512, products: int = 40, kind: int = TensorProto.FLOAT
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Products of square matrices, of size ** 3 multiplications each; integers take far longer."""
+    """Matrix products of size ** 3 multiplications each; integers take far longer."""
     nodes = [
         helper.make_node("ReduceMean", ["planned_vel"], ["level"], keepdims=0),
         helper.make_node("Cast", ["level"], ["level_as"], to=kind),
@@ -217,7 +217,7 @@ def custom_domain() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
 
 
 def nested_functions(model: onnx.ModelProto) -> None:
-    """Functions that call the one before ten times: 1e12 nodes once they are put in place."""
+    """Functions that each call the previous one ten times: 1e12 nodes after inlining."""
     model.opset_import.append(helper.make_opsetid("f", 1))
     opsets = [helper.make_opsetid("", 18), helper.make_opsetid("f", 1)]
     inner = [helper.make_node("Identity", ["x"], ["y"])]
@@ -233,7 +233,7 @@ def nested_functions(model: onnx.ModelProto) -> None:
 
 
 def external_data(model: onnx.ModelProto) -> None:
-    """A weight that is read from another file of the machine."""
+    """A weight that is read from another file."""
     tensor = model.graph.initializer[0]
     for field in ("raw_data", "float_data"):
         tensor.ClearField(field)
@@ -242,7 +242,7 @@ def external_data(model: onnx.ModelProto) -> None:
 
 
 def sparse_weight(model: onnx.ModelProto) -> None:
-    """A weight of one value that is 40 GB once it is not sparse."""
+    """A sparse weight of one value, which is 40 GB when dense."""
     values = helper.make_tensor("dense", TensorProto.FLOAT, [1], [1.0])
     indices = helper.make_tensor("indices", TensorProto.INT64, [1], [0])
     sparse = helper.make_sparse_tensor(values, indices, [10_000_000_000])
@@ -258,7 +258,7 @@ def many_nodes(model: onnx.ModelProto) -> None:
 
 
 def metadata_of_size(count: int, length: int) -> Callable[[onnx.ModelProto], None]:
-    """So many more keys, with values of so many characters."""
+    """Add `count` keys with values of `length` characters."""
 
     def change(model: onnx.ModelProto) -> None:
         for number in range(count):
@@ -268,14 +268,14 @@ def metadata_of_size(count: int, length: int) -> Callable[[onnx.ModelProto], Non
 
 
 def huge_weight(model: onnx.ModelProto) -> None:
-    """A weight that declares 40 GB and holds nothing."""
+    """A weight that declares 40 GB and contains no data."""
     model.graph.initializer.append(
         TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[100_000, 100_000])
     )
 
 
 def empty_nodes(path: Path) -> None:
-    """8 million empty nodes of two bytes: a gigabyte in memory once they are parsed."""
+    """8 million empty nodes of two bytes: a gigabyte in memory when parsed."""
     nodes = b"\x0a\x00" * 8_000_000
     length, varint = len(nodes), b""
     while length > 127:
@@ -284,7 +284,7 @@ def empty_nodes(path: Path) -> None:
     path.write_bytes(b"\x08\x0a\x3a" + varint + bytes([length]) + nodes)
 
 
-# how a policy file is made of a good one, and the words of its refusal
+# function that writes a bad policy from a good one (path, source), and part of the error message
 Change = tuple[Callable[[Path, Path], None], str]
 
 

@@ -1,4 +1,4 @@
-"""The command line, as a process of its own or, sooner, in the process of the tests."""
+"""Run the command line, in a new process or, faster, in the test process."""
 
 import io
 import subprocess
@@ -18,7 +18,7 @@ def polyreach(*words: str | Path) -> list[str]:
 
 
 def run_process(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """`polyreach WORDS` as a user runs it."""
+    """Run `polyreach WORDS` in a new process, as a user does."""
     return subprocess.run(
         polyreach(*words), capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
@@ -30,7 +30,7 @@ def run_unread(
     timeout_s: float = 60.0,
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """A program whose standard output nobody reads; its standard error comes back."""
+    """Run a program whose standard output is a closed pipe; captures its standard error."""
     return subprocess.run(
         words,
         stdout=closed_pipe,
@@ -43,11 +43,11 @@ def run_unread(
 
 
 def run(*words: str | Path) -> subprocess.CompletedProcess[str]:
-    """`polyreach WORDS` in this process, which saves the seconds that PyTorch takes to start."""
+    """Run `polyreach WORDS` in this process, which avoids the import time of PyTorch."""
     out, errors = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(errors):
         try:
             status = main([str(word) for word in words])
-        except SystemExit as ended:
-            status = ended.code if isinstance(ended.code, int) else 1
+        except SystemExit as exit_:
+            status = exit_.code if isinstance(exit_.code, int) else 1
     return subprocess.CompletedProcess(words, status, out.getvalue(), errors.getvalue())

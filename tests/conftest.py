@@ -1,4 +1,4 @@
-"""What all tests share: a ROS domain of its own for every test that asks for one."""
+"""Fixtures of all tests, among them a separate ROS domain per test."""
 
 import fcntl
 import os
@@ -16,11 +16,11 @@ sys.path[:0] = [str(HERE), str(HERE / "nodes")]  # for scenarios.py and nodes/ri
 from domains import reserved_domain  # noqa: E402
 from groups import group_of  # noqa: E402
 
-# the same cases in every run, however busy the machine is
+# the same cases in every run, also on a busy machine
 settings.register_profile("polyreach", derandomize=True, deadline=None)
 settings.load_profile("polyreach")
 
-# as loopback_environment sets it, with a profile of the tests
+# as set by loopback_environment, but with the profile of the tests
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
 os.environ["FASTRTPS_DEFAULT_PROFILES_FILE"] = str(HERE / "discovery.xml")
 os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(HERE / "discovery.xml")
@@ -33,7 +33,7 @@ except ImportError:
 else:
 
     class GroupScheduling(LoadScopeScheduling):
-        """Gives a group of tests to one worker, the largest group first; other tests singly."""
+        """Assigns each group of tests to one worker, the largest first; other tests one by one."""
 
         def _split_scope(self, nodeid: str) -> str:
             return group_of(nodeid) or nodeid
@@ -45,16 +45,16 @@ else:
 
 @pytest.fixture
 def closed_pipe() -> Iterator[int]:
-    """The end to write to of a pipe that has no reader."""
-    far_end, near_end = os.pipe()
-    os.close(far_end)
-    yield near_end
-    os.close(near_end)
+    """Write end of a pipe whose read end is closed."""
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    yield write_end
+    os.close(write_end)
 
 
 @pytest.fixture
 def ros_domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A domain id of its own for a test; set in the environment, too."""
+    """A domain id that no other test uses, also set in the environment."""
     with reserved_domain() as domain:
         monkeypatch.setenv("ROS_DOMAIN_ID", str(domain))
         yield domain
@@ -64,7 +64,7 @@ def ros_domain_id(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def once(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Callable[[str, Callable[[Path], object]], Path]:
-    """once(name, make): the path of a file that make(path) writes, once for all workers."""
+    """once(name, make): path of a file written by make(path) once for all workers."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
@@ -82,7 +82,7 @@ def once(
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Say how many faults were tried."""
+    """Report the number of injected faults."""
     counts = {
         outcome: sum(
             report.when == "call" and "fault" in report.keywords
@@ -90,8 +90,8 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         )
         for outcome in ("passed", "failed", "rerun")
     }
-    if tried := counts["passed"] + counts["failed"]:
+    if injected := counts["passed"] + counts["failed"]:
         terminalreporter.write_line(
-            f"faults injected over real processes: {tried}, not withstood: {counts['failed']}, "
-            f"tried twice: {counts['rerun']}"
+            f"faults injected into running processes: {injected}, not handled: "
+            f"{counts['failed']}, repeated: {counts['rerun']}"
         )

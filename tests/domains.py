@@ -1,4 +1,4 @@
-"""ROS domains of which every test has one to itself."""
+"""Reservation of one ROS domain per test."""
 
 import fcntl
 import os
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-DOMAINS = range(1, 100)  # with higher ids, the ports reach into those that the system hands out
+DOMAINS = range(1, 100)  # ports of higher ids overlap the ephemeral ports of the system
 
 
 @contextmanager
 def reserved_domain() -> Iterator[int]:
-    """A domain id that no other test on this machine holds."""
+    """Reserve a domain id that no other test on this machine uses."""
     folder = Path(tempfile.gettempdir()) / f"polyreach-ros-domains-{os.getuid()}"
     folder.mkdir(exist_ok=True)
     start = os.getpid() % len(DOMAINS)

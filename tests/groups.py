@@ -1,8 +1,8 @@
-"""Which tests must not run side by side: one worker runs those of a group, one after the other."""
+"""Groups of tests that must not run in parallel: one worker runs a group sequentially."""
 
 from pathlib import PurePosixPath
 
-# of tests/nodes: tests of functions, which no other test disturbs
+# tests/nodes: tests of functions, independent of other tests
 WITHOUT_PROCESSES = {
     "test_bad_policies.py",
     "test_clearance.py",
@@ -22,7 +22,7 @@ WITHOUT_PROCESSES = {
     "test_view_parts.py",
     "test_watchdog.py",
 }
-# of tests/nodes: tests of programs from start to end, which judge no delay below a second
+# tests/nodes: tests of whole programs, which check no delay below a second
 PROGRAMS = {
     "test_closed_output_of_nodes.py",
     "test_commands.py",
@@ -37,10 +37,10 @@ PROGRAMS = {
 
 
 def group_of(nodeid: str) -> str:
-    """Group of a test, '' if it may run beside any other.
+    """Group of a test; '' if it may run in parallel to any other.
 
-    nodes: they measure processes, and would disturb each other's timing. programs: they start
-    several processes each. launch: they share a workspace that takes half a minute to build.
+    nodes: tests that measure the timing of processes. programs: tests that start several processes.
+    launch: tests that share a workspace, which takes half a minute to build.
     """
     path = PurePosixPath(nodeid.split("::")[0])
     if path.parent.name == "launch":

@@ -1,4 +1,4 @@
-"""What a running robot must do, whoever started its nodes: used by node tests and launch tests."""
+"""Checks on a running robot, however its nodes were started: for node tests and launch tests."""
 
 import threading
 from collections.abc import Callable
@@ -30,8 +30,8 @@ from polyreach_description import Robot
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 WAIT_S = 30.0
-LOOK_S = 0.02  # between two looks at who is there
-DISCOVERY_S = 0.3  # from when this side knows of the other until the other side knows of this one
+DISCOVERY_PERIOD_S = 0.02  # between checks for services and subscriptions
+DISCOVERY_S = 0.3  # from discovery by this side to discovery by the other side
 
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE,
@@ -43,7 +43,7 @@ TRANSITIONS = {
 
 @dataclass(frozen=True)
 class Command:
-    """A command as it came: time of receipt [s, monotonic] and velocities (nu,) [rad/s]."""
+    """A received command: time of receipt [s, monotonic] and velocities (nu,) [rad/s]."""
 
     time_s: float
     joint_vel: NDArray[np.float64]
@@ -54,7 +54,7 @@ class Command:
 
 
 class Probe:
-    """What a test wants to see of a controller, or to send to it; spins in its own thread."""
+    """Records what a controller publishes and sends it messages; spins in its own thread."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class Probe:
         self.joint_pos: NDArray[np.float64] | None = None
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain_id)
-        # as few services as can be: others have to meet each of them
+        # as few services as possible: other nodes have to discover each of them
         self.node = Node(
             "polyreach_probe",
             context=self._context,
@@ -91,8 +91,8 @@ class Probe:
             effector: node.create_publisher(PoseStamped, f"{controller}/goals/{effector}", 10)
             for effector in robot.effector_names
         }
-        # how many listen to a topic, and since when there are as many [s, monotonic]
-        self._listeners = dict.fromkeys(self._goal_pubs.values(), (0, 0.0))
+        # number of subscriptions to a topic, and the time of its last change [s, monotonic]
+        self._subscriptions = dict.fromkeys(self._goal_pubs.values(), (0, 0.0))
         self._triggers = {
             name: node.create_client(Trigger, f"{controller}/{name}")
             for name in (
@@ -106,7 +106,7 @@ class Probe:
         self._get_state = node.create_client(GetState, f"{controller}/get_state")
         self._clients: dict[tuple[type, str], Client] = {}
         self._awaited = {*self._triggers.values(), self._change_state, self._get_state}
-        self._ready_s: dict[Client, float] = {}  # since when a service is there [monotonic]
+        self._ready_s: dict[Client, float] = {}  # time of a service's discovery [s, monotonic]
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(node)
         self._closing = threading.Event()
@@ -114,22 +114,22 @@ class Probe:
         self._thread.start()
 
     def _spin(self) -> None:
-        looked_s = 0.0
+        checked_s = 0.0
         while not self._closing.is_set():
-            self._executor.spin_once(timeout_sec=LOOK_S)
-            if monotonic() - looked_s > LOOK_S:
-                self._look_around()
-                looked_s = monotonic()
+            self._executor.spin_once(timeout_sec=DISCOVERY_PERIOD_S)
+            if monotonic() - checked_s > DISCOVERY_PERIOD_S:
+                self._check_discovery()
+                checked_s = monotonic()
 
-    def _look_around(self) -> None:
-        """Note since when services are there, and since when as many listen to topics as now."""
+    def _check_discovery(self) -> None:
+        """Record when services are discovered and when numbers of subscriptions change."""
         for client in [c for c in list(self._awaited) if c.service_is_ready()]:
             self._awaited.remove(client)
             self._ready_s[client] = monotonic()
-        for publisher, (before, _) in list(self._listeners.items()):
+        for publisher, (previous, _) in list(self._subscriptions.items()):
             with suppress(InvalidHandle):  # a test may have destroyed it
-                if (count := publisher.get_subscription_count()) != before:
-                    self._listeners[publisher] = (count, monotonic())
+                if (count := publisher.get_subscription_count()) != previous:
+                    self._subscriptions[publisher] = (count, monotonic())
 
     def __enter__(self) -> "Probe":
         return self
@@ -156,7 +156,7 @@ class Probe:
             self.joint_pos = np.array([position[name] for name in self.robot.joint_names])
 
     def value(self, key: str) -> str:
-        """A value of the last status; '' if there is none."""
+        """Value of a key of the last status; '' if there is none."""
         pairs = self.statuses[-1].values if self.statuses else []
         return next((pair.value for pair in pairs if pair.key == key), "")
 
@@ -166,7 +166,7 @@ class Probe:
         return self.statuses[-1].message if self.statuses else ""
 
     def wait(self, done: Callable[[], bool], what: str, timeout_s: float = WAIT_S) -> None:
-        """Wait until done(); an AssertionError says what did not happen."""
+        """Wait until done(); the AssertionError at the timeout names `what`."""
         end_s = monotonic() + timeout_s
         while not done():
             assert monotonic() < end_s, (
@@ -175,24 +175,24 @@ class Probe:
             sleep(0.002)
 
     def wait_state(self, *states: str) -> None:
-        """Wait for a state in the status."""
+        """Wait until the status shows one of these states."""
         self.wait(lambda: self.value("state") in states, f"state {' or '.join(states)}")
 
     def wait_goals_heard(self) -> None:
-        """Wait until the controller listens to goals, and both sides know of each other."""
+        """Wait until the controller subscribes to goals and discovery is complete on both sides."""
         for publisher in self._goal_pubs.values():
             self.wait_heard(publisher)
 
-    def wait_heard(self, publisher: Publisher, listeners: int = 1) -> None:
-        """Wait until so many listen to a topic of this node, and both sides know of each other."""
-        self._listeners.setdefault(publisher, (0, 0.0))
+    def wait_heard(self, publisher: Publisher, subscriptions: int = 1) -> None:
+        """Wait for this many subscriptions to a topic of this node, discovered on both sides."""
+        self._subscriptions.setdefault(publisher, (0, 0.0))
 
-        def met() -> bool:
-            count, since_s = self._listeners[publisher]
-            listening = publisher.get_subscription_count()
-            return listeners <= listening == count and monotonic() - since_s > DISCOVERY_S
+        def discovered() -> bool:
+            count, since_s = self._subscriptions[publisher]
+            current = publisher.get_subscription_count()
+            return subscriptions <= current == count and monotonic() - since_s > DISCOVERY_S
 
-        self.wait(met, f"{listeners} listen to {publisher.topic_name}")
+        self.wait(discovered, f"{subscriptions} subscriptions to {publisher.topic_name}")
 
     def send_goal(
         self, effector: str, position: NDArray[np.float64], frame: str | None = None
@@ -206,7 +206,7 @@ class Probe:
         self._goal_pubs[effector].publish(message)
 
     def client(self, kind: type, name: str) -> Client:
-        """The client of a service of the controller, once that is there."""
+        """Client of a service of the controller; waits for the service."""
         client = self._clients.get((kind, name))
         if client is None:
             client = self.node.create_client(kind, f"{self.controller}/{name}")
@@ -215,7 +215,7 @@ class Probe:
         return client
 
     def _ready(self, client: Client) -> Client:
-        """Wait for a service; before both sides know each other, requests are seconds late."""
+        """Wait for a service; before discovery on both sides, requests are seconds late."""
         if client not in self._ready_s:
             self._awaited.add(client)
         self.wait(
@@ -225,7 +225,7 @@ class Probe:
         return client
 
     def meet(self, name: str) -> None:
-        """Wait until `call` of that name goes without delay."""
+        """Wait until `call(name)` has no discovery delay."""
         self._ready(self._triggers[name])
 
     def call(self, name: str) -> str:
@@ -237,7 +237,7 @@ class Probe:
         return future.result().message
 
     def transition(self, name: str) -> bool:
-        """Ask for a lifecycle transition; whether it succeeded."""
+        """Request a lifecycle transition; returns whether it succeeded."""
         client = self._ready(self._change_state)
         request = ChangeState.Request(transition=Transition(id=TRANSITIONS[name]))
         future = client.call_async(request)
@@ -245,25 +245,23 @@ class Probe:
         return future.result().success
 
     def lifecycle_state(self) -> str:
-        """The lifecycle state as the controller's service tells it."""
+        """Lifecycle state reported by the controller's service."""
         future = self._ready(self._get_state).call_async(GetState.Request())
         self.wait(future.done, "answer of get_state")
         return future.result().current_state.label
 
     def wait_moving(self) -> None:
-        """Wait for a command that is not zero, sent from now on."""
+        """Wait for a new nonzero command."""
         start = len(self.commands)
-        self.wait(
-            lambda: any(not c.is_zero for c in self.commands[start:]), "a command other than zero"
-        )
+        self.wait(lambda: any(not c.is_zero for c in self.commands[start:]), "a nonzero command")
 
     def commands_since(self, time_s: float) -> list[Command]:
-        """Commands received from a time on."""
+        """Commands received since a time [s, monotonic]."""
         return [command for command in list(self.commands) if command.time_s >= time_s]
 
 
 def reachable_goals(robot: Robot, seed: int, count: int) -> list[dict[str, NDArray[np.float64]]]:
-    """Goals of all effectors [m, base frame] that one configuration reaches, `count` times."""
+    """`count` goal sets [m, base frame] for all effectors, each reached by one configuration."""
     configurations = robot.sample_configuration(np.random.default_rng(seed), count)
     return [
         dict(zip(robot.effector_names, robot.forward_kinematics(joint_pos), strict=True))
@@ -277,16 +275,16 @@ def assert_reaches(
     tolerance_m: float = 0.02,
     timeout_s: float = 15.0,
 ) -> None:
-    """Send goals; assert that the joint states, then the controller too, say all are reached."""
+    """Send goals; assert that they are reached by joint states and by the controller's status."""
     robot = probe.robot
-    wanted = np.array([goals[name] for name in robot.effector_names])
+    goal_pos = np.array([goals[name] for name in robot.effector_names])
     probe.wait(lambda: probe.joint_pos is not None, "joint states")
     for effector, position in goals.items():
         probe.send_goal(effector, position)
 
     def errors() -> NDArray[np.float64]:
         assert probe.joint_pos is not None
-        return np.linalg.norm(robot.forward_kinematics(probe.joint_pos) - wanted, axis=-1)
+        return np.linalg.norm(robot.forward_kinematics(probe.joint_pos) - goal_pos, axis=-1)
 
     end_s = monotonic() + timeout_s
     while (errors() > tolerance_m).any():
@@ -295,13 +293,13 @@ def assert_reaches(
             f"(status: {probe.value('state')} '{probe.message}')"
         )
         sleep(0.02)
-    probe.wait(lambda: probe.value("reached") == "true", "status says that the goals are reached")
+    probe.wait(lambda: probe.value("reached") == "true", "status reports that goals are reached")
     for effector in robot.effector_names:
         assert float(probe.value(f"error/{effector}")) <= tolerance_m
 
 
 def zero_delay(probe: Probe, since_s: float, hold_s: float) -> float:
-    """Time [s] from since_s to the first of those zero commands that alone came for hold_s."""
+    """Time [s] from since_s to the start of a period of hold_s with zero commands only."""
 
     def last_zeros() -> list[Command]:
         commands = probe.commands_since(since_s)
@@ -326,6 +324,6 @@ def assert_within_limits(robot: Robot, commands: list[Command]) -> None:
 
 
 def listen(probe: Probe, commands: str, joint_states: str) -> None:
-    """Let the probe take commands and joint states from these topics, too."""
+    """Subscribe the probe to commands and joint states on these topics, too."""
     probe.node.create_subscription(Float64MultiArray, commands, probe._on_command, 10)
     probe.node.create_subscription(JointState, joint_states, probe._on_joint_state, 10)
