@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from polyreach.deploy import evaluate
 from polyreach.deploy.evaluate import (
     EvaluationConfig,
-    PolicyFile,
     evaluate_actions,
     evaluate_alone,
     least_squares_actions,
@@ -30,6 +29,7 @@ from polyreach.errors import UserError
 from polyreach.methods import METHODS, get_method
 from polyreach.methods.off_policy import Policy
 from polyreach.robot.features import Observation, split_observation
+from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, list_robots, load_robot
 from polyreach_nodes.control import proximity
 

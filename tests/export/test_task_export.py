@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from torch import Tensor, nn
 
-from polyreach.deploy.evaluate import EvaluationConfig, PolicyFile
+from polyreach.deploy.evaluate import EvaluationConfig
 from polyreach.deploy.export import (
     ExportedPolicy,
     export_run,
@@ -25,6 +25,7 @@ from polyreach.deploy.task_policy import TaskPolicy
 from polyreach.envs.reach.reach import ReachEnv
 from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.methods import METHODS, get_method
+from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.run import RunConfig
 from polyreach.runs.training import train
 from polyreach_description import Robot, load_robot

@@ -12,9 +12,9 @@ from bad_files import BAD_POLICIES, huge_at_load, slow, write_policy
 from onnx import TensorProto, helper
 
 from polyreach.cli import main
-from polyreach.deploy import evaluate
-from polyreach.deploy.evaluate import PolicyFile
 from polyreach.errors import UserError
+from polyreach.robot import onnx_policy
+from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, policy_file, policy_trial
 from polyreach_description.limited import Limits
 from polyreach_nodes.control.contract import ContractError
@@ -137,7 +137,7 @@ def test_large_batches_are_computed_in_parts(
     joint_pos = torch.tensor(planar8.sample_configuration(np.random.default_rng(0), 25)).float()
     goals, active = torch.rand(25, 3, 3), torch.ones(25, 3)
     whole = PolicyFile(SHIPPED)(joint_pos, goals, active)
-    monkeypatch.setattr(evaluate, "MAX_BATCH_VALUES", 10 * values)
+    monkeypatch.setattr(onnx_policy, "MAX_BATCH_VALUES", 10 * values)
     parts = PolicyFile(SHIPPED)
     batches: list[int] = []
     run = parts._run

@@ -9,12 +9,12 @@ import torch
 from task_fakes import PointMasses
 
 from polyreach.commands.train import train_config
-from polyreach.deploy.evaluate import PolicyFile
 from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError
 from polyreach.methods import get_method
 from polyreach.robot.features import FEATURES, Observation
+from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.checkpoint import save_checkpoint
 from polyreach.runs.run import RunConfig, RunFolder
 from polyreach.runs.teachers import read_run, read_teacher, state_of

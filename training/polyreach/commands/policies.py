@@ -45,9 +45,10 @@ class EvaluateOptions:
 def evaluate(words: Sequence[str]) -> int:
     """polyreach evaluate POLICY."""
     from polyreach.deploy import evaluate as measure
+    from polyreach.robot.onnx_policy import PolicyFile
 
     options = parse_options(EvaluateOptions, words, prog="polyreach evaluate")
-    policy = measure.PolicyFile(options.policy)
+    policy = PolicyFile(options.policy)
     robot = load_robot(options.robot or policy.robot_name)
     policy.check(robot)
     config = measure.EvaluationConfig(options.goals, options.seconds, options.seed, options.threads)

@@ -8,7 +8,6 @@ import onnx
 
 from polyreach.deploy.evaluate import (
     EvaluationConfig,
-    PolicyFile,
     alone_rows,
     evaluate_actions,
     evaluate_policy,
@@ -17,6 +16,7 @@ from polyreach.deploy.evaluate import (
     near_line,
 )
 from polyreach.deploy.export import save, write_metadata
+from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.run import RunConfig
 from polyreach_description import Robot, is_robot_file
 

@@ -191,7 +191,7 @@ def _check_robot(path: str, sha256: str, env: TaskReachEnv) -> None:
 
 def _file_teacher(path: str, env: TaskEnv) -> Teacher:
     """An exported policy; it finds out the task by itself."""
-    from polyreach.deploy.evaluate import PolicyFile
+    from polyreach.robot.onnx_policy import PolicyFile
 
     if not isinstance(env, TaskReachEnv):
         raise UserError(
