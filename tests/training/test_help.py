@@ -9,7 +9,7 @@ import pytest
 import tyro
 
 from polyreach.cli import COMMANDS, main
-from polyreach.envs.registry import TASK_ENVS
+from polyreach.envs.registry import list_envs
 from polyreach.methods import METHODS
 
 RANGE = r"[\[(]-?\d, \d[\])]"  # of numbers; may be half open
@@ -98,7 +98,7 @@ def assert_reads_well(
     ("method", "env"),
     [
         *((method, "planar8") for method in METHODS),
-        *(("mtsac", env) for env in (*TASK_ENVS, "humanoid27")),
+        *(("mtsac", env) for env in (*list_envs(), "humanoid27")),
     ],
 )
 def test_help_of_training(

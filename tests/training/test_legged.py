@@ -18,7 +18,8 @@ from polyreach.envs.env_spec import Defaults
 from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 from polyreach.envs.legged.models import biped_spec, hopper_spec, lever_arms
 from polyreach.envs.legged.render import render_states
-from polyreach.envs.registry import Legged, find_env_spec
+from polyreach.envs.legged.spec import LeggedSpec
+from polyreach.envs.registry import find_env_spec
 from polyreach.envs.task_env import TaskStep, play_episodes
 from polyreach.errors import UserError
 from polyreach.runs.checkpoint import read_checkpoint, save_checkpoint
@@ -402,15 +403,15 @@ def test_episodes_end_with_the_last_fall(monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.parametrize("group", GROUPS)
 def test_the_command_line_finds_the_environments(group: str) -> None:
-    family = find_env_spec(group, task_conditioned=True)
-    assert isinstance(family, Legged) and family.tasks == tuple(LEGGED_GROUPS[group])
-    tasks = len(family.tasks)
-    assert family.defaults("paper") == Defaults(1_000_000 * tasks, 4 * tasks, 50_000 * tasks, 10)
-    env = family.make(LeggedConfig(), 2 * tasks, "cpu", 1, seed=0)
-    assert env.task_names == family.tasks and env.envs_per_task == 2
-    measured = family.make_evaluation(LeggedConfig(), 10, "cpu", 1)
+    env_spec = find_env_spec(group, task_conditioned=True)
+    assert isinstance(env_spec, LeggedSpec) and env_spec.tasks == tuple(LEGGED_GROUPS[group])
+    tasks = len(env_spec.tasks)
+    assert env_spec.defaults("paper") == Defaults(1_000_000 * tasks, 4 * tasks, 50_000 * tasks, 10)
+    env = env_spec.make(LeggedConfig(), 2 * tasks, "cpu", 1, seed=0)
+    assert env.task_names == env_spec.tasks and env.envs_per_task == 2
+    measured = env_spec.make_evaluation(LeggedConfig(), 10, "cpu", 1)
     assert (measured.envs_per_task, measured.horizon) == (10, 1000)
-    assert family.note({"return": 1234.5}) == "return 1,234"
+    assert env_spec.note({"return": 1234.5}) == "return 1,234"
 
 
 def test_pictures_follow_the_robot(tmp_path: Path) -> None:

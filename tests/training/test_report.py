@@ -194,7 +194,7 @@ def test_every_run_of_every_experiment_is_a_command(name: str) -> None:
         assert config.steps == (job.variant.steps or experiment.steps)
         assert config.device == experiment.device
         if config.method != "digrad" and config.method != "ddpg":
-            assert config.num_envs % len(config.family.tasks) == 0  # type: ignore[attr-defined]
+            assert config.num_envs % len(config.env_spec.tasks) == 0  # type: ignore[attr-defined]
     assert len({job.folder for job in jobs}) == len(jobs)
 
 

@@ -28,7 +28,7 @@ SMALL = ("--method-config.hidden", "8")
 def make_run(folder: Path, *words: str) -> Any:
     """A run folder with the checkpoint of a learner that has not learned; returns the learner."""
     _, config = train_config(words)
-    env = config.family.make(config.env_config, config.num_envs, "cpu", 1, config.seed)
+    env = config.env_spec.make(config.env_config, config.num_envs, "cpu", 1, config.seed)
     learner: Any = get_method(config.method).learner(
         config.method_config, env, config.steps, config.seed
     )

@@ -11,7 +11,7 @@ import tyro
 from polyreach.commands.options import parse_options
 from polyreach.commands.terminal import console, print_table
 from polyreach.deploy.shipped_policies import list_policies
-from polyreach.envs.registry import TASK_ENVS
+from polyreach.envs.registry import list_envs
 from polyreach.errors import UserError
 from polyreach.experiments import EXPERIMENTS
 from polyreach.methods import METHODS
@@ -125,7 +125,7 @@ def list_all(words: Sequence[str]) -> int:
     for name in list_robots():
         found = load_robot(name)
         robots[name] = {"joints": list(found.joint_names), "effectors": list(found.effector_names)}
-    envs = {name: list(family(name).tasks) for name, family in TASK_ENVS.items()}
+    envs = {name: list(env_spec(name).tasks) for name, env_spec in list_envs().items()}
     policies = [str(path) for path in list_policies()]
     papers = {name: experiment.paper for name, experiment in EXPERIMENTS.items()}
     if options.json:

@@ -11,7 +11,8 @@ import tyro
 
 from polyreach.commands.options import parse_options
 from polyreach.commands.terminal import console
-from polyreach.envs.registry import EnvConfig, find_env_spec, is_env
+from polyreach.envs.env_spec import EnvConfig
+from polyreach.envs.registry import find_env_spec, is_env
 from polyreach.errors import UserError, check_range
 from polyreach.methods import METHODS, PRESETS, MethodConfig, PresetName, get_method
 from polyreach.runs.run import RunConfig, RunFolder, check_robot_found
@@ -72,7 +73,7 @@ def train(words: Sequence[str]) -> int:
     from polyreach.runs.training import train as run_training
 
     options, config = train_config(words)
-    name = f"{options.method}-{config.family.title}-{options.preset}-s{options.seed}"
+    name = f"{options.method}-{config.env_spec.title}-{options.preset}-s{options.seed}"
     folder = options.resume or options.out or Path("runs") / name
     check_range("checkpoint_minutes", options.checkpoint_minutes, 0.0)
     resume = options.resume is not None
@@ -92,7 +93,7 @@ def _show_result(
         console.print(f"To go on:\n{again}", soft_wrap=True)
         return 128 + result.signal
     console.print(f"trained {result.env_steps:,} steps.")
-    if config.family.robot is not None:
+    if config.env_spec.robot is not None:
         console.print(f"To get the policy:\n  polyreach export {folder}", soft_wrap=True)
     return 0
 
@@ -100,7 +101,7 @@ def _show_result(
 def train_config(words: Sequence[str]) -> tuple[TrainOptions, RunConfig]:
     """The options and the configuration that a command line of `train` asks for."""
     options, method_config, env_config, stored = _train_options(list(words))
-    family = find_env_spec(options.env, get_method(options.method).task_conditioned)
+    env_spec = find_env_spec(options.env, get_method(options.method).task_conditioned)
     config = RunConfig(
         method=options.method,
         env=options.env,
@@ -112,10 +113,10 @@ def train_config(words: Sequence[str]) -> tuple[TrainOptions, RunConfig]:
         device=options.device,
         eval_goals=options.eval_goals,
         eval_every=options.eval_every,
-        robot_sha256=stored.robot_sha256 if stored else family.robot_sha256,
+        robot_sha256=stored.robot_sha256 if stored else env_spec.robot_sha256,
         method_config=method_config,
         env_config=env_config,
-        env_version=family.version,
+        env_version=env_spec.version,
     )
     return options, config
 
@@ -152,12 +153,12 @@ def _train_options(
             if hasattr(stored, f.name)
         }
     else:
-        family = find_env_spec(env_name, method.task_conditioned)
+        env_spec = find_env_spec(env_name, method.task_conditioned)
         preset = _peek(words, "--preset") or TrainOptions.preset
         if preset not in PRESETS:
             raise UserError(f"unknown preset '{preset}' (legal: {', '.join(PRESETS)})")
-        method_config, env_config = method.preset(preset, family.name)
-        known = dataclasses.asdict(family.defaults(preset))
+        method_config, env_config = method.preset(preset, env_spec.name)
+        known = dataclasses.asdict(env_spec.defaults(preset))
     known = {name: value for name, value in known.items() if name not in ("method", "env")}
     # the options with the defaults that apply, and the settings of this method and environment
     # beside them

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polyreach.envs.env_spec import EVALUATION_SEED, C, E, EnvSpec, Record
 from polyreach.envs.task_env import TaskEnv
 
 
@@ -66,3 +67,17 @@ class SimulatedTasks(TaskEnv):
         self._elapsed[:] = state["elapsed"].cpu().numpy()
         self._generator.set_state(state["generator"].cpu())
         self._put(self._numbers.ravel())
+
+
+class SimulatedEnvSpec(EnvSpec[C, E]):
+    """A group of simulated tasks, measured by their returns."""
+
+    measured = ("return",)
+
+    def make_evaluation(self, config: C, goals: int, device: str, threads: int) -> E:
+        """`goals` episodes of each task."""
+        return self.make(config, goals * len(self.tasks), device, threads, EVALUATION_SEED)
+
+    def note(self, record: Record) -> str:
+        """The mean return."""
+        return f"return {record['return']:,.0f}"

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyreach.envs.batched_sim import SimulatedTasks
+from polyreach.envs.batched_sim import SimulatedEnvSpec, SimulatedTasks
+from polyreach.envs.env_spec import Defaults, EnvConfig
 from polyreach.envs.task_env import TaskStep
 from polyreach.errors import UserError, check_range
 
@@ -60,7 +61,7 @@ OBSERVED = slice(2, 1 + 2 * JOINTS)  # qpos without x, qvel
 
 
 @dataclass(frozen=True)
-class CheetahConfig:
+class CheetahConfig(EnvConfig):
     """Settings of HalfCheetah; the defaults are those of Gymnasium's HalfCheetah-v5."""
 
     horizon: int = 1000
@@ -227,3 +228,30 @@ class CheetahEnv(SimulatedTasks):
         """Stop the threads."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+class CheetahSpec(SimulatedEnvSpec[CheetahConfig, CheetahEnv]):
+    """A group of HalfCheetahs of different build."""
+
+    name = "cheetahs"
+    envs = tuple(CHEETAH_GROUPS)
+    config = CheetahConfig
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the variants."""
+        return CHEETAH_GROUPS[self.env]
+
+    def defaults(self, preset: str) -> Defaults:
+        """The budget of picor-2023 for eight tasks, as much for each of any other number."""
+        tasks = len(self.tasks)
+        return Defaults(300_000 * tasks, tasks, eval_every=10_000 * tasks, eval_goals=4)
+
+    def make(
+        self, config: CheetahConfig, num_envs: int, device: str, threads: int, seed: int
+    ) -> CheetahEnv:
+        """num_envs is over all tasks."""
+        return CheetahEnv(self.env, num_envs, config, device, threads, seed)
+
+
+SPEC = CheetahSpec

@@ -2,9 +2,9 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Generic, Literal, TypeVar
 
-from polyreach.envs.task_env import play_episodes
+from polyreach.envs.task_env import Act, TaskEnv, play_episodes
 from polyreach_description import Robot
 
 FamilyName = Literal["metaworld", "cheetahs", "legged", "robot"]
@@ -14,8 +14,13 @@ EVALUATION_SEED = 1_000_003
 
 
 @dataclass(frozen=True)
+class EnvConfig:
+    """Settings of an environment; every kind has its own."""
+
+
+@dataclass(frozen=True)
 class Defaults:
-    """Numbers of a run, unless told otherwise."""
+    """Numbers of a run by default."""
 
     steps: int
     num_envs: int
@@ -23,12 +28,20 @@ class Defaults:
     eval_goals: int
 
 
-class EnvSpec(ABC):
-    """Environments of one kind, and the one among them that is called `env`."""
+C = TypeVar("C", bound=EnvConfig)
+E = TypeVar("E", bound=TaskEnv)
+
+
+class EnvSpec(ABC, Generic[C, E]):
+    """Environments E of one kind with settings C, and the one among them that is called `env`."""
 
     name: ClassVar[FamilyName]
-    config: ClassVar[type[Any]]
+    envs: ClassVar[tuple[str, ...]] = ()
+    """Names of the environments; none for robots, which have names of their own."""
+    config: type[C]
     """Settings of its environments."""
+    measured: ClassVar[tuple[str, ...]] = ("return", "success")
+    """What an evaluation records of every task."""
 
     def __init__(self, env: str) -> None:
         self.env = env
@@ -40,7 +53,7 @@ class EnvSpec(ABC):
 
     @property
     def version(self) -> str:
-        """Of what the environment is made of, beside this package; empty for nothing."""
+        """Version of what the environment is made of besides this package; empty for nothing."""
         return ""
 
     @property
@@ -50,58 +63,48 @@ class EnvSpec(ABC):
 
     @property
     def robot_sha256(self) -> str:
-        """Of the robot; empty if it is none."""
+        """Digest of the robot; empty if it is none."""
         return self.robot.sha256 if self.robot else ""
+
+    @property
+    @abstractmethod
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks that a policy is conditioned on; empty where there is no task id."""
 
     @abstractmethod
     def defaults(self, preset: str) -> Defaults:
-        """Numbers of a run with `preset`, unless told otherwise."""
+        """Numbers of a run with `preset` by default."""
 
     @abstractmethod
-    def make(self, config: Any, num_envs: int, device: str, threads: int, seed: int) -> Any:
+    def make(self, config: C, num_envs: int, device: str, threads: int, seed: int) -> E:
         """The environment to train in. Raises UserError for numbers that it cannot have."""
 
     @abstractmethod
-    def make_evaluation(self, config: Any, goals: int, device: str, threads: int) -> Any:
+    def make_evaluation(self, config: C, goals: int, device: str, threads: int) -> E:
         """The environment in which the policy is measured during training."""
 
-    @abstractmethod
-    def evaluate(self, env: Any, learner: Any) -> Record:
-        """Measure the policy of `learner`, without noise, in what make_evaluation returned."""
-
-    @abstractmethod
-    def evaluation_text(self, goals: int) -> str:
-        """How much is measured in an evaluation, in words."""
-
-    @abstractmethod
-    def note(self, record: Record) -> str:
-        """The result that is shown while it trains."""
-
-
-class TaskEnvSpec(EnvSpec):
-    """Environments of task-conditioned methods (see polyreach.envs.task_env)."""
-
-    measured: ClassVar[tuple[str, ...]] = ("return", "success")
+    def evaluate(self, env: E, policy: Act) -> Record:
+        """Measure `policy` in what make_evaluation returned: `return_<task>` and `success_<task>`,
+        each the mean over episodes, and their means over tasks.
+        """
+        episodes = play_episodes(env, policy, EVALUATION_SEED)
+        measures = {"return": episodes.returns, "success": episodes.success.float()}
+        record: Record = {}
+        for measure in self.measured:
+            values = measures[measure].double().mean(dim=1)  # (T,)
+            record[measure] = float(values.mean())
+            for name, value in zip(env.task_names, values.tolist(), strict=True):
+                record[f"{measure}_{name}"] = value
+        return record
 
     def evaluation_text(self, goals: int) -> str:
         """How much is measured in an evaluation, in words."""
         return f"{goals} episodes of each task in an evaluation"
 
-    @property
     @abstractmethod
-    def tasks(self) -> tuple[str, ...]:
-        """Names of the tasks."""
+    def note(self, record: Record) -> str:
+        """The result that is shown during training."""
 
-    def evaluate(self, env: Any, learner: Any) -> Record:
-        """`return_<task>` and `success_<task>`, each the mean over episodes, and their means over
-        tasks.
-        """
-        played = play_episodes(env, learner.actor.mean_action, EVALUATION_SEED)
-        found = {"return": played.returns, "success": played.success.float()}
-        record: Record = {}
-        for measure in self.measured:
-            values = found[measure].double().mean(dim=1)  # (T,)
-            record[measure] = float(values.mean())
-            for name, value in zip(env.task_names, values.tolist(), strict=True):
-                record[f"{measure}_{name}"] = value
-        return record
+
+AnyEnvSpec = EnvSpec[EnvConfig, TaskEnv]
+"""Environments of any kind, with settings of that kind."""

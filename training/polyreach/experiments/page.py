@@ -51,7 +51,7 @@ MEASURES: dict[Measure, MeasureText] = {
 def describe(experiment: Experiment, results: Sequence[Result], seeds: int, command: str) -> str:
     """The report as Markdown; `seeds` are wanted of each variant, `command` makes the first run."""
     first, text = results[0].config, MEASURES[experiment.measure]
-    extent = first.family.evaluation_text(first.eval_goals)
+    extent = first.env_spec.evaluation_text(first.eval_goals)
     mode = getattr(first.env_config, "mode", "")
     extent += f" in {mode} simulation" if mode else ""
     wanted = seeds * len(experiment.variants) * len(experiment.envs)

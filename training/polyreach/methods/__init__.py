@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-from polyreach.envs.env_spec import FamilyName
+from torch import Tensor
+
+from polyreach.envs.env_spec import EnvConfig, FamilyName
 from polyreach.envs.reach.reach import ReachConfig
-from polyreach.envs.registry import EnvConfig
 from polyreach.errors import UserError
 from polyreach.methods import (
     a2c,
@@ -41,6 +42,10 @@ class Learner(Protocol):
 
     env_steps: int
     updates: int
+
+    @property
+    def policy(self) -> Callable[[Tensor], Tensor]:
+        """Observations -> actions without noise."""
 
     def prepare(self) -> None:
         """Read what a new run starts from. Raises UserError if it cannot be had."""

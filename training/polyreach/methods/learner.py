@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from polyreach.envs.task_env import TaskEnv, TaskStep
+from polyreach.networks.policy import Policy
 from polyreach.storage.rollout import Rollout
 
 Metrics = dict[str, float]
@@ -29,8 +30,7 @@ class EnvLearner:
 
     paper: ClassVar[str]
     env: TaskEnv
-    actor: nn.Module
-    """Has mean_action: observations (T, B, O) -> actions (T, B, A)."""
+    actor: Policy
 
     def __init__(self, config: RateConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
         self.final_lr, self.env, self.total_steps = config.final_lr, env, total_steps
@@ -44,6 +44,10 @@ class EnvLearner:
         # parts of the state: whatever has a state_dict, and optimisers with their rates
         self.parts: dict[str, Any] = {"env": env}
         self.rates: dict[torch.optim.Optimizer, float] = {}
+
+    def policy(self, obs: Tensor) -> Tensor:
+        """Actions without noise (T, n, A) for observations (T, n, O)."""
+        return self.actor.mean_action(obs)
 
     def prepare(self) -> None:
         """Read what a new run starts from. Raises UserError if it cannot be had."""

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_choice, check_range, check_widths
 from polyreach.methods.learner import EnvLearner, NoisyAct
 from polyreach.networks.per_task_weights import Normalizer, SplitMLP
+from polyreach.networks.policy import NormalPolicy
 from polyreach.storage.rollout import Rollout
 
 HeadSharing = Literal["trunk", "none"]
@@ -68,7 +69,7 @@ def task_network(
     return net
 
 
-class GaussianHeads(nn.Module):
+class GaussianHeads(NormalPolicy):
     """pi(a|s) of every task: a normal distribution of independent actions whose mean and log
     variance are the outputs of the task's head.
 
@@ -108,11 +109,6 @@ class GaussianHeads(nn.Module):
         """Mean and log standard deviation (T', B, A) with layers of T' rows, at x (T', B, O)."""
         mean, log_var = self.net.run(layers, x).chunk(2, dim=-1)
         return mean, 0.5 * log_var
-
-    @property
-    def squashes(self) -> bool:
-        """Whether actions are the tanh of what is drawn."""
-        return False
 
     def to_action(self, u: Tensor) -> Tensor:
         """What is done when u was drawn; the environment clips it."""

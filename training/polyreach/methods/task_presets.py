@@ -10,11 +10,10 @@ from dataclasses import fields
 from typing import Any, Literal
 
 from polyreach.envs.cheetahs import CheetahConfig
-from polyreach.envs.env_spec import FamilyName
+from polyreach.envs.env_spec import EnvConfig, FamilyName
 from polyreach.envs.legged.legged import LeggedConfig
 from polyreach.envs.metaworld.metaworld import MetaWorldConfig
 from polyreach.envs.reach.task_reach import TaskReachConfig
-from polyreach.envs.registry import EnvConfig
 from polyreach.methods.a2c import A2CConfig
 from polyreach.methods.dgrad_a import DGradAConfig
 from polyreach.methods.distillation import DistillationConfig

@@ -13,6 +13,8 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
+from polyreach.networks.policy import NormalPolicy
+
 OBS_CLIP = 5.0
 LEAST_STD = 1e-2  # what does not vary is not blown up
 
@@ -151,7 +153,7 @@ class Normalizer(nn.Module):
         self.count = count
 
 
-class SplitActor(nn.Module):
+class SplitActor(NormalPolicy):
     """pi_theta(a|s): a normal distribution whose mean is a SplitMLP's output and whose standard
     deviation is part of theta and does not depend on the state.
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from polyreach.networks.policy import NormalPolicy, Policy
+
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 Sharing = Literal["all", "trunk", "none"]
@@ -98,12 +100,17 @@ def append_task(x: Tensor, z: Tensor, tasks: Tensor | None) -> Tensor:
     return torch.cat([x, rows[:, None].expand(*x.shape[:3], -1)], dim=-1)
 
 
-class GaussianActor(nn.Module):
+class GaussianActor(NormalPolicy):
     """pi(a|s, z): a normal distribution squashed by tanh (Haarnoja et al. 2018, appendix C)."""
 
     def __init__(self, body: Body) -> None:
         super().__init__()
         self.body = body
+
+    @property
+    def squashes(self) -> bool:
+        """Actions are the tanh of what is drawn."""
+        return True
 
     def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """obs: (T', B, O) -> mean and log standard deviation before tanh, (T', B, A) each."""
@@ -134,7 +141,7 @@ def draw_action(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, T
     return torch.tanh(u), (normal - slope).sum(dim=-1)
 
 
-class DeterministicActor(nn.Module):
+class DeterministicActor(Policy):
     """mu(s, z) in [-1, 1]."""
 
     def __init__(self, body: Body) -> None:
@@ -145,7 +152,9 @@ class DeterministicActor(nn.Module):
         """obs: (T', B, O) -> (T', B, A)."""
         return torch.tanh(self.body(obs[None], tasks)[0])
 
-    mean_action = forward
+    def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """The action, (T', B, A), for obs (T', B, O)."""
+        return self.forward(obs, tasks)
 
 
 class TaskCritic(nn.Module):

@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from polyreach.runs.checkpoint import read_newest
-from polyreach.envs.env_spec import TaskEnvSpec
 from polyreach.errors import UserError
 from polyreach.methods import get_method
 from polyreach.runs.run import RunConfig, RunFolder
@@ -31,12 +30,12 @@ def restored_learner(config: RunConfig, state: Mapping[str, Any]) -> Any:
     """The learner of a run, with the smallest environment; of `state` it has the actor, or the
     policy of a method that is not told its task.
     """
-    family, make = config.family, get_method(config.method).learner
-    tasks = family.tasks if isinstance(family, TaskEnvSpec) else ()
+    env_spec, make = config.env_spec, get_method(config.method).learner
+    tasks = env_spec.tasks
     # a learner draws its first weights from torch's own generator
     with (
         torch.random.fork_rng(devices=[]),
-        closing(family.make(config.env_config, max(1, len(tasks)), "cpu", 1, 0)) as env,
+        closing(env_spec.make(config.env_config, max(1, len(tasks)), "cpu", 1, 0)) as env,
     ):
         learner: Any = make(config.method_config, env, config.steps, config.seed)
     part = "actor" if tasks else "policy"

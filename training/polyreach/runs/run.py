@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from polyreach.runs.checkpoint import replace_durably
-from polyreach.envs.registry import EnvConfig, find_env_spec
-from polyreach.envs.env_spec import EnvSpec
+from polyreach.envs.env_spec import AnyEnvSpec, EnvConfig
+from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError, check_range
 from polyreach.runs.machine import describe_machine
 from polyreach.methods import MethodConfig, PresetName, get_method
@@ -63,7 +63,7 @@ class RunConfig:
         check_range("seed", self.seed, 0, 2**31)
 
     @property
-    def family(self) -> EnvSpec:
+    def env_spec(self) -> AnyEnvSpec:
         """What `env` means to `method`."""
         return find_env_spec(self.env, get_method(self.method).task_conditioned)
 
@@ -76,7 +76,7 @@ class RunConfig:
         for name, default in (("threads", 1), ("device", "cpu")):
             if getattr(self, name) != default:
                 words += [f"--{name}", str(getattr(self, name))]
-        presets = get_method(self.method).preset(self.preset, self.family.name)
+        presets = get_method(self.method).preset(self.preset, self.env_spec.name)
         parts = ("method-config", self.method_config), ("env-config", self.env_config)
         for (part, config), preset in zip(parts, presets, strict=True):
             for own in dataclasses.fields(config):
@@ -97,8 +97,8 @@ class RunConfig:
             method = get_method(values["method"])
             rest = {**values}
             method_config = method.config(**_tuples(rest.pop("method_config")))
-            family = find_env_spec(values["env"], method.task_conditioned)
-            env_config = family.config(**_tuples(rest.pop("env_config")))
+            env_spec = find_env_spec(values["env"], method.task_conditioned)
+            env_config = env_spec.config(**_tuples(rest.pop("env_config")))
             return RunConfig(**rest, method_config=method_config, env_config=env_config)
         except (TypeError, KeyError, ValueError) as error:
             raise RunError(
@@ -287,7 +287,7 @@ def _git(folder: Path, *words: str) -> str:
 def load_run_robot(config: RunConfig) -> Robot:
     """The robot of a run. Raises RunError if it has changed since, or if the run has none."""
     check_robot_found(config)
-    robot = config.family.robot
+    robot = config.env_spec.robot
     if robot is None:
         raise RunError(
             f"the run is of environment '{config.env}', which is no robot: only policies of robots "
@@ -297,12 +297,12 @@ def load_run_robot(config: RunConfig) -> Robot:
     return robot
 
 
-def load_run_env_spec(config: RunConfig) -> EnvSpec:
+def load_run_env_spec(config: RunConfig) -> AnyEnvSpec:
     """The environments of a run. Raises RunError if the robot has changed since."""
     check_robot_found(config)
-    family = config.family
-    _check_robot(config, family.robot_sha256)
-    return family
+    env_spec = config.env_spec
+    _check_robot(config, env_spec.robot_sha256)
+    return env_spec
 
 
 def check_robot_found(config: RunConfig) -> None:

@@ -16,14 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyreach.envs.env_spec import TaskEnvSpec
 from polyreach.envs.reach.task_reach import ACTIONS, TaskReachConfig, TaskReachEnv
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError
-from polyreach.methods.task_heads import GaussianHeads
 from polyreach.robot.features import FEATURES, Features, KinematicFeatures, Observation
-from polyreach.networks.per_task_weights import SplitActor
-from polyreach.networks.task_networks import GaussianActor
+from polyreach.networks.policy import NormalPolicy
 
 Normal = tuple[Tensor, Tensor]  # mean and log standard deviation, (T', B, A) each
 Distribution = Callable[[Tensor, Tensor], Normal]
@@ -73,8 +70,8 @@ def read_run(path: str) -> RunState:
 
     folder = RunFolder(Path(path))
     config = folder.read_config()
-    family = load_run_env_spec(config)
-    if not isinstance(family, TaskEnvSpec):
+    env_spec = load_run_env_spec(config)
+    if not env_spec.tasks:
         raise UserError(
             f"'{path}' is a run of {config.method}, which is not told its task: export it, and "
             "name the .onnx file instead"
@@ -85,7 +82,7 @@ def read_run(path: str) -> RunState:
     for part in ("actor", "critic"):
         for name, value in sorted(state.get(part, {}).items()):
             digest.update(f"{part}.{name}".encode() + value.contiguous().numpy().tobytes())
-    return RunState(config, family.tasks, state, digest.hexdigest())
+    return RunState(config, env_spec.tasks, state, digest.hexdigest())
 
 
 def read_teacher(path: str, env: TaskEnv) -> Teacher:
@@ -135,12 +132,8 @@ def _rows(tasks: Sequence[str], wanted: Sequence[str]) -> tuple[int, ...]:
 
 def _distribution(actor: nn.Module) -> tuple[Distribution | None, bool]:
     """The distribution that an actor draws from, and whether it squashes what it draws."""
-    if isinstance(actor, GaussianActor):
-        return actor.distribution, True
-    if isinstance(actor, GaussianHeads):
+    if isinstance(actor, NormalPolicy):
         return actor.distribution, actor.squashes
-    if isinstance(actor, SplitActor):
-        return actor.distribution, False
     return None, False
 
 

@@ -76,18 +76,18 @@ def train(
     folder = RunFolder(out)
     if resume:
         folder.check(config)
-    family, make_learner = load_run_env_spec(config), get_method(config.method).learner
+    env_spec, make_learner = load_run_env_spec(config), get_method(config.method).learner
     settings, device, threads = config.env_config, config.device, config.threads
     with (
-        closing(family.make(settings, config.num_envs, device, threads, config.seed)) as env,
-        closing(family.make_evaluation(settings, config.eval_goals, device, threads)) as evaluation,
+        closing(env_spec.make(settings, config.num_envs, device, threads, config.seed)) as env,
+        closing(env_spec.make_evaluation(settings, config.eval_goals, device, threads)) as evaluation,
     ):
         learner = make_learner(config.method_config, env, config.steps, config.seed)
         if not resume:
             learner.prepare()
 
         def evaluate() -> Record:
-            return family.evaluate(evaluation, learner)
+            return env_spec.evaluate(evaluation, learner.policy)
 
         # what cannot be run has been refused by now, and no folder is left of it
         with folder.lock():
@@ -110,7 +110,7 @@ def _train(
     interval: float,
     console: Console,
 ) -> TrainResult:
-    family = config.family
+    env_spec = config.env_spec
     started, steps_before = time.monotonic(), learner.env_steps
 
     def wall() -> float:
@@ -121,7 +121,7 @@ def _train(
     writer = SummaryWriter(str(folder.path), purge_step=learner.env_steps + 1)
     with Interrupt() as interrupt, _progress(console) as progress, writer:
         bar = progress.add_task(
-            f"{config.method} {family.title}",
+            f"{config.method} {env_spec.title}",
             total=config.steps,
             completed=learner.env_steps,
             note="",
@@ -134,7 +134,7 @@ def _train(
             for name, value in {**metrics, **record}.items():
                 writer.add_scalar(name, value, learner.env_steps)
             rate = (learner.env_steps - steps_before) / (time.monotonic() - started)
-            progress.update(bar, note=f"{rate:,.0f} steps/s  {family.note(record)}")
+            progress.update(bar, note=f"{rate:,.0f} steps/s  {env_spec.note(record)}")
 
         def done() -> bool:
             return learner.env_steps >= config.steps

@@ -32,8 +32,8 @@ def play_run(folder: Path, env: str = "", episodes: int = 20) -> dict[str, Retur
     """
     check_range("episodes", episodes, 1)
     config = RunFolder(folder).read_config()
-    family = find_env_spec(env or config.env, task_conditioned=True)
-    with closing(family.make_evaluation(config.env_config, episodes, "cpu", 1)) as evaluation:
+    env_spec = find_env_spec(env or config.env, task_conditioned=True)
+    with closing(env_spec.make_evaluation(config.env_config, episodes, "cpu", 1)) as evaluation:
         policy = read_teacher(str(folder), evaluation)
         for name, row in zip(evaluation.task_names, policy.rows, strict=True):
             if row < 0:

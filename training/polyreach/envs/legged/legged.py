@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyreach.envs.batched_sim import SimulatedTasks
+from polyreach.envs.env_spec import EnvConfig
 from polyreach.envs.legged.models import biped_spec, hopper_spec, lever_arms
 from polyreach.envs.task_env import TaskStep
 from polyreach.errors import UserError, check_range
@@ -71,7 +72,7 @@ LEGGED_GROUPS: dict[str, dict[str, LeggedTask]] = {
 
 
 @dataclass(frozen=True)
-class LeggedConfig:
+class LeggedConfig(EnvConfig):
     """Settings of hoppers and biped that the paper leaves open."""
 
     horizon: int = 1000

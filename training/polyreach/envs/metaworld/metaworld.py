@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polyreach.envs.env_spec import EnvConfig
 from polyreach.envs.metaworld.pool import ACTION_SIZE, GO_ON, LocalPool, Pool, WorkerPool
 from polyreach.envs.metaworld.simulation import GOALS
 from polyreach.envs.metaworld.task import OBS_SIZE, import_metaworld
@@ -87,7 +88,7 @@ TASK_SETS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class MetaWorldConfig:
+class MetaWorldConfig(EnvConfig):
     """A Meta-World environment."""
 
     goals: Literal["fixed", "random"] = "fixed"

@@ -18,6 +18,7 @@ from mujoco import rollout
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polyreach.envs.env_spec import EnvConfig
 from polyreach.envs.reach.reward import REWARDS, RewardName, reward_size
 from polyreach.envs.task_env import check_finite
 from polyreach.errors import UserError, check_range
@@ -29,7 +30,7 @@ Mode = Literal["kinematic", "dynamic"]
 
 
 @dataclass(frozen=True)
-class ReachConfig:
+class ReachConfig(EnvConfig):
     """A reach environment."""
 
     mode: Mode = "kinematic"

@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from polyreach.commands.train import train_config
+from polyreach.envs.cheetahs import CheetahConfig, CheetahSpec
 from polyreach.envs.metaworld.metaworld import MetaWorldConfig
+from polyreach.envs.metaworld.spec import MetaWorldSpec
 from polyreach.envs.reach.task_reach import TaskReachConfig
-from polyreach.envs.registry import TASK_ENVS, Cheetahs, MetaWorldTasks, find_env_spec
+from polyreach.envs.registry import find_env_spec, list_envs
 from polyreach.envs.task_env import TaskEnv, TaskStep
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, PRESETS, get_method
@@ -60,13 +62,12 @@ class TinyTasks(TaskEnv):
         self.elapsed = state["elapsed"]
 
 
-def learner_of_zeros() -> SimpleNamespace:
-    actor = SimpleNamespace(mean_action=lambda obs: torch.zeros(*obs.shape[:2], 1))
-    return SimpleNamespace(actor=actor)
+def still(obs: Tensor) -> Tensor:
+    return torch.zeros(*obs.shape[:2], 1)
 
 
 def test_an_evaluation_tells_return_and_success_of_every_task() -> None:
-    record = MetaWorldTasks("mt3").evaluate(TinyTasks(4), learner_of_zeros())
+    record = MetaWorldSpec("mt3").evaluate(TinyTasks(4), still)
     assert record == {
         "return": 4.5,
         "return_near": 3.0,
@@ -78,46 +79,45 @@ def test_an_evaluation_tells_return_and_success_of_every_task() -> None:
 
 
 def test_cheetahs_are_measured_by_their_return_alone() -> None:
-    record = Cheetahs("cheetah8").evaluate(TinyTasks(1), learner_of_zeros())
+    record = CheetahSpec("cheetah8").evaluate(TinyTasks(1), still)
     assert record == {"return": 4.5, "return_near": 3.0, "return_far": 6.0}
-    assert Cheetahs("cheetah8").note({"return": 1234.5}) == "return 1,234"
+    assert CheetahSpec("cheetah8").note({"return": 1234.5}) == "return 1,234"
 
 
 def test_a_robots_tasks_are_measured_at_an_episodes_end() -> None:
-    family = find_env_spec("planar8", task_conditioned=True)
+    env_spec = find_env_spec("planar8", task_conditioned=True)
     settings = TaskReachConfig(configurations=100, horizon_s=0.2, tolerance=10.0)
-    env = family.make_evaluation(settings, 3, "cpu", 1)
+    env = env_spec.make_evaluation(settings, 3, "cpu", 1)
 
     def stand(obs: Tensor) -> Tensor:
         return torch.zeros(*obs.shape[:2], env.action_size)
 
-    learner = SimpleNamespace(actor=SimpleNamespace(mean_action=stand))
-    record = family.evaluate(env, learner)
+    record = env_spec.evaluate(env, stand)
     assert env.envs_per_task == 3 and env.tasks == 4
     assert env.robots.config.all_active == 1.0 and bool(env.robots.active[-3:].all())
     assert record["success"] == 1.0 and record["error_median_together"] > 0
-    assert record == family.evaluate(env, learner)
-    strict = family.make_evaluation(replace(settings, tolerance=0.0), 3, "cpu", 1)
-    assert family.evaluate(strict, learner)["success"] == 0.0
+    assert record == env_spec.evaluate(env, stand)
+    strict = env_spec.make_evaluation(replace(settings, tolerance=0.0), 3, "cpu", 1)
+    assert env_spec.evaluate(strict, stand)["success"] == 0.0
 
 
 @pytest.mark.parametrize("env", ["mt3", "mt10", "mt50", "cheetah8", "planar8", str(GANTRY)])
 def test_an_environments_defaults_can_be_run(env: str) -> None:
-    family = find_env_spec(env, task_conditioned=True)
+    env_spec = find_env_spec(env, task_conditioned=True)
     for preset in PRESETS:
-        defaults = family.defaults(preset)
-        assert defaults.num_envs % len(family.tasks) == 0 and defaults.num_envs > 0
+        defaults = env_spec.defaults(preset)
+        assert defaults.num_envs % len(env_spec.tasks) == 0 and defaults.num_envs > 0
         assert 1 <= defaults.eval_every < defaults.steps and defaults.eval_goals >= 1
         for name in TOLD:
-            _, env_config = get_method(name).preset(preset, family.name)
-            assert type(env_config) is family.config
+            _, env_config = get_method(name).preset(preset, env_spec.name)
+            assert type(env_config) is env_spec.config
 
 
 def test_every_kind_of_run_is_stored_and_read(tmp_path: Path) -> None:
     for index, (method, env, config) in enumerate(
         [
             ("mtsac", "mt3", MetaWorldConfig),
-            ("picor", "cheetah8", Cheetahs.config),
+            ("picor", "cheetah8", CheetahConfig),
             ("dgrad-o", "planar8", TaskReachConfig),
             ("digrad", "planar8", find_env_spec("planar8", False).config),
         ]
@@ -158,7 +158,7 @@ def test_only_a_robots_run_has_a_robot() -> None:
         load_run_robot(replace(config, robot_sha256="0" * 64))
 
 
-@pytest.mark.parametrize(("told", "named"), [(True, list(TASK_ENVS)), (False, [])])
+@pytest.mark.parametrize(("told", "named"), [(True, list(list_envs())), (False, [])])
 def test_an_unknown_environment_is_refused_with_the_legal_ones(
     told: bool, named: list[str]
 ) -> None:
