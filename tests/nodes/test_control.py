@@ -309,6 +309,7 @@ def test_rejected_goal_leaves_the_old_one(
     goals, active = control.goals.copy(), control.active.copy()
     assert reason in control.set_goal(effector, frame, position, NOW)
     assert reason in control.rejected_goal
+    assert control.rejected_effector == effector
     assert np.array_equal(control.goals, goals)
     assert np.array_equal(control.active, active)
 
@@ -316,9 +317,9 @@ def test_rejected_goal_leaves_the_old_one(
 def test_an_accepted_goal_forgets_the_rejection_of_its_effector_only(control: ReachControl) -> None:
     control.set_goal("left", "world", (0.5, 0.0, 0.0), NOW)
     control.set_goal("right", "", (0.5, 0.0, 0.0), NOW)
-    assert "'left'" in control.rejected_goal
+    assert "'left'" in control.rejected_goal and control.rejected_effector == "left"
     control.set_goal("left", "", (0.5, 0.0, 0.0), NOW)
-    assert control.rejected_goal == ""
+    assert control.rejected_goal == control.rejected_effector == ""
 
 
 def test_without_goals_the_joints_slow_down_within_limits_and_hold(

@@ -88,7 +88,8 @@ class ReachControl:
         self.goals: Vector = np.zeros((effectors, 3))
         self.active: Vector = np.zeros(effectors)
         self.has_goal = False
-        self.rejected_goal = ""
+        self.rejected_goal = ""  # why the last rejected goal was rejected
+        self.rejected_effector = ""  # whose goal that was
         self.expired_goal = ""
         self.slowed = 1.0  # factor by which the last command was slowed
         self.goals_heard = dict.fromkeys(robot.effector_names, 0)
@@ -134,7 +135,7 @@ class ReachControl:
         self._had_goal = False
         self._forget_joint_states()
         self.clear_goals()
-        self.rejected_goal = self.expired_goal = ""
+        self.rejected_goal = self.rejected_effector = self.expired_goal = ""
         self.stop()
 
     def resume(self) -> None:
@@ -277,14 +278,15 @@ class ReachControl:
         self.progress.set_goal(index, position)
         self._goal_s[index] = now_s
         self.expired_goal = ""
-        if self.rejected_goal.startswith(f"goal of '{effector}' "):
-            self.rejected_goal = ""
+        if self.rejected_effector == effector:
+            self.rejected_goal = self.rejected_effector = ""
         return ""
 
     def reject_goal(self, effector: str, reason: str) -> str:
         """Note that a goal was not taken; returns the sentence for the status."""
         if effector in self.goals_heard:
             self.goals_heard[effector] += 1
+        self.rejected_effector = effector
         self.rejected_goal = f"goal of '{effector}' rejected: {reason}"
         return self.rejected_goal
 
