@@ -17,7 +17,7 @@ from scenarios import LATCHED, Command, Probe, assert_within_limits
 from std_msgs.msg import Float64MultiArray, String
 
 from polyreach_nodes.control.command_relay import SLACK
-from polyreach_nodes.demo.demo import DemoConfig, run_demo
+from polyreach_nodes.demo.run_demo import DemoConfig, run_demo
 
 pytestmark = pytest.mark.fault
 TIMEOUT_S = 0.2  # a busy machine may hold the controller up for longer than two periods

@@ -1,4 +1,4 @@
-"""The main job: simulator, controller and goals together, with the shipped policy."""
+"""The demo: simulator, controller and goals together, with the shipped policy."""
 
 import json
 import os
@@ -17,12 +17,14 @@ from shared import SharedController
 from polyreach_description import Robot
 from polyreach_nodes.control.contract import ContractError
 from polyreach_nodes.control.policy import find_policy
-from polyreach_nodes.demo.demo import DemoConfig, DemoError, DemoResult, run_demo
+from polyreach_nodes.demo.processes import DemoError
+from polyreach_nodes.demo.result import DemoResult
+from polyreach_nodes.demo.run_demo import DemoConfig, run_demo
 
 RUN = """
 import sys
 from pathlib import Path
-from polyreach_nodes.demo.demo import DemoConfig, run_demo
+from polyreach_nodes.demo.run_demo import DemoConfig, run_demo
 policy, seconds, goal_sets = Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3])
 result = run_demo(DemoConfig(policy=policy, seconds=seconds, goal_sets=goal_sets))
 sys.exit(0 if result.success else 1)
@@ -52,7 +54,8 @@ def test_demo_reaches_its_goals_and_writes_picture_and_json(tmp_path: Path) -> N
     assert max(error for row in result.errors_mm for error in row) <= 20.0
     assert result.period_p50_ms == pytest.approx(20.0, abs=2.0)
     assert result.period_p99_ms >= result.period_p50_ms
-    assert DemoResult.from_dict(json.loads(results.read_text())) == result
+    assert DemoResult.read(results) == result
+    assert json.loads(results.read_text())["success"] is True
     pixels = image.imread(picture)
     assert min(pixels.shape[:2]) > 300
     assert pixels[..., :3].std() > 0.05

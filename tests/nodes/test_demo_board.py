@@ -3,7 +3,7 @@
 import numpy as np
 from rich.console import Console
 
-from polyreach_nodes.demo_node import Board
+from polyreach_nodes.demo.board import Board
 
 
 def test_errors_are_coloured_numbers_where_markup_is_off() -> None:

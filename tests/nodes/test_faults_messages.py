@@ -351,7 +351,7 @@ def test_goals_at_1_khz_are_followed_and_disturb_nothing(rig: Rig, planar8: Robo
     assert len(rig.probe.statuses) - statuses < 60 * elapsed_s  # not one per goal
     for effector, goal in zip(planar8.effector_names, goals, strict=True):
         rig.probe.send_goal(effector, goal)
-    last = " ".join(f"{value:.6f}" for value in goals[0])
+    last = " ".join(map(repr, goals[0].tolist()))
     rig.probe.wait(lambda: rig.probe.value("goal/left") == last, "the last goal")
     rig.probe.wait(lambda: rig.probe.value("reached") == "true", "the last goals reached")
     assert_within_limits(planar8, rig.probe.commands[commands:])

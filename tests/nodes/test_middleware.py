@@ -11,7 +11,7 @@ from time import monotonic, sleep
 
 import pytest
 
-from polyreach_nodes.demo.demo import Processes
+from polyreach_nodes.demo.processes import Processes
 from polyreach_nodes.ros.middleware import (
     PROFILE,
     PROFILE_VARIABLES,

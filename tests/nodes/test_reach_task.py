@@ -5,9 +5,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
-from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
-from polyreach_nodes.client.controller_client import Point, Report, read_status
+from polyreach_nodes.client.reach_request import ReachRequest
 from polyreach_nodes.client.reach_task import (
     GONE_S,
     PAUSE_S,
@@ -16,8 +15,8 @@ from polyreach_nodes.client.reach_task import (
     Outcome,
     Phase,
     ReachTask,
-    Request,
 )
+from polyreach_nodes.client.status import ControllerStatus, EffectorStatus, Point
 
 STEP_S = 0.1
 LEFT, RIGHT = (0.5, 0.25, 0.0), (0.5, -0.25, 0.0)
@@ -30,54 +29,61 @@ class FakeController:
         self.controller = "arm"
         self.effectors: tuple[str, ...] = ("left", "right")
         self.base_frame = "base"
-        self.report = Report()
+        self.status = ControllerStatus()
         self.sent: list[tuple[str, Point]] = []
         self.cleared: list[str] = []
-        self.deaf = self.mute = False
+        self.connected, self.publishes_status = True, True
         self.state = "ACTIVE"
         self.error = 1.0
         self.goal_timeout_s = 0.0
         self.goals: dict[str, Point] = {}
-        self.rejected = ""
-        self._heard = dict.fromkeys(self.effectors, 0)
+        self.rejected_effector = ""
+        self._received = dict.fromkeys(self.effectors, 0)
         self._queue: list[tuple[str, Point]] = []
         self._clearing: set[str] = set()
 
-    def listens(self, effector: str) -> bool:
-        return not self.deaf
+    def is_connected(self, effector: str) -> bool:
+        return self.connected
 
-    def send(self, effector: str, position: Sequence[float]) -> None:
+    def send_goal(self, effector: str, position: Sequence[float], frame: str) -> None:
+        assert frame == self.base_frame
         self.sent.append((effector, tuple(position)))
         self._queue.append((effector, tuple(position)))
 
-    def clear(self, effector: str) -> None:
+    def clear_goal(self, effector: str) -> None:
         self.cleared.append(effector)
         self._clearing.add(effector)
 
-    def clearing(self, effector: str) -> bool:
+    def is_clearing(self, effector: str) -> bool:
         return effector in self._clearing
 
     def answer(self, now_s: float) -> None:
-        """Do what was asked, services first as they may overtake topics, and tell the status."""
+        """Do what was requested, services first as they may overtake topics; publish a status."""
         for effector in self._clearing:
             self.goals.pop(effector, None)
         self._clearing.clear()
         for effector, position in self._queue:
-            self._heard[effector] += 1
-            if not self.rejected:
+            self._received[effector] += 1
+            if not self.rejected_effector:
                 self.goals[effector] = position
         self._queue.clear()
-        if self.mute:
+        if not self.publishes_status:
             return
-        self.report = Report(
+        self.status = ControllerStatus(
             state=self.state,
             message=f"{self.state}: a reason",
-            rejected=self.rejected,
-            goals=dict(self.goals),
-            errors=dict.fromkeys(self.goals, self.error),
-            heard={name: str(count) for name, count in self._heard.items()},
+            rejected=f"goal of '{self.rejected_effector}' rejected: too far",
+            rejected_effector=self.rejected_effector,
+            effectors={
+                name: EffectorStatus(
+                    goal=self.goals.get(name),
+                    error=self.error if name in self.goals else None,
+                    goals_received=received,
+                )
+                for name, received in self._received.items()
+            },
             goal_timeout_s=self.goal_timeout_s,
-            time_s=now_s,
+            received_s=now_s,
         )
 
 
@@ -92,7 +98,7 @@ class Bench:
     def task(self, *effectors: str, timeout_s: float = 30.0, settle_s: float = 0.25) -> ReachTask:
         positions = tuple({"left": LEFT, "right": RIGHT}[name] for name in effectors)
         frames = ("base",) * len(effectors)
-        request = Request(effectors, frames, positions, tolerance=0.02, timeout_s=timeout_s)
+        request = ReachRequest(effectors, frames, positions, tolerance=0.02, timeout_s=timeout_s)
         return ReachTask(self.arm, request, settle_s, self.now_s)
 
     def run(self, task: ReachTask, seconds: float, answer: bool = True) -> None:
@@ -221,7 +227,7 @@ def test_a_task_waits_until_others_have_cleared_its_effectors(bench: Bench) -> N
     task = bench.task("left")
     task.step(bench.now_s, blocked=True)
     assert bench.arm.sent == []
-    bench.arm.clear("left")
+    bench.arm.clear_goal("left")
     task.step(bench.now_s)
     assert bench.arm.sent == []
     bench.run(task, 0.1)
@@ -230,14 +236,14 @@ def test_a_task_waits_until_others_have_cleared_its_effectors(bench: Bench) -> N
 
 def test_a_rejected_goal_ends_it(bench: Bench) -> None:
     task = bench.task("left", "right")
-    bench.arm.rejected = "goal of 'right' rejected: too far"
+    bench.arm.rejected_effector = "right"
     bench.run(task, 0.3)
     assert task.outcome is Outcome.ABORTED and task.done
     assert task.message == "goal of 'right' rejected: too far"
 
 
 def test_an_old_rejection_does_not_end_it(bench: Bench) -> None:
-    bench.arm.rejected = "goal of 'left' rejected: too far"
+    bench.arm.rejected_effector = "left"
     bench.run(bench.task("right"), 0.1)
     task = bench.task("left")
     task.step(bench.now_s)
@@ -278,28 +284,27 @@ def test_nothing_settles_during_a_pause(bench: Bench) -> None:
 
 def test_a_controller_that_is_gone_ends_it_without_a_confirmation(bench: Bench) -> None:
     task = reaching(bench, "left")
-    bench.arm.deaf = bench.arm.mute = True
+    bench.arm.connected = bench.arm.publishes_status = False
     bench.run(task, GONE_S + 2 * STEP_S)
     assert task.message == "controller 'arm' is gone: no status for 1 s"
-    bench.arm.clear = lambda effector: None  # type: ignore[method-assign]
+    bench.arm.clear_goal = lambda effector: None  # type: ignore[method-assign]
     bench.run(task, RELEASE_TIMEOUT_S + STEP_S)
     assert task.done
     assert task.message.endswith("did not confirm that it cleared the goal of 'left'")
 
 
 @pytest.mark.parametrize(
-    ("deaf", "known", "reason"),
+    ("known", "reason"),
     [
-        (True, True, "controller 'arm' did not take the goal of 'left', 'right' in 5 s"),
-        (True, False, "no controller 'arm' in 5 s"),
+        (True, "controller 'arm' did not take the goal of 'left', 'right' in 5 s"),
+        (False, "no controller 'arm' in 5 s"),
     ],
 )
-def test_a_controller_that_does_not_answer_ends_it(
-    bench: Bench, deaf: bool, known: bool, reason: str
-) -> None:
-    bench.arm.deaf = deaf
+def test_a_controller_that_does_not_answer_ends_it(bench: Bench, known: bool, reason: str) -> None:
+    bench.arm.connected = False
     if not known:
-        bench.arm.effectors, bench.arm.report, bench.arm.mute = (), Report(), True
+        bench.arm.effectors, bench.arm.status = (), ControllerStatus()
+        bench.arm.publishes_status = False
     task = bench.task("left", "right")
     bench.run(task, START_TIMEOUT_S - STEP_S)
     assert task.running
@@ -307,7 +312,7 @@ def test_a_controller_that_does_not_answer_ends_it(
     assert task.message == reason and task.done
 
 
-def test_timeout_tells_what_is_missing(bench: Bench) -> None:
+def test_a_timeout_names_the_distances(bench: Bench) -> None:
     task = bench.task("left", timeout_s=0.5)
     bench.run(task, 0.9)
     assert task.message == "not reached in 0.5 s: 'left' is 1.000 m away (ACTIVE: a reason)"
@@ -329,30 +334,6 @@ def test_timeout_tells_what_is_missing(bench: Bench) -> None:
     ],
 )
 def test_requests_are_checked(bench: Bench, changes: dict, reason: str) -> None:
-    request = replace(Request(("left",), ("base",), (LEFT,), 0.02, 30.0), **changes)
+    request = replace(ReachRequest(("left",), ("base",), (LEFT,), 0.02, 30.0), **changes)
     fault = request.fault(bench.arm)
     assert fault.startswith(reason) and bool(fault) == bool(reason)
-
-
-def test_status_is_read() -> None:
-    values = {
-        "state": "ACTIVE",
-        "rejected": "no",
-        "goal/left": "0.500000 -0.250000 0.000000",
-        "goal/right": "",
-        "error/left": "0.012300",
-        "error/right": "",
-        "heard/left": "3",
-    }
-    status = DiagnosticStatus(
-        message="ACTIVE", values=[KeyValue(key=key, value=value) for key, value in values.items()]
-    )
-    assert read_status(status, 7.0) == Report(
-        state="ACTIVE",
-        message="ACTIVE",
-        rejected="no",
-        goals={"left": (0.5, -0.25, 0.0)},
-        errors={"left": 0.0123},
-        heard={"left": "3"},
-        time_s=7.0,
-    )

@@ -1,4 +1,4 @@
-"""What the status and the diagnostics say."""
+"""Contents of the status and the diagnostics."""
 
 import math
 from pathlib import Path
@@ -8,10 +8,11 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from polyreach_description import Robot
+from polyreach_nodes.client.status import EffectorStatus, decode, encode
 from polyreach_nodes.control.control import ReachControl
 from polyreach_nodes.control.policy import Policy, find_policy
 from polyreach_nodes.control.watchdog import State
-from polyreach_nodes.ros.reports import TickStatistics, plain_status, with_goals
+from polyreach_nodes.ros.reports import TickStatistics, controller_status, status_message
 
 
 def test_quantiles_by_hand() -> None:
@@ -52,23 +53,46 @@ def test_what_slows_or_ends_a_motion_is_in_the_message(planar8: Robot) -> None:
     control.receive(list(planar8.joint_names), planar8.home, 2.0)
     control.tick(2.0)
     control.slowed, control.proximity.reason = 0.4, "'a' and 'b' are 12 mm apart"
-    status = plain_status("/controller", "IDLE", DiagnosticStatus.OK)
-    status = with_goals(status, control, 0.02, sees=True)
-    values = {pair.key: pair.value for pair in status.values}
-    assert values["slowed"] == "slowed to 40 %: 'a' and 'b' are 12 mm apart"
-    assert values["expired"] == "goal of 'left' expired after 1 s"
-    assert values["goal/left"] == ""
-    assert status.level == DiagnosticStatus.WARN
-    assert status.message == f"IDLE ({values['expired']}) ({values['slowed']})"
+    status = controller_status(control, "IDLE", "", 0.02, has_valid_state=True)
+    assert status.slowed == "slowed to 40 %: 'a' and 'b' are 12 mm apart"
+    assert status.expired == "goal of 'left' expired after 1 s"
+    assert status.effector("left") == EffectorStatus(goals_received=1)
+    assert status.message == f"IDLE ({status.expired}) ({status.slowed})"
+    message = status_message("/controller", "planar8", status)
+    assert message.level == DiagnosticStatus.WARN
+    assert message.message == status.message
+    assert (message.name, message.hardware_id) == ("/controller", "planar8")
     assert np.isfinite(control.command).all()
 
 
-def test_the_documentation_tells_every_state_and_value(planar8: Robot) -> None:
+def test_goals_and_errors_are_reported_with_full_precision(planar8: Robot) -> None:
+    control = ReachControl(planar8, Policy.load(find_policy("planar8"), planar8))
+    control.activate()
+    control.receive(list(planar8.joint_names), planar8.home, 2.0)
+    goal = (0.1 + 0.2, 1 / 3, 0.07)
+    control.set_goal("left", "", goal, 2.0)
+    control.set_goal("right", "camera", goal, 2.0)
+    status = controller_status(control, "ACTIVE", "", 0.02, has_valid_state=True)
+    message = status_message("/controller", "planar8", status)
+    read = decode({pair.key: pair.value for pair in message.values}, message.message)
+    assert read == status
+    distance = np.linalg.norm(planar8.forward_kinematics(planar8.home)[0] - goal)
+    assert read.effector("left") == EffectorStatus(goal, float(distance), 1)
+    assert read.effector("right") == EffectorStatus(goals_received=1)
+    assert read.rejected_effector == "right"
+    assert not read.reached
+    assert controller_status(control, "ACTIVE", "", 9.0, has_valid_state=True).reached
+    blind = controller_status(control, "STALE", "too old", 9.0, has_valid_state=False)
+    assert not blind.reached and blind.effector("left") == EffectorStatus(goal, None, 1)
+    assert blind.message.startswith("STALE: too old (goal of 'right' rejected: frame is 'camera'")
+    assert status_message("/controller", "planar8", blind).level == DiagnosticStatus.STALE
+
+
+def test_the_documentation_lists_every_state_and_value(planar8: Robot) -> None:
     text = (Path(__file__).parents[2] / "docs" / "controller.md").read_text()
     control = ReachControl(planar8, Policy.load(find_policy("planar8"), planar8))
-    status = plain_status("/controller", "IDLE", DiagnosticStatus.OK)
-    keys = {pair.key for pair in with_goals(status, control, 0.02, sees=False).values}
+    keys = set(encode(controller_status(control, "IDLE", "", 0.02, has_valid_state=False)))
     for effector in planar8.effector_names:
         keys = {key.replace(f"/{effector}", "/<effector>") for key in keys}
-    for word in (*keys, *State, "recording"):
+    for word in (*keys, *State):
         assert f"`{word}`" in text, word

@@ -21,9 +21,9 @@ pytest.importorskip("viser", reason="the page needs viser")
 from browser import Tab, browser, find_browser, pixel
 from websockets.sync.client import connect
 
+from polyreach_nodes.client.status import Point, decode
 from polyreach_nodes.control.policy import find_policy
 from polyreach_nodes.view import shapes
-from polyreach_nodes.view.goals import read_goal
 from polyreach_nodes.view.scene import HANDLE_SHARE
 
 WIDTH, HEIGHT = 760, 400  # [px] of the browser's window
@@ -100,7 +100,7 @@ def test_without_viser_it_says_what_to_install(ros_domain_id: int) -> None:
 
 DEMO = """
 import sys
-from polyreach_nodes.view.demo import ViewConfig, run_view
+from polyreach_nodes.view.run_view import ViewConfig, run_view
 run_view(ViewConfig(robot=sys.argv[1], port=int(sys.argv[2]), seconds=float(sys.argv[3])))
 """
 
@@ -207,6 +207,12 @@ def wait_goal(probe: Probe, effector: str, there: bool, timeout_s: float = 10.0)
     return True
 
 
+def goal_of(probe: Probe, effector: str) -> Point | None:
+    """An effector's goal [m] in the last status."""
+    values = {pair.key: pair.value for pair in probe.statuses[-1].values}
+    return decode(values).effector(effector).goal
+
+
 def speed_scale(probe: Probe) -> float:
     """The controller's parameter."""
     client = probe.node.create_client(GetParameters, "polyreach_controller/get_parameters")
@@ -239,11 +245,11 @@ def test_a_person_drags_a_goal_halts_and_resumes(
                 break
 
         def dragged() -> float:
-            goal = read_goal(probe.value("goal/left"))
+            goal = goal_of(probe, "left")
             return 0.0 if goal is None else float(goal[0] - home[0, 0])
 
         probe.wait(lambda: dragged() == pytest.approx(-0.25, abs=0.05), "the goal as dragged")
-        goal = read_goal(probe.value("goal/left"))
+        goal = goal_of(probe, "left")
         assert goal is not None
         assert goal[1:] == pytest.approx(home[0, 1:], abs=1e-3)
         assert probe.value("goal/middle") == probe.value("goal/right") == ""
@@ -280,7 +286,7 @@ def test_a_person_drags_a_goal_halts_and_resumes(
         person.switch("left", on=False)
         assert probe.value("goal/right") != ""
         person.switch("left", on=True)
-        assert read_goal(probe.value("goal/left")) == pytest.approx(goal, abs=1e-5)
+        assert goal_of(probe, "left") == pytest.approx(goal, abs=1e-5)
 
         def slid() -> bool:
             tab.click(*tab.centre(".mantine-Slider-track"))  # it may have moved under the mouse

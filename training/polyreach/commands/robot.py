@@ -115,7 +115,7 @@ def demo(words: Sequence[str]) -> int:
     check_range("goal_sets", options.goal_sets, 1)
     if options.view:
         return _view(options)
-    nodes = _nodes("demo.demo")
+    nodes = _nodes("demo.run_demo")
     robot = load_robot(options.robot)
     picture = options.picture or Path("runs") / f"demo-{robot.name}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
@@ -139,7 +139,7 @@ def demo(words: Sequence[str]) -> int:
 
 
 def _view(options: DemoOptions) -> int:
-    page = _nodes("view.demo")
+    page = _nodes("view.run_view")
     config = page.ViewConfig(
         robot=options.robot,
         policy=options.policy,

@@ -19,10 +19,10 @@ from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile
 from std_msgs.msg import Empty, Float64MultiArray, String
 
+from polyreach_nodes.client.topics import COMMANDS, LATCHED, POLICY_METADATA, RESUMED
 from polyreach_nodes.control.command_relay import MAX_TIMEOUT_S, CommandRelay, Output, State
 from polyreach_nodes.ros.command_message import CommandCodec, read_limits
 from polyreach_nodes.ros.command_watch import CommandWatch
-from polyreach_nodes.ros.qos import LATCHED
 from polyreach_nodes.ros.spin import run_node
 
 TIMEOUT_PERIODS = 2.0  # control periods without a command after which zero is published
@@ -64,17 +64,17 @@ class CommandWatchdogNode(Node):
         # in this order: what is ready at the same moment is handled in order of creation
         reliable = QoSProfile(depth=1)
         self.create_subscription(
-            Empty, f"{self._controller}/resumed", self._on_resumed, reliable, raw=True
+            Empty, f"{self._controller}/{RESUMED}", self._on_resumed, reliable, raw=True
         )
         self.create_subscription(
             Float64MultiArray,
-            f"{self._controller}/commands",
+            f"{self._controller}/{COMMANDS}",
             self._on_command,
             reliable,
             raw=True,
         )
         self.create_subscription(
-            String, f"{self._controller}/policy_metadata", self._on_metadata, LATCHED, raw=True
+            String, f"{self._controller}/{POLICY_METADATA}", self._on_metadata, LATCHED, raw=True
         )
         self.create_timer(CHECK_PERIOD_S, self._on_check, clock=wall)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=wall)

@@ -13,6 +13,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from polyreach_description import Robot, load_robot
+from polyreach_nodes.client.topics import LATCHED, STATUS
 from polyreach_nodes.control.control import TIMEOUT_PERIODS, ReachControl
 from polyreach_nodes.control.limits import REACTION_PERIODS
 from polyreach_nodes.control.policy import Policy, find_policy
@@ -24,7 +25,6 @@ from polyreach_nodes.control.proximity import (
     read_workspace,
 )
 from polyreach_nodes.recording.path import recording_path
-from polyreach_nodes.ros.qos import LATCHED
 from polyreach_nodes.ros.reach_loop import ReachLoop
 from polyreach_nodes.ros.reports import plain_status
 from polyreach_nodes.ros.spin import run_node
@@ -53,7 +53,7 @@ class ControllerNode(LifecycleNode):
     def __init__(self) -> None:
         super().__init__("polyreach_controller")
         self._declare()
-        self._status_pub = self.create_publisher(DiagnosticStatus, "~/status", LATCHED)
+        self._status_pub = self.create_publisher(DiagnosticStatus, f"~/{STATUS}", LATCHED)
         self._loop: ReachLoop | None = None
         self._halted = False  # outlives cleanup: only ~/resume ends a halt
         self.add_on_set_parameters_callback(self._check_parameters)

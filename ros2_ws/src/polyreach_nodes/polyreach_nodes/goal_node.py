@@ -1,32 +1,30 @@
 """Send one goal to a running controller: `goal_node EFFECTOR X Y Z`."""
 
 import argparse
-import json
 import math
 import sys
 from collections.abc import Callable, Sequence
 from time import monotonic
-from typing import Any
 
 import rclpy
-from diagnostic_msgs.msg import DiagnosticStatus
-from geometry_msgs.msg import PoseStamped
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
-from std_msgs.msg import String
 
 from polyreach_description.closed_output import end_with_output
 from polyreach_description.printable import PrintableError
+from polyreach_nodes.client.controller_client import ControllerClient
+from polyreach_nodes.client.status import EffectorStatus
+from polyreach_nodes.client.topics import goal_topic
 from polyreach_nodes.control.watchdog import STUCK_STATES
 from polyreach_nodes.ros.middleware import leave_shared_memory
-from polyreach_nodes.ros.qos import LATCHED
+from polyreach_nodes.ros.spin import spin_until
 
-RESEND_S = 0.5  # [s] for the controller to tell that it heard a goal
+RESEND_S = 0.5  # [s] after which a goal that the status does not count as received is sent again
 
 
 class GoalError(PrintableError, RuntimeError):
-    """A goal that could not be sent, or was not taken or reached."""
+    """A goal that could not be sent, or was rejected, or was not reached."""
 
 
 class GoalNode(Node):
@@ -35,98 +33,88 @@ class GoalNode(Node):
     def __init__(self, effector: str, controller: str) -> None:
         super().__init__("polyreach_goal")
         self.effector = effector
-        self.controller = controller
-        self.metadata: dict[str, Any] | None = None
-        self.status: DiagnosticStatus | None = None
-        self._publisher = self.create_publisher(PoseStamped, f"{controller}/goals/{effector}", 10)
-        self.create_subscription(
-            String, f"{controller}/policy_metadata", self._on_metadata, LATCHED
-        )
-        self.create_subscription(DiagnosticStatus, f"{controller}/status", self._on_status, LATCHED)
+        self.client = ControllerClient(self, controller)
+        self.client.follow_policy()
+        self.client.advertise_goals([effector])
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
 
-    def _on_metadata(self, message: String) -> None:
-        self.metadata = json.loads(message.data)
-
-    def _on_status(self, message: DiagnosticStatus) -> None:
-        self.status = message
-
     def wait(self, done: Callable[[], bool], timeout_s: float) -> bool:
         """Spin until done() or the timeout [s of wall time]; whether it is done."""
-        end_s = monotonic() + timeout_s
-        while not done():
-            if monotonic() > end_s:
-                return False
-            self._executor.spin_once(timeout_sec=0.05)
-        return True
+        return spin_until(self._executor, done, timeout_s)
 
-    def value(self, key: str) -> str:
-        """A value of the last status; '' if there is none."""
-        pairs = self.status.values if self.status else []
-        return next((pair.value for pair in pairs if pair.key == key), "")
+    def effector_status(self) -> EffectorStatus:
+        """What the controller reports of the effector."""
+        return self.client.status.effector(self.effector)
+
+    def error(self) -> float:
+        """Distance of the effector from its goal [m]; infinite if the controller reports none."""
+        error = self.effector_status().error
+        return math.inf if error is None else error
 
     def send(self, position: Sequence[float], frame: str, timeout_s: float) -> None:
-        """Send the goal [m] and wait until the controller took it; GoalError if not."""
-        self.wait(self._met, timeout_s)
-        if self.metadata is not None and self.effector not in self.metadata["effector_names"]:
-            legal = ", ".join(self.metadata["effector_names"])
-            raise GoalError(
-                f"unknown effector '{self.effector}' (controller '{self.controller}' has: {legal})"
-            )
-        if not self._publisher.get_subscription_count():
-            state = f"; its status is '{self.status.message}'" if self.status else ""
-            raise GoalError(
-                f"no controller '{self.controller}' listens on {self._publisher.topic_name}{state}"
-            )
-        message = PoseStamped()
-        message.header.frame_id = frame
-        message.header.stamp = self.get_clock().now().to_msg()
-        point = message.pose.position
-        point.x, point.y, point.z = position
-        message.pose.orientation.w = 1.0
-        heard = self.value(f"heard/{self.effector}")
-        end_s = monotonic() + timeout_s
-        while self.value(f"heard/{self.effector}") == heard:
-            if (left_s := end_s - monotonic()) <= 0.0:
-                raise GoalError(f"controller '{self.controller}' did not answer in {timeout_s:g} s")
-            self._publisher.publish(message)
-            # a message that is sent just after both sides met may be lost
-            self.wait(lambda: self.value(f"heard/{self.effector}") != heard, min(RESEND_S, left_s))
-        rejected = self.value("rejected")
-        if rejected.startswith(f"goal of '{self.effector}' "):
-            raise GoalError(rejected)
+        """Send the goal [m] and wait until the controller received it.
 
-    def _met(self) -> bool:
-        if self.metadata is None or self.status is None:
+        Raises GoalError if it does not in timeout_s, or rejects the goal.
+        """
+        client = self.client
+        self.wait(self._is_connected, timeout_s)
+        if client.effectors and self.effector not in client.effectors:
+            legal = ", ".join(client.effectors)
+            raise GoalError(
+                f"unknown effector '{self.effector}' (controller '{client.controller}' has: "
+                f"{legal})"
+            )
+        if not client.takes_goals(self.effector):
+            state = f"; its status is '{client.status.message}'" if client.status.state else ""
+            raise GoalError(
+                f"no controller '{client.controller}' listens on "
+                f"{client.name}/{goal_topic(self.effector)}{state}"
+            )
+        received = self.effector_status().goals_received
+
+        def is_received() -> bool:
+            return self.effector_status().goals_received != received
+
+        end_s = monotonic() + timeout_s
+        while not is_received():
+            if (left_s := end_s - monotonic()) <= 0.0:
+                raise GoalError(
+                    f"controller '{client.controller}' did not answer in {timeout_s:g} s"
+                )
+            # a message that is sent just after both sides met may be lost
+            client.send_goal(self.effector, position, frame)
+            self.wait(is_received, min(RESEND_S, left_s))
+        if client.status.rejected_effector == self.effector:
+            raise GoalError(client.status.rejected)
+
+    def _is_connected(self) -> bool:
+        """Whether policy and status are known, and the controller takes goals of the effector."""
+        client = self.client
+        if not client.effectors or not client.status.state:
             return False
-        known = self.effector in self.metadata["effector_names"]
-        return not known or self._publisher.get_subscription_count() > 0
+        return self.effector not in client.effectors or client.takes_goals(self.effector)
 
     def wait_reached(self, tolerance: float, timeout_s: float) -> None:
         """Wait until the error is within the tolerance [m].
 
-        GoalError after timeout_s, or when the controller reports that nothing comes nearer.
+        Raises GoalError after timeout_s, or when the controller reports no progress.
         """
         start_s = monotonic()
-        self.wait(lambda: self.error() <= tolerance or self._stuck(), timeout_s)
+        self.wait(lambda: self.error() <= tolerance or self._is_stuck(), timeout_s)
         if not self.error() <= tolerance:
-            reason = f" ({self.status.message})" if self.status and self._stuck() else ""
+            reason = f" ({self.client.status.message})" if self._is_stuck() else ""
             raise GoalError(
                 f"'{self.effector}' is {self.error():.3f} m "
                 f"from its goal after {monotonic() - start_s:.3g} s{reason}"
             )
 
-    def _stuck(self) -> bool:
-        return self.value("state") in STUCK_STATES
-
-    def error(self) -> float:
-        """Distance of the effector from its goal [m], as the controller says."""
-        return float(self.value(f"error/{self.effector}") or math.inf)
+    def _is_stuck(self) -> bool:
+        return self.client.status.state in STUCK_STATES
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Read the command line; exits with status 2 and one sentence if it is wrong."""
+    """Parse the command line; exits with status 2 and one sentence if it is wrong."""
     parser = argparse.ArgumentParser(
         prog="polyreach goal", description="Send a goal position to a running controller."
     )
@@ -159,11 +147,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         default=0.02,
         help="Error below which the goal is reached [m], for --wait (default: %(default)s).",
     )
-    return parser.parse_args([_shielded(argument) for argument in arguments])
+    return parser.parse_args([_escaped(argument) for argument in arguments])
 
 
-def _shielded(argument: str) -> str:
-    """Keep argparse from taking a number such as -1e-3 for an option."""
+def _escaped(argument: str) -> str:
+    """The argument; a space before a number such as -1e-3, for argparse takes it for an option."""
     try:
         float(argument)
     except ValueError:
@@ -179,7 +167,7 @@ def _coordinate(text: str) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Send one goal; returns 0 if the controller took it (and, with --wait, reached it)."""
+    """Send one goal; returns 0 if the controller accepted it (and, with --wait, reached it)."""
     with end_with_output():
         return _send(list(sys.argv if argv is None else argv))
 

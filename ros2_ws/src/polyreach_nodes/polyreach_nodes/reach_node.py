@@ -1,8 +1,8 @@
-"""Node `polyreach_reach`: the action `<controller>/reach` in front of a controller's topics.
+"""Node `polyreach_reach`: serves the action `<controller>/reach` by a controller's topics.
 
-If the node ends by a signal, it clears the goals of the running action. If it is killed, or if a
-client goes away, the controller goes on to the goals it has and holds them there; the parameter
-`goal_timeout` of the controller and the time of an action, which every action has, end that.
+When a signal ends the node, it clears the goals of the running action. When the node is killed, the
+controller moves to the goals it has and holds there until its `goal_timeout`. When a client goes
+away, the action goes on until it succeeds or its timeout is over.
 """
 
 import sys
@@ -18,8 +18,10 @@ from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
 
-from polyreach_nodes.client.controller_client import ControllerLink
-from polyreach_nodes.client.reach_task import Outcome, ReachTask, Request
+from polyreach_nodes.client.controller_client import ControllerClient
+from polyreach_nodes.client.reach_request import ReachRequest
+from polyreach_nodes.client.reach_task import Outcome, ReachTask
+from polyreach_nodes.client.topics import clear_goal_service
 from polyreach_nodes.ros.spin import run_node
 
 FEEDBACK_PERIOD_S = 0.1
@@ -53,7 +55,8 @@ class ReachNode(Node):
         self._running: Goal | None = None
         self._goals: dict[bytes, Goal] = {}  # until their result is known
         self._accepted: dict[bytes, Goal] = {}  # until executed; a status may end one before
-        self._link = ControllerLink(self, controller, self._step)
+        self._client = ControllerClient(self, controller, on_status=self._step)
+        self._client.follow_policy(self._on_policy)
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(FEEDBACK_PERIOD_S, self._on_feedback, clock=wall)
         self._server = ActionServer(
@@ -74,9 +77,15 @@ class ReachNode(Node):
     def _value(self, name: str) -> Any:
         return self.get_parameter(name).value
 
-    def _request(self, goal: Any) -> Request:
+    def _on_policy(self) -> None:
+        effectors = self._client.effectors
+        self._client.advertise_goals(effectors)
+        self._client.use_services(list(map(clear_goal_service, effectors)))
+        self._step()
+
+    def _request(self, goal: Any) -> ReachRequest:
         points = [pose.pose.position for pose in goal.poses]
-        return Request(
+        return ReachRequest(
             effectors=tuple(goal.effectors),
             frames=tuple(pose.header.frame_id for pose in goal.poses),
             positions=tuple((point.x, point.y, point.z) for point in points),
@@ -88,12 +97,12 @@ class ReachNode(Node):
         """Start an accepted goal; one that is not valid ends and leaves the running one alone."""
         now_s = monotonic()
         task = ReachTask(
-            self._link, self._request(handle.request), self._value("settle_time"), now_s
+            self._client, self._request(handle.request), self._value("settle_time"), now_s
         )
         goal = Goal(handle, task, Future())
         key = bytes(handle.goal_id.uuid)
         self._goals[key] = self._accepted[key] = goal
-        if self._link.effectors and (fault := task.request.fault(self._link)):
+        if self._client.effectors and (fault := task.request.fault(self._client)):
             task.end(Outcome.ABORTED, fault, now_s)
         else:
             if self._running is not None:

@@ -1,4 +1,4 @@
-"""Node `polyreach_view`: a page on which the robot is seen, and its goals are dragged."""
+"""Node `polyreach_view`: serves a page that shows the robot and goals to drag."""
 
 import sys
 from importlib.util import find_spec
@@ -12,24 +12,28 @@ from numpy.typing import NDArray
 from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
+from sensor_msgs.msg import JointState
 
 from polyreach_description import load_robot
 from polyreach_description.closed_output import outlast_output
+from polyreach_nodes.client.status import ControllerStatus
+from polyreach_nodes.client.topics import NEWEST, clear_goal_service
 from polyreach_nodes.ros.spin import run_node
 from polyreach_nodes.view.events import Drag, Event, Grab, Press, Speed, Switch
-from polyreach_nodes.view.goals import GoalHandle, read_goal
+from polyreach_nodes.view.goals import GoalHandle
+from polyreach_nodes.view.joints import JointPositions
 from polyreach_nodes.view.link import SILENCE_S, PageLink
 from polyreach_nodes.view.shapes import effector_colours
 
-FRAME_S = 1.0 / 30.0  # between two pictures
-PANEL_S = 0.2  # between two looks at the figures
+FRAME_S = 1.0 / 30.0  # [s] between two updates of the scene
+PANEL_S = 0.2  # [s] between two updates of the panel
 MISSING = "the page needs viser, which is not installed: pip install 'viser>=1.1,<1.2'"
 
 Vector = NDArray[np.float64]
 
 
 class ViewNode(Node):
-    """Joins the page, whose threads post events, to the controller, in the thread of ROS."""
+    """Connects the page, whose threads post events, to the controller, in the thread of ROS."""
 
     def __init__(self) -> None:
         super().__init__("polyreach_view")
@@ -46,21 +50,29 @@ class ViewNode(Node):
             "controller", "polyreach_controller", "name of the controller node"
         )
         host = self._parameter(
-            "host", "127.0.0.1", "address to listen on; who can reach it can move the robot"
+            "host",
+            "127.0.0.1",
+            "address to listen on; everybody who can reach it can move the robot",
         )
         limits = [IntegerRange(from_value=0, to_value=65535, step=1)]
-        port = self._parameter("port", 8080, "to listen on; 0: any free one", integer_range=limits)
-        shadows = self._parameter("shadows", True, "draw them; false for a browser without a GPU")
+        port = self._parameter(
+            "port", 8080, "port of the page; 0: any free port", integer_range=limits
+        )
+        shadows = self._parameter(
+            "shadows", True, "draw shadows; false for a browser without a GPU"
+        )
         self.robot = robot
         self._data = mujoco.MjData(robot.model)
         self._drawn_qpos = np.full(robot.model.nq, np.nan)
         self._effector_pos: Vector = robot.forward_kinematics(robot.home)
-        self._goals = [GoalHandle(effector) for effector in robot.effector_names]
-        self._status: dict[str, str] = {}
+        self._handles = [GoalHandle(effector) for effector in robot.effector_names]
+        self._status = ControllerStatus()
         self._panel_s = -np.inf
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._wake = self.create_guard_condition(self._on_events)
-        self._link = PageLink(self, robot, controller)
+        self._link = PageLink(self, robot.effector_names, robot.base_frame, controller)
+        self._joints = JointPositions(robot)
+        self.create_subscription(JointState, "joint_states", self._on_joint_state, NEWEST)
         colours = effector_colours(robot)
         self._server = PageServer(listen(host, port), f"polyreach: {robot.name}")
         self._scene = Scene(self._server, robot, colours, shadows, self._post)
@@ -85,9 +97,12 @@ class ViewNode(Node):
         self._server.stop()
 
     def _post(self, event: Event) -> None:
-        """Hand an event over to the thread of ROS; called in threads of the server."""
+        """Queue an event for the thread of ROS; called in threads of the server."""
         self._events.put(event)
         self._wake.trigger()
+
+    def _on_joint_state(self, message: JointState) -> None:
+        self._joints.take(message.name, message.position, monotonic())
 
     def _on_events(self) -> None:
         while True:
@@ -97,31 +112,31 @@ class ViewNode(Node):
                 break
             try:
                 self._handle(event)
-            except (TypeError, ValueError) as error:  # nothing from a browser ends the page
+            except (TypeError, ValueError) as error:  # no request of a browser ends the page
                 self.get_logger().error(f"{event} cannot be done: {error}")
         self._send_goals(monotonic())
 
     def _handle(self, event: Event) -> None:
         match event:
             case Grab(effector, client, held):
-                goal = self._goals[effector]
-                goal.grab(client) if held else goal.release(client)
+                handle = self._handles[effector]
+                handle.grab(client) if held else handle.release(client)
             case Drag(effector, position):
-                self._goals[effector].drag(position)
+                self._handles[effector].drag(position)
             case Switch(effector, True):
-                self._goals[effector].switch_on()
+                self._handles[effector].switch_on()
             case Switch(effector, False):
-                self._goals[effector].switch_off(monotonic())
-                self._link.trigger(f"clear_goal/{self.robot.effector_names[effector]}")
+                self._handles[effector].switch_off(monotonic())
+                self._link.call(clear_goal_service(self._handles[effector].effector))
             case Press(name):
-                self._link.trigger(name)
+                self._link.call(name)
             case Speed(scale):
                 self._link.set_speed(scale)
 
     def _send_goals(self, now_s: float) -> None:
-        for index, goal in enumerate(self._goals):
-            if (position := goal.due(now_s)) is not None:
-                self._link.send_goal(index, position)
+        for handle in self._handles:
+            if (position := handle.due(now_s)) is not None:
+                self._link.send_goal(handle.effector, position)
 
     def _on_frame(self) -> None:
         now_s = monotonic()
@@ -129,26 +144,23 @@ class ViewNode(Node):
         self._link.update()
         self._take_status(now_s)
         self._move()
-        for goal, effector_pos in zip(self._goals, self._effector_pos, strict=True):
-            goal.follow(effector_pos)
-        self._scene.show_goals(self._goals, self._effector_pos)
+        for handle, effector_pos in zip(self._handles, self._effector_pos, strict=True):
+            handle.follow(effector_pos)
+        self._scene.show_goals(self._handles, self._effector_pos)
         if now_s - self._panel_s >= PANEL_S - FRAME_S / 2:
             self._panel_s = now_s
             self._show_figures(now_s)
 
     def _take_status(self, now_s: float) -> None:
-        if (values := self._link.values) is self._status:
+        if (status := self._link.status) is self._status:
             return
-        self._status = values
-        refused = values.get("rejected", "")
-        for goal in self._goals:
-            name = goal.effector
-            held = read_goal(values.get(f"goal/{name}", ""))
-            mine = refused.startswith(f"goal of '{name}' ")
-            goal.told(held, values.get(f"heard/{name}", ""), mine, now_s)
+        self._status = status
+        for handle in self._handles:
+            is_rejected = status.rejected_effector == handle.effector
+            handle.update(status.effector(handle.effector), is_rejected, now_s)
 
     def _move(self) -> None:
-        qpos = self._link.joints.qpos
+        qpos = self._joints.qpos
         if np.array_equal(qpos, self._drawn_qpos):
             return
         self._drawn_qpos = qpos.copy()
@@ -159,21 +171,22 @@ class ViewNode(Node):
         self._scene.show_robot(np.concatenate([data.xpos, data.xquat], axis=1))
 
     def _show_figures(self, now_s: float) -> None:
-        silent_s = now_s - self._link.joints.received_s
+        silent_s = now_s - self._joints.received_s
         errors = [
-            float(np.linalg.norm(effector_pos - goal.held))
-            if goal.held is not None and silent_s < SILENCE_S
+            float(np.linalg.norm(effector_pos - handle.goal))
+            if handle.goal is not None and silent_s < SILENCE_S
             else np.nan
-            for goal, effector_pos in zip(self._goals, self._effector_pos, strict=True)
+            for handle, effector_pos in zip(self._handles, self._effector_pos, strict=True)
         ]
-        notes = [self._link.failure, self._status.get("rejected", "")]
-        notes.append(self._status.get("slowed", ""))
+        notes = [self._link.failure, self._status.rejected, self._status.slowed]
         if silent_s > SILENCE_S:
-            notes.append("no joint states: the robot is shown where it was last seen")
+            notes.append("no joint states: the page shows the last position of the robot")
         state, reason = self._link.state()
         self._panel.show_state(state, reason, [note for note in notes if note not in reason])
         self._panel.show_goals(
-            [goal.on for goal in self._goals], [goal.held for goal in self._goals], errors
+            [handle.on for handle in self._handles],
+            [handle.goal for handle in self._handles],
+            errors,
         )
         self._panel.plot(now_s, errors)
         self._panel.show_timing(self._link.timing)
@@ -183,7 +196,7 @@ class ViewNode(Node):
 
 def main(argv: list[str] | None = None) -> int:
     """Serve the page until SIGINT or SIGTERM; returns the exit status."""
-    with outlast_output():  # the page stays when the terminal that shows its address is closed
+    with outlast_output():  # the page stays when the terminal with its address is closed
         return run_node(ViewNode, ViewNode.close, argv)
 
 

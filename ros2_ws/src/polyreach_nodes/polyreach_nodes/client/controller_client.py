@@ -1,10 +1,10 @@
-"""What another node sees of a controller and asks of it, over its topics and services alone."""
+"""Client of one controller: publishes goals, calls its services, follows its status and policy."""
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 
+from builtin_interfaces.msg import Time
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from rclpy.client import Client
@@ -14,122 +14,144 @@ from rclpy.task import Future
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from polyreach_nodes.ros.qos import LATCHED
+from polyreach_nodes.client.status import ControllerStatus, StatusError, decode
+from polyreach_nodes.client.topics import (
+    LATCHED,
+    POLICY_METADATA,
+    STATUS,
+    clear_goal_service,
+    goal_topic,
+)
 
 CLEAR_TIMEOUT_S = 1.0  # [s] after which the answer to a request is no longer waited for
-
-Point = tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class Report:
-    """A status of the controller as it came: goals and errors by effector, if there are any."""
-
-    state: str = ""
-    message: str = ""  # the state and the reason for it
-    rejected: str = ""  # why the last goal was not taken
-    goals: dict[str, Point] = field(default_factory=dict)  # [m, base frame]
-    errors: dict[str, float] = field(default_factory=dict)  # [m]
-    heard: dict[str, str] = field(default_factory=dict)  # changes with every goal that came
-    goal_timeout_s: float = (
-        0.0  # [s] after which a goal that is not sent again is dropped; 0: never
-    )
-    time_s: float = float("-inf")  # of receipt, monotonic
+GOAL_QUEUE = 10  # goals of one effector that wait to be sent
 
 
-def read_status(status: DiagnosticStatus, time_s: float) -> Report:
-    """The report in a status message; ValueError if a number in it is none."""
-    values = {pair.key: pair.value for pair in status.values}
+class ControllerClient:
+    """Topics and services of a controller, named relative to the node's namespace.
 
-    def of_effectors(kind: str) -> dict[str, str]:
-        found = {key: text for key, text in values.items() if key.startswith(f"{kind}/") and text}
-        return {key.removeprefix(f"{kind}/"): text for key, text in found.items()}
+    At first it only subscribes to the status. `follow_policy`, `advertise_goals` and `use_services`
+    make the rest, so that a node has the topics and services that it needs and no others.
 
-    return Report(
-        state=values.get("state", ""),
-        message=status.message,
-        rejected=values.get("rejected", ""),
-        goals={
-            name: tuple(float(word) for word in text.split())
-            for name, text in of_effectors("goal").items()
-        },
-        errors={name: float(text) for name, text in of_effectors("error").items()},
-        heard=of_effectors("heard"),
-        goal_timeout_s=float(values.get("goal_timeout") or 0.0),
-        time_s=time_s,
-    )
-
-
-class ControllerLink:
-    """Follows a controller's status and policy; sends goals and clears them.
-
-    `changed` is called after everything that came from the controller.
+    A status or metadata that cannot be read are logged, and the last ones stay.
     """
 
-    def __init__(self, node: Node, controller: str, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, node: Node, controller: str, on_status: Callable[[], object] = lambda: None
+    ) -> None:
+        """on_status: called after every status, and after every answer to clear_goal."""
         self.controller = controller
-        self.report = Report()
-        self.effectors: tuple[str, ...] = ()  # empty before the policy is known
-        self.base_frame = ""
+        self.name = node.resolve_topic_name(f"{controller}/{STATUS}").removesuffix(f"/{STATUS}")
+        self.status = ControllerStatus()
+        self.effectors: tuple[str, ...] = ()  # of the policy; empty before it is known
+        self.base_frame = ""  # of the policy
         self._node = node
-        self._changed = changed
-        self._publishers: dict[str, Publisher] = {}
-        self._clients: dict[str, Client] = {}
-        self._asked: dict[str, tuple[Future, float]] = {}
-        node.create_subscription(DiagnosticStatus, f"{controller}/status", self._on_status, LATCHED)
-        node.create_subscription(
-            String, f"{controller}/policy_metadata", self._on_metadata, LATCHED
+        self._on_status = on_status
+        self._goals: dict[str, Publisher] = {}
+        self._services: dict[str, Client] = {}
+        self._clear_calls: dict[str, tuple[Future, float]] = {}  # and when it was called [s]
+        self._subscription = node.create_subscription(
+            DiagnosticStatus, f"{controller}/{STATUS}", self._take_status, LATCHED
         )
 
-    def _on_status(self, message: DiagnosticStatus) -> None:
-        self.report = read_status(message, monotonic())
-        self._changed()
+    @property
+    def has_publisher(self) -> bool:
+        """Whether anybody publishes the status."""
+        return bool(self._subscription.get_publisher_count())
 
-    def _on_metadata(self, message: String) -> None:
-        metadata = json.loads(message.data)
-        self.base_frame = metadata["base_frame"]
-        self._meet(tuple(metadata["effector_names"]))
-        self._changed()
-
-    def _meet(self, effectors: tuple[str, ...]) -> None:
-        """Make topics and clients of the effectors, and give back those of others."""
-        for name in set(self.effectors) - set(effectors):
-            self._node.destroy_publisher(self._publishers.pop(name))
-            self._node.destroy_client(self._clients.pop(name))
-            self._asked.pop(name, None)
-        for name in set(effectors) - set(self.effectors):
-            topic, service = f"{self.controller}/goals/{name}", f"{self.controller}/clear_goal/"
-            self._publishers[name] = self._node.create_publisher(PoseStamped, topic, 10)
-            self._clients[name] = self._node.create_client(Trigger, service + name)
-        self.effectors = effectors
-
-    def listens(self, effector: str) -> bool:
-        """Whether the controller would hear a goal of the effector and a request to clear it."""
-        return (
-            effector in self._clients
-            and self._publishers[effector].get_subscription_count() > 0
-            and self._clients[effector].service_is_ready()
-        )
-
-    def send(self, effector: str, position: Sequence[float]) -> None:
-        """Publish a goal [m, base frame]."""
-        message = PoseStamped()
-        message.header.frame_id = self.base_frame
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        point = message.pose.position
-        point.x, point.y, point.z = position
-        message.pose.orientation.w = 1.0
-        self._publishers[effector].publish(message)
-
-    def clear(self, effector: str) -> None:
-        """Ask the controller to forget the effector's goal, unless it is being asked already."""
-        if self.clearing(effector) or not self.listens(effector):
+    def _take_status(self, message: DiagnosticStatus) -> None:
+        values = {pair.key: pair.value for pair in message.values}
+        try:
+            self.status = decode(values, message.message, monotonic())
+        except StatusError as error:
+            self._node.get_logger().error(f"{self.name}/{STATUS}: {error}")
             return
-        future = self._clients[effector].call_async(Trigger.Request())
-        self._asked[effector] = (future, monotonic())
-        future.add_done_callback(lambda _: self._changed())
+        self._on_status()
 
-    def clearing(self, effector: str) -> bool:
+    def follow_policy(self, on_policy: Callable[[], object] = lambda: None) -> None:
+        """Subscribe to the policy's metadata for `effectors` and `base_frame`."""
+
+        def take_metadata(message: String) -> None:
+            try:
+                metadata = json.loads(message.data)
+                base_frame = str(metadata["base_frame"])
+                effectors = tuple(map(str, metadata["effector_names"]))
+            except (ValueError, KeyError, TypeError) as error:
+                self._node.get_logger().error(
+                    f"{self.name}/{POLICY_METADATA} has no base_frame and effector_names: {error!r}"
+                )
+                return
+            self.base_frame, self.effectors = base_frame, effectors
+            on_policy()
+
+        self._node.create_subscription(
+            String, f"{self.controller}/{POLICY_METADATA}", take_metadata, LATCHED
+        )
+
+    def advertise_goals(self, effectors: Collection[str]) -> None:
+        """Make the goal publishers of these effectors; destroy those of all others."""
+        for effector in self._goals.keys() - set(effectors):
+            self._node.destroy_publisher(self._goals.pop(effector))
+        for effector in effectors:
+            if effector not in self._goals:
+                topic = f"{self.controller}/{goal_topic(effector)}"
+                publisher = self._node.create_publisher(PoseStamped, topic, GOAL_QUEUE)
+                self._goals[effector] = publisher
+
+    def use_services(self, services: Collection[str]) -> None:
+        """Make the clients of these services (std_srvs/Trigger); destroy those of all others."""
+        for service in self._services.keys() - set(services):
+            self._node.destroy_client(self._services.pop(service))
+            self._clear_calls.pop(service, None)
+        for service in services:
+            if service not in self._services:
+                name = f"{self.controller}/{service}"
+                self._services[service] = self._node.create_client(Trigger, name)
+
+    def takes_goals(self, effector: str) -> bool:
+        """Whether the controller subscribes to goals of the effector, which are advertised."""
+        return effector in self._goals and self._goals[effector].get_subscription_count() > 0
+
+    def send_goal(self, effector: str, position: Sequence[float], frame: str) -> None:
+        """Publish a goal [m] of an effector whose goals are advertised."""
+        stamp = self._node.get_clock().now().to_msg()
+        self._goals[effector].publish(goal_message(position, frame, stamp))
+
+    def offers(self, service: str) -> bool:
+        """Whether the controller offers a service, which is used."""
+        return service in self._services and self._services[service].service_is_ready()
+
+    def call(self, service: str) -> Future:
+        """Call a service that is used; the result of the future is a Trigger.Response."""
+        return self._services[service].call_async(Trigger.Request())
+
+    def is_connected(self, effector: str) -> bool:
+        """Whether the controller would receive a goal of the effector and a request to clear it."""
+        return self.takes_goals(effector) and self.offers(clear_goal_service(effector))
+
+    def clear_goal(self, effector: str) -> None:
+        """Ask the controller to clear the effector's goal, unless such a request is under way."""
+        if self.is_clearing(effector) or not self.is_connected(effector):
+            return
+        service = clear_goal_service(effector)
+        future = self.call(service)
+        self._clear_calls[service] = (future, monotonic())
+        future.add_done_callback(lambda _: self._on_status())
+
+    def is_clearing(self, effector: str) -> bool:
         """Whether a request to clear the effector's goal may still be under way."""
-        future, asked_s = self._asked.get(effector, (None, 0.0))
-        return future is not None and not future.done() and monotonic() - asked_s < CLEAR_TIMEOUT_S
+        if (call := self._clear_calls.get(clear_goal_service(effector))) is None:
+            return False
+        future, called_s = call
+        return not future.done() and monotonic() - called_s < CLEAR_TIMEOUT_S
+
+
+def goal_message(position: Sequence[float], frame: str, stamp: Time) -> PoseStamped:
+    """A goal: position (3,) [m] in a frame, without rotation."""
+    message = PoseStamped()
+    message.header.frame_id = frame
+    message.header.stamp = stamp
+    point = message.pose.position
+    point.x, point.y, point.z = map(float, position)
+    message.pose.orientation.w = 1.0
+    return message

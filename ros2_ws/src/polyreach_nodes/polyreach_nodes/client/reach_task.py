@@ -1,80 +1,24 @@
-"""One reach action from its acceptance to its result; a state machine that does not know ROS."""
+"""One reach action from its acceptance to its result: a state machine without ROS."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Protocol
 
-from polyreach_nodes.client.controller_client import Point, Report
+from polyreach_nodes.client.reach_request import ReachClient, ReachRequest, point_text
+from polyreach_nodes.client.status import Point
 from polyreach_nodes.control.watchdog import MOVING_STATES, STUCK_STATES, State
 
-START_TIMEOUT_S = 5.0  # [s] for the controller to appear and to take the goals
-RESEND_S = 0.5  # [s] after which a goal that was not heard counts as lost: the first may be
+START_TIMEOUT_S = 5.0  # [s] for the controller to appear and to accept the goals
+RESEND_S = (
+    0.5  # [s] after which a goal that was not received is sent again; a first one may be lost
+)
 REFRESH_SHARE = 0.4  # of the controller's goal_timeout, after which a goal is sent again
 GONE_S = 1.0  # [s] without a status after which the controller counts as gone
 PAUSE_S = 1.0  # [s] for which a joint state may be missing
 RELEASE_TIMEOUT_S = 2.0  # [s] to clear goals at the end
-SAME_POSITION = 2e-6  # [m], as precise as positions in the status are
 RUNNING_STATES = (State.IDLE, *MOVING_STATES)
 PAUSED_STATES = (State.STALE, State.WAITING)
-
-
-class Link(Protocol):
-    """The controller as a task needs it; ControllerLink is one."""
-
-    controller: str
-    report: Report
-    effectors: tuple[str, ...]
-    base_frame: str
-
-    def listens(self, effector: str) -> bool:
-        """Whether goals and requests to clear them would arrive."""
-
-    def send(self, effector: str, position: Sequence[float]) -> None:
-        """Publish a goal [m]."""
-
-    def clear(self, effector: str) -> None:
-        """Ask to forget a goal."""
-
-    def clearing(self, effector: str) -> bool:
-        """Whether such a request is under way."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What an action asks for: E effectors, frames and positions [m], tolerance [m], time [s]."""
-
-    effectors: tuple[str, ...]
-    frames: tuple[str, ...]
-    positions: tuple[Point, ...]
-    tolerance: float
-    timeout_s: float
-
-    def fault(self, link: Link) -> str:
-        """Why the action cannot be started, with the value and the legal choices; or ''."""
-        legal = f"(controller '{link.controller}' has: {', '.join(link.effectors)})"
-        if not self.effectors:
-            return f"effectors is empty {legal}"
-        if len(self.positions) != len(self.effectors):
-            return (
-                f"{len(self.effectors)} effectors, but {len(self.positions)} poses: "
-                "there must be one pose for every effector"
-            )
-        for name, frame, position in zip(self.effectors, self.frames, self.positions, strict=True):
-            if name not in link.effectors:
-                return f"unknown effector '{name}' {legal}"
-            if self.effectors.count(name) > 1:
-                return f"effector '{name}' is named twice, but may be named once"
-            if frame not in ("", link.base_frame):
-                return f"frame of '{name}' is '{frame}', but must be '{link.base_frame}' or empty"
-            if not all(map(math.isfinite, position)):
-                return f"position of '{name}' is {_text(position)}, but must be finite"
-        if not 0.0 <= self.tolerance < math.inf:
-            return f"tolerance is {self.tolerance:g}, but must be 0 (the default) or more [m]"
-        if not 0.0 <= self.timeout_s < math.inf:
-            return f"timeout is {self.timeout_s:g}, but must be 0 (the default) or more [s]"
-        return ""
 
 
 class Outcome(Enum):
@@ -88,40 +32,42 @@ class Outcome(Enum):
 class Phase(Enum):
     """What a task is doing."""
 
-    STARTING = auto()  # until the controller has taken every goal
+    STARTING = auto()  # until the controller has every goal
     REACHING = auto()
-    RELEASING = auto()  # until the controller has forgotten the goals
+    RELEASING = auto()  # until the controller has cleared the goals
     DONE = auto()
 
 
 @dataclass
-class Given:
-    """What an effector was sent: the positions [m], and what the controller had heard before."""
+class SentGoal:
+    """What was sent for an effector, and how many goals the controller had received before."""
 
-    positions: set[Point]
-    heard: str
+    positions: set[Point]  # [m]
+    received_before: int
     sent_s: float
 
 
 class ReachTask:
-    """Gives goals to the controller and watches them; step() again and again until it is DONE.
+    """Sends goals to the controller and monitors them; call step() until it is DONE.
 
-    Times are monotonic seconds. Only the controller's own status counts: a goal is given when the
-    status tells it, and forgotten when the status no longer does.
+    Times are monotonic seconds. Only the controller's status counts: it has a goal when the status
+    shows it, and has cleared it when the status does not show it any more.
     """
 
-    def __init__(self, link: Link, request: Request, settle_s: float, now_s: float) -> None:
+    def __init__(
+        self, client: ReachClient, request: ReachRequest, settle_s: float, now_s: float
+    ) -> None:
         self.request = request
         self.phase = Phase.STARTING
         self.outcome = Outcome.ABORTED
         self.message = ""
         self.errors = [math.nan] * len(request.effectors)  # [m]
-        self._link = link
+        self._client = client
         self._settle_s = settle_s
         self._start_s = now_s
         self._end_s = self._paused_s = math.inf
         self._sent_s = math.inf
-        self._given: dict[str, Given] = {}
+        self._sent: dict[str, SentGoal] = {}
         self._within_s = math.inf  # since when every effector has been within the tolerance
 
     @property
@@ -144,13 +90,13 @@ class ReachTask:
         return min(now_s, self._end_s) - self._start_s
 
     def holds(self, effector: str) -> bool:
-        """Whether the effector's goal is this task's to clear."""
-        return effector in self._given and self.phase is not Phase.DONE
+        """Whether this task sent the effector's goal and has to clear it."""
+        return effector in self._sent and self.phase is not Phase.DONE
 
     def take_over(self, old: "ReachTask") -> None:
         """Let the older task end without clearing goals of effectors that this one moves, too."""
-        for name in set(self.request.effectors) & old._given.keys():
-            self._given[name] = old._given.pop(name)
+        for name in set(self.request.effectors) & old._sent.keys():
+            self._sent[name] = old._sent.pop(name)
 
     def end(self, outcome: Outcome, message: str, now_s: float) -> None:
         """Fix the outcome and, unless it is a success, start to clear the goals."""
@@ -171,142 +117,127 @@ class ReachTask:
             self._release(now_s)
 
     def _fault(self, now_s: float) -> str:
-        """Why this cannot go on, in words; or ''."""
-        link, report = self._link, self._link.report
+        """Why the task cannot go on; or ''."""
+        client, status = self._client, self._client.status
         elapsed_s = now_s - self._start_s
-        known = bool(link.effectors and report.state)
-        if self.phase is Phase.STARTING and link.effectors and (f := self.request.fault(link)):
+        known = bool(client.effectors and status.state)
+        if self.phase is Phase.STARTING and client.effectors and (f := self.request.fault(client)):
             return f
-        if report.state in PAUSED_STATES:
-            self._paused_s = min(self._paused_s, max(report.time_s, self._start_s))
+        if status.state in PAUSED_STATES:
+            self._paused_s = min(self._paused_s, max(status.received_s, self._start_s))
         else:
             self._paused_s = math.inf
-        stopped = report.state not in ("", *RUNNING_STATES, *PAUSED_STATES)
-        if stopped or report.time_s - self._paused_s > PAUSE_S:
-            return f"controller '{link.controller}' does not move: {report.message}"
-        if known and now_s - max(report.time_s, self._start_s) > GONE_S:
-            return f"controller '{link.controller}' is gone: no status for {GONE_S:g} s"
+        stopped = status.state not in ("", *RUNNING_STATES, *PAUSED_STATES)
+        if stopped or status.received_s - self._paused_s > PAUSE_S:
+            return f"controller '{client.controller}' does not move: {status.message}"
+        if known and now_s - max(status.received_s, self._start_s) > GONE_S:
+            return f"controller '{client.controller}' is gone: no status for {GONE_S:g} s"
         if elapsed_s > self.request.timeout_s:
-            return self._why_not_reached()
+            return (
+                f"not reached in {self.request.timeout_s:g} s: "
+                f"{self._distances() or 'not settled'} ({status.message})"
+            )
         if self.phase is Phase.STARTING and elapsed_s > START_TIMEOUT_S:
             return self._why_not_started()
         return ""
 
-    def _why_not_reached(self) -> str:
-        return (
-            f"not reached in {self.request.timeout_s:g} s: {self._far() or 'not settled'} "
-            f"({self._link.report.message})"
-        )
-
-    def _far(self) -> str:
+    def _distances(self) -> str:
         """Which effectors are how far from their goals."""
-        pairs = zip(self.request.effectors, self.errors, strict=True)
         return ", ".join(
             f"'{name}' is {error:.3f} m away"
-            for name, error in pairs
+            for name, error in zip(self.request.effectors, self.errors, strict=True)
             if not error <= self.request.tolerance
         )
 
     def _why_not_started(self) -> str:
-        link, names = self._link, self.request.effectors
-        if not link.effectors or not link.report.state:
-            return f"no controller '{link.controller}' in {START_TIMEOUT_S:g} s"
-        waiting = [name for name in names if not self._taken(name)]
+        client = self._client
+        if not client.effectors or not client.status.state:
+            return f"no controller '{client.controller}' in {START_TIMEOUT_S:g} s"
+        missing = [name for name in self.request.effectors if not self._has_goal(name)]
         return (
-            f"controller '{link.controller}' did not take the goal of {_names(waiting)} "
+            f"controller '{client.controller}' did not take the goal of {_quoted(missing)} "
             f"in {START_TIMEOUT_S:g} s"
         )
 
     def _start(self, now_s: float, blocked: bool) -> None:
-        names, report = self.request.effectors, self._link.report
+        """Send the goals once the controller is connected, and those that are lost again."""
+        names, client, status = self.request.effectors, self._client, self._client.status
         if self._sent_s == math.inf:
-            free = all(self._link.listens(n) and not self._link.clearing(n) for n in names)
-            if blocked or not free or now_s - report.time_s > GONE_S:
+            free = all(client.is_connected(n) and not client.is_clearing(n) for n in names)
+            if blocked or not free or now_s - status.received_s > GONE_S:
                 return
             for name, position in zip(names, self.request.positions, strict=True):
-                before = self._given[name].positions if name in self._given else set()
-                heard = report.heard.get(name, "")
-                self._given[name] = Given(before | {position}, heard, now_s)
-                self._link.send(name, position)
+                before = self._sent[name].positions if name in self._sent else set()
+                received = status.effector(name).goals_received
+                self._sent[name] = SentGoal(before | {position}, received, now_s)
+                client.send_goal(name, position, client.base_frame)
             self._sent_s = now_s
             return
         for name, position in zip(names, self.request.positions, strict=True):
-            given = self._given[name]
-            if self._refused(name):
-                self.end(Outcome.ABORTED, report.rejected, now_s)
+            sent = self._sent[name]
+            was_received = status.effector(name).goals_received != sent.received_before
+            if was_received and status.rejected_effector == name:
+                self.end(Outcome.ABORTED, status.rejected, now_s)
                 return
-            if report.heard.get(name, "") == given.heard and now_s - given.sent_s > RESEND_S:
-                given.sent_s = now_s
-                self._link.send(name, position)
-        if all(map(self._taken, names)):
+            if not was_received and now_s - sent.sent_s > RESEND_S:
+                sent.sent_s = now_s
+                client.send_goal(name, position, client.base_frame)
+        if all(map(self._has_goal, names)):
             self.phase = Phase.REACHING
 
-    def _refused(self, effector: str) -> bool:
-        report = self._link.report
-        heard = report.heard.get(effector, "") != self._given[effector].heard
-        return heard and report.rejected.startswith(f"goal of '{effector}' rejected")
-
-    def _taken(self, effector: str) -> bool:
-        """Whether the status, received after the goal was sent, tells the goal."""
-        report = self._link.report
+    def _has_goal(self, effector: str) -> bool:
+        """Whether a status that was received after the goal was sent shows it."""
+        status = self._client.status
         position = self.request.positions[self.request.effectors.index(effector)]
-        return report.time_s > self._sent_s and _same(report.goals.get(effector), position)
+        return status.received_s > self._sent_s and status.effector(effector).goal == position
 
     def _watch(self, now_s: float) -> None:
-        """Note errors; end when all stayed within the tolerance, or when a goal is another one."""
-        names, report = self.request.effectors, self._link.report
-        for name in names:
-            if not self._taken(name):
-                found = report.goals.get(name)
-                what = f"replaced by {_text(found)}" if found else "cleared"
-                text = f"goal of '{name}' was {what} by others ({report.message})"
+        """Note errors; end when all stayed within the tolerance, or when a goal was changed."""
+        names, client, status = self.request.effectors, self._client, self._client.status
+        for name, position in zip(names, self.request.positions, strict=True):
+            effector, sent = status.effector(name), self._sent[name]
+            if not self._has_goal(name):
+                goal = effector.goal
+                change = f"replaced by {point_text(goal)}" if goal else "cleared"
+                text = f"goal of '{name}' was {change} by others ({status.message})"
                 self.end(Outcome.ABORTED, text, now_s)
                 return
-            given = self._given[name]
-            age_s = now_s - given.sent_s
-            if 0.0 < REFRESH_SHARE * report.goal_timeout_s < age_s:
-                given.heard, given.sent_s = report.heard.get(name, ""), now_s
-                self._link.send(name, self.request.positions[names.index(name)])
-        self.errors = [report.errors.get(name, math.nan) for name in names]
-        if report.state not in RUNNING_STATES or not all(self.reached):
+            if 0.0 < REFRESH_SHARE * status.goal_timeout_s < now_s - sent.sent_s:
+                sent.received_before, sent.sent_s = effector.goals_received, now_s
+                client.send_goal(name, position, client.base_frame)
+        errors = [status.effector(name).error for name in names]
+        self.errors = [math.nan if error is None else error for error in errors]
+        if status.state not in RUNNING_STATES or not all(self.reached):
             self._within_s = math.inf
-            if report.state in STUCK_STATES:
-                text = f"{self._far()} ({report.message})"
-                self.end(Outcome.ABORTED, text, now_s)
+            if status.state in STUCK_STATES:
+                self.end(Outcome.ABORTED, f"{self._distances()} ({status.message})", now_s)
             return
-        self._within_s = min(self._within_s, report.time_s)
-        if report.time_s - self._within_s >= self._settle_s:
+        self._within_s = min(self._within_s, status.received_s)
+        if status.received_s - self._within_s >= self._settle_s:
             self.end(Outcome.SUCCEEDED, "reached", now_s)
 
     def _release(self, now_s: float) -> None:
-        """Clear every goal that this task gave and that the controller still has."""
-        link, report = self._link, self._link.report
-        for name, given in list(self._given.items()):
-            # a goal that is still on its way would come after the request to clear it
-            on_its_way = report.heard.get(name, "") == given.heard and now_s - given.sent_s < GONE_S
-            if on_its_way or link.clearing(name):
+        """Clear every goal that this task sent and that the controller still has."""
+        for name, sent in list(self._sent.items()):
+            effector = self._client.status.effector(name)
+            # a goal that is still on its way would arrive after the request to clear it
+            lost = now_s - sent.sent_s >= GONE_S
+            on_its_way = effector.goals_received == sent.received_before and not lost
+            if on_its_way or self._client.is_clearing(name):
                 continue
-            if any(_same(report.goals.get(name), position) for position in given.positions):
-                link.clear(name)
+            if effector.goal in sent.positions:
+                self._client.clear_goal(name)
             else:
-                del self._given[name]
-        if not self._given:
+                del self._sent[name]
+        if not self._sent:
             self.phase = Phase.DONE
         elif now_s - self._end_s > RELEASE_TIMEOUT_S:
             self.message += (
                 "; the controller did not confirm that it cleared the goal of "
-                f"{_names(self._given)}"
+                f"{_quoted(self._sent)}"
             )
             self.phase = Phase.DONE
 
 
-def _same(found: Point | None, wanted: Point) -> bool:
-    return found is not None and math.dist(found, wanted) <= SAME_POSITION
-
-
-def _names(effectors: Iterable[str]) -> str:
+def _quoted(effectors: Iterable[str]) -> str:
     return ", ".join(f"'{name}'" for name in effectors)
-
-
-def _text(position: Point) -> str:
-    return f"({', '.join(f'{value:g}' for value in position)})"

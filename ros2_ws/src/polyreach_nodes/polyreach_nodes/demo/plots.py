@@ -1,4 +1,4 @@
-"""A PNG of the motion: robot at start and end of every goal set, paths of the effectors, goals."""
+"""Plot of a demo: robot at start and end of every goal set, paths of the effectors, goals."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
-from polyreach_nodes.demo.demo import DemoResult
+from polyreach_nodes.demo.result import DemoResult
 
 MAX_SETS = 6  # goal sets shown
 PANEL, LEGEND = 3.9, 0.9  # [inch]

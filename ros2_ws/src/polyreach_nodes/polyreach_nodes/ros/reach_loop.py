@@ -9,7 +9,7 @@ from time import monotonic
 from typing import Any
 
 import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
+from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from numpy.typing import NDArray
 from rclpy.clock import Clock, ClockType
@@ -24,19 +24,28 @@ from std_msgs.msg import Empty, Float64MultiArray, String
 from std_srvs.srv import Trigger
 from visualization_msgs.msg import MarkerArray
 
+from polyreach_nodes.client.topics import (
+    CLEAR_GOALS,
+    COMMANDS,
+    HALT,
+    LATCHED,
+    MARKERS,
+    POLICY_METADATA,
+    RESUME,
+    RESUMED,
+    clear_goal_service,
+    goal_topic,
+)
 from polyreach_nodes.control.control import ReachControl, Received
 from polyreach_nodes.control.control_period import ControlPeriod
 from polyreach_nodes.control.policy import Policy
-from polyreach_nodes.control.watchdog import State
 from polyreach_nodes.ros.command_watch import CommandWatch
-from polyreach_nodes.ros.qos import LATCHED
 from polyreach_nodes.ros.reports import (
-    LEVELS,
     TickStatistics,
+    controller_status,
     diagnostics_status,
     markers,
-    plain_status,
-    with_goals,
+    status_message,
 )
 
 try:  # not when a recording starts: to import it takes longer than a control period
@@ -83,27 +92,27 @@ class ReachLoop:
         self._command = Float64MultiArray(data=array("d", control.zero))
         self._command_view = np.frombuffer(self._command.data)
         self._publishers: list[Publisher] = []
-        self._command_pub = self._publisher(Float64MultiArray, "~/commands", 1)
+        self._command_pub = self._publisher(Float64MultiArray, f"~/{COMMANDS}", 1)
         self._watch = CommandWatch(node, self._command_pub)
-        self._resumed_pub = self._publisher(Empty, "~/resumed", 1)
-        self._metadata_pub = self._publisher(String, "~/policy_metadata", LATCHED)
+        self._resumed_pub = self._publisher(Empty, f"~/{RESUMED}", 1)
+        self._metadata_pub = self._publisher(String, f"~/{POLICY_METADATA}", LATCHED)
         self._diagnostics_pub = self._publisher(DiagnosticArray, "/diagnostics", 1)
-        self._markers_pub = self._publisher(MarkerArray, "~/markers", 1)
+        self._markers_pub = self._publisher(MarkerArray, f"~/{MARKERS}", 1)
         self._subscriptions: list[Subscription] = [
             node.create_subscription(
                 JointState, "joint_states", self._safely(self._on_joint_state), NEWEST
             )
         ]
         triggers: dict[str, Callable[[], str]] = {
-            "halt": self._halt,
-            "resume": self._resume,
-            "clear_goals": self._clear_goals,
+            HALT: self._halt,
+            RESUME: self._resume,
+            CLEAR_GOALS: self._clear_goals,
         }
         for effector in control.robot.effector_names:
             on_goal = self._safely(partial(self._on_goal, effector))
-            topic = f"~/goals/{effector}"
+            topic = f"~/{goal_topic(effector)}"
             self._subscriptions.append(node.create_subscription(PoseStamped, topic, on_goal, 1))
-            triggers[f"clear_goal/{effector}"] = partial(self._clear_goal, effector)
+            triggers[clear_goal_service(effector)] = partial(self._clear_goal, effector)
         self._services = [
             node.create_service(Trigger, f"~/{name}", partial(self._answer, act))
             for name, act in triggers.items()
@@ -293,12 +302,12 @@ class ReachLoop:
             response.message, response.success = str(error), False
         return response
 
-    def _state(self) -> tuple[State, str]:
+    def _state(self) -> tuple[str, str]:
         now_s = monotonic()
         state, reason = self.control.state(now_s), self.control.reason(now_s)
         if not reason and self._period.standing_s(now_s):
             reason = "/clock stands (use_sim_time): control periods follow a steady clock"
-        return state, reason
+        return state.value, reason
 
     def _announce_soon(self) -> None:
         """Publish the status now, or a little later if there was one a moment ago."""
@@ -311,18 +320,16 @@ class ReachLoop:
         """Publish the status now."""
         self._soon_timer.cancel()
         self._announced_s = monotonic()
-        name = self._node.get_fully_qualified_name()
-        sees = False
+        state, reason, has_valid_state = "INACTIVE", "", False
         if self.running:
             state, reason = self._state()
-            sees = self.control.watchdog.sees(monotonic())
-            least = DiagnosticStatus.WARN if reason else DiagnosticStatus.OK
-            status = plain_status(name, state.value, max(LEVELS[state], least), reason)
-        else:
-            status = plain_status(name, "INACTIVE", DiagnosticStatus.OK)
-        self._status = with_goals(status, self.control, self.tolerance, sees)
-        if self._recorder is not None and (problem := self._recorder.problem):
-            self._status.values.append(KeyValue(key="recording", value=problem))
+            has_valid_state = self.control.watchdog.sees(monotonic())
+        problem = self._recorder.problem if self._recorder is not None else ""
+        status = controller_status(
+            self.control, state, reason, self.tolerance, has_valid_state, problem
+        )
+        name = self._node.get_fully_qualified_name()
+        self._status = status_message(name, self.control.robot.name, status)
         self._status_pub.publish(self._status)
         if self._recorder is not None:
             self._recorder.status(self._status)
@@ -334,12 +341,12 @@ class ReachLoop:
             self._fail(CommandConflict(other))
         self.announce()
         state, reason = self._state()
-        if (state.value, reason) != self._logged:
-            self._logged = (state.value, reason)
+        if (state, reason) != self._logged:
+            self._logged = (state, reason)
             if reason:
-                self._node.get_logger().warning(f"{state.value}: {reason}")
+                self._node.get_logger().warning(f"{state}: {reason}")
             else:
-                self._node.get_logger().info(state.value)
+                self._node.get_logger().info(state)
         if self._markers_pub.get_subscription_count():
             self._markers_pub.publish(markers(self.control))
 

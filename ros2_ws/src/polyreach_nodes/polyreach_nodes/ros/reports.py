@@ -1,14 +1,15 @@
-"""Messages that tell people and tools what the controller does: status, diagnostics, markers."""
+"""Messages of the controller about itself: status, diagnostics, markers."""
 
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from numpy.typing import NDArray
 from visualization_msgs.msg import Marker, MarkerArray
 
+from polyreach_nodes.client.status import ControllerStatus, EffectorStatus, encode
 from polyreach_nodes.control.control import ReachControl
 from polyreach_nodes.control.watchdog import State
 
-LEVELS: dict[State, bytes] = {
+LEVELS: dict[str, bytes] = {
     State.WAITING: DiagnosticStatus.WARN,
     State.IDLE: DiagnosticStatus.OK,
     State.ACTIVE: DiagnosticStatus.OK,
@@ -69,55 +70,74 @@ class TickStatistics:
 
 
 def plain_status(name: str, state: str, level: bytes, text: str = "") -> DiagnosticStatus:
-    """Status of a controller that has no robot at work."""
-    message = f"{state}: {text}" if text else state
+    """Status message of a controller that is not configured."""
     return DiagnosticStatus(
         level=level,
         name=name,
-        hardware_id="",
-        message=message,
+        message=f"{state}: {text}" if text else state,
         values=[KeyValue(key="state", value=state)],
     )
 
 
-def with_goals(
-    status: DiagnosticStatus, control: ReachControl, tolerance: float, sees: bool
-) -> DiagnosticStatus:
-    """The status with goal and error of every effector, goals it was sent, and what went wrong.
+def controller_status(
+    control: ReachControl,
+    state: str,
+    reason: str,
+    tolerance: float,
+    has_valid_state: bool,
+    recording: str = "",
+) -> ControllerStatus:
+    """The status of a configured controller.
 
-    sees: whether there is a valid joint state; without one there are no errors to tell.
+    reason: of the state, or ''; tolerance: [m] within which a goal is reached; has_valid_state:
+    whether there is a valid joint state, without which there are no errors; recording: what is
+    wrong with the recording, or ''.
     """
-    robot = control.robot
-    errors = np.linalg.norm(control.goals - control.effector_pos(), axis=-1)
-    active = control.active > 0
-    known = active & sees
-    reached = bool(known.any() and (errors[known] <= tolerance).all())
-    status.hardware_id = robot.name
-    notes = {
-        "rejected": control.rejected_goal,
-        "expired": control.expired_goal,
-        "slowed": control.slowed_reason,
-    }
-    for note in filter(None, notes.values()):
-        status.message += f" ({note})"
-        status.level = max(status.level, DiagnosticStatus.WARN)
-    values = {
-        "reached": str(reached).lower(),
-        **notes,
-        "no progress": control.progress.reason,
-        "refused joint states": str(control.refused_states),
-        "refused joint state": control.refused_state,
-        "late joint states": str(control.late_states),
-        "goal_timeout": f"{control.goal_timeout_s:g}",
-        "policy compute max [ms]": f"{1e3 * control.policy.worst_compute_s:.3f}",
-    }
-    for index, effector in enumerate(robot.effector_names):
-        goal = " ".join(f"{value:.6f}" for value in control.goals[index])
-        values[f"goal/{effector}"] = goal if active[index] else ""
-        values[f"heard/{effector}"] = str(control.goals_heard[effector])
-        values[f"error/{effector}"] = f"{errors[index]:.6f}" if known[index] else ""
-    status.values += [KeyValue(key=key, value=value) for key, value in values.items()]
-    return status
+    goals = control.goals.tolist()
+    errors = np.linalg.norm(control.goals - control.effector_pos(), axis=-1).tolist()
+    effectors = {}
+    for index, name in enumerate(control.robot.effector_names):
+        active = bool(control.active[index])
+        effectors[name] = EffectorStatus(
+            goal=tuple(goals[index]) if active else None,
+            error=errors[index] if active and has_valid_state else None,
+            goals_received=control.goals_heard[name],
+        )
+    known = [effector.error for effector in effectors.values() if effector.error is not None]
+    notes = (control.rejected_goal, control.expired_goal, control.slowed_reason)
+    message = f"{state}: {reason}" if reason else state
+    return ControllerStatus(
+        state=state,
+        message=" ".join((message, *(f"({note})" for note in notes if note))),
+        reached=bool(known) and max(known) <= tolerance,
+        effectors=effectors,
+        rejected=control.rejected_goal,
+        rejected_effector=control.rejected_effector,
+        expired=control.expired_goal,
+        slowed=control.slowed_reason,
+        no_progress=control.progress.reason,
+        refused_joint_states=control.refused_states,
+        refused_joint_state=control.refused_state,
+        late_joint_states=control.late_states,
+        goal_timeout_s=control.goal_timeout_s,
+        compute_max_ms=1e3 * control.policy.worst_compute_s,
+        recording=recording,
+    )
+
+
+def status_message(name: str, robot: str, status: ControllerStatus) -> DiagnosticStatus:
+    """The message of a status; its level is that of the state, and WARN if the message says more.
+
+    name: of the controller's node.
+    """
+    warn = DiagnosticStatus.OK if status.message == status.state else DiagnosticStatus.WARN
+    return DiagnosticStatus(
+        level=max(LEVELS.get(status.state, DiagnosticStatus.OK), warn),
+        name=name,
+        hardware_id=robot,
+        message=status.message,
+        values=[KeyValue(key=key, value=value) for key, value in encode(status).items()],
+    )
 
 
 def diagnostics_status(status: DiagnosticStatus, statistics: dict[str, float]) -> DiagnosticStatus:

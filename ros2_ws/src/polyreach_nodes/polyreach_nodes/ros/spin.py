@@ -19,6 +19,7 @@ from polyreach_nodes.ros.middleware import leave_shared_memory
 GRACE_S = 2.0  # [s] within which a second signal does not end the process
 STUCK_S = 2.0  # [s] after a signal by which the main thread must have noticed it
 LAST_ACT_S = 0.2  # [s] given to what is done for a main thread that did not
+POLL_S = 0.05  # [s] between two looks at what is waited for, while no message comes
 MAX_ERRORS = 10  # exceptions in a row, without a callback that succeeds between them
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -121,6 +122,18 @@ def run_node(
         executor.shutdown()
         rclpy.shutdown()
     return status
+
+
+def spin_until(
+    executor: SingleThreadedExecutor, done: Callable[[], bool], timeout_s: float
+) -> bool:
+    """Handle callbacks until done() or for timeout_s [s of wall time]; whether it is done."""
+    end_s = monotonic() + timeout_s
+    while not done():
+        if (left_s := end_s - monotonic()) <= 0.0:
+            return False
+        executor.spin_once(timeout_sec=min(left_s, POLL_S))
+    return True
 
 
 def spin(executor: SingleThreadedExecutor, node: Node, stopping: StopRequest) -> None:

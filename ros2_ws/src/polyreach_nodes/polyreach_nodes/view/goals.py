@@ -1,11 +1,12 @@
-"""A goal on a page: where its handle stands, what was asked of the controller and what it holds."""
+"""A goal on a page: the position of its handle, the last request and the goal of the controller."""
 
 import numpy as np
 from numpy.typing import NDArray
 
-SEND_PERIOD_S = 0.05  # between two goals of one effector, while its handle is dragged
-ANSWER_S = 1.0  # for the controller to show in its status what it was asked for
-SAME = 1e-6  # [m]; the status tells positions with six digits
+from polyreach_nodes.client.status import EffectorStatus, Point
+
+SEND_PERIOD_S = 0.05  # [s] between two goals of one effector, while its handle is dragged
+ANSWER_S = 1.0  # [s] for the status to show what was requested
 
 Vector = NDArray[np.float64]
 
@@ -13,28 +14,28 @@ Vector = NDArray[np.float64]
 class GoalHandle:
     """The handle of one effector; positions (3,) [m, base frame], times [s, monotonic].
 
-    The handle stands where the controller holds a goal, unless somebody drags it. Between a request
-    and its answer it stands where it was asked for. Without a goal it keeps its place, dimmed;
-    before the first goal, and after a first goal that was refused, it follows the effector.
+    The handle is at the goal that the controller has, unless somebody drags it. Between a request
+    and its answer it is at the requested goal. Without a goal it keeps its position, dimmed; before
+    the first goal, and after a first goal that was rejected, it follows the effector.
     """
 
     def __init__(self, effector: str) -> None:
         self.effector = effector
         self.position: Vector = np.zeros(3)
         self.on = False  # whether the effector has a goal, as far as is known
-        self.held: Vector | None = None  # what the status says
+        self.goal: Vector | None = None  # of the controller, in its last status
         self._placed = False
         self._draggers: set[int] = set()
-        self._asked: Vector | None = None
-        self._ask_end_s = -np.inf
+        self._requested: Point | None = None
+        self._answer_end_s = -np.inf
         self._unsent = False
         self._sent_s = -np.inf
-        self._heard = ""
-        self._heard_at_ask = ""
+        self._received = 0  # goals that the controller received, in its last status
+        self._received_before = 0  # the same, at the last request
 
     @property
     def dragged(self) -> bool:
-        """Whether somebody holds the handle."""
+        """Whether somebody drags the handle."""
         return bool(self._draggers)
 
     def grab(self, client: int) -> None:
@@ -51,59 +52,46 @@ class GoalHandle:
         self._draggers.discard(client)
 
     def switch_on(self) -> None:
-        """Ask for a goal where the handle stands."""
+        """Request a goal at the position of the handle."""
         self.drag(self.position)
 
     def switch_off(self, now_s: float) -> None:
-        """The controller was asked to clear the goal."""
+        """The page requested to clear the goal."""
         self.on = self._unsent = False
         self._placed = True
-        self._ask(None, now_s)
+        self._request(None, now_s)
 
-    def due(self, now_s: float) -> Vector | None:
-        """The position to send now, if there is one and the last was not sent just before."""
+    def due(self, now_s: float) -> Point | None:
+        """The position to send now, if there is one and SEND_PERIOD_S is over since the last."""
         if not self._unsent or now_s - self._sent_s < SEND_PERIOD_S:
             return None
         self._unsent, self._sent_s = False, now_s
-        self._ask(self.position, now_s)
-        return self.position
+        x, y, z = self.position.tolist()
+        self._request((x, y, z), now_s)
+        return x, y, z
 
-    def _ask(self, position: Vector | None, now_s: float) -> None:
-        self._asked, self._ask_end_s = position, now_s + ANSWER_S
-        self._heard_at_ask = self._heard
+    def _request(self, position: Point | None, now_s: float) -> None:
+        self._requested, self._answer_end_s = position, now_s + ANSWER_S
+        self._received_before = self._received
 
-    def told(self, goal: Vector | None, heard: str, refused: bool, now_s: float) -> None:
-        """Take what the status says: goal, number of goals heard, whether the last was refused."""
-        self.held, self._heard = goal, heard
+    def update(self, status: EffectorStatus, is_rejected: bool, now_s: float) -> None:
+        """Take the effector's status, and whether the last rejected goal was this effector's."""
+        goal = None if status.goal is None else np.array(status.goal)
+        self.goal, self._received = goal, status.goals_received
         if self._draggers or self._unsent:
             return
-        if now_s < self._ask_end_s:
-            answered = _same(goal, self._asked) or (refused and heard != self._heard_at_ask)
-            if not answered:
+        if now_s < self._answer_end_s:
+            is_new = self._received != self._received_before
+            if status.goal != self._requested and not (is_rejected and is_new):
                 return
-            self._ask_end_s = -np.inf
-            if refused and goal is None:
+            self._answer_end_s = -np.inf
+            if is_rejected and goal is None:
                 self._placed = False
         self.on = goal is not None
         if goal is not None:
             self.position, self._placed = goal, True
 
     def follow(self, effector_pos: Vector) -> None:
-        """Stand at the effector (3,) [m, base frame] while there was no goal yet."""
+        """Be at the effector (3,) [m, base frame] while there was no goal yet."""
         if not self._placed and not self._draggers:
             self.position = effector_pos
-
-
-def _same(one: Vector | None, other: Vector | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return bool(np.abs(one - other).max() <= SAME)
-
-
-def read_goal(text: str) -> Vector | None:
-    """The position (3,) [m] in a status value 'x y z'; None if it holds no goal."""
-    try:
-        goal = np.array([float(word) for word in text.split()])
-    except ValueError:
-        return None
-    return goal if goal.shape == (3,) and np.isfinite(goal).all() else None

@@ -1,195 +1,127 @@
-"""What the page says to a controller, and hears from it and from the robot, over ROS 2."""
+"""The page's connection to a controller: goals, services, speed scale, loop times."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from time import monotonic
-from typing import Any
 
-import numpy as np
-from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
-from geometry_msgs.msg import PoseStamped
-from numpy.typing import NDArray
+from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import ParameterEvent
 from rcl_interfaces.srv import GetParameters, SetParameters
-from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
-from sensor_msgs.msg import JointState
-from std_srvs.srv import Trigger
 
-from polyreach_description import Robot
+from polyreach_nodes.client.controller_client import ControllerClient
+from polyreach_nodes.client.status import ControllerStatus, read_timing
+from polyreach_nodes.client.topics import (
+    CLEAR_GOALS,
+    HALT,
+    RESUME,
+    SPEED_SCALE,
+    clear_goal_service,
+)
 from polyreach_nodes.control.watchdog import State
-from polyreach_nodes.ros.qos import LATCHED
 
-NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 ANSWER_S = 2.0  # [s] for a service to answer
-SILENCE_S = 1.5  # [s] without status or joint states that the page tells
+SILENCE_S = 1.5  # [s] without status or joint states, after which the page reports it
 PERIODIC = tuple(State)  # states that are published at 5 Hz
-SPEED = "speed_scale"
-
-Vector = NDArray[np.float64]
-
-
-class Joints:
-    """The robot's full configuration, from joint states matched by name; held joints included."""
-
-    def __init__(self, robot: Robot) -> None:
-        model = robot.model
-        names = (model.joint(joint).name for joint in range(model.njnt))
-        self._address = {
-            name: int(model.jnt_qposadr[joint]) for joint, name in enumerate(names) if name
-        }
-        self.qpos: Vector = robot.qpos(robot.home)
-        self.received_s = -np.inf  # [s, monotonic] of the last that named a joint of the robot
-        self._names: list[str] = []
-        self._source: list[int] = []
-        self._target: list[int] = []
-
-    def take(self, names: list[str], position: Sequence[float], now_s: float) -> None:
-        """Take positions [rad or m]; what is malformed or not finite is left out."""
-        if len(names) != len(position):
-            return
-        if names != self._names:
-            pairs = [
-                (i, self._address[name]) for i, name in enumerate(names) if name in self._address
-            ]
-            self._names = list(names)
-            self._source = [source for source, _ in pairs]
-            self._target = [target for _, target in pairs]
-        found = np.asarray(position, dtype=np.float64)[self._source]
-        if len(found) and np.isfinite(found).all():
-            self.qpos[self._target] = found
-            self.received_s = now_s
 
 
 class PageLink:
-    """Topics and services of one controller, named relative to the node's namespace."""
+    """Requests to one controller with their failures, and what the panel shows of it."""
 
-    def __init__(self, node: Node, robot: Robot, controller: str) -> None:
-        self.joints = Joints(robot)
-        self.name = node.resolve_topic_name(f"{controller}/status").removesuffix("/status")
-        self.values: dict[str, str] = {}  # of the last status
-        self.message = ""
+    def __init__(self, node: Node, effectors: Sequence[str], base_frame: str, controller: str):
         self.timing: dict[str, float] = {}  # [ms] by name
         self.speed_scale: float | None = None
-        self.failure = ""  # of the last request that was not done
-        self._node = node
-        self._frame = robot.base_frame
-        self._status_s = -np.inf
-        self._goals = [
-            node.create_publisher(PoseStamped, f"{controller}/goals/{effector}", 10)
-            for effector in robot.effector_names
-        ]
-        services = ["halt", "resume", "clear_goals"]
-        services += [f"clear_goal/{effector}" for effector in robot.effector_names]
-        self._triggers = {
-            name: node.create_client(Trigger, f"{controller}/{name}") for name in services
-        }
+        self.failure = ""  # of the last request that failed
+        self._base_frame = base_frame
+        self._client = ControllerClient(node, controller)
+        self._client.advertise_goals(effectors)
+        self._client.use_services([HALT, RESUME, CLEAR_GOALS, *map(clear_goal_service, effectors)])
         self._set = node.create_client(SetParameters, f"{controller}/set_parameters")
         self._get = node.create_client(GetParameters, f"{controller}/get_parameters")
-        self._calls: list[tuple[str, float, Future]] = []
+        self._calls: list[tuple[str, float, Future]] = []  # name, when called [s, monotonic]
         self._speed_call: Future | None = None
-        self._speed_wanted: float | None = None
-        self._status = node.create_subscription(
-            DiagnosticStatus, f"{controller}/status", self._on_status, LATCHED
-        )
-        node.create_subscription(JointState, "joint_states", self._on_joints, NEWEST)
+        self._speed_to_set: float | None = None
         node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         node.create_subscription(ParameterEvent, "/parameter_events", self._on_parameters, 10)
 
-    def _on_status(self, message: DiagnosticStatus) -> None:
-        self.values = {pair.key: pair.value for pair in message.values}
-        self.message = message.message
-        self._status_s = monotonic()
-
-    def _on_joints(self, message: JointState) -> None:
-        self.joints.take(message.name, message.position, monotonic())
+    @property
+    def status(self) -> ControllerStatus:
+        """The controller's last status."""
+        return self._client.status
 
     def _on_diagnostics(self, message: DiagnosticArray) -> None:
         for status in message.status:
-            if status.name == self.name:
-                with suppress(ValueError):
-                    self.timing = {
-                        pair.key: float(pair.value)
-                        for pair in status.values
-                        if pair.key.endswith(" [ms]")
-                    }
+            if status.name == self._client.name:
+                self.timing = read_timing({pair.key: pair.value for pair in status.values})
 
     def _on_parameters(self, message: ParameterEvent) -> None:
-        asked = self._speed_wanted is not None or self._speed_call is not None
-        if message.node == self.name and not asked:
+        is_setting = self._speed_to_set is not None or self._speed_call is not None
+        if message.node == self._client.name and not is_setting:
             for parameter in (*message.new_parameters, *message.changed_parameters):
-                if parameter.name == SPEED:
+                if parameter.name == SPEED_SCALE:
                     self.speed_scale = parameter.value.double_value
 
     def state(self) -> tuple[str, str]:
-        """The controller's state and the reason, as told, or that it tells nothing."""
-        state = self.values.get("state", "")
-        silent_s = monotonic() - self._status_s
-        if not self._status.get_publisher_count() or not state:
-            return "NO CONTROLLER", f"nobody publishes {self.name}/status"
-        if state in PERIODIC and silent_s > SILENCE_S:
-            return "SILENT", f"no status of {self.name} for {silent_s:.0f} s (last: {state})"
-        return state, self.message.removeprefix(state).removeprefix(":").strip()
+        """The controller's state and its reason; NO CONTROLLER or SILENT without a status."""
+        name, status = self._client.name, self._client.status
+        silent_s = monotonic() - status.received_s
+        if not self._client.has_publisher or not status.state:
+            return "NO CONTROLLER", f"nobody publishes {name}/status"
+        if status.state in PERIODIC and silent_s > SILENCE_S:
+            return "SILENT", f"no status of {name} for {silent_s:.0f} s (last: {status.state})"
+        return status.state, status.reason
 
-    def send_goal(self, effector: int, position: Vector) -> None:
+    def send_goal(self, effector: str, position: Sequence[float]) -> None:
         """Publish a goal (3,) [m, base frame]."""
-        message = PoseStamped()
-        message.header.frame_id = self._frame
-        message.header.stamp = self._node.get_clock().now().to_msg()
-        point = message.pose.position
-        point.x, point.y, point.z = (float(value) for value in position)
-        message.pose.orientation.w = 1.0
-        self._goals[effector].publish(message)
+        self._client.send_goal(effector, position, self._base_frame)
 
-    def trigger(self, name: str) -> None:
+    def call(self, service: str) -> None:
         """Call ~/halt, ~/resume, ~/clear_goals or ~/clear_goal/<effector>."""
         self.failure = ""
-        self._call(name, self._triggers[name], Trigger.Request())
+        if not self._client.offers(service):
+            self._fail(service, f"{self._client.name} does not offer it")
+            return
+        self._calls.append((service, monotonic(), self._client.call(service)))
 
     def set_speed(self, scale: float) -> None:
         """Set the controller's speed scale; of many values in a row the last one counts."""
-        self._speed_wanted = self.speed_scale = scale
-
-    def _call(self, name: str, client: Client, request: Any) -> Future | None:
-        if not client.service_is_ready():
-            self.failure = f"{name} NOT DONE: {self.name} does not offer it"
-            return None
-        self._calls.append((name, monotonic(), client.call_async(request)))
-        return self._calls[-1][2]
+        self._speed_to_set = self.speed_scale = scale
 
     def update(self) -> None:
-        """See to answers, and to a speed scale that is to be read or set; often, in ROS' thread."""
+        """Take answers; set or read the speed scale. To be called often, in the node's thread."""
         now_s = monotonic()
         for call in list(self._calls):
-            name, asked_s, future = call
+            name, called_s, future = call
             if future.done():
                 self._calls.remove(call)
-                self._answered(name, future)
-            elif now_s - asked_s > ANSWER_S:
+                self._take_answer(name, future)
+            elif now_s - called_s > ANSWER_S:
                 self._calls.remove(call)
                 future.cancel()
-                self.failure = f"{name} NOT DONE: no answer of {self.name} in {ANSWER_S:g} s"
+                self._fail(name, f"no answer of {self._client.name} in {ANSWER_S:g} s")
         if self._speed_call is not None and self._speed_call.done():
             self._speed_call = None
         if self._speed_call is None:
             self._update_speed()
 
     def _update_speed(self) -> None:
-        if (scale := self._speed_wanted) is not None:
-            self._speed_wanted = None
-            value = Parameter(SPEED, value=scale).to_parameter_msg()
-            request = SetParameters.Request(parameters=[value])
-            self._speed_call = self._call(SPEED, self._set, request)
-        elif self.speed_scale is None and self._get.service_is_ready() and self.values:
-            request = GetParameters.Request(names=[SPEED])
-            self._speed_call = self._call(SPEED, self._get, request)
+        if (scale := self._speed_to_set) is not None:
+            self._speed_to_set = None
+            if not self._set.service_is_ready():
+                self._fail(SPEED_SCALE, f"{self._client.name} does not offer it")
+                return
+            value = Parameter(SPEED_SCALE, value=scale).to_parameter_msg()
+            self._speed_call = self._set.call_async(SetParameters.Request(parameters=[value]))
+        elif self.speed_scale is None and self._get.service_is_ready() and self.status.state:
+            self._speed_call = self._get.call_async(GetParameters.Request(names=[SPEED_SCALE]))
+        else:
+            return
+        self._calls.append((SPEED_SCALE, monotonic(), self._speed_call))
 
-    def _answered(self, name: str, future: Future) -> None:
+    def _take_answer(self, name: str, future: Future) -> None:
         if (error := future.exception()) is not None:
-            self.failure = f"{name} NOT DONE: {error}"
+            self._fail(name, str(error))
             return
         answer = future.result()
         if isinstance(answer, GetParameters.Response):
@@ -199,4 +131,7 @@ class PageLink:
                 self.failure = f"{name} NOT SET: {answer.results[0].reason}"
                 self.speed_scale = None  # read again
         elif not answer.success:
-            self.failure = f"{name} NOT DONE: {answer.message}"
+            self._fail(name, answer.message)
+
+    def _fail(self, name: str, reason: str) -> None:
+        self.failure = f"{name} NOT DONE: {reason}"
