@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from benchmarks import timing
 from polyreach_description import load_robot
-from polyreach_nodes.control.control import ReachControl
 from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.reach_control import ReachControl
 
 MOTIONS = 40
 QUICK_MOTIONS = 6
@@ -63,8 +63,8 @@ def measure(robot_name: str) -> Iterator[tuple[str, str]]:
     """Rows (comparison, ratio) for one robot with its shipped policy, without ROS."""
     robot = load_robot(robot_name)
     control = ReachControl(robot, Policy.load(find_policy(robot_name), robot))
-    control.policy = policy = TimedPolicy(control.policy)  # type: ignore[assignment]
-    control.following.timeout_s = FOLLOWING_TIMEOUT_S
+    control.pipeline.policy = policy = TimedPolicy(control.pipeline.policy)  # type: ignore[assignment]
+    control.pipeline.tracking.timeout_s = FOLLOWING_TIMEOUT_S
     free, slowed = Times(), Times()
     motions = QUICK_MOTIONS if timing.quick else MOTIONS
     configurations = robot.sample_configuration(np.random.default_rng(0), 2 * motions)
@@ -92,7 +92,7 @@ def drive(
     addresses = [int(robot.model.joint(name).qposadr[0]) for name in names]
     control.activate()
     for name, goal in zip(robot.effector_names, goals, strict=True):
-        control.set_goal(name, "", tuple(goal.tolist()), 0.0)
+        control.goals.set(name, "", tuple(goal.tolist()), 0.0)
     for period in range(PERIODS):
         now_s = period * control.period_s
         position = array("d", robot.qpos(joint_pos)[addresses])
@@ -103,8 +103,8 @@ def drive(
         if control.watchdog.fault:
             raise RuntimeError(f"the controller stopped: {control.watchdog.fault}")
         fast = bool((np.abs(command) >= FAST * robot.joint_vel_limits).any())
-        if fast or control.slowed < 1.0:
-            times = slowed if control.slowed < 1.0 else free
+        if fast or control.pipeline.slowed < 1.0:
+            times = slowed if control.pipeline.slowed < 1.0 else free
             times.total.append(total_s)
             times.inference.append(policy.seconds)
         joint_pos = joint_pos + command * control.period_s

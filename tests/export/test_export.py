@@ -31,7 +31,6 @@ from polyreach.methods.off_policy import Policy
 from polyreach.robot.features import Observation, split_observation
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, list_robots, load_robot
-from polyreach_nodes.control import proximity
 
 torch.set_num_threads(1)
 GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")
@@ -196,7 +195,6 @@ def test_evaluation_measures_what_it_says() -> None:
 
 
 def test_evaluation_allows_a_policy_what_the_controller_allows_it() -> None:
-    assert evaluate.STOP_DISTANCE == proximity.STOP_DISTANCE
     robot = load_robot(GANTRY)
     told = []
 

@@ -17,8 +17,8 @@ if __name__ == "__main__":
 from velocity_servos import VelocityServos
 
 from polyreach_description import Robot, list_robots, load_robot
-from polyreach_nodes.control.control import ReachControl
 from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.reach_control import ReachControl
 
 STATE_S = 0.01  # [s], period of the joint states
 TOLERANCE_M = 0.02  # as the controller's parameter
@@ -76,10 +76,10 @@ def reach(
 ) -> Motion:
     """Reach goals (E, 3) [m] from start (nu,) [rad or m] over joints that follow late."""
     control = ReachControl(robot, policy)
-    control.speed_scale = speed_scale
+    control.pipeline.speed_scale = speed_scale
     control.activate()
     for effector, goal in zip(robot.effector_names, goals, strict=True):
-        assert not control.set_goal(effector, "", tuple(goal), 0.0)
+        assert not control.goals.set(effector, "", tuple(goal), 0.0)
     servos = VelocityServos(start, delay_s, lag_s)
     names, per_period = list(robot.joint_names), round(control.period_s / STATE_S)
     errors, velocities = [], []

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from velocity_servos import VelocityServos
 
 from polyreach_nodes.control.clearance import Clearance
-from polyreach_nodes.control.control import ReachControl
+from polyreach_nodes.control.reach_control import ReachControl
 
 NEIGHBOURHOOD = 0.1  # [m] in which distances are measured
 SCATTER = 0.03  # [m] of the goals
@@ -34,7 +34,7 @@ class Outcome:
 
 def draw(control: ReachControl, rng: np.random.Generator) -> Case:
     """A start not below the stop distance; delay and lag are within the reaction time together."""
-    robot, proximity = control.robot, control.proximity
+    robot, proximity = control.robot, control.pipeline.proximity
     clearance = Clearance(robot, proximity.stop_distance)
     start = robot.sample_configuration(rng, 1)[0]
     while clearance.approaches(start, np.zeros_like(start)):
@@ -76,11 +76,11 @@ def run(control: ReachControl, case: Case, rng: np.random.Generator, seconds: fl
             for name, goal in zip(
                 robot.effector_names, goals(control, joint_pos, rng), strict=True
             ):
-                assert control.set_goal(name, "", tuple(goal.tolist()), now_s) == ""
+                assert control.goals.set(name, "", tuple(goal.tolist()), now_s) == ""
         control.receive(names, joint_pos.tolist(), now_s)
         command = control.tick(now_s)
         assert not control.watchdog.fault, control.watchdog.fault
         assert (np.abs(command) <= robot.joint_vel_limits + 1e-9).all()
         servos.command(command, now_s)
-        slowed += control.slowed < 1.0
+        slowed += control.pipeline.slowed < 1.0
     return Outcome(float(nearest), slowed)

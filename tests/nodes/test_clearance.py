@@ -8,8 +8,9 @@ import pytest
 import yaml
 
 from polyreach_description import Robot, load_robot
+from polyreach_description.distances import SLOW_DISTANCE, STOP_DISTANCE
 from polyreach_nodes.control.clearance import Clearance, look_count
-from polyreach_nodes.control.proximity import EXTRA_PERIODS, SLOW_DISTANCE, STOP_DISTANCE, Proximity
+from polyreach_nodes.control.proximity import EXTRA_PERIODS, Proximity
 
 ROBOTS = ("planar8", "humanoid27")
 PLAIN_LOOKS = 16

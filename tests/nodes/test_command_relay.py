@@ -11,7 +11,6 @@ from rclpy.serialization import deserialize_message, serialize_message
 from std_msgs.msg import Float64MultiArray, MultiArrayDimension, MultiArrayLayout, String
 
 from polyreach_nodes.control.command_relay import (
-    MAX_TIMEOUT_S,
     QUIET_TIMEOUTS,
     SLACK,
     START_S,
@@ -20,6 +19,7 @@ from polyreach_nodes.control.command_relay import (
     Output,
     State,
 )
+from polyreach_nodes.parameters import MAX_COMMAND_TIMEOUT_S
 from polyreach_nodes.ros.command_message import MAX_METADATA_BYTES, CommandCodec, read_limits
 
 LIMITS = (2.5, 1.0)
@@ -292,7 +292,7 @@ def test_limits_that_bound_nothing_are_refused(limits: tuple[float, ...]) -> Non
         CommandRelay(limits, TIMEOUT_S, 0.0)
 
 
-@pytest.mark.parametrize("timeout_s", [0.0, -1.0, math.nan, 2 * MAX_TIMEOUT_S])
+@pytest.mark.parametrize("timeout_s", [0.0, -1.0, math.nan, 2 * MAX_COMMAND_TIMEOUT_S])
 def test_timeouts_out_of_range_are_refused(timeout_s: float) -> None:
     with pytest.raises(ValueError, match=r"timeout .* s: expected 0.001 to 10"):
         CommandRelay(LIMITS, timeout_s, 0.0)

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control.control import ReachControl, Received
+from polyreach_nodes.control.joint_states import Received
 from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import State
 
 NOW = 100.0
@@ -36,7 +37,7 @@ def names(control: ReachControl) -> list[str]:
 def give_goals(control: ReachControl) -> np.ndarray:
     goals = control.robot.forward_kinematics(control.robot.home + 0.3)
     for effector, goal in zip(control.robot.effector_names, goals, strict=True):
-        assert control.set_goal(effector, "base_link", tuple(goal), NOW) == ""
+        assert control.goals.set(effector, "base_link", tuple(goal), NOW) == ""
     return goals
 
 
@@ -71,7 +72,7 @@ def test_joints_are_matched_by_name_and_others_ignored(control: ReachControl) ->
     assert (
         control.receive([n for n, _ in shuffled], [q for _, q in shuffled], NOW) is Received.FRESH
     )
-    assert control.joint_pos == pytest.approx(position)
+    assert control.joint_states.joint_pos == pytest.approx(position)
     assert control.receive(["neck", "wheel"], [1.0, 2.0], NOW + 1) is Received.NOTHING
     assert control.watchdog.age_s(NOW + 1) == pytest.approx(1.0)
 
@@ -81,7 +82,7 @@ def test_joint_states_may_come_in_parts(control: ReachControl) -> None:
     assert control.state(NOW) is State.WAITING
     assert control.receive(names(control)[5:], [0.2] * 3, NOW) is Received.FRESH
     assert control.state(NOW) is State.IDLE
-    assert control.joint_pos == pytest.approx([0.1] * 5 + [0.2] * 3)
+    assert control.joint_states.joint_pos == pytest.approx([0.1] * 5 + [0.2] * 3)
 
 
 @pytest.mark.parametrize(
@@ -121,11 +122,11 @@ def test_a_jump_is_believed_when_it_is_over_and_calm(control: ReachControl) -> N
     assert follow(control, here, times[0]) is Received.FRESH and control.tick(times[0]).any()
     assert follow(control, there, times[1]) is Received.INVALID
     assert control.reason(times[1]) == "joint state of 'left_1' jumped by 1"
-    assert not control.tick(times[1]).any() and (control.joint_pos == here).all()
+    assert not control.tick(times[1]).any() and (control.joint_states.joint_pos == here).all()
     for now_s in times[2:5]:  # near where it was, but not for two periods
         assert follow(control, here, now_s) is Received.INVALID and not control.tick(now_s).any()
     assert follow(control, here, times[6]) is Received.FRESH and control.tick(times[6]).any()
-    assert control.refused_states == 1
+    assert control.joint_states.refused_count == 1
 
 
 def test_a_sensor_that_flickers_stops_the_robot_for_as_long(control: ReachControl) -> None:
@@ -155,7 +156,7 @@ def test_a_jump_that_stays_is_a_fault_until_resumed(control: ReachControl) -> No
     assert control.state(now_s) is State.WAITING
     assert follow(control, there, now_s) is Received.FRESH
     assert control.tick(now_s + control.period_s).any()
-    assert (control.joint_pos == there).all()
+    assert (control.joint_states.joint_pos == there).all()
 
 
 def test_a_jump_of_one_publisher_is_not_excused_by_another(control: ReachControl) -> None:
@@ -188,7 +189,7 @@ def test_joints_that_are_not_controlled_count_where_they_are() -> None:
     assert hips and not any(joint.carries for joint in hips)
     hip = next(joint for joint in hips if "pitch" in joint.name)
     everyone = [*robot.joint_names, hip.name]
-    now, there = control.proximity._clearance._qpos
+    now, there = control.pipeline.proximity._clearance._qpos
     assert control.receive(everyone, [*robot.home, hip.value], NOW) is Received.FRESH
     before = now.copy()
     assert control.receive(everyone, [*robot.home, -1.5], NOW + 0.01) is Received.FRESH
@@ -230,13 +231,13 @@ class StandStill:
 
 
 @pytest.mark.parametrize(("speed_scale", "latest_s"), [(1.0, 1.0), (0.1, 2.0)])
-def test_joints_that_stand_although_they_are_told_to_move_are_a_fault(
+def test_joints_that_do_not_track_their_commands_are_a_fault(
     control: ReachControl, planar8: Robot, speed_scale: float, latest_s: float
 ) -> None:
-    """latest_s: when the slowest of them has been told to move by as much as counts."""
+    """latest_s: when enough motion of the slowest of them has been commanded."""
     give_goals(control)
-    control.following.timeout_s = 0.5
-    control.speed_scale = speed_scale
+    control.pipeline.tracking.timeout_s = 0.5
+    control.pipeline.speed_scale = speed_scale
     stands = 0
     for period in range(500):
         now_s = NOW + period * control.period_s
@@ -247,7 +248,7 @@ def test_joints_that_stand_although_they_are_told_to_move_are_a_fault(
     # the reaction time is three periods, and the speed grows from 0
     assert 0.5 < stands * control.period_s < latest_s
     assert control.state(now_s) is State.FAULT
-    assert "stands although it is told to move: are the drives on" in control.reason(now_s)
+    assert "does not track its command: are the drives on" in control.reason(now_s)
     control.resume()
     follow(control, planar8.home, now_s)
     assert control.tick(now_s + control.period_s).any()
@@ -259,7 +260,7 @@ def test_joints_that_follow_are_no_fault(
 ) -> None:
     """share: of the speed that was commanded, as in a slow simulation."""
     goals = give_goals(control)
-    control.following.timeout_s = 0.5
+    control.pipeline.tracking.timeout_s = 0.5
     joint_pos = planar8.home.copy()
     for period in range(1000):
         now_s = NOW + period * control.period_s
@@ -271,7 +272,7 @@ def test_joints_that_follow_are_no_fault(
 
 def test_acceleration_goes_with_the_time_of_the_robot(control: ReachControl) -> None:
     """A simulation at five times the speed has five periods in the time of one."""
-    control.policy = FullSpeed()  # type: ignore[assignment]
+    control.pipeline.policy = FullSpeed()  # type: ignore[assignment]
     give_goals(control)
     speeds = []
     for period in range(4):
@@ -306,20 +307,20 @@ def test_rejected_goal_leaves_the_old_one(
     control: ReachControl, effector: str, frame: str, position: tuple, reason: str
 ) -> None:
     give_goals(control)
-    goals, active = control.goals.copy(), control.active.copy()
-    assert reason in control.set_goal(effector, frame, position, NOW)
-    assert reason in control.rejected_goal
-    assert control.rejected_effector == effector
-    assert np.array_equal(control.goals, goals)
-    assert np.array_equal(control.active, active)
+    goals, active = control.goals.positions.copy(), control.goals.active.copy()
+    assert reason in control.goals.set(effector, frame, position, NOW)
+    assert reason in control.goals.rejection
+    assert control.goals.rejected_effector == effector
+    assert np.array_equal(control.goals.positions, goals)
+    assert np.array_equal(control.goals.active, active)
 
 
 def test_an_accepted_goal_forgets_the_rejection_of_its_effector_only(control: ReachControl) -> None:
-    control.set_goal("left", "world", (0.5, 0.0, 0.0), NOW)
-    control.set_goal("right", "", (0.5, 0.0, 0.0), NOW)
-    assert "'left'" in control.rejected_goal and control.rejected_effector == "left"
-    control.set_goal("left", "", (0.5, 0.0, 0.0), NOW)
-    assert control.rejected_goal == control.rejected_effector == ""
+    control.goals.set("left", "world", (0.5, 0.0, 0.0), NOW)
+    control.goals.set("right", "", (0.5, 0.0, 0.0), NOW)
+    assert "'left'" in control.goals.rejection and control.goals.rejected_effector == "left"
+    control.goals.set("left", "", (0.5, 0.0, 0.0), NOW)
+    assert control.goals.rejection == control.goals.rejected_effector == ""
 
 
 def test_without_goals_the_joints_slow_down_within_limits_and_hold(
@@ -330,7 +331,7 @@ def test_without_goals_the_joints_slow_down_within_limits_and_hold(
         control.receive(names(control), planar8.home, NOW + period * 0.02)
         before = control.tick(NOW + period * 0.02)
     assert before.any()
-    control.clear_goals()
+    control.goals.clear_all()
     for period in range(10, 30):
         control.receive(names(control), planar8.home, NOW + period * 0.02)
         command = control.tick(NOW + period * 0.02)
@@ -354,7 +355,7 @@ def test_policy_failure_is_a_fault_until_resumed(
         return output, np.zeros((3, 3))
 
     with monkeypatch.context() as patch:
-        patch.setattr(control.policy, "compute", compute)
+        patch.setattr(control.pipeline.policy, "compute", compute)
         assert not control.tick(NOW + 0.005).any()
         assert control.state(NOW) is State.FAULT
         assert "policy output is" in control.reason(NOW) or "no memory" in control.reason(NOW)
@@ -367,7 +368,7 @@ def test_speed_scale_slows_the_motion(control: ReachControl, planar8: Robot) -> 
     speeds = []
     for scale in (1.0, 0.5, 0.0):
         control.activate()
-        control.speed_scale = scale
+        control.pipeline.speed_scale = scale
         give_goals(control)
         for period in range(20):
             control.receive(names(control), planar8.home, NOW + period * 0.02)
@@ -405,9 +406,9 @@ def test_no_sequence_of_events_moves_the_robot_when_it_must_not(
                 control.receive(names(control), [np.nan] * 8, now_s)
                 valid = False
             case "goal":
-                control.set_goal("left", "", (value, 0.5, 0.0), NOW)
+                control.goals.set("left", "", (value, 0.5, 0.0), NOW)
             case "clear":
-                control.clear_goals()
+                control.goals.clear_all()
             case "halt":
                 control.watchdog.halted = halted = True
             case "resume":

@@ -12,9 +12,11 @@ PATIENCE_S = 0.03
 
 def begun(times: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """When periods began [s, steady] and the elapsed time of each, asked at (clock, steady) [s]."""
-    period = ControlPeriod(PERIOD_S, PATIENCE_S)
+    period = ControlPeriod(PERIOD_S, PATIENCE_S, early_tolerance_s=0.0)
     period.restart(round(1e9 * times[0][0]), times[0][1])
-    answers = [(steady, period.begin(round(1e9 * clock), steady)) for clock, steady in times]
+    answers = [
+        (steady, period.begin_on_state(round(1e9 * clock), steady)) for clock, steady in times
+    ]
     return [(steady, elapsed) for steady, elapsed in answers if elapsed is not None]
 
 
@@ -62,25 +64,24 @@ def test_a_clock_that_is_set_does_not_hold_periods_up(jump_s: float) -> None:
 
 def test_coarse_clock_is_no_standing_one() -> None:
     """A clock that goes in steps of 25 ms, less than the patience."""
-    period = ControlPeriod(PERIOD_S, PATIENCE_S)
+    period = ControlPeriod(PERIOD_S, PATIENCE_S, early_tolerance_s=0.0)
     period.restart(0, 0.0)
     for steady in steps(0.5):
-        period.begin(round(1e9 * (steady // 0.025 * 0.025)), steady)
+        period.begin_on_state(round(1e9 * (steady // 0.025 * 0.025)), steady)
         assert period.standing_s(steady) == 0.0
 
 
 @pytest.mark.parametrize("phase", [0.0, 0.2, 0.4, 0.6, 0.8, 0.95])
-def test_periods_begin_with_the_news_whenever_that_comes(phase: float) -> None:
+def test_periods_begin_with_joint_states_whenever_they_come(phase: float) -> None:
     """One joint state in each period, at any time after the first period began."""
     period = ControlPeriod(PERIOD_S, PATIENCE_S)
     period.restart(0, 0.0)
-    begun_with_news, extra, step_s = 0, 0, 0.001
+    on_state, on_timeout, step_s = 0, 0, 0.001
     for number in range(1000):
         now_s, place = number * step_s, number % 20
-        news = place == round(20 * phase)
-        late = -0.15 if news else 0.5
-        if (news or place % 10 == 5) and period.begin(round(1e9 * now_s), now_s, late) is not None:
-            begun_with_news += news
-            extra += not news
-    assert begun_with_news >= 48
-    assert extra <= 2
+        if place == round(20 * phase):
+            on_state += period.begin_on_state(round(1e9 * now_s), now_s) is not None
+        elif place % 10 == 5:
+            on_timeout += period.begin_on_timeout(round(1e9 * now_s), now_s) is not None
+    assert on_state >= 48
+    assert on_timeout <= 2

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from polyreach_description import Robot
-from polyreach_nodes.control.control import ReachControl
 from polyreach_nodes.control.policy import Policy
+from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import State
 
 STEP_S = 0.01  # between two joint states
@@ -29,7 +29,7 @@ class Bench:
         robot = self.control.robot
         goals = robot.forward_kinematics(self.joint_pos + offset)
         for effector, goal in zip(robot.effector_names, goals, strict=True):
-            assert self.control.set_goal(effector, "", tuple(goal), self.now_s) == ""
+            assert self.control.goals.set(effector, "", tuple(goal), self.now_s) == ""
 
     def run(self, seconds: float, states: bool = True) -> float:
         """Go on for a time, with joint states or without; greatest commanded speed [rad/s]."""
@@ -148,14 +148,14 @@ def test_before_the_first_goal_there_is_nothing_that_could_go_on(
     assert bench.state is State.IDLE
     bench.give_goals()
     assert bench.run(0.2) > 0.1
-    bench.control.clear_goals()
+    bench.control.goals.clear_all()
     bench.run(1.0, states=False)
     assert bench.state is State.FAULT
 
 
 def test_an_age_limit_above_the_outage_timeout_wins(bench: Bench) -> None:
     """As for a simulator at a hundredth of real time."""
-    bench.control.set_timeout(1.0)
+    bench.control.watchdog.timeout_s = 1.0
     rest, bench.now_s = bench.joint_pos, bench.now_s + 0.9
     assert bench.run(0.05) > 0.1
     bench.joint_pos, bench.now_s = rest, bench.now_s + 1.1

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from velocity_servos import VelocityServos
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control.control import ReachControl
 from polyreach_nodes.control.policy import Policy, find_policy
 from polyreach_nodes.control.progress import PEAK_S, ProgressChecker
+from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import STUCK_STATES, State
 
 PERIOD_S = 0.1
@@ -48,7 +48,7 @@ class Trace:
         self.time_s += PERIOD_S
         if self.checker.due(PERIOD_S, self.speed_scale):
             arrays = (np.array(values) for values in (joint_pos, wanted, command))
-            self.checker.look(list(errors), *arrays, self.speed_scale, slowed, obstacle)
+            self.checker.update(list(errors), *arrays, self.speed_scale, slowed, obstacle)
         return self.checker.state
 
     def until_reported(self, errors: Callable[[float], Sequence[float]], **rest: object) -> float:
@@ -229,12 +229,12 @@ class Run:
     ) -> None:
         self.robot, policy = loaded(name)
         self.control = control = ReachControl(self.robot, policy)
-        control.proximity.set_distances(*DISTANCES[name])
-        control.speed_scale = speed_scale
-        control.progress.set_timeout(TIMEOUT_S)
+        control.pipeline.proximity.set_distances(*DISTANCES[name])
+        control.pipeline.speed_scale = speed_scale
+        control.pipeline.progress.set_timeout(TIMEOUT_S)
         self.goals = goals
         for effector, goal in zip(self.robot.effector_names, goals, strict=True):
-            assert control.set_goal(effector, "", tuple(goal), 0.0) == ""
+            assert control.goals.set(effector, "", tuple(goal), 0.0) == ""
         self.servos = VelocityServos(start, delay_s)
         self.period = 0
 
@@ -308,13 +308,13 @@ def test_swapped_hands_that_get_in_each_others_way_are_reported() -> None:
             continue
         assert state in STUCK_STATES
         assert run.control.reason(run.now_s).startswith("no progress: ")
-        if "' and '" in run.control.progress.reason:
-            assert state is State.BLOCKED and "mm apart" in run.control.slowed_reason
+        if "' and '" in run.control.pipeline.progress.reason:
+            assert state is State.BLOCKED and "mm apart" in run.control.pipeline.slowed_reason
             blocked += 1
         # another goal frees them, and is reached
         goals = robot.forward_kinematics(robot.home)
         for effector, goal in zip(robot.effector_names, goals, strict=True):
-            run.control.set_goal(effector, "", tuple(goal), run.now_s)
+            run.control.goals.set(effector, "", tuple(goal), run.now_s)
         run.goals = goals
         assert {state for _, state in run.states(4.0)} == {State.ACTIVE} and run.reached()
     assert blocked >= 2
@@ -337,7 +337,7 @@ def test_delay_at_full_speed_oscillates() -> None:
             if run.control.state(run.now_s) is State.OSCILLATING:
                 swinging[delay_s] += 1
                 assert not run.reached()
-                assert "moving to and fro" in run.control.progress.reason
+                assert "moving to and fro" in run.control.pipeline.progress.reason
                 slow = Run("planar8", start, goal, delay_s, 0.3)
                 assert {state for _, state in slow.states(20.0)} == {State.ACTIVE}
     assert swinging[0.06] >= 1 and swinging[0.1] >= 2

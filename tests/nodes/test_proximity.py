@@ -12,9 +12,10 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import ArrayLike
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control.control import ReachControl
 from polyreach_nodes.control.policy import Policy, find_policy
-from polyreach_nodes.control.proximity import NO_WORKSPACE, Proximity
+from polyreach_nodes.control.proximity import Proximity
+from polyreach_nodes.control.reach_control import ReachControl
+from polyreach_nodes.parameters import NO_WORKSPACE
 
 SLOW, STOP = 0.05, 0.01  # [m]
 CARTS = """
@@ -226,14 +227,14 @@ class Loop:
         mujoco.mj_resetData(self.model, data)
         data.qpos[:] = robot.qpos(start)
         for name, goal in zip(robot.effector_names, goals, strict=True):
-            assert control.set_goal(name, "", tuple(goal.tolist()), 0.0) == ""
+            assert control.goals.set(name, "", tuple(goal.tolist()), 0.0) == ""
         waiting = deque([np.zeros(len(start))] * self.delay)
         commands, self.nearest, self.slowed, self.touched = [], np.inf, 0, False
         for period in range(round(seconds / control.period_s)):
             now_s = period * control.period_s
             control.receive(list(robot.joint_names), data.qpos[robot.qpos_adr], now_s)
             commands.append(control.tick(now_s))
-            self.slowed += control.slowed < 1.0
+            self.slowed += control.pipeline.slowed < 1.0
             waiting.append(commands[-1])
             data.ctrl[:] = robot.simulation_ctrl(waiting.popleft())
             mujoco.mj_step(self.model, data, self.steps)
@@ -261,14 +262,14 @@ def test_hands_sent_to_one_point_stop_before_they_touch(delay: int) -> None:
     for clash in CLASHES:
         goals = np.array([clash, clash])
         commands = loop.run(robot.home, goals)
-        assert loop.control.proximity.stop_distance - 0.002 < loop.nearest < 0.03, clash
+        assert loop.control.pipeline.proximity.stop_distance - 0.002 < loop.nearest < 0.03, clash
         assert not loop.touched
         assert not np.abs(commands[-10:]).max() > 0.05  # they stand, or creep
         change = np.abs(np.diff(commands, axis=0)) / loop.control.period_s
         assert (change <= robot.joint_acc_limits + 1e-6).all()
-        assert "mm apart" in loop.control.slowed_reason
+        assert "mm apart" in loop.control.pipeline.slowed_reason
     without = Loop(robot, delay)
-    without.control.proximity.scale_command = lambda command, *_: (command, 1.0)
+    without.control.pipeline.proximity.scale_command = lambda command, *_: (command, 1.0)
     without.run(robot.home, np.array([CLASHES[0]] * 2))
     assert without.touched
 
@@ -286,11 +287,11 @@ def test_a_hand_stays_in_its_workspace() -> None:
     loop = Loop(robot, delay=1)
     start = robot.forward_kinematics(robot.home)
     box = np.array([start.min(axis=0) - 0.2, start.max(axis=0) + np.array([0.05, 0.2, 0.3])])
-    loop.control.proximity.set_workspace(box.ravel())
+    loop.control.pipeline.proximity.set_workspace(box.ravel())
     outside = start + np.array([0.3, 0.0, 0.1])
-    reason = loop.control.set_goal("left_hand", "", tuple(outside[0]), 0.0)
+    reason = loop.control.goals.set("left_hand", "", tuple(outside[0]), 0.0)
     assert "but the workspace is" in reason
-    loop.control.proximity.set_workspace(NO_WORKSPACE)
+    loop.control.pipeline.proximity.set_workspace(NO_WORKSPACE)
     free = run_and_track(loop, outside)
     assert (free.max(axis=(0, 1)) > box[1]).any()
     walled = run_and_track(loop, outside, box)
@@ -305,12 +306,12 @@ def run_and_track(loop: Loop, goals: np.ndarray, box: np.ndarray | None = None) 
 
     def tracked(names: list[str], position: np.ndarray, now_s: float) -> object:
         if box is not None:
-            loop.control.proximity.set_workspace(box.ravel())
+            loop.control.pipeline.proximity.set_workspace(box.ravel())
         track.append(robot.forward_kinematics(position))
         return receive(names, position, now_s)
 
     loop.control.receive = tracked
     loop.run(robot.home, goals)
     loop.control.receive = receive
-    loop.control.proximity.set_workspace(NO_WORKSPACE)
+    loop.control.pipeline.proximity.set_workspace(NO_WORKSPACE)
     return np.array(track)

@@ -6,9 +6,9 @@ import pytest
 from velocity_servos import VelocityServos
 
 from polyreach_description import load_robot
-from polyreach_nodes.control.control import ReachControl
 from polyreach_nodes.control.policy import Policy, find_policy
 from polyreach_nodes.control.proximity import Proximity
+from polyreach_nodes.control.reach_control import ReachControl
 
 TOLERANCE = 0.002  # [m], as for the hands in test_proximity
 SECONDS = 3.0
@@ -28,7 +28,7 @@ def check(name: str, seeds: range) -> None:
         rng = np.random.default_rng(seed)
         case = hostile.draw(control, rng)
         outcome = hostile.run(control, case, rng, SECONDS)
-        assert outcome.nearest >= control.proximity.stop_distance - TOLERANCE, (seed, case)
+        assert outcome.nearest >= control.pipeline.proximity.stop_distance - TOLERANCE, (seed, case)
         slowed += outcome.slowed
     assert slowed >= SLOWED[name]
 
@@ -47,25 +47,25 @@ def test_a_thousand_hostile_goals(name: str) -> None:
 def test_one_arm_is_held_and_the_other_reaches_its_goal() -> None:
     """The left hand is sent into the chest; the right one gets a goal when the left one stands."""
     control = controller("humanoid27")
-    robot, proximity = control.robot, control.proximity
+    robot, proximity = control.robot, control.pipeline.proximity
     control.activate()
     servos = VelocityServos(robot.home, 0.02, 0.01)
     hands, late_s, end_s = robot.forward_kinematics(robot.home), 4.0, 16.0
     goals = {"left_hand": (0.0, 0.0, 0.38), "right_hand": tuple(hands[1] + [0.1, -0.1, 0.1])}
-    control.set_goal("left_hand", "", goals["left_hand"], 0.0)
+    control.goals.set("left_hand", "", goals["left_hand"], 0.0)
     for period in range(round(end_s * robot.control_rate)):
         now_s = period * control.period_s
         if period == round(late_s * robot.control_rate):
-            assert np.abs(control.command).max() < 0.02 and control.slowed < 0.05
+            assert np.abs(control.pipeline.command).max() < 0.02 and control.pipeline.slowed < 0.05
             assert "left" in " ".join(proximity.blocking)
-            control.set_goal("right_hand", "", goals["right_hand"], now_s)
+            control.goals.set("right_hand", "", goals["right_hand"], now_s)
         servos.advance(now_s)
         control.receive(list(robot.joint_names), servos.position.tolist(), now_s)
         servos.command(control.tick(now_s), now_s)
         assert not control.watchdog.fault
     left, right = robot.forward_kinematics(servos.position) - np.array(list(goals.values()))
     assert np.linalg.norm(right) < 0.02 < np.linalg.norm(left)
-    assert control.slowed < 0.05 and control.slowed_reason
+    assert control.pipeline.slowed < 0.05 and control.pipeline.slowed_reason
 
 
 def test_factors_of_joints_that_move_neither_body() -> None:

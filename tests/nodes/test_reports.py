@@ -9,8 +9,8 @@ from diagnostic_msgs.msg import DiagnosticStatus
 
 from polyreach_description import Robot
 from polyreach_nodes.client.status import EffectorStatus, decode, encode
-from polyreach_nodes.control.control import ReachControl
 from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import State
 from polyreach_nodes.ros.reports import TickStatistics, controller_status, status_message
 
@@ -48,11 +48,11 @@ def test_only_the_last_ticks_count() -> None:
 def test_what_slows_or_ends_a_motion_is_in_the_message(planar8: Robot) -> None:
     control = ReachControl(planar8, Policy.load(find_policy("planar8"), planar8))
     control.activate()
-    control.goal_timeout_s = 1.0
-    control.set_goal("left", "", (0.5, 0.5, 0.07), 0.0)
+    control.goals.timeout_s = 1.0
+    control.goals.set("left", "", (0.5, 0.5, 0.07), 0.0)
     control.receive(list(planar8.joint_names), planar8.home, 2.0)
     control.tick(2.0)
-    control.slowed, control.proximity.reason = 0.4, "'a' and 'b' are 12 mm apart"
+    control.pipeline.slowed, control.pipeline.proximity.reason = 0.4, "'a' and 'b' are 12 mm apart"
     status = controller_status(control, "IDLE", "", 0.02, has_valid_state=True)
     assert status.slowed == "slowed to 40 %: 'a' and 'b' are 12 mm apart"
     assert status.expired == "goal of 'left' expired after 1 s"
@@ -62,7 +62,7 @@ def test_what_slows_or_ends_a_motion_is_in_the_message(planar8: Robot) -> None:
     assert message.level == DiagnosticStatus.WARN
     assert message.message == status.message
     assert (message.name, message.hardware_id) == ("/controller", "planar8")
-    assert np.isfinite(control.command).all()
+    assert np.isfinite(control.pipeline.command).all()
 
 
 def test_goals_and_errors_are_reported_with_full_precision(planar8: Robot) -> None:
@@ -70,8 +70,8 @@ def test_goals_and_errors_are_reported_with_full_precision(planar8: Robot) -> No
     control.activate()
     control.receive(list(planar8.joint_names), planar8.home, 2.0)
     goal = (0.1 + 0.2, 1 / 3, 0.07)
-    control.set_goal("left", "", goal, 2.0)
-    control.set_goal("right", "camera", goal, 2.0)
+    control.goals.set("left", "", goal, 2.0)
+    control.goals.set("right", "camera", goal, 2.0)
     status = controller_status(control, "ACTIVE", "", 0.02, has_valid_state=True)
     message = status_message("/controller", "planar8", status)
     read = decode({pair.key: pair.value for pair in message.values}, message.message)

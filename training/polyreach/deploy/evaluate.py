@@ -16,9 +16,9 @@ from polyreach.robot.features import KinematicFeatures
 from polyreach.robot.onnx_policy import Act, PolicyFile
 from polyreach.robot.self_distance import NearBodies
 from polyreach_description import Robot
+from polyreach_description.distances import STOP_DISTANCE
 
 RADII = (0.01, 0.02, 0.05)  # [m]
-STOP_DISTANCE = 0.01  # [m] between two bodies, at which the controller stops unless told otherwise
 QUANTILES = (0.5, 0.75, 0.9, 0.95)
 
 Array = NDArray[np.float64]

@@ -8,10 +8,8 @@ serialised, which keeps it small and quick.
 import gc
 import sys
 from time import monotonic
-from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.duration import Duration
 from rclpy.node import Node
@@ -20,12 +18,13 @@ from rclpy.qos import QoSProfile
 from std_msgs.msg import Empty, Float64MultiArray, String
 
 from polyreach_nodes.client.topics import COMMANDS, LATCHED, POLICY_METADATA, RESUMED
-from polyreach_nodes.control.command_relay import MAX_TIMEOUT_S, CommandRelay, Output, State
+from polyreach_nodes.control.command_relay import CommandRelay, Output, State
+from polyreach_nodes.parameters import COMMAND_PERIODS, WatchdogParameters
 from polyreach_nodes.ros.command_message import CommandCodec, read_limits
 from polyreach_nodes.ros.command_watch import CommandWatch
+from polyreach_nodes.ros.declare_parameters import declare_parameters
 from polyreach_nodes.ros.spin import run_node
 
-TIMEOUT_PERIODS = 2.0  # control periods without a command after which zero is published
 CHECK_PERIOD_S = 0.2  # between two looks for other publishers and dropped commands
 DIAGNOSTICS_PERIOD_S = 1.0
 FLUSH_S = 0.2  # [s] for the last zero to arrive
@@ -47,7 +46,7 @@ class CommandWatchdogNode(Node):
             start_parameter_services=False,
             parameter_overrides=no_services,
         )
-        self._declare_parameters()
+        self._settings = declare_parameters(self, WatchdogParameters)
         self._relay: CommandRelay | None = None  # before limits are known
         self._codec = CommandCodec(0)
         self._problem = ""  # with the metadata
@@ -64,47 +63,28 @@ class CommandWatchdogNode(Node):
         # in this order: what is ready at the same moment is handled in order of creation
         reliable = QoSProfile(depth=1)
         self.create_subscription(
-            Empty, f"{self._controller}/{RESUMED}", self._on_resumed, reliable, raw=True
+            Empty, f"{self._settings.controller}/{RESUMED}", self._on_resumed, reliable, raw=True
         )
         self.create_subscription(
             Float64MultiArray,
-            f"{self._controller}/{COMMANDS}",
+            f"{self._settings.controller}/{COMMANDS}",
             self._on_command,
             reliable,
             raw=True,
         )
         self.create_subscription(
-            String, f"{self._controller}/{POLICY_METADATA}", self._on_metadata, LATCHED, raw=True
+            String,
+            f"{self._settings.controller}/{POLICY_METADATA}",
+            self._on_metadata,
+            LATCHED,
+            raw=True,
         )
         self.create_timer(CHECK_PERIOD_S, self._on_check, clock=wall)
         self.create_timer(DIAGNOSTICS_PERIOD_S, self._publish_diagnostics, clock=wall)
-        if self._velocity_limits and self._timeout_s:
-            self._start(self._velocity_limits, self._timeout_s)
+        if self._settings.velocity_limits and self._settings.timeout:
+            self._start(self._settings.velocity_limits, self._settings.timeout)
         gc.collect()
         gc.freeze()
-
-    def _declare_parameters(self) -> None:
-        def declare(name: str, default: Any, text: str, **how: Any) -> Any:
-            descriptor = ParameterDescriptor(description=text, read_only=True, **how)
-            return self.declare_parameter(name, default, descriptor).value
-
-        self._controller: str = declare(
-            "controller", "polyreach_controller", "name of the controller whose commands pass"
-        )
-        limits = declare(
-            "velocity_limits",
-            Parameter.Type.DOUBLE_ARRAY,
-            "[rad/s or m/s] of every joint in the order of the commands; none: those in "
-            "~/policy_metadata of the controller, as it first publishes them",
-        )
-        self._velocity_limits = tuple(limits or ())
-        self._timeout_s: float = declare(
-            "timeout",
-            0.0,
-            "[s of wall time] after a command that is not zero, within which the next one has to "
-            f"come, or zero is published; 0: {TIMEOUT_PERIODS:g} control periods of the metadata",
-            floating_point_range=[FloatingPointRange(from_value=0.0, to_value=MAX_TIMEOUT_S)],
-        )
 
     def _start(self, limits: tuple[float, ...], timeout_s: float) -> None:
         """Let commands within the limits pass; repeat zero until then."""
@@ -118,8 +98,8 @@ class CommandWatchdogNode(Node):
         """Take the first limits, and report later ones that differ: a hardware has one robot."""
         try:
             limits, rate = read_limits(data)
-            limits = self._velocity_limits or limits
-            timeout_s = self._timeout_s or TIMEOUT_PERIODS / rate
+            limits = self._settings.velocity_limits or limits
+            timeout_s = self._settings.timeout or COMMAND_PERIODS / rate
             if self._relay is None:
                 self._start(limits, timeout_s)
             elif (limits, timeout_s) != (self._relay.limits, self._relay.timeout_s):
@@ -187,7 +167,7 @@ class CommandWatchdogNode(Node):
             self.get_logger().warning(status.message)
 
     def _publish_diagnostics(self) -> DiagnosticStatus:
-        relay, values = self._relay, {"controller": self._controller}
+        relay, values = self._relay, {"controller": self._settings.controller}
         state, reason, level = State.WAITING, "no velocity limits", DiagnosticStatus.WARN
         if relay is not None:
             state, level = relay.state, LEVELS[relay.state]

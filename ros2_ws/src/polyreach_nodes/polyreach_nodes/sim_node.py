@@ -7,7 +7,6 @@ from time import monotonic
 
 import mujoco
 import numpy as np
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.time import Time
@@ -16,12 +15,12 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
 from polyreach_description import load_robot
+from polyreach_nodes.parameters import MIN_STATE_RATE, MIN_STATES, SimParameters
+from polyreach_nodes.ros.declare_parameters import declare_parameters
 from polyreach_nodes.ros.spin import run_node
 
 MAX_LAG_S = 0.1  # [s of wall time] that is caught up after a pause of this process; more is dropped
 WARN_PERIOD_S = 2.0
-MIN_RATE = 125.0  # [Hz] of joint states, where the parameter leaves it open
-MIN_STATES = 3  # joint states per control period, at least: fewer might count as stale
 
 
 class SimNode(Node):
@@ -29,32 +28,9 @@ class SimNode(Node):
 
     def __init__(self) -> None:
         super().__init__("polyreach_sim")
-        self.declare_parameter(
-            "robot",
-            "planar8",
-            ParameterDescriptor(
-                description="shipped robot name or path of a robot.yaml", read_only=True
-            ),
-        )
-        rate_factor = self._number(
-            "rate_factor", 1.0, 0.01, 100.0, "simulated seconds per second of wall time"
-        )
-        publish_rate = self._number(
-            "publish_rate",
-            0.0,
-            0.0,
-            5000.0,
-            "[Hz of simulated time] of joint_states; 0: the least multiple of the control rate "
-            f"that is at least {MIN_RATE:g} Hz and {MIN_STATES} times the control rate",
-        )
-        self._timeout_s = self._number(
-            "command_timeout",
-            0.1,
-            0.01,
-            10.0,
-            "[s of simulated time] without commands after which the joints stop",
-        )
-        self.robot = load_robot(self.get_parameter("robot").value)
+        parameters = declare_parameters(self, SimParameters)
+        self._timeout_s = parameters.command_timeout
+        self.robot = load_robot(parameters.robot)
         self._model = self.robot.simulation_model()
         self._data = mujoco.MjData(self._model)
         self._data.qpos[:] = self.robot.qpos(self.robot.home)
@@ -64,11 +40,11 @@ class SimNode(Node):
         self._commanded_s = -math.inf
 
         rate = self.robot.control_rate
-        publish_rate = publish_rate or rate * max(MIN_STATES, math.ceil(MIN_RATE / rate))
-        self._publish_s = 1.0 / publish_rate
+        states = max(MIN_STATES, math.ceil(MIN_STATE_RATE / rate))
+        self._publish_s = 1.0 / (parameters.publish_rate or rate * states)
         self._steps = max(1, math.ceil(self._publish_s / self._model.opt.timestep - 1e-9))
         self._model.opt.timestep = self._publish_s / self._steps
-        self._sim_per_wall = rate_factor
+        self._sim_per_wall = parameters.rate_factor
         self._wall_start_s = monotonic()
 
         joints = range(self._model.njnt)
@@ -85,14 +61,7 @@ class SimNode(Node):
         self._clock_pub = self.create_publisher(ClockMessage, "/clock", 10)
         self.create_subscription(Float64MultiArray, "commands", self._on_commands, 1)
         wall = Clock(clock_type=ClockType.STEADY_TIME)
-        self.create_timer(self._publish_s / rate_factor, self._advance, clock=wall)
-
-    def _number(self, name: str, default: float, low: float, high: float, text: str) -> float:
-        limits = [FloatingPointRange(from_value=low, to_value=high)]
-        descriptor = ParameterDescriptor(
-            description=text, floating_point_range=limits, read_only=True
-        )
-        return float(self.declare_parameter(name, default, descriptor).value)
+        self.create_timer(self._publish_s / self._sim_per_wall, self._advance, clock=wall)
 
     def _on_commands(self, message: Float64MultiArray) -> None:
         nu = len(self.robot.joint_names)

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from enum import Enum, StrEnum, auto
 from operator import le
 
+from polyreach_nodes.parameters import MAX_COMMAND_TIMEOUT_S
+
 SLACK = 1e-9  # by which a velocity may exceed its limit [rad/s or m/s]
 DEADLINE_SHARE = 0.95  # of the timeout; waking up and publishing zero take the rest
 TIMER_SLACK_S = 1e-4  # by which a timer may be early on the clock of `now_s`
-MIN_TIMEOUT_S, MAX_TIMEOUT_S = 0.001, 10.0
+MIN_TIMEOUT_S = 0.001
 QUIET_TIMEOUTS = 2.0  # for which commands are zero or silent before a trip can end
 START_S = 1.0  # for which zero is repeated at start: discovery of the hardware may take as long
 
@@ -53,9 +55,9 @@ class CommandRelay:
         """limits: (nu,) [rad/s or m/s], above 0. Raises ValueError for other limits or timeouts."""
         if not limits or not all(0.0 < limit < math.inf for limit in limits):
             raise ValueError(f"velocity limits {list(limits)}: expected finite numbers above 0")
-        if not MIN_TIMEOUT_S <= timeout_s <= MAX_TIMEOUT_S:
+        if not MIN_TIMEOUT_S <= timeout_s <= MAX_COMMAND_TIMEOUT_S:
             raise ValueError(
-                f"timeout {timeout_s:g} s: expected {MIN_TIMEOUT_S:g} to {MAX_TIMEOUT_S:g}"
+                f"timeout {timeout_s:g} s: expected {MIN_TIMEOUT_S:g} to {MAX_COMMAND_TIMEOUT_S:g}"
             )
         self.limits = tuple(limits)
         self.timeout_s = timeout_s

@@ -7,10 +7,9 @@ from operator import truediv
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from polyreach_nodes.parameters import REACTION_PERIODS
+
 POSITION_MARGIN = 0.005  # share of a joint's range kept clear at both ends
-REACTION_PERIODS = (
-    3.0  # periods that pass before a joint follows: sampling, transport and servo lag
-)
 
 Vector = NDArray[np.float64]
 

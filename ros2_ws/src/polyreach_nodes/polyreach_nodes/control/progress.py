@@ -105,7 +105,7 @@ class ProgressChecker:
         self._waited_full_s += speed_scale * elapsed_s
         return self._waited_s >= LOOK_S
 
-    def look(
+    def update(
         self,
         errors: list[float],
         joint_pos: Vector,

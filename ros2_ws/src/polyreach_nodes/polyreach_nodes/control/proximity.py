@@ -8,12 +8,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyreach_description import Robot
+from polyreach_description.distances import SLOW_DISTANCE, STOP_DISTANCE
 from polyreach_nodes.control.clearance import Clearance
-from polyreach_nodes.control.limits import REACTION_PERIODS
+from polyreach_nodes.parameters import (
+    NO_WORKSPACE,
+    REACTION_PERIODS,
+    check_distances,
+    check_workspace,
+)
 
-SLOW_DISTANCE = 0.025  # [m] default
-STOP_DISTANCE = 0.01  # [m] default
-NO_WORKSPACE = (-100.0, -100.0, -100.0, 100.0, 100.0, 100.0)  # [m]
 NEGLIGIBLE = 1e-9  # [m] of approach
 EXTRA_PERIODS = 2.0  # for the next command, and for joints that do not brake in a straight line
 CREEP = 0.1  # factor of the joints that go on beside others that had to stop
@@ -118,7 +121,9 @@ class Proximity:
 
     def set_workspace(self, workspace: ArrayLike) -> None:
         """Set the box (6,) [m, base frame]. Raises ValueError."""
-        self.workspace = read_workspace(workspace)
+        box = np.asarray(workspace, dtype=np.float64)
+        check_workspace(box.ravel())
+        self.workspace = box.reshape(2, 3)  # lowest, highest corner
         self._walled = bool((np.abs(self.workspace) < NO_WORKSPACE[-1]).any())
 
     def scale_command(
@@ -243,29 +248,6 @@ class Proximity:
 
     def _factor(self, room: float, approach: float) -> float:
         return min(1.0, max(0.0, room) / (self._width + approach))
-
-
-def check_distances(slow_distance: float, stop_distance: float) -> None:
-    """Raise ValueError unless 0 <= stop_distance < slow_distance [m]."""
-    if not 0.0 <= stop_distance < slow_distance < np.inf:
-        raise ValueError(
-            f"collision_stop_distance is {stop_distance:g} and collision_slow_distance is "
-            f"{slow_distance:g}, but they must be 0 <= stop < slow [m]"
-        )
-
-
-def read_workspace(workspace: ArrayLike) -> Vector:
-    """A box (2, 3), lowest and highest corner [m, base frame], from its six numbers.
-
-    Raises ValueError that names the value and what is legal.
-    """
-    box = np.asarray(workspace, dtype=np.float64)
-    if box.shape != (6,) or not np.isfinite(box).all() or (box[:3] >= box[3:]).any():
-        raise ValueError(
-            f"workspace is {box.tolist()}, but must be six numbers: x, y, z lowest, then x, y, z "
-            "highest [m, base frame], each lowest < highest"
-        )
-    return box.reshape(2, 3)
 
 
 def _alone(limits: list[_Limit], shares: list[float], calm: float) -> Vector:

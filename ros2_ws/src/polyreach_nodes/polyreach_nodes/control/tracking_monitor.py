@@ -1,4 +1,4 @@
-"""Whether joints move when they are told to; no ROS here."""
+"""Whether joints track their commands."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,15 +10,16 @@ NOISE = 2e-3  # [rad or m] by which a reading may change while the joint stands
 
 
 class TrackingMonitor:
-    """Compares what was commanded with what was observed since a joint was last seen to move.
+    """Compares commanded with measured motion since a joint was last seen to move.
 
     Drives that are switched off, a brake that is not released, a velocity controller that is not
-    active: the joints stand, and the command grows to full speed, with which they would start.
+    active: the joints are at rest while the command grows to full speed, with which they would
+    start.
     """
 
     def __init__(self, vel_limits: NDArray[np.float64], reaction_s: float) -> None:
         """vel_limits: (nu,) [rad/s or m/s]; reaction_s: [s] after which a joint follows at best."""
-        self.timeout_s = 0.0  # [s] for which a joint may stand; 0: for ever
+        self.timeout_s = 0.0  # [s] for which a joint may be at rest; 0: no limit
         self.reaction_s = reaction_s
         self._creeping: list[float] = (LEAST_SPEED * vel_limits).tolist()
         self._from: list[float] = []  # [rad or m] where each joint was then
@@ -28,15 +29,17 @@ class TrackingMonitor:
         """Forget what was commanded."""
         self._from = []
 
-    def standing(
+    def untracked_joint(
         self,
         command: NDArray[np.float64],
         joint_pos: NDArray[np.float64],
         elapsed_s: float,
         speed_scale: float = 1.0,
     ) -> int:
-        """Which joint stands, or -1: at joint_pos (nu,) [rad or m], elapsed_s after `command` (nu,)
-        [rad/s or m/s] was published; speed_scale: share of the velocity limits that is allowed.
+        """Index of a joint that does not track its command, or -1; at joint_pos (nu,) [rad or m],
+        elapsed_s after `command` (nu,) [rad/s or m/s] was published.
+
+        speed_scale: share of the velocity limits that is allowed.
         """
         if not self.timeout_s:
             return -1

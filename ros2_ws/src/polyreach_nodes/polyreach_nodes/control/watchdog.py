@@ -76,8 +76,8 @@ class Watchdog:
             return f"no valid joint state for more than {limit_s:g} s"
         return ""
 
-    def sees(self, now_s: float) -> bool:
-        """Whether there is a valid joint state, young enough."""
+    def has_valid_state(self, now_s: float) -> bool:
+        """Whether there is a valid joint state within the age limit."""
         return not self.invalid and 0.0 <= self.age_s(now_s) <= self.timeout_s
 
     def state(self, now_s: float, has_goal: bool) -> State:
@@ -86,7 +86,7 @@ class Watchdog:
             return State.FAULT
         if self.halted:
             return State.HALTED
-        if not self.sees(now_s):
+        if not self.has_valid_state(now_s):
             waiting = not self.invalid and self.age_s(now_s) == math.inf
             return State.WAITING if waiting else State.STALE
         return State.ACTIVE if has_goal else State.IDLE

@@ -10,7 +10,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from polyreach_nodes.control.control import ReachControl
+from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.recording.mcap import Recorder, warm_up
 
 KINDS = (JointState, Float64MultiArray, DiagnosticStatus, PoseStamped)
@@ -53,12 +53,13 @@ class TickRecorder:
     def tick(self, command: Float64MultiArray) -> None:
         """Record the joint positions and goals that the policy saw, and the command."""
         now_ns, control, write = time_ns(), self._control, self.recorder.write
+        goals = control.goals
         stamp = Time(nanoseconds=now_ns).to_msg()
         self._state.header.stamp = self._goal.header.stamp = stamp
-        self._state.position = control.joint_pos.tolist()
+        self._state.position = control.joint_states.joint_pos.tolist()
         write(self._state_topic, self._state, now_ns)
         for topic, goal, active in zip(
-            self._goal_topics, control.goals.tolist(), control.active, strict=True
+            self._goal_topics, goals.positions.tolist(), goals.active, strict=True
         ):
             if active:
                 point = self._goal.pose.position

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from visualization_msgs.msg import Marker, MarkerArray
 
 from polyreach_nodes.client.status import ControllerStatus, EffectorStatus, encode
-from polyreach_nodes.control.control import ReachControl
+from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import State
 
 LEVELS: dict[str, bytes] = {
@@ -93,34 +93,34 @@ def controller_status(
     whether there is a valid joint state, without which there are no errors; recording: what is
     wrong with the recording, or ''.
     """
-    goals = control.goals.tolist()
-    errors = np.linalg.norm(control.goals - control.effector_pos(), axis=-1).tolist()
+    goals, pipeline, joint_states = control.goals, control.pipeline, control.joint_states
+    errors = np.linalg.norm(goals.positions - control.effector_pos(), axis=-1).tolist()
     effectors = {}
     for index, name in enumerate(control.robot.effector_names):
-        active = bool(control.active[index])
+        active = bool(goals.active[index])
         effectors[name] = EffectorStatus(
-            goal=tuple(goals[index]) if active else None,
+            goal=tuple(goals.positions[index].tolist()) if active else None,
             error=errors[index] if active and has_valid_state else None,
-            goals_received=control.goals_heard[name],
+            goals_received=goals.received[name],
         )
     known = [effector.error for effector in effectors.values() if effector.error is not None]
-    notes = (control.rejected_goal, control.expired_goal, control.slowed_reason)
+    notes = (goals.rejection, goals.expiry, pipeline.slowed_reason)
     message = f"{state}: {reason}" if reason else state
     return ControllerStatus(
         state=state,
         message=" ".join((message, *(f"({note})" for note in notes if note))),
         reached=bool(known) and max(known) <= tolerance,
         effectors=effectors,
-        rejected=control.rejected_goal,
-        rejected_effector=control.rejected_effector,
-        expired=control.expired_goal,
-        slowed=control.slowed_reason,
-        no_progress=control.progress.reason,
-        refused_joint_states=control.refused_states,
-        refused_joint_state=control.refused_state,
-        late_joint_states=control.late_states,
-        goal_timeout_s=control.goal_timeout_s,
-        compute_max_ms=1e3 * control.policy.worst_compute_s,
+        rejected=goals.rejection,
+        rejected_effector=goals.rejected_effector,
+        expired=goals.expiry,
+        slowed=pipeline.slowed_reason,
+        no_progress=pipeline.progress.reason,
+        refused_joint_states=joint_states.refused_count,
+        refused_joint_state=joint_states.refused_reason,
+        late_joint_states=joint_states.late_count,
+        goal_timeout_s=goals.timeout_s,
+        compute_max_ms=1e3 * pipeline.policy.worst_compute_s,
         recording=recording,
     )
 
@@ -160,8 +160,10 @@ def markers(control: ReachControl) -> MarkerArray:
         colour = _COLOURS[index % len(_COLOURS)]
         size = MARKER_DIAMETER
         effector = _sphere(frame, "effectors", index, effector_pos[index], size, (*colour, 1.0))
-        goal = _sphere(frame, "goals", index, control.goals[index], 1.5 * size, (*colour, 0.4))
-        goal.action = Marker.ADD if control.active[index] else Marker.DELETE
+        goal = _sphere(
+            frame, "goals", index, control.goals.positions[index], 1.5 * size, (*colour, 0.4)
+        )
+        goal.action = Marker.ADD if control.goals.active[index] else Marker.DELETE
         array.markers += [effector, goal]
     return array
 

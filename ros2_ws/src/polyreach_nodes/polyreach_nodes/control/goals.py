@@ -1,0 +1,113 @@
+"""The goals of the effectors: accepted or rejected with a reason, cleared, expired."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyreach_description import Robot
+from polyreach_nodes.control.progress import ProgressChecker
+from polyreach_nodes.control.proximity import Proximity
+
+MAX_GOAL_DISTANCE = 100.0  # [m]
+MAX_NAME = 100  # characters of a frame that are repeated in a message
+
+Vector = NDArray[np.float64]
+
+
+class Goals:
+    """A goal position for each of E effectors, or none; times are seconds on a monotonic clock."""
+
+    def __init__(self, robot: Robot, proximity: Proximity, progress: ProgressChecker) -> None:
+        """proximity: has the workspace. progress: follows which goals there are."""
+        effectors = len(robot.effector_names)
+        self.timeout_s = 0.0  # after which a goal that is not set again expires; 0: never
+        self.positions: Vector = np.zeros((effectors, 3))  # [m, base frame]
+        self.active: Vector = np.zeros(effectors)  # 1 for an effector that has a goal
+        self.any_active = False
+        self.had_any = False  # since forget()
+        self.rejection = ""  # why the last rejected goal was rejected
+        self.rejected_effector = ""  # whose goal that was
+        self.expiry = ""  # which goal expired last
+        self.received = dict.fromkeys(robot.effector_names, 0)  # rejected ones too
+        self._robot = robot
+        self._proximity = proximity
+        self._progress = progress
+        self._set_s: Vector = np.zeros(effectors)
+        self._index = {name: i for i, name in enumerate(robot.effector_names)}
+
+    def set(
+        self, effector: str, frame: str, position: tuple[float, float, float], now_s: float
+    ) -> str:
+        """Set a goal [m, base frame]; returns why it was rejected (the old goal stays), or ''."""
+        if reason := self._fault(effector, frame, position):
+            return self.reject(effector, reason)
+        self.received[effector] += 1
+        index = self._index[effector]
+        self.positions[index] = position
+        self.active[index] = 1.0
+        self.any_active = self.had_any = True
+        self._progress.set_goal(index, position)
+        self._set_s[index] = now_s
+        self.expiry = ""
+        if self.rejected_effector == effector:
+            self.rejection = self.rejected_effector = ""
+        return ""
+
+    def reject(self, effector: str, reason: str) -> str:
+        """Note that a goal was not taken; returns the sentence for the status."""
+        if effector in self.received:
+            self.received[effector] += 1
+        self.rejected_effector = effector
+        self.rejection = f"goal of '{effector}' rejected: {reason}"
+        return self.rejection
+
+    def clear(self, effector: str) -> None:
+        """Clear the goal of one effector."""
+        index = self._index[effector]
+        self.active[index] = 0.0
+        self.any_active = bool(self.active.any())
+        self._progress.clear_goal(index)
+
+    def clear_all(self) -> None:
+        """Clear all goals: the joints slow down within their limits and hold."""
+        for effector in self._index:
+            self.clear(effector)
+
+    def forget(self) -> None:
+        """Clear all goals, and forget what became of those before."""
+        self.clear_all()
+        self.had_any = False
+        self.rejection = self.rejected_effector = self.expiry = ""
+
+    def expire(self, now_s: float) -> None:
+        """Clear the goals that are older than timeout_s."""
+        if not (self.timeout_s and self.any_active):
+            return
+        old = (self.active > 0) & (now_s - self._set_s > self.timeout_s)
+        for index in np.flatnonzero(old):
+            name = self._robot.effector_names[index]
+            self.expiry = f"goal of '{name}' expired after {self.timeout_s:g} s"
+            self.clear(name)
+
+    def _fault(self, effector: str, frame: str, position: tuple[float, float, float]) -> str:
+        """Why a goal cannot be taken, or ''."""
+        if effector not in self._index:
+            legal = ", ".join(self._index)
+            return f"unknown effector '{effector}' (robot '{self._robot.name}' has: {legal})"
+        if frame not in ("", self._robot.base_frame):
+            base = self._robot.base_frame
+            return f"frame is '{frame[:MAX_NAME]}', but must be '{base}' or empty"
+        if not np.isfinite(position).all():
+            return f"position is {_point(position)}, but must be finite"
+        if not np.linalg.norm(position) <= MAX_GOAL_DISTANCE:
+            return f"position is {_point(position)}, more than {MAX_GOAL_DISTANCE:g} m away"
+        low, high = self._proximity.workspace
+        if not ((low <= position) & (position <= high)).all():
+            legal = f"{_point(low)} to {_point(high)}"
+            return f"position is {_point(position)}, but the workspace is {legal} [m]"
+        return ""
+
+
+def _point(position: Sequence[float] | Vector) -> str:
+    return f"({', '.join(f'{value:g}' for value in position)})"

@@ -1,0 +1,143 @@
+"""The controller without ROS: joint states and goals in, one command per control period out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyreach_description import Robot
+from polyreach_nodes.control.command_pipeline import CommandPipeline
+from polyreach_nodes.control.goals import Goals
+from polyreach_nodes.control.joint_states import JointStateFilter, Received
+from polyreach_nodes.control.policy import Policy
+from polyreach_nodes.control.watchdog import STUCK_STATES, State, Watchdog
+from polyreach_nodes.parameters import TIMEOUT_PERIODS, ControllerParameters
+
+Vector = NDArray[np.float64]
+
+
+class ReachControl:
+    """Decides every control period whether the robot may move, and computes the command; nu joints.
+
+    Times are seconds on a monotonic clock, taken at receipt. Every method is meant for one thread.
+    """
+
+    def __init__(self, robot: Robot, policy: Policy) -> None:
+        self.robot = robot
+        self.period_s = 1.0 / robot.control_rate
+        self.watchdog = Watchdog(len(robot.joint_names), TIMEOUT_PERIODS * self.period_s)
+        self.pipeline = CommandPipeline(robot, policy)
+        proximity, progress = self.pipeline.proximity, self.pipeline.progress
+        self.joint_states = JointStateFilter(robot, self.watchdog, proximity.hold)
+        self.goals = Goals(robot, proximity, progress)
+        self.keep_goals = False  # in a long outage of the joint state
+        self._last_tick_s = -np.inf
+
+    def configure(self, parameters: ControllerParameters) -> None:
+        """Take the parameters, at rest or in motion. Raises ValueError for times that are short."""
+        parameters = parameters.in_seconds(self.period_s)
+        pipeline, proximity = self.pipeline, self.pipeline.proximity
+        distances = parameters.collision_slow_distance, parameters.collision_stop_distance
+        if distances != (proximity.slow_distance, proximity.stop_distance):
+            proximity.set_distances(*distances)
+        proximity.set_workspace(parameters.workspace)
+        pipeline.set_reaction(parameters.reaction_time)
+        pipeline.speed_scale = parameters.speed_scale
+        pipeline.tracking.timeout_s = parameters.following_timeout
+        pipeline.progress.tolerance = parameters.tolerance
+        pipeline.progress.set_timeout(parameters.progress_timeout)
+        self.watchdog.timeout_s = parameters.joint_state_timeout
+        self.watchdog.outage_timeout_s = parameters.outage_timeout
+        self.goals.timeout_s = parameters.goal_timeout
+        self.keep_goals = parameters.outage_keeps_goals
+
+    def activate(self) -> None:
+        """Start at rest: no joint state, no goals. A halt stays."""
+        self.joint_states.forget()
+        self.goals.forget()
+        self.stop()
+
+    def resume(self) -> None:
+        """End halt and fault. A sensor that was doubted is believed from now on."""
+        self.watchdog.halted, self.watchdog.fault = False, ""
+        self.pipeline.progress.restart()
+        if self.joint_states.is_doubted:
+            self.joint_states.forget()
+
+    def receive(
+        self, names: list[str], position: Sequence[float], now_s: float, stamp_s: float = 0.0
+    ) -> Received:
+        """Take a joint state [rad or m]; see JointStateFilter.receive."""
+        self._check_outage(now_s)
+        return self.joint_states.receive(names, position, now_s, stamp_s)
+
+    def tick(self, now_s: float, elapsed_s: float | None = None) -> Vector:
+        """Command (nu,) [rad/s or m/s] of this control period, in the safety order.
+
+        elapsed_s: [s] of the robot's time since the last period, which in a simulation goes at
+        another rate; by default that of now_s.
+
+        Fresh and finite joint state -> goals (checked at receipt) -> policy -> velocity,
+        acceleration and position limits -> distances. Zero at once in every other state and on
+        every exception, which becomes a fault.
+        """
+        try:
+            return self._tick(now_s, elapsed_s)
+        except Exception as error:
+            return self.fail(error)
+
+    def _tick(self, now_s: float, elapsed_s: float | None) -> Vector:
+        if elapsed_s is None:
+            elapsed_s = now_s - self._last_tick_s
+        self._last_tick_s = now_s
+        self._check_outage(now_s)
+        self.goals.expire(now_s)
+        state = self.watchdog.state(now_s, self.goals.any_active)
+        if state is not State.ACTIVE and state is not State.IDLE:
+            return self.stop()
+        return self.pipeline.step(self.joint_states.joint_pos, self.goals, elapsed_s)
+
+    def _check_outage(self, now_s: float) -> None:
+        """Make a long outage of the joint state a fault, and drop the goals from before.
+
+        Before the first goal there is no motion that could go on by itself.
+        """
+        if not self.goals.had_any or not (outage := self.joint_states.new_outage(now_s)):
+            return
+        if not self.keep_goals:
+            self.goals.clear_all()
+        goals = "kept" if self.keep_goals else "dropped"
+        self.watchdog.fault = f"{outage}: goals are {goals}, motion waits for ~/resume"
+        self.stop()
+
+    def stop(self) -> Vector:
+        """Zero velocities (nu,), at once; the next command starts from rest."""
+        return self.pipeline.stop()
+
+    def fail(self, error: Exception) -> Vector:
+        """Stop for an error until ~/resume; returns zero velocities (nu,)."""
+        self.watchdog.fault = f"{type(error).__name__}: {error}"
+        return self.stop()
+
+    def state(self, now_s: float) -> State:
+        """What the controller is doing at now_s."""
+        state = self.watchdog.state(now_s, self.goals.any_active)
+        return self.pipeline.progress.state if state is State.ACTIVE else state
+
+    def reason(self, now_s: float) -> str:
+        """Why the controller does not move, in words; '' if nothing is wrong."""
+        watchdog = self.watchdog
+        match state := self.state(now_s):
+            case State.FAULT:
+                return watchdog.fault
+            case State.HALTED:
+                return "halted until ~/resume"
+            case State.WAITING:
+                return "no joint state yet"
+            case State.STALE:
+                return watchdog.invalid or f"joint state is older than {watchdog.timeout_s:.3f} s"
+        return self.pipeline.progress.reason if state in STUCK_STATES else ""
+
+    def effector_pos(self) -> Vector:
+        """Effector positions (E, 3) [m, base frame] at the last joint state."""
+        return self.robot.forward_kinematics(self.joint_states.joint_pos)

@@ -1,0 +1,284 @@
+"""Parameters of the nodes: each is a field, which carries its default, range, unit and text.
+
+From these classes come the declaration in ROS (ros/declare_parameters.py), the launch arguments
+(launch_arguments.py), and the parameter files and tables of the documentation (parameter_docs.py).
+Launch files read them too, so nothing here needs more than the standard library.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
+from typing import Any, Self, TypeVar
+
+from polyreach_description.distances import SLOW_DISTANCE, STOP_DISTANCE
+
+TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control periods
+REACTION_PERIODS = 3.0  # default reaction time in control periods: sampling, transport, servo lag
+COMMAND_PERIODS = 2.0  # default of the command watchdog's timeout, in control periods
+MAX_COMMAND_TIMEOUT_S = 10.0
+NO_WORKSPACE = (-100.0, -100.0, -100.0, 100.0, 100.0, 100.0)  # [m]
+MIN_STATE_RATE = 125.0  # [Hz] of the simulator's joint states by default
+MIN_STATES = 3  # joint states per control period by default; fewer might count as stale
+LEAST_PERIODS = 0.5  # control periods that a time in `periods` must have: sampling takes as long
+
+Value = bool | int | float | str | tuple[float, ...]
+T = TypeVar("T", bound=Value)
+
+
+class Settable(StrEnum):
+    """When a parameter can be set."""
+
+    ALWAYS = "always"
+    INACTIVE = "inactive"
+    UNCONFIGURED = "unconfigured"
+    START = "start"  # read-only from then on
+
+
+@dataclass(frozen=True)
+class ParameterSpec:
+    """What is known of a parameter beside its type, which is that of its default.
+
+    An empty tuple as the default leaves the parameter unset.
+    """
+
+    name: str
+    default: Value
+    text: str  # one or two sentences
+    unit: str = ""
+    range: tuple[float, float] | None = None  # of numbers, both ends legal
+    settable: Settable = Settable.ALWAYS
+    periods: float = 0.0  # control periods that a value of 0 stands for, if not 0
+    launch: bool = False  # a launch argument, too
+    launch_default: str | None = None  # of that; None: the parameter file's value
+    example: str = ""  # for a parameter file, where the default says little
+
+    @property
+    def description(self) -> str:
+        """Unit and text."""
+        return f"[{self.unit}] {self.text}" if self.unit else self.text
+
+
+def parameter(default: T, text: str, **details: Any) -> T:
+    """A field of a parameter class; details: fields of ParameterSpec."""
+    spec = ParameterSpec("", default, text, **details)
+    value: T = field(default=default, metadata={"spec": spec})
+    return value
+
+
+def specs(kind: type[Any]) -> tuple[ParameterSpec, ...]:
+    """The parameters of a class, in the order of its fields."""
+    return tuple(replace(f.metadata["spec"], name=f.name) for f in fields(kind))
+
+
+@dataclass(frozen=True)
+class ControllerParameters:
+    """Parameters of controller_node."""
+
+    robot: str = parameter(
+        "planar8",
+        "Shipped robot (planar8, humanoid27) or path of a robot.yaml.",
+        settable=Settable.UNCONFIGURED,
+        launch=True,
+    )
+    policy: str = parameter(
+        "",
+        "Path of a policy file (.onnx); empty: the shipped models/<robot>-digrad.onnx.",
+        settable=Settable.INACTIVE,
+        launch=True,
+    )
+    autostart: bool = parameter(
+        False,
+        "Configure and activate the controller at start.",
+        settable=Settable.START,
+        launch=True,
+        launch_default="true",
+    )
+    joint_state_timeout: float = parameter(
+        0.0,
+        "Age of the joint state at which zero is published at once; 0: "
+        f"{TIMEOUT_PERIODS:g} control periods, so that the stop comes within two periods after "
+        "joint states end. For a slow simulator, divide it by the real-time factor.",
+        unit="s of wall time",
+        range=(0.0, 5.0),
+        periods=TIMEOUT_PERIODS,
+    )
+    tolerance: float = parameter(
+        0.02, "Error below which a goal counts as reached.", unit="m", range=(1e-4, 1.0)
+    )
+    speed_scale: float = parameter(
+        1.0,
+        "Share of the policy's speed that is commanded. First motions of hardware: 0.1.",
+        range=(0.0, 1.0),
+        launch=True,
+    )
+    reaction_time: float = parameter(
+        0.0,
+        "Time from a command until the joints follow it, for braking before limits, walls and the "
+        f"robot's own bodies; 0: {REACTION_PERIODS:g} control periods.",
+        unit="s",
+        range=(0.0, 1.0),
+        periods=REACTION_PERIODS,
+    )
+    collision_slow_distance: float = parameter(
+        SLOW_DISTANCE,
+        "Distance between two bodies of the robot below which their approach slows.",
+        unit="m",
+        range=(0.0, 1.0),
+    )
+    collision_stop_distance: float = parameter(
+        STOP_DISTANCE,
+        "Distance between two bodies of the robot at which their approach stops.",
+        unit="m",
+        range=(0.0, 1.0),
+    )
+    workspace: tuple[float, ...] = parameter(
+        NO_WORKSPACE,
+        "Box of goals and effectors: lowest x, y, z, then highest x, y, z. Goals outside are "
+        "rejected, and effectors stop at the walls.",
+        unit="m, base frame",
+        example="[-1.0, -1.0, 0.0, 1.0, 1.0, 1.5]",
+    )
+    goal_timeout: float = parameter(
+        0.0,
+        "Time after which a goal that is not sent again is dropped; 0: never.",
+        unit="s of wall time",
+        range=(0.0, 3600.0),
+    )
+    following_timeout: float = parameter(
+        2.0,
+        "Time for which a joint may fail to track its command before that is a fault; ROS may take "
+        "as long to bring commands to a robot that has just started. 0: no limit.",
+        unit="s",
+        range=(0.0, 60.0),
+    )
+    outage_timeout: float = parameter(
+        0.5,
+        "Time without valid joint states after which motion waits for ~/resume when they come "
+        "again; 0: it always goes on by itself.",
+        unit="s of wall time",
+        range=(0.0, 3600.0),
+    )
+    outage_keeps_goals: bool = parameter(
+        False,
+        "Keep the goals in an outage longer than outage_timeout; by default they are dropped.",
+    )
+    progress_timeout: float = parameter(
+        5.0,
+        "Time at full speed without an effector that comes nearer to its goal, after which the "
+        "state is BLOCKED or OSCILLATING; 0: never.",
+        unit="s",
+        range=(0.0, 60.0),
+    )
+    record_folder: str = parameter(
+        "", "Folder of all recordings; empty: recording is off.", settable=Settable.START
+    )
+    record: str = parameter(
+        "",
+        "Name of a new .mcap file in record_folder, to which observation and action of every "
+        "period are recorded; every hour another file begins. Empty: no recording.",
+    )
+
+    def check(self) -> None:
+        """Raise ValueError for values that contradict each other."""
+        check_distances(self.collision_slow_distance, self.collision_stop_distance)
+        check_workspace(self.workspace)
+
+    def in_seconds(self, period_s: float) -> Self:
+        """The same, with times of 0 replaced by their number of control periods of period_s [s].
+
+        Raises ValueError for a time of less than half a control period.
+        """
+        least_s = LEAST_PERIODS * period_s
+        times: dict[str, Any] = {}
+        for spec in specs(type(self)):
+            if spec.periods:
+                time_s = getattr(self, spec.name) or spec.periods * period_s
+                if not time_s >= least_s:
+                    raise ValueError(
+                        f"{spec.name} is {time_s:g}, but must be 0 or at least {least_s:g} [s]"
+                    )
+                times[spec.name] = time_s
+        return replace(self, **times)
+
+
+def check_distances(slow_distance: float, stop_distance: float) -> None:
+    """Raise ValueError unless 0 <= stop_distance < slow_distance [m]."""
+    if not 0.0 <= stop_distance < slow_distance < math.inf:
+        raise ValueError(
+            f"collision_stop_distance is {stop_distance:g} and collision_slow_distance is "
+            f"{slow_distance:g}, but they must be 0 <= stop < slow [m]"
+        )
+
+
+def check_workspace(workspace: Iterable[float]) -> None:
+    """Raise ValueError unless these are the lowest, then the highest x, y and z of a box [m]."""
+    box = [float(value) for value in workspace]
+    finite = len(box) == 6 and all(map(math.isfinite, box))
+    if not finite or any(low >= high for low, high in zip(box[:3], box[3:], strict=True)):
+        raise ValueError(
+            f"workspace is {box}, but must be six numbers: x, y, z lowest, then x, y, z highest "
+            "[m, base frame], each lowest < highest"
+        )
+
+
+@dataclass(frozen=True)
+class WatchdogParameters:
+    """Parameters of command_watchdog_node; it has no services, so they are given at start."""
+
+    controller: str = parameter(
+        "polyreach_controller",
+        "Name of the controller whose commands pass.",
+        settable=Settable.START,
+    )
+    velocity_limits: tuple[float, ...] = parameter(
+        (),
+        "Limits of every joint in the order of the commands; unset: those of the controller's "
+        "~/policy_metadata, as it first publishes them. Set them if others can publish metadata.",
+        unit="rad/s or m/s",
+        settable=Settable.START,
+        example="[1.0, 1.0]",
+    )
+    timeout: float = parameter(
+        0.0,
+        "Time after a command that is not zero within which the next one has to come, or zero is "
+        f"published; 0: {COMMAND_PERIODS:g} control periods of the metadata. For a slow simulator, "
+        "divide it by the real-time factor.",
+        unit="s of wall time",
+        range=(0.0, MAX_COMMAND_TIMEOUT_S),
+        settable=Settable.START,
+    )
+
+
+@dataclass(frozen=True)
+class SimParameters:
+    """Parameters of sim_node."""
+
+    robot: str = parameter(
+        "planar8",
+        "Shipped robot (planar8, humanoid27) or path of a robot.yaml.",
+        settable=Settable.START,
+        launch=True,
+    )
+    rate_factor: float = parameter(
+        1.0,
+        "Simulated seconds per second of wall time; other than 1 needs use_sim_time everywhere.",
+        range=(0.01, 100.0),
+        settable=Settable.START,
+        launch=True,
+    )
+    publish_rate: float = parameter(
+        0.0,
+        "Rate of joint_states; 0: the least multiple of the control rate that is at least "
+        f"{MIN_STATE_RATE:g} Hz and {MIN_STATES} times the control rate.",
+        unit="Hz of simulated time",
+        range=(0.0, 5000.0),
+        settable=Settable.START,
+    )
+    command_timeout: float = parameter(
+        0.1,
+        "Time without commands after which the joints stop.",
+        unit="s of simulated time",
+        range=(0.01, 10.0),
+        settable=Settable.START,
+    )
