@@ -252,7 +252,7 @@ def test_parameters_replace_the_metadata_and_numpy_is_not_imported(
     assert process.stop() == 0
     _, *modules = process.output.splitlines()[-1].split()
     assert "rclpy" in modules
-    assert not {"numpy", "mujoco", "onnxruntime", "polyreach_description"} & set(modules)
+    assert not {"numpy", "mujoco", "onnxruntime", "polyreach_description.robot"} & set(modules)
 
 
 @pytest.mark.parametrize(

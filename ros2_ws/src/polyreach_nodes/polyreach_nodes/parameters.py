@@ -282,3 +282,91 @@ class SimParameters:
         range=(0.01, 10.0),
         settable=Settable.START,
     )
+
+
+@dataclass(frozen=True)
+class DemoParameters:
+    """Parameters of demo_node."""
+
+    robot: str = parameter(
+        "planar8",
+        "Shipped robot (planar8, humanoid27) or path of a robot.yaml.",
+        settable=Settable.START,
+        launch=True,
+    )
+    controller: str = parameter(
+        "polyreach_controller", "Name of the controller.", settable=Settable.START
+    )
+    seconds: float = parameter(
+        60.0, "Time for all goals together.", unit="s", settable=Settable.START, launch=True
+    )
+    goal_sets: int = parameter(
+        5, "Goal sets, each one goal per effector.", settable=Settable.START, launch=True
+    )
+    seed: int = parameter(0, "Seed of the goals.", settable=Settable.START, launch=True)
+    tolerance: float = parameter(
+        0.02,
+        "Error below which a goal counts as reached.",
+        unit="m",
+        settable=Settable.START,
+    )
+    picture: str = parameter(
+        "", "Path of a PNG of the motion; empty: none.", settable=Settable.START, launch=True
+    )
+    json: str = parameter("", "Path of the result as JSON; empty: none.", settable=Settable.START)
+    watchdog: bool = parameter(
+        False,
+        "Send the commands through the command watchdog, a process of its own that publishes zero "
+        "when they stop.",
+        settable=Settable.START,
+        launch=True,
+    )
+    live: bool = parameter(True, "Show errors and result on the terminal.", settable=Settable.START)
+
+
+@dataclass(frozen=True)
+class ReachParameters:
+    """Parameters of reach_node."""
+
+    controller: str = parameter(
+        "polyreach_controller",
+        "Name of the controller; the action is <controller>/reach.",
+        settable=Settable.START,
+    )
+    tolerance: float = parameter(
+        0.02, "For action goals whose tolerance is 0.", unit="m", range=(1e-4, 1.0)
+    )
+    timeout: float = parameter(
+        30.0, "For action goals whose timeout is 0.", unit="s of wall time", range=(0.1, 3600.0)
+    )
+    settle_time: float = parameter(
+        0.3,
+        "Time for which all effectors must stay within the tolerance.",
+        unit="s of wall time",
+        range=(0.0, 10.0),
+    )
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """Parameters of view_node."""
+
+    robot: str = parameter(
+        "planar8",
+        "Shipped robot (planar8, humanoid27) or path of a robot.yaml.",
+        settable=Settable.START,
+    )
+    controller: str = parameter(
+        "polyreach_controller", "Name of the controller.", settable=Settable.START
+    )
+    host: str = parameter(
+        "127.0.0.1",
+        "Address to listen on; everybody who can reach it can move the robot.",
+        settable=Settable.START,
+    )
+    port: int = parameter(
+        8080, "Port to listen on; 0: any free one.", range=(0, 65535), settable=Settable.START
+    )
+    shadows: bool = parameter(
+        True, "Draw shadows; false for a browser without a GPU.", settable=Settable.START
+    )
