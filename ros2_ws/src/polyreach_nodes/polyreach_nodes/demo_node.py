@@ -4,13 +4,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from numpy.typing import NDArray
-from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
@@ -29,6 +27,8 @@ from polyreach_nodes.control.watchdog import MOVING_STATES, State
 from polyreach_nodes.demo.board import Board
 from polyreach_nodes.demo.processes import READY_S
 from polyreach_nodes.demo.result import DemoResult
+from polyreach_nodes.parameters import DemoParameters
+from polyreach_nodes.ros.declare_parameters import declare_parameters
 from polyreach_nodes.ros.middleware import leave_shared_memory
 from polyreach_nodes.ros.spin import StopRequest, spin_until
 
@@ -55,40 +55,21 @@ class DemoNode(Node):
     def __init__(self, stopped: Callable[[], bool]) -> None:
         super().__init__("polyreach_demo")
         self._stopped = stopped
-        self.robot = load_robot(
-            self._parameter("robot", "planar8", "shipped robot name or path of a robot.yaml")
-        )
-        controller = self._parameter(
-            "controller", "polyreach_controller", "name of the controller node"
-        )
-        self.seconds: float = self._parameter("seconds", 60.0, "[s] for all goals together")
-        self.goal_sets: int = self._parameter("goal_sets", 5, "goal sets, one goal per effector")
-        self.seed: int = self._parameter("seed", 0, "seed of the goals")
-        self.tolerance: float = self._parameter(
-            "tolerance", 0.02, "[m] below which a goal counts as reached"
-        )
-        self.picture: str = self._parameter("picture", "", "path of a PNG of the motion")
-        self.json: str = self._parameter("json", "", "path of the result as JSON")
-        watchdog = self._parameter("watchdog", False, "commands pass a command watchdog")
-        self.live: bool = self._parameter("live", True, "show errors and result on the terminal")
-        if self.goal_sets < 1 or not self.seconds > 0 or not self.tolerance > 0:
+        self.parameters = parameters = declare_parameters(self, DemoParameters)
+        self.robot = load_robot(parameters.robot)
+        if parameters.goal_sets < 1 or not parameters.seconds > 0 or not parameters.tolerance > 0:
             raise ValueError("goal_sets, seconds and tolerance must be above 0")
         self.joint_pos: Vector | None = None
         self.timing: dict[str, float] = {}  # [ms] of the controller, by name
-        self._relays = not watchdog
+        self._relays = not parameters.watchdog
         self._watchdog = f"{self.get_namespace().rstrip('/')}/polyreach_command_watchdog"
         self._joint_index = {name: i for i, name in enumerate(self.robot.joint_names)}
-        self.client = ControllerClient(self, controller)
+        self.client = ControllerClient(self, parameters.controller)
         self.client.advertise_goals(self.robot.effector_names)
         self.create_subscription(JointState, "joint_states", self._on_joint_state, NEWEST)
         self.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
-
-    def _parameter(self, name: str, default: Any, text: str) -> Any:
-        return self.declare_parameter(
-            name, default, ParameterDescriptor(description=text, read_only=True)
-        ).value
 
     def _on_joint_state(self, message: JointState) -> None:
         position = {
@@ -177,7 +158,7 @@ class DemoNode(Node):
             errors = self.errors(goals)
             path.append(self.joint_pos)
             show(errors, now_s - start_s)
-            if (errors > self.tolerance).any():
+            if (errors > self.parameters.tolerance).any():
                 settled_s = now_s
             if now_s - settled_s >= SETTLE_S or now_s - start_s >= seconds:
                 return errors, np.array(path)
@@ -186,10 +167,12 @@ class DemoNode(Node):
     def run(self, console: Console) -> DemoResult:
         """Send all goal sets; write the picture and the JSON file that the parameters name."""
         self.wait_ready()
-        rng = np.random.default_rng(self.seed)
-        configurations = self.robot.sample_configuration(rng, self.goal_sets)
+        rng = np.random.default_rng(self.parameters.seed)
+        configurations = self.robot.sample_configuration(rng, self.parameters.goal_sets)
         goal_sets = np.array([self.robot.forward_kinematics(q) for q in configurations])
-        board = Board(self.robot.effector_names, self.goal_sets, self.tolerance)
+        board = Board(
+            self.robot.effector_names, self.parameters.goal_sets, self.parameters.tolerance
+        )
         all_errors, all_paths, times, messages = [], [], [], []
         with Live(board.table(), console=console, refresh_per_second=8, transient=False) as live:
             for number, goals in enumerate(goal_sets):
@@ -198,7 +181,9 @@ class DemoNode(Node):
                     live.update(board.table(number, errors, elapsed_s))
 
                 start_s = monotonic()
-                errors, path = self.reach(goals, self.seconds / self.goal_sets, show)
+                errors, path = self.reach(
+                    goals, self.parameters.seconds / self.parameters.goal_sets, show
+                )
                 times.append(monotonic() - start_s)
                 messages.append(self.client.status.message)
                 board.finish(errors, times[-1])
@@ -212,7 +197,7 @@ class DemoNode(Node):
             robot=self.robot.name,
             effectors=list(self.robot.effector_names),
             errors_mm=[[float(error) * 1e3 for error in errors] for errors in all_errors],
-            tolerance_mm=self.tolerance * 1e3,
+            tolerance_mm=self.parameters.tolerance * 1e3,
             set_seconds=times,
             set_status=messages,
             goals=goal_sets.shape[0] * goal_sets.shape[1],
@@ -220,13 +205,13 @@ class DemoNode(Node):
             period_p50_ms=self.timing.get(PERIOD_P50, float("nan")),
             period_p99_ms=self.timing.get(PERIOD_P99, float("nan")),
         )
-        if self.json:
-            result.write(Path(self.json))
-        if self.picture:
+        if self.parameters.json:
+            result.write(Path(self.parameters.json))
+        if self.parameters.picture:
             # Matplotlib is slow to import, and not needed without a picture
             from polyreach_nodes.demo.plots import draw_motion
 
-            draw_motion(Path(self.picture), self.robot, all_paths, goal_sets, result)
+            draw_motion(Path(self.parameters.picture), self.robot, all_paths, goal_sets, result)
         return result
 
 
@@ -245,7 +230,7 @@ def _run(argv: list[str] | None) -> int:
     node: DemoNode | None = None
     try:
         node = DemoNode(stopping.is_set)
-        result = node.run(Console(quiet=not node.live, markup=False, emoji=False))
+        result = node.run(Console(quiet=not node.parameters.live, markup=False, emoji=False))
     except Stopped:
         print("polyreach demo: interrupted", file=sys.stderr)
         return 2
@@ -256,9 +241,9 @@ def _run(argv: list[str] | None) -> int:
         if node is not None:
             node.destroy_node()
         rclpy.shutdown()
-    if node.live:
-        if node.picture:
-            print(f"picture of the motion: {node.picture}")
+    if node.parameters.live:
+        if node.parameters.picture:
+            print(f"picture of the motion: {node.parameters.picture}")
         print(*map(printable, result.missed()), result.line(), sep="\n", flush=True)
     return 0 if result.success else 1
 

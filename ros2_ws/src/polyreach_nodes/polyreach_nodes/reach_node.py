@@ -11,7 +11,6 @@ from functools import partial
 from time import monotonic
 from typing import Any
 
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.action import ActionServer, CancelResponse, GoalResponse
 from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
@@ -22,6 +21,8 @@ from polyreach_nodes.client.controller_client import ControllerClient
 from polyreach_nodes.client.reach_request import ReachRequest
 from polyreach_nodes.client.reach_task import Outcome, ReachTask
 from polyreach_nodes.client.topics import clear_goal_service
+from polyreach_nodes.parameters import ReachParameters
+from polyreach_nodes.ros.declare_parameters import declare_parameters, read_parameters
 from polyreach_nodes.ros.spin import run_node
 
 FEEDBACK_PERIOD_S = 0.1
@@ -44,13 +45,7 @@ class ReachNode(Node):
     def __init__(self, action: Any) -> None:
         super().__init__("polyreach_reach")
         self._action = action
-        text = "name of the controller node; the action is <controller>/reach"
-        descriptor = ParameterDescriptor(description=text, read_only=True)
-        controller = self.declare_parameter("controller", "polyreach_controller", descriptor).value
-        self._number("tolerance", 0.02, 1e-4, 1.0, "[m] for goals whose tolerance is 0")
-        self._number("timeout", 30.0, 0.1, 3600.0, "[s of wall time] for goals whose timeout is 0")
-        text = "[s of wall time] for which all effectors must stay within the tolerance"
-        self._number("settle_time", 0.3, 0.0, 10.0, text)
+        controller = declare_parameters(self, ReachParameters).controller
         self._closing = False
         self._running: Goal | None = None
         self._goals: dict[bytes, Goal] = {}  # until their result is known
@@ -69,14 +64,6 @@ class ReachNode(Node):
             cancel_callback=self._cancel,
         )
 
-    def _number(self, name: str, default: float, low: float, high: float, text: str) -> None:
-        limits = [FloatingPointRange(from_value=low, to_value=high)]
-        descriptor = ParameterDescriptor(description=text, floating_point_range=limits)
-        self.declare_parameter(name, default, descriptor)
-
-    def _value(self, name: str) -> Any:
-        return self.get_parameter(name).value
-
     def _on_policy(self) -> None:
         effectors = self._client.effectors
         self._client.advertise_goals(effectors)
@@ -84,21 +71,21 @@ class ReachNode(Node):
         self._step()
 
     def _request(self, goal: Any) -> ReachRequest:
+        parameters = read_parameters(self, ReachParameters)
         points = [pose.pose.position for pose in goal.poses]
         return ReachRequest(
             effectors=tuple(goal.effectors),
             frames=tuple(pose.header.frame_id for pose in goal.poses),
             positions=tuple((point.x, point.y, point.z) for point in points),
-            tolerance=goal.tolerance or self._value("tolerance"),
-            timeout_s=goal.timeout or self._value("timeout"),
+            tolerance=goal.tolerance or parameters.tolerance,
+            timeout_s=goal.timeout or parameters.timeout,
         )
 
     def _accept(self, handle: ServerGoalHandle) -> None:
         """Start an accepted goal; one that is not valid ends and leaves the running one alone."""
         now_s = monotonic()
-        task = ReachTask(
-            self._client, self._request(handle.request), self._value("settle_time"), now_s
-        )
+        settle_s = read_parameters(self, ReachParameters).settle_time
+        task = ReachTask(self._client, self._request(handle.request), settle_s, now_s)
         goal = Goal(handle, task, Future())
         key = bytes(handle.goal_id.uuid)
         self._goals[key] = self._accepted[key] = goal

@@ -4,12 +4,10 @@ import sys
 from importlib.util import find_spec
 from queue import Empty, SimpleQueue
 from time import monotonic
-from typing import Any
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
-from rcl_interfaces.msg import IntegerRange, ParameterDescriptor
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
@@ -18,6 +16,8 @@ from polyreach_description import load_robot
 from polyreach_description.closed_output import outlast_output
 from polyreach_nodes.client.status import ControllerStatus
 from polyreach_nodes.client.topics import NEWEST, clear_goal_service
+from polyreach_nodes.parameters import ViewParameters
+from polyreach_nodes.ros.declare_parameters import declare_parameters
 from polyreach_nodes.ros.spin import run_node
 from polyreach_nodes.view.events import Drag, Event, Grab, Press, Speed, Switch
 from polyreach_nodes.view.goals import GoalHandle
@@ -43,24 +43,8 @@ class ViewNode(Node):
         from polyreach_nodes.view.scene import Scene
         from polyreach_nodes.view.server import PageServer, listen
 
-        robot = load_robot(
-            self._parameter("robot", "planar8", "shipped robot name or path of a robot.yaml")
-        )
-        controller = self._parameter(
-            "controller", "polyreach_controller", "name of the controller node"
-        )
-        host = self._parameter(
-            "host",
-            "127.0.0.1",
-            "address to listen on; everybody who can reach it can move the robot",
-        )
-        limits = [IntegerRange(from_value=0, to_value=65535, step=1)]
-        port = self._parameter(
-            "port", 8080, "port of the page; 0: any free port", integer_range=limits
-        )
-        shadows = self._parameter(
-            "shadows", True, "draw shadows; false for a browser without a GPU"
-        )
+        parameters = declare_parameters(self, ViewParameters)
+        robot, host = load_robot(parameters.robot), parameters.host
         self.robot = robot
         self._data = mujoco.MjData(robot.model)
         self._drawn_qpos = np.full(robot.model.nq, np.nan)
@@ -70,12 +54,12 @@ class ViewNode(Node):
         self._panel_s = -np.inf
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._wake = self.create_guard_condition(self._on_events)
-        self._link = PageLink(self, robot.effector_names, robot.base_frame, controller)
+        self._link = PageLink(self, robot.effector_names, robot.base_frame, parameters.controller)
         self._joints = JointPositions(robot)
         self.create_subscription(JointState, "joint_states", self._on_joint_state, NEWEST)
         colours = effector_colours(robot)
-        self._server = PageServer(listen(host, port), f"polyreach: {robot.name}")
-        self._scene = Scene(self._server, robot, colours, shadows, self._post)
+        self._server = PageServer(listen(host, parameters.port), f"polyreach: {robot.name}")
+        self._scene = Scene(self._server, robot, colours, parameters.shadows, self._post)
         self._panel = Panel(
             self._server, robot.effector_names, colours, robot.base_frame, self._post
         )
@@ -87,10 +71,6 @@ class ViewNode(Node):
             self.get_logger().warning(
                 f"listening on {host}: everybody who can reach it can move the robot"
             )
-
-    def _parameter(self, name: str, default: Any, text: str, **limits: Any) -> Any:
-        descriptor = ParameterDescriptor(description=text, read_only=True, **limits)
-        return self.declare_parameter(name, default, descriptor).value
 
     def close(self) -> None:
         """End the server and free its port."""
