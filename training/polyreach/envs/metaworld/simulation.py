@@ -11,7 +11,8 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
-from polyreach.envs.metaworld.task import Array, make_task
+from polyreach.envs.metaworld.fast_task import make_fast_task
+from polyreach.envs.metaworld.task import Array
 
 GOALS = 50
 GOAL_SEED = 0
@@ -57,7 +58,7 @@ class Simulation:
     """
 
     def __init__(self, name: str, reward: str) -> None:
-        self._env = make_task(name, reward)
+        self._env = make_fast_task(name, reward)
         self._new = self._capture(-1)
         self.goals = self._draw_goals()
         self._starts: dict[int, tuple[Array, _Episode]] = {}
