@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from benchmarks.timing import seconds_per_call
 from polyreach.envs.reach.reach import ReachEnv
+from polyreach.methods.deterministic import Step
 from polyreach.methods.digrad import DiGrad, tuned_preset
-from polyreach.methods.off_policy import Step
 from polyreach.networks.actor_critic import EnsembleMLP
 from polyreach_description import load_robot
 

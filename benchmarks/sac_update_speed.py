@@ -25,8 +25,8 @@ from polyreach.methods import METHODS
 from polyreach.methods.dgrad_o import DGradO, DGradOConfig
 from polyreach.methods.ktm import KTM, TD3
 from polyreach.methods.mtsac import SAC, SACConfig, as_floats
-from polyreach.methods.task_learner import TaskLearnerConfig
-from polyreach.storage.task_replay import TaskBatch
+from polyreach.methods.off_policy import TaskConditionedConfig
+from polyreach.storage.replay import Batch
 
 PEER = "stable-baselines3"
 REPEATS = 7
@@ -79,7 +79,7 @@ class ZeroEnv(TaskEnv):
         """Do nothing: there is no state."""
 
 
-def random_transitions(sizes: Sizes, seed: int = 0) -> TaskBatch:
+def random_transitions(sizes: Sizes, seed: int = 0) -> Batch:
     """Transitions (T, REPLAY, .) that fill a replay; one in 100 ends its episode."""
     generator = torch.Generator().manual_seed(seed)
     shape = (sizes.tasks, REPLAY)
@@ -87,10 +87,10 @@ def random_transitions(sizes: Sizes, seed: int = 0) -> TaskBatch:
     action = torch.rand(*shape, sizes.action, generator=generator) * 2 - 1
     reward = torch.rand(shape, generator=generator)
     terminated = (torch.rand(shape, generator=generator) < 0.01).float()
-    return TaskBatch(obs, action, reward, terminated, next_obs)
+    return Batch(obs, action, reward, terminated, next_obs)
 
 
-def make_learner(learner: Callable[..., Any], config: TaskLearnerConfig, sizes: Sizes) -> Any:
+def make_learner(learner: Callable[..., Any], config: TaskConditionedConfig, sizes: Sizes) -> Any:
     """A learner with a full replay."""
     config = replace(config, batch_size=sizes.batch, replay_size=REPLAY)
     instance = learner(config, ZeroEnv(sizes), 1_000_000, 0)
@@ -199,7 +199,7 @@ def measure_methods(name: str) -> list[tuple[str, str]]:
     for method_name, method in METHODS.items():
         if method.task_conditioned and method_name not in updates:
             config, _ = method.preset("paper", "metaworld")
-            if not isinstance(config, TaskLearnerConfig):
+            if not isinstance(config, TaskConditionedConfig):
                 continue
             learner = make_learner(method.learner, config, sizes)
             is_ktm = isinstance(learner, KTM)

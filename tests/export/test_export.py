@@ -27,7 +27,7 @@ from polyreach.deploy.export import ExportedPolicy, robot_contract, write_onnx
 from polyreach.envs.reach.reach import ReachEnv, _Dynamics
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, get_method
-from polyreach.methods.off_policy import Policy
+from polyreach.methods.deterministic import Policy
 from polyreach.robot.features import Observation, split_observation
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, list_robots, load_robot

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.task_env import TaskEnv, TaskStep
-from polyreach.methods.task_learner import TaskLearner, TaskLearnerConfig
+from polyreach.methods.off_policy import OffPolicyLearner, TaskConditionedConfig
 from polyreach.runs.checkpoint import read_newest, save_checkpoint
-from polyreach.storage.task_replay import TaskBatch
+from polyreach.storage.replay import Batch
 
 SMALL: dict[str, Any] = {
     "hidden": (16,),
@@ -20,7 +20,7 @@ SMALL: dict[str, Any] = {
     "learning_starts": 4,
 }
 ACTION_GAIN = 0.25
-L = TypeVar("L", bound=TaskLearner)
+L = TypeVar("L", bound=OffPolicyLearner)
 
 
 class PointMasses(TaskEnv):
@@ -88,7 +88,7 @@ class PointMasses(TaskEnv):
 
 def make(
     kind: Callable[..., L],
-    config: TaskLearnerConfig,
+    config: TaskConditionedConfig,
     env: TaskEnv | None = None,
     total_steps: int = 600,
     seed: int = 0,
@@ -99,9 +99,7 @@ def make(
     return kind(settings, env or PointMasses(), total_steps, seed)
 
 
-def random_batch(
-    tasks: int, count: int = 5, seed: int = 0, obs: int = 2, action: int = 2
-) -> TaskBatch:
+def random_batch(tasks: int, count: int = 5, seed: int = 0, obs: int = 2, action: int = 2) -> Batch:
     """`count` made-up transitions of each task, some of them terminal."""
     draw = torch.Generator().manual_seed(seed)
 
@@ -109,7 +107,7 @@ def random_batch(
         return torch.randn(shape, generator=draw)
 
     terminated = (torch.rand(tasks, count, generator=draw) < 0.3).float()
-    return TaskBatch(
+    return Batch(
         normal(tasks, count, obs),
         torch.tanh(normal(tasks, count, action)),
         normal(tasks, count),

@@ -12,8 +12,8 @@ from polyreach.envs.reach.reach import ReachConfig, ReachEnv
 from polyreach.envs.reach.reward import REWARDS
 from polyreach.errors import UserError
 from polyreach.methods.ddpg import DDPG, DDPGConfig
+from polyreach.methods.deterministic import DeterministicConfig, DeterministicLearner
 from polyreach.methods.digrad import DiGrad, DiGradConfig, differential_gradient
-from polyreach.methods.off_policy import OffPolicyConfig, OffPolicyLearner
 from polyreach.networks.actor_critic import Critic
 from polyreach.robot.features import split_observation
 from polyreach_description import load_robot
@@ -52,8 +52,8 @@ def small(**changes: object) -> dict:
 
 
 def learner_of(
-    kind: type[OffPolicyLearner], config: OffPolicyConfig, env_config: ReachConfig
-) -> OffPolicyLearner:
+    kind: type[DeterministicLearner], config: DeterministicConfig, env_config: ReachConfig
+) -> DeterministicLearner:
     env = ReachEnv(load_robot("planar8"), 16, replace(env_config, configurations=300), seed=1)
     return kind(config, env, 10_000, 0)  # type: ignore[call-arg, arg-type]
 
@@ -207,7 +207,7 @@ def test_a_residual_actor_needs_kinematic_features() -> None:
         learner_of(DiGrad, DiGradConfig(**small(handover=True)), ReachConfig())
 
 
-def mean_error(learner: OffPolicyLearner) -> float:
+def mean_error(learner: DeterministicLearner) -> float:
     env = ReachEnv(load_robot("planar8"), 200, replace(learner.env.config, all_active=1.0), seed=50)
     obs, _ = env.reset(seed=51)
     with torch.no_grad():
@@ -241,7 +241,7 @@ FAST = {
     ids=["digrad", "digrad multi critic, summed", "ddpg"],
 )
 def test_a_short_run_beats_its_start(
-    kind: type[OffPolicyLearner], config: OffPolicyConfig, reward: str
+    kind: type[DeterministicLearner], config: DeterministicConfig, reward: str
 ) -> None:
     learner = learner_of(kind, config, ReachConfig(reward=reward, action_repeat=4, horizon_s=3.0))  # type: ignore[arg-type]
     before = mean_error(learner)

@@ -14,7 +14,7 @@ from polyreach.errors import UserError
 from polyreach.methods import picor
 from polyreach.methods.picor import PiCor, PiCorConfig, constraint_violation, task_weights
 from polyreach.networks.gaussian import normal_divergence
-from polyreach.storage.task_replay import TaskBatch
+from polyreach.storage.replay import Batch
 
 
 def begun(steps: int = 3, **changes: Any) -> PiCor:
@@ -234,7 +234,7 @@ def test_the_critics_learn_the_drawn_task_only(
     seen: list[list[int] | None] = []
     sample = learner.sample
 
-    def recorded(tasks: list[int] | None = None) -> TaskBatch:
+    def recorded(tasks: list[int] | None = None) -> Batch:
         seen.append(tasks)
         return sample(tasks)
 

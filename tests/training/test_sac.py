@@ -16,9 +16,9 @@ from polyreach.errors import UserError
 from polyreach.methods.independent_sac import IndependentSAC
 from polyreach.methods.mtmhsac import MTMHSAC
 from polyreach.methods.mtsac import SAC, SACConfig, Temperatures
-from polyreach.methods.task_learner import move_target
+from polyreach.methods.off_policy import move_target
 from polyreach.networks.task_networks import TaskCritic, TaskLinear
-from polyreach.storage.task_replay import TaskBatch
+from polyreach.storage.replay import Batch
 
 
 class ConstantCritic(nn.Module):
@@ -208,7 +208,7 @@ def test_an_independent_agent_is_a_learner_of_one_task(clip: float) -> None:
         together.update_on(batch, noise)
         for task, single in enumerate(alone):
             rows = slice(task, task + 1)
-            single.update_on(TaskBatch(*(x[rows] for x in batch)), noise[:, rows])
+            single.update_on(Batch(*(x[rows] for x in batch)), noise[:, rows])
     for task, single in enumerate(alone):
         for name in ("actor", "critic", "target_critic"):
             for own, every in zip(

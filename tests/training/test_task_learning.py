@@ -15,11 +15,11 @@ from task_fakes import SMALL, PointMasses, assert_same
 from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError
 from polyreach.methods import METHODS
-from polyreach.methods.task_learner import TaskLearner, TaskLearnerConfig
+from polyreach.methods.off_policy import OffPolicyLearner, TaskConditionedConfig
 from polyreach.runs.checkpoint import read_newest, save_checkpoint
 
 TASK_METHODS = sorted(
-    name for name, method in METHODS.items() if issubclass(method.config, TaskLearnerConfig)
+    name for name, method in METHODS.items() if issubclass(method.config, TaskConditionedConfig)
 )
 MODULAR = {"embedding": 16, "layers": 2, "modules": 2, "width": 16}
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -37,18 +37,18 @@ OF_METHOD: dict[str, dict[str, Any]] = {
 
 def learner_of(
     variant: str, env: PointMasses, total_steps: int, seed: int = 0, **settings: Any
-) -> TaskLearner:
+) -> OffPolicyLearner:
     """`settings` that the method does not have are left out."""
     name, own = VARIANTS[variant]
     method = METHODS[name]
     known = {field.name for field in fields(method.config)}
     usable = {key: value for key, value in settings.items() if key in known}
     learner = method.learner(method.config(**usable | own), env, total_steps, seed)
-    assert isinstance(learner, TaskLearner)
+    assert isinstance(learner, OffPolicyLearner)
     return learner
 
 
-def score(learner: TaskLearner) -> float:
+def score(learner: OffPolicyLearner) -> float:
     """Mean return of the policy without noise, on episodes it has not seen."""
     env = PointMasses(3, 40, horizon=10)
 
@@ -107,7 +107,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(variant: str, stop: int, tmp_path
     """
     settings = SMALL | OF_METHOD.get(VARIANTS[variant][0], {}) | {"final_lr": 0.2}
 
-    def fresh(seed: int = 0) -> TaskLearner:
+    def fresh(seed: int = 0) -> OffPolicyLearner:
         env = PointMasses(3, 2, horizon=5, stop=0.15)
         return learner_of(variant, env, 150, seed, **settings)
 

@@ -5,24 +5,24 @@ import torch
 from task_fakes import assert_same, random_batch
 from torch import Tensor
 
-from polyreach.storage.task_replay import TaskBatch, TaskReplay
+from polyreach.storage.replay import Batch, Replay
 
 CPU = torch.device("cpu")
 
 
-def numbered(rows: int, values: list[int], start: float = 0.0) -> TaskBatch:
+def numbered(rows: int, values: list[int], start: float = 0.0) -> Batch:
     """Transitions that carry their number: row t holds 100 t + value in every field."""
     number = (100.0 * torch.arange(rows)[:, None] + torch.tensor(values)).float() + start
     wide = number[..., None]
-    return TaskBatch(wide, -wide, number, number % 2 == 0, wide + 0.5)
+    return Batch(wide, -wide, number, number % 2 == 0, wide + 0.5)
 
 
-def contents(replay: TaskReplay, task: int) -> list[float]:
+def contents(replay: Replay, task: int) -> list[float]:
     return replay.store[task, : replay.size[task], 0].tolist()
 
 
 def test_a_full_ring_overwrites_the_oldest() -> None:
-    replay = TaskReplay(2, 4, 1, 1, CPU)
+    replay = Replay(2, 4, 1, 1, CPU)
     replay.add(numbered(2, [0, 1, 2]))
     assert replay.size == [3, 3] and replay.next == [3, 3]
     replay.add(numbered(2, [3, 4, 5]))
@@ -34,7 +34,7 @@ def test_a_full_ring_overwrites_the_oldest() -> None:
 
 
 def test_only_the_tasks_named_are_added_to() -> None:
-    replay = TaskReplay(3, 10, 1, 1, CPU)
+    replay = Replay(3, 10, 1, 1, CPU)
     replay.add(numbered(2, [1, 2]), [2, 0])
     assert replay.size == [2, 0, 2] and replay.next == [2, 0, 2]
     # row 0 was task 2's
@@ -42,7 +42,7 @@ def test_only_the_tasks_named_are_added_to() -> None:
 
 
 def test_samples_keep_a_transition_together_and_to_its_task() -> None:
-    replay = TaskReplay(3, 20, 1, 1, CPU)
+    replay = Replay(3, 20, 1, 1, CPU)
     replay.add(numbered(3, list(range(1, 8))))
     replay.add(numbered(1, [50]), [1])
     batch = replay.sample(200, torch.Generator().manual_seed(0))
@@ -59,7 +59,7 @@ def test_samples_keep_a_transition_together_and_to_its_task() -> None:
 
 
 def test_samples_are_uniform_over_what_is_stored() -> None:
-    replay = TaskReplay(2, 10, 1, 1, CPU)
+    replay = Replay(2, 10, 1, 1, CPU)
     replay.add(numbered(2, list(range(10))))
     replay.add(numbered(1, [3, 4, 5]), [0])
     drawn = replay.sample(40_000, torch.Generator().manual_seed(3)).reward[1] - 100
@@ -71,7 +71,7 @@ def test_samples_are_uniform_over_what_is_stored() -> None:
 def test_the_greatest_random_number_draws_the_last_transition(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    replay = TaskReplay(1, 100_000, 1, 1, CPU)
+    replay = Replay(1, 100_000, 1, 1, CPU)
     replay.add(numbered(1, list(range(100_000))))
 
     def greatest(*shape: int, dtype: torch.dtype, **_: object) -> Tensor:
@@ -83,7 +83,7 @@ def test_the_greatest_random_number_draws_the_last_transition(
 
 @pytest.mark.parametrize("added", [3, 10, 27])
 def test_a_restored_replay_goes_on_the_same(added: int) -> None:
-    first, second = (TaskReplay(2, 10, 2, 2, CPU) for _ in range(2))
+    first, second = (Replay(2, 10, 2, 2, CPU) for _ in range(2))
     for index in range(added):
         first.add(random_batch(2, 1, seed=index))
     first.add(random_batch(1, 2, seed=99), [1])

@@ -18,10 +18,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from polyreach.deploy.task_policy import TaskPolicy
-from polyreach.envs.reach.task_reach import TaskReachConfig
 from polyreach.methods import get_method
-from polyreach.methods.off_policy import Policy
+from polyreach.networks.policy import RobotPolicy
 from polyreach.robot.features import Observation
 from polyreach.runs.restore import newest_state, restored_learner
 from polyreach.runs.run import RunConfig, RunFolder, load_run_robot
@@ -33,9 +31,6 @@ INPUTS = ("joint_pos", "goals", "active")
 OUTPUTS = ("joint_vel", "effector_pos")
 
 
-RunPolicy = Policy | TaskPolicy
-
-
 class ExportedPolicy(nn.Module):
     """A policy in physical units.
 
@@ -43,7 +38,7 @@ class ExportedPolicy(nn.Module):
     rounding of another runtime show in the fifth digit.
     """
 
-    def __init__(self, policy: RunPolicy, robot: Robot) -> None:
+    def __init__(self, policy: RobotPolicy, robot: Robot) -> None:
         super().__init__()
         self.policy = policy
         self.features = type(policy.features)(robot, torch.float64)
@@ -58,7 +53,7 @@ class ExportedPolicy(nn.Module):
         return action * self.speeds, pose.effector.float()
 
 
-def load_run_policy(folder: Path) -> tuple[RunPolicy, Robot, RunConfig, dict[str, int]]:
+def load_run_policy(folder: Path) -> tuple[RobotPolicy, Robot, RunConfig, dict[str, int]]:
     """The newest policy of a run folder, its robot, configuration and progress.
 
     Raises RunError if `folder` holds no run and CheckpointError if no checkpoint can be read.
@@ -68,16 +63,11 @@ def load_run_policy(folder: Path) -> tuple[RunPolicy, Robot, RunConfig, dict[str
     robot = load_run_robot(config)
     state = newest_state(run, config)
     progress = {"steps": state["env_steps"], "updates": state["updates"]}
-    learner, settings = restored_learner(config, state), config.env_config
-    policy: RunPolicy = (
-        TaskPolicy(learner.actor, robot, settings)
-        if isinstance(settings, TaskReachConfig)
-        else learner.policy
-    )
+    policy = restored_learner(config, state).robot_policy()
     return policy.eval(), robot, config, progress
 
 
-def write_onnx(policy: RunPolicy, robot: Robot, contract: Mapping[str, Any], path: Path) -> None:
+def write_onnx(policy: RobotPolicy, robot: Robot, contract: Mapping[str, Any], path: Path) -> None:
     """Write `policy` for `robot` to `path`, with `contract` as metadata; for any batch size."""
     module = ExportedPolicy(policy, robot).eval()
     joints, effectors = len(robot.joint_names), len(robot.effector_names)
@@ -158,7 +148,7 @@ def export_run(folder: Path, path: Path) -> dict[str, Any]:
         },
         "evaluation": {},
     }
-    if isinstance(policy, TaskPolicy):
+    if policy.task_names:
         contract["task_names"] = list(policy.task_names)
     write_onnx(policy, robot, contract, path)
     return contract

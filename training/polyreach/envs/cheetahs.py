@@ -23,7 +23,7 @@ from torch import Tensor
 
 from polyreach.envs.batched_sim import SimulatedEnvSpec, SimulatedTasks
 from polyreach.envs.env_spec import Defaults, EnvConfig
-from polyreach.envs.task_env import TaskStep
+from polyreach.envs.task_env import TaskStep, envs_per_task
 from polyreach.errors import UserError, check_range
 
 PARTS = {
@@ -135,7 +135,7 @@ class CheetahEnv(SimulatedTasks):
             )
         check_range("threads", threads, 1)
         self.task_names = CHEETAH_GROUPS[group]
-        self.envs_per_task = self.share(num_envs, group)
+        self.envs_per_task = envs_per_task(num_envs, self.task_names, group)
         self.config, self.horizon, self.device = config, config.horizon, torch.device(device)
         models = [cheetah_model(name) for name in self.task_names]
         self._simulations = [

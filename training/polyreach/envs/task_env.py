@@ -1,7 +1,7 @@
-"""The environments of the task-conditioned methods: T tasks, n environments of each, one step for
-all.
+"""The one protocol of environments: T tasks, n environments of each, one step for all.
 
-Task t is row t of every tensor, so that nothing is ever sorted by task.
+Task t is row t of every tensor, so that nothing is ever sorted by task. Where tasks are done at
+once and there is no task id, T is 1 and a transition has several rewards.
 """
 
 from abc import ABC, abstractmethod
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from polyreach.errors import UserError, check_range
+from polyreach.networks.policy import Policy, RobotPolicy
 
 Act = Callable[[Tensor], Tensor]  # observations (T, n, O) -> actions (T, n, A)
 
@@ -20,7 +21,7 @@ class TaskStep(NamedTuple):
     """What one step of the tasks gave; T' is the number of tasks that were stepped."""
 
     obs: Tensor  # (T', n, O), after any restart
-    reward: Tensor  # (T', n)
+    reward: Tensor  # (T', n), or (T', n, K) where a transition has K rewards
     terminated: Tensor  # (T', n) bool: the episode is over, nothing follows
     truncated: Tensor  # (T', n) bool: the episode was cut off by its time limit
     success: Tensor  # (T', n) bool: the task is done in the state that was reached
@@ -44,6 +45,10 @@ class TaskEnv(ABC):
     success_at_end: bool
     """Whether an episode succeeds by its last state; otherwise by any of its states."""
     device: torch.device
+    reward_shape: tuple[int, ...] = ()
+    """Of the reward of a transition: () for a number, (K,) for the rewards of K tasks that are done
+    at once.
+    """
 
     @property
     def tasks(self) -> int:
@@ -54,19 +59,6 @@ class TaskEnv(ABC):
     def num_envs(self) -> int:
         """T n."""
         return self.tasks * self.envs_per_task
-
-    def share(self, num_envs: int, name: str) -> int:
-        """Environments of each task, of `num_envs` in all. Raises UserError if they are no whole
-        number; `name` is that of this environment.
-        """
-        check_range("num_envs", num_envs, 1)
-        if num_envs % self.tasks:
-            shown = ", ".join(self.task_names[:10]) + (" ..." if self.tasks > 10 else "")
-            raise UserError(
-                f"num_envs is {num_envs}, but must be a multiple of the {self.tasks} tasks of "
-                f"'{name}' ({shown})"
-            )
-        return num_envs // self.tasks
 
     def checked(self, action: Tensor, tasks: Sequence[int] | None) -> tuple[list[int], Tensor]:
         """The tasks that `step` was called with, and their actions (T', n, A), clipped.
@@ -101,8 +93,27 @@ class TaskEnv(ABC):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what state_dict returned; the steps that follow are the same to the last bit."""
 
+    def robot_policy(self, actor: Policy) -> RobotPolicy:
+        """`actor` as the policy of the robot; without a robot a UserError."""
+        raise UserError(f"the tasks {', '.join(self.task_names)} are not those of a robot")
+
     def close(self) -> None:  # noqa: B027
         """Stop threads and processes."""
+
+
+def envs_per_task(num_envs: int, task_names: Sequence[str], name: str) -> int:
+    """Environments of each task, of `num_envs` in all. Raises UserError if they are no whole
+    number; `name` is that of the environment.
+    """
+    check_range("num_envs", num_envs, 1)
+    tasks = len(task_names)
+    if num_envs % tasks:
+        shown = ", ".join(task_names[:10]) + (" ..." if tasks > 10 else "")
+        raise UserError(
+            f"num_envs is {num_envs}, but must be a multiple of the {tasks} tasks of '{name}' "
+            f"({shown})"
+        )
+    return num_envs // tasks
 
 
 def check_finite(action: Tensor) -> None:
@@ -117,7 +128,7 @@ def check_finite(action: Tensor) -> None:
 class Episodes(NamedTuple):
     """One episode of every environment."""
 
-    returns: Tensor  # (T, n), undiscounted
+    returns: Tensor  # (T, n), undiscounted, the sum over the rewards of a transition
     success: Tensor  # (T, n) bool
 
 
@@ -132,7 +143,7 @@ def play_episodes(env: TaskEnv, act: Act, seed: int) -> Episodes:
     for _ in range(env.horizon):
         step = env.step(act(obs))
         obs = step.obs
-        returns += step.reward * running
+        returns += step.reward.reshape(*shape, -1).sum(dim=-1) * running
         reached = step.success if env.success_at_end else success | step.success
         success = torch.where(running, reached, success)
         running &= ~(step.terminated | step.truncated)

@@ -2,9 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
-
-from torch import Tensor
+from typing import Any, Literal
 
 from polyreach.envs.env_spec import EnvConfig, FamilyName
 from polyreach.envs.reach.reach import ReachConfig
@@ -26,38 +24,15 @@ from polyreach.methods import (
     soft_modularization,
     specialization,
 )
+from polyreach.methods.learner import Learner
 from polyreach.methods.off_policy import OffPolicyConfig
 from polyreach.methods.task_heads import HeadsConfig
-from polyreach.methods.task_learner import TaskLearnerConfig
 from polyreach.methods.task_presets import task_preset
 
 PresetName = Literal["paper", "tuned"]
 PRESETS: tuple[PresetName, ...] = ("paper", "tuned")
-MethodConfig = OffPolicyConfig | TaskLearnerConfig | ppo.PPOConfig | HeadsConfig
+MethodConfig = OffPolicyConfig | ppo.PPOConfig | HeadsConfig
 Preset = Callable[[PresetName, FamilyName], tuple[Any, EnvConfig]]
-
-
-class Learner(Protocol):
-    """What trains: it collects, updates, and can be saved at any step."""
-
-    env_steps: int
-    updates: int
-
-    @property
-    def policy(self) -> Callable[[Tensor], Tensor]:
-        """Observations -> actions without noise."""
-
-    def prepare(self) -> None:
-        """Read what a new run starts from. Raises UserError if it cannot be had."""
-
-    def step(self) -> dict[str, float]:
-        """One step of all environments and the updates after it; scalars to log."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what state_dict returned."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +45,7 @@ class Method:
     preset: Preset
     """Settings of the method and of the environment, for a preset and a family of environments."""
     task_conditioned: bool
-    """Whether it is told its task, one after the other; otherwise it drives robots, with a reward
-    per effector.
+    """Whether it is conditioned on the task; otherwise it drives robots, with a reward per effector.
     """
 
 

@@ -11,10 +11,12 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.effector_reach import EffectorReachEnv
+from polyreach.envs.reach.reach import ReachConfig
 from polyreach.errors import UserError
 from polyreach.methods import digrad
-from polyreach.methods.off_policy import Metrics, OffPolicyConfig, OffPolicyLearner, Step
+from polyreach.methods.deterministic import DeterministicConfig, DeterministicLearner, Step
+from polyreach.methods.learner import Metrics
 
 PAPER = (
     "Lillicrap et al. 2015, Continuous control with deep reinforcement learning; "
@@ -23,23 +25,26 @@ PAPER = (
 
 
 @dataclass(frozen=True)
-class DDPGConfig(OffPolicyConfig):
+class DDPGConfig(DeterministicConfig):
     """Settings of DDPG."""
 
 
-class DDPG(OffPolicyLearner):
+class DDPG(DeterministicLearner):
     """One actor, one action value, one reward."""
 
     paper = PAPER
 
-    def __init__(self, config: DDPGConfig, env: ReachEnv, total_steps: int, seed: int) -> None:
-        if env.rewards != 1:
+    def __init__(
+        self, config: DDPGConfig, env: EffectorReachEnv, total_steps: int, seed: int
+    ) -> None:
+        if env.robots.rewards != 1:
             raise UserError(
-                f"DDPG needs one reward, but '{env.config.reward}' gives {env.rewards} "
+                f"DDPG needs one reward, but '{env.robots.config.reward}' gives "
+                f"{env.robots.rewards} "
                 "(legal: paper_scalar, paper_sum, precise_sum)"
             )
-        everything = torch.ones(1, env.joints)
-        super().__init__(config, env, total_steps, seed, everything, multi=False)
+        all_joints = torch.ones(1, env.action_size)
+        super().__init__(config, env, total_steps, seed, all_joints, multi=False)
 
     def update_critic(self, step: Step) -> Metrics:
         """Take one critic step."""
@@ -59,14 +64,14 @@ class DDPG(OffPolicyLearner):
 
     def update_actor(self, step: Step) -> Metrics:
         """Take one actor step."""
-        action = self.policy.act(step.features, step.active)  # mu(s), (B, nu)
+        action = self.actor.act(step.features, step.active)  # mu(s), (B, nu)
         # grad_a Q(s, a) at a = mu(s)
         leaf = action.detach().requires_grad_()
         (dq,) = torch.autograd.grad(self.critic(step.features, leaf, members=1).sum(), leaf)
         # theta <- theta + eta grad_a Q grad_theta mu  (3)
         self.actor_optimizer.zero_grad()
         action.backward(-dq / len(dq))
-        norm = self.apply(self.actor_optimizer, list(self.policy.actor.parameters()))
+        norm = self.apply(self.actor_optimizer, list(self.actor.mu.parameters()))
         return {"actor_grad": norm}
 
 

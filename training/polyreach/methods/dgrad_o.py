@@ -24,7 +24,7 @@ from torch.autograd.function import once_differentiable
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_choice
 from polyreach.methods.mtsac import SAC, SACConfig
-from polyreach.methods.task_learner import step_clipped
+from polyreach.methods.off_policy import step_clipped
 from polyreach.networks.task_networks import TaskLinear, shared_product
 
 PAPER = "Yu et al. 2019, Multi-Task Reinforcement Learning without Interference: D-Grad (O)"

@@ -9,7 +9,7 @@ Eq. 12 is written for one shared set; here every joint j has its own k_j = numbe
 in a_i, which covers several shared sets and joints shared by some tasks only. The gradient of Q_i
 with respect to joints outside a_i is discarded. A task without a goal has no reward, no critic loss
 and no say in the gradient, and does not count in k_j. Widths, tau, batch, replay, noise schedule
-and horizon are not given; see OffPolicyConfig for ours. Many robots are stepped at once, and an
+and horizon are not given; see DeterministicConfig for ours. Many robots are stepped at once, and an
 update follows a step of all of them (Algorithm 1: each transition); gradients are clipped. Episodes
 end by time only, which is a truncation, so targets always bootstrap.
 """
@@ -20,15 +20,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.effector_reach import EffectorReachEnv
+from polyreach.envs.reach.reach import ReachConfig
 from polyreach.errors import UserError
-from polyreach.methods.off_policy import Metrics, OffPolicyConfig, OffPolicyLearner, Step
+from polyreach.methods.deterministic import DeterministicConfig, DeterministicLearner, Step
+from polyreach.methods.learner import Metrics
 
 PAPER = "Dewangan et al. 2018, DiGrad: Multi-Task Reinforcement Learning with Shared Actions"
 
 
 @dataclass(frozen=True)
-class DiGradConfig(OffPolicyConfig):
+class DiGradConfig(DeterministicConfig):
     """Settings of DiGrad."""
 
     critic: Literal["single", "multi"] = "single"
@@ -39,19 +41,23 @@ class DiGradConfig(OffPolicyConfig):
     """
 
 
-class DiGrad(OffPolicyLearner):
+class DiGrad(DeterministicLearner):
     """One compound policy, one action value per task, differential policy gradient."""
 
     paper = PAPER
 
-    def __init__(self, config: DiGradConfig, env: ReachEnv, total_steps: int, seed: int) -> None:
-        if env.rewards != env.effectors:
+    config: DiGradConfig
+
+    def __init__(
+        self, config: DiGradConfig, env: EffectorReachEnv, total_steps: int, seed: int
+    ) -> None:
+        robots = env.robots
+        if robots.rewards != robots.effectors:
             raise UserError(
-                f"DiGrad needs a reward of each effector, but '{env.config.reward}' gives "
-                f"{env.rewards} for {env.effectors} (legal: paper, precise)"
+                f"DiGrad needs a reward of each effector, but '{robots.config.reward}' gives "
+                f"{robots.rewards} for {robots.effectors} (legal: paper, precise)"
             )
-        self.digrad_config = config
-        action_sets = torch.tensor(env.robot.action_sets)
+        action_sets = torch.tensor(robots.robot.action_sets)
         super().__init__(config, env, total_steps, seed, action_sets, config.critic == "multi")
 
     def update_critic(self, step: Step) -> Metrics:
@@ -72,19 +78,17 @@ class DiGrad(OffPolicyLearner):
 
     def update_actor(self, step: Step) -> Metrics:
         """Take one actor step."""
-        action = self.policy.act(step.features, step.active)  # mu(s), (B, nu)
+        action = self.actor.act(step.features, step.active)  # mu(s), (B, nu)
         leaf = action.detach().requires_grad_()
         q = self.critic(step.features, leaf, members=1)[0]  # (1, B, n) -> (B, n)
         # dQ_i / da, (n, B, nu), all tasks in one backward pass
         each = torch.eye(q.shape[1], device=self.device)[:, None].expand(-1, *q.shape)
         (dq,) = torch.autograd.grad(q, leaf, each, is_grads_batched=True)
-        g = differential_gradient(
-            dq, self.critic.action_sets, step.active, self.digrad_config.heuristic
-        )
+        g = differential_gradient(dq, self.critic.action_sets, step.active, self.config.heuristic)
         # ascend sum_j g_j dmu_j / dtheta  (12)
         self.actor_optimizer.zero_grad()
         action.backward(-g / len(g))
-        norm = self.apply(self.actor_optimizer, list(self.policy.actor.parameters()))
+        norm = self.apply(self.actor_optimizer, list(self.actor.mu.parameters()))
         return {"actor_grad": norm}
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from polyreach.methods.mtsac import SAC
-from polyreach.methods.task_learner import descend_apart
+from polyreach.methods.off_policy import descend_apart
 from polyreach.networks.task_networks import TaskMLP
 
 PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; one agent per task"

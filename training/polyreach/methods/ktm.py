@@ -32,16 +32,16 @@ from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range
 from polyreach.methods.learner import Metrics
 from polyreach.methods.mtsac import as_floats
-from polyreach.methods.task_learner import (
-    TaskLearner,
-    TaskLearnerConfig,
+from polyreach.methods.off_policy import (
+    OffPolicyLearner,
+    TaskConditionedConfig,
     action_change,
     descend_apart,
     descend_together,
     move_target,
 )
 from polyreach.networks.task_networks import DeterministicActor, Sharing, TaskCritic, TaskMLP
-from polyreach.storage.task_replay import TaskBatch
+from polyreach.storage.replay import Batch
 
 Descend = Callable[[torch.optim.Optimizer, nn.Module, Tensor, float], Tensor]
 
@@ -49,7 +49,7 @@ PAPER = "Xu et al. 2020, Knowledge Transfer in Multi-Task Deep RL for Continuous
 
 
 @dataclass(frozen=True)
-class KTMConfig(TaskLearnerConfig):
+class KTMConfig(TaskConditionedConfig):
     """Settings of KTM-DRL."""
 
     teacher_share: float = 0.5
@@ -75,7 +75,7 @@ class KTMConfig(TaskLearnerConfig):
         check_range("actor_every", self.actor_every, 1)
 
 
-class KTM(TaskLearner):
+class KTM(OffPolicyLearner):
     """Teachers, transfer, and the student on its own."""
 
     paper = PAPER
@@ -137,7 +137,7 @@ class KTM(TaskLearner):
         with_actor = self.updates % self.config.actor_every == 0
         return as_floats(self.agent.update(batch, self.normal(*batch.action.shape), with_actor))
 
-    def transfer(self, batch: TaskBatch) -> dict[str, Tensor]:
+    def transfer(self, batch: Batch) -> dict[str, Tensor]:
         """One update of the student from the teachers."""
         teachers, student = self.teachers, self.student
         with torch.no_grad():
@@ -187,7 +187,7 @@ class TD3:
         self.actor_optimizer = learner.adam(self.actor.parameters(), config.actor_lr)
         self.critic_optimizer = learner.adam(self.critic.parameters(), config.critic_lr)
 
-    def update(self, batch: TaskBatch, noise: Tensor, with_actor: bool) -> dict[str, Tensor]:
+    def update(self, batch: Batch, noise: Tensor, with_actor: bool) -> dict[str, Tensor]:
         """One update on batch (T, B, .) with standard normal noise (T, B, A)."""
         config = self.config
         with torch.no_grad():

@@ -1,7 +1,8 @@
-"""What every task-conditioned learner has: a place in the run, random numbers, optimisers whose
-rates fall, and a state that can be saved at any step.
+"""What every learner has: a policy, a place in the run, random numbers, optimisers whose rates
+fall, and a state that can be saved at any step.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Protocol
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.task_env import TaskEnv, TaskStep
-from polyreach.networks.policy import Policy
+from polyreach.networks.policy import Policy, RobotPolicy
 from polyreach.storage.rollout import Rollout
 
 Metrics = dict[str, float]
@@ -25,8 +26,8 @@ class RateConfig(Protocol):
         """All rates fall linearly to this share of themselves at the last step."""
 
 
-class EnvLearner:
-    """Stands somewhere in `total_steps` steps of `env`."""
+class Learner(ABC):
+    """Collects, updates, and can be saved at any step of the `total_steps` steps of `env`."""
 
     paper: ClassVar[str]
     env: TaskEnv
@@ -45,11 +46,19 @@ class EnvLearner:
         self.parts: dict[str, Any] = {"env": env}
         self.rates: dict[torch.optim.Optimizer, float] = {}
 
+    @abstractmethod
+    def step(self) -> Metrics:
+        """One step of the environments, or one rollout, and the updates after it; scalars to log."""
+
     def policy(self, obs: Tensor) -> Tensor:
-        """Actions without noise (T, n, A) for observations (T, n, O)."""
+        """The actions without noise (T, n, A) for observations (T, n, O) of all tasks."""
         return self.actor.mean_action(obs)
 
-    def prepare(self) -> None:
+    def robot_policy(self) -> RobotPolicy:
+        """The policy as what drives a robot. Raises UserError if the environment has none."""
+        return self.env.robot_policy(self.actor)
+
+    def prepare(self) -> None:  # noqa: B027
         """Read what a new run starts from. Raises UserError if it cannot be had."""
 
     def normal(self, *shape: int) -> Tensor:
@@ -63,7 +72,7 @@ class EnvLearner:
         following = self.obs.clone()
         following[slice(None) if tasks is None else tasks] = step.obs
         self.obs = following
-        self.env_steps += step.reward.numel()
+        self.env_steps += step.terminated.numel()
         return step
 
     @torch.no_grad()
@@ -72,14 +81,14 @@ class EnvLearner:
         rows = slice(None) if tasks is None else tasks
         shape = self.obs[rows].shape[:2]
         noise = self.normal(steps, *shape, self.env.action_size)
-        found = []
+        transitions = []
         for step_noise in noise:
             obs = self.obs[rows]
             action = act(obs, step_noise)
             step = self.advance(action, tasks)
             ended = step.terminated | step.truncated
-            found.append((obs, action, step.reward, step.terminated, ended, step.final_obs))
-        return Rollout(*(torch.stack(column) for column in zip(*found, strict=True)))
+            transitions.append((obs, action, step.reward, step.terminated, ended, step.final_obs))
+        return Rollout(*(torch.stack(column) for column in zip(*transitions, strict=True)))
 
     def adam(
         self, parameters: Iterable[Tensor], rate: float, eps: float = 1e-8

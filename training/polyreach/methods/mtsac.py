@@ -23,21 +23,21 @@ from torch import Tensor, nn
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_range
 from polyreach.methods.learner import Metrics
-from polyreach.methods.task_learner import (
-    TaskLearner,
-    TaskLearnerConfig,
+from polyreach.methods.off_policy import (
+    OffPolicyLearner,
+    TaskConditionedConfig,
     action_change,
     descend_together,
     move_target,
 )
 from polyreach.networks.task_networks import GaussianActor, TaskCritic, TaskMLP
-from polyreach.storage.task_replay import TaskBatch
+from polyreach.storage.replay import Batch
 
 PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; multi-task (MTSAC)"
 
 
 @dataclass(frozen=True)
-class SACConfig(TaskLearnerConfig):
+class SACConfig(TaskConditionedConfig):
     """Settings of soft actor-critic."""
 
     alpha_lr: float = 3e-4
@@ -52,7 +52,7 @@ class SACConfig(TaskLearnerConfig):
         check_range("initial_alpha", self.initial_alpha, 1e-12)
 
 
-class SAC(TaskLearner):
+class SAC(OffPolicyLearner):
     """One task-conditioned policy, twin critics, a temperature per task."""
 
     paper = PAPER
@@ -107,7 +107,7 @@ class SAC(TaskLearner):
         noise = self.normal(2, *batch.action.shape)
         return as_floats(self.update_on(batch, noise))
 
-    def update_on(self, batch: TaskBatch, noise: Tensor) -> dict[str, Tensor]:
+    def update_on(self, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
         """The update as a function of tensors: batch (T, B, .), noise (2, T, B, A)."""
         found = self.update_critic(batch, noise[0])
         found |= self.update_actor(batch, noise[1])
@@ -115,7 +115,7 @@ class SAC(TaskLearner):
         return found
 
     def update_critic(
-        self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None = None
+        self, batch: Batch, noise: Tensor, tasks: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Take one critic step."""
         task_loss, q = self.critic_losses(batch, noise, tasks)
@@ -123,7 +123,7 @@ class SAC(TaskLearner):
         return {"critic_loss": task_loss.detach().mean(), "critic_grad": norm, "q": q.mean()}
 
     def critic_losses(
-        self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None
+        self, batch: Batch, noise: Tensor, tasks: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """J_Q of every task (T,), and Q-values without gradient."""
         with torch.no_grad():
@@ -138,7 +138,7 @@ class SAC(TaskLearner):
         return task_loss, q.detach()
 
     def update_actor(
-        self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None = None
+        self, batch: Batch, noise: Tensor, tasks: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Take one actor step and one of the temperatures."""
         task_loss, log_prob = self.actor_losses(batch, noise, tasks)
@@ -148,7 +148,7 @@ class SAC(TaskLearner):
         return {"actor_grad": norm, "entropy": -log_prob.mean(), "alpha": alpha}
 
     def actor_losses(
-        self, batch: TaskBatch, noise: Tensor, tasks: Tensor | None
+        self, batch: Batch, noise: Tensor, tasks: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """J_pi of every task (T,), and log pi (T, B) without gradient."""
         action, log_prob = self.loss_actor(batch.obs, noise, tasks)  # (T, B, A), (T, B)

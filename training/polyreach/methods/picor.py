@@ -35,7 +35,7 @@ from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range
 from polyreach.methods.learner import Metrics
 from polyreach.methods.mtsac import SAC, SACConfig, as_floats
-from polyreach.methods.task_learner import move_target, step_clipped
+from polyreach.methods.off_policy import move_target, step_clipped
 from polyreach.networks.gaussian import normal_divergence
 from polyreach.networks.task_networks import draw_action
 

@@ -26,7 +26,7 @@ from torch import Tensor
 
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range, check_widths
-from polyreach.methods.learner import EnvLearner, Metrics
+from polyreach.methods.learner import Learner, Metrics
 from polyreach.networks.gaussian import normal_entropy, normal_log_prob
 from polyreach.networks.per_task_weights import SplitActor, SplitMLP
 from polyreach.storage.rollout import Rollout, advantages, by_step, by_task
@@ -106,7 +106,7 @@ class Batch(NamedTuple):
     target: Tensor  # (T, B), of the value function
 
 
-class PPO(EnvLearner):
+class PPO(Learner):
     """One policy and one value function for all tasks."""
 
     paper = PAPER

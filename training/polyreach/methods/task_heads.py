@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_choice, check_range, check_widths
-from polyreach.methods.learner import EnvLearner, NoisyAct
+from polyreach.methods.learner import Learner, NoisyAct
 from polyreach.networks.per_task_weights import Normalizer, SplitMLP
 from polyreach.networks.policy import NormalPolicy
 from polyreach.storage.rollout import Rollout
@@ -119,7 +119,7 @@ class GaussianHeads(NormalPolicy):
         return self.to_action(self.distribution(obs, tasks)[0]).clamp(-1.0, 1.0)
 
 
-class HeadsLearner(EnvLearner):
+class HeadsLearner(Learner):
     """Trains networks, the actor's first, by rollouts of its turns: lists of tasks."""
 
     actor: GaussianHeads

@@ -18,13 +18,13 @@ from polyreach.methods.a2c import A2CConfig
 from polyreach.methods.dgrad_a import DGradAConfig
 from polyreach.methods.distillation import DistillationConfig
 from polyreach.methods.fine_tuning import FineTuningConfig
+from polyreach.methods.off_policy import TaskConditionedConfig
 from polyreach.methods.ppo import PPOConfig
 from polyreach.methods.soft_modularization import SoftModularizationConfig
 from polyreach.methods.specialization import SpecializationConfig
 from polyreach.methods.task_heads import HeadsConfig
-from polyreach.methods.task_learner import TaskLearnerConfig
 
-Config = TaskLearnerConfig | PPOConfig | HeadsConfig
+Config = TaskConditionedConfig | PPOConfig | HeadsConfig
 
 ROBOT_PAPER = TaskReachConfig(
     reward="paper_sum", all_active=1.0, features="paper", action="velocity"

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from polyreach.networks.policy import Policy, RobotPolicy
+from polyreach.robot.features import Features, served_joints
+
 APPROACH_GAIN = 2.0  # full speed where a joint is more than a quarter of its range away
 
 Activation = Literal["relu", "crelu", "silu"]
@@ -93,8 +96,8 @@ class Actor(nn.Module):
     """mu(s): features (B, F) -> action (B, nu) in [-1, 1], in units of the robot's action speeds.
 
     With `handover` (needs kinematic features) the network names a configuration, to which the
-    action leads, and hands over to the least-squares velocity as the goals come near: residual
-    learning in the sense of Silver et al. 2018.
+    action leads, and the action blends into the least-squares velocity as the goals come near:
+    residual learning in the sense of Silver et al. 2018.
     """
 
     def __init__(
@@ -114,22 +117,22 @@ class Actor(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """features: (B, F)."""
-        own = torch.tanh(self.net.first(features))
-        return hand_over(features, own) if self.handover else own
+        action = torch.tanh(self.net.first(features))
+        return hand_over(features, action) if self.handover else action
 
 
-def hand_over(features: Tensor, own: Tensor) -> Tensor:
-    """The action (B, nu) that leads to the configuration `own` (B, nu), joint positions in [-1, 1],
-    and that hands over to the least-squares velocity as the goals come near.
+def hand_over(features: Tensor, configuration: Tensor) -> Tensor:
+    """The action (B, nu) that leads to `configuration` (B, nu), joint positions in [-1, 1], and
+    blends into the least-squares velocity as the goals come near.
 
     features: (B, F), kinematic.
     """
-    joints = own.shape[1]
+    joints = configuration.shape[1]
     # joint positions in [-1, 1], the least-squares velocity, and how far the goals are
     between = features.shape[1] - 2 * joints - 1
     place, _, least_squares, far = features.split([joints, between, joints, 1], 1)
-    own = _clip(APPROACH_GAIN * (own - place))
-    return least_squares + far * (own - least_squares)
+    approach = _clip(APPROACH_GAIN * (configuration - place))
+    return least_squares + far * (approach - least_squares)
 
 
 def _clip(action: Tensor) -> Tensor:
@@ -137,6 +140,30 @@ def _clip(action: Tensor) -> Tensor:
     if not action.requires_grad:
         return action.clamp(-1.0, 1.0)
     return action + (action.clamp(-1.0, 1.0) - action).detach()
+
+
+class ReachPolicy(RobotPolicy, Policy):
+    """Features and actor together, for a robot with all tasks at once: observation (B, nu + 4 E) ->
+    action (B, nu) in [-1, 1].
+    """
+
+    def __init__(self, features: Features, mu: Actor, action_sets: Tensor) -> None:
+        super().__init__()
+        self.features, self.mu = features, mu
+        self.action_sets: Tensor
+        self.register_buffer("action_sets", action_sets.float())
+
+    def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """obs: (1, B, nu + 4 E) -> (1, B, nu)."""
+        action: Tensor = self(obs[0])
+        return action[None]
+
+    def act(self, features: Tensor, active: Tensor, mu: Actor | None = None) -> Tensor:
+        """Action (B, nu) of `mu`, by default of the policy itself; joints that serve no active
+        effector do not move.
+        """
+        action: Tensor = (mu or self.mu)(features)
+        return action * served_joints(active, self.action_sets)
 
 
 class Critic(nn.Module):

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
+from polyreach.robot.features import Features, split_observation
+
 
 class Policy(nn.Module, ABC):
     """Acts in a batch of tasks (T', B, dim), each row as the policy of a task."""
@@ -27,4 +29,26 @@ class NormalPolicy(Policy):
     def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation (T', B, A) of what is drawn, before any tanh, for
         observations (T', B, O) of the tasks listed, all in order if None.
+        """
+
+
+class RobotPolicy(nn.Module, ABC):
+    """What drives a robot of E effectors, and what is exported: observation (B, nu + 4 E) (see
+    polyreach.robot.features) -> action (B, nu) in [-1, 1], in units of the robot's action speeds.
+    """
+
+    features: Features
+    task_names: tuple[str, ...] = ()
+    """Tasks that the active mask selects; empty for a policy that is not conditioned on the task.
+    """
+
+    def forward(self, obs: Tensor) -> Tensor:
+        """obs: (B, nu + 4 E)."""
+        features, _ = self.features(obs)
+        return self.act(features, split_observation(obs, self.features.effectors).active)
+
+    @abstractmethod
+    def act(self, features: Tensor, active: Tensor) -> Tensor:
+        """Action (B, nu) for features (B, F) and active goals (B, E); joints that serve no active
+        effector do not move.
         """

@@ -8,7 +8,7 @@ import torch
 
 from polyreach.runs.checkpoint import read_newest
 from polyreach.errors import UserError
-from polyreach.methods import get_method
+from polyreach.methods import Learner, get_method
 from polyreach.runs.run import RunConfig, RunFolder
 
 
@@ -26,10 +26,8 @@ def newest_state(run: RunFolder, config: RunConfig) -> dict[str, Any]:
     return state
 
 
-def restored_learner(config: RunConfig, state: Mapping[str, Any]) -> Any:
-    """The learner of a run, with the smallest environment; of `state` it has the actor, or the
-    policy of a method that is not told its task.
-    """
+def restored_learner(config: RunConfig, state: Mapping[str, Any]) -> Learner:
+    """The learner of a run, with the smallest environment; of `state` it has the actor."""
     env_spec, make = config.env_spec, get_method(config.method).learner
     tasks = env_spec.tasks
     # a learner draws its first weights from torch's own generator
@@ -37,7 +35,6 @@ def restored_learner(config: RunConfig, state: Mapping[str, Any]) -> Any:
         torch.random.fork_rng(devices=[]),
         closing(env_spec.make(config.env_config, max(1, len(tasks)), "cpu", 1, 0)) as env,
     ):
-        learner: Any = make(config.method_config, env, config.steps, config.seed)
-    part = "actor" if tasks else "policy"
-    getattr(learner, part).load_state_dict(state[part])
+        learner = make(config.method_config, env, config.steps, config.seed)
+    learner.actor.load_state_dict(state["actor"])
     return learner

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyreach.envs.reach.task_reach import ACTIONS, TaskReachConfig, TaskReachEnv
+from polyreach.envs.reach.actions import ACTIONS
+from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError
 from polyreach.robot.features import FEATURES, Features, KinematicFeatures, Observation

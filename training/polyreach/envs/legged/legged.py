@@ -26,7 +26,7 @@ from torch import Tensor
 from polyreach.envs.batched_sim import SimulatedTasks
 from polyreach.envs.env_spec import EnvConfig
 from polyreach.envs.legged.models import biped_spec, hopper_spec, lever_arms
-from polyreach.envs.task_env import TaskStep
+from polyreach.envs.task_env import TaskStep, envs_per_task
 from polyreach.errors import UserError, check_range
 
 LARGEST = 100.0  # of a state in which a robot is not lost
@@ -139,7 +139,7 @@ class LeggedEnv(SimulatedTasks):
         check_range("threads", threads, 1)
         tasks = LEGGED_GROUPS[group]
         self.task_names = tuple(tasks)
-        self.envs_per_task = self.share(num_envs, group)
+        self.envs_per_task = envs_per_task(num_envs, self.task_names, group)
         self.config, self.horizon, self.device = config, config.horizon, torch.device(device)
         self.models = tuple(task.spec().compile() for task in tasks.values())
         """(T,)."""

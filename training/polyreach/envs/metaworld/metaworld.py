@@ -14,7 +14,7 @@ from polyreach.envs.env_spec import EnvConfig
 from polyreach.envs.metaworld.pool import ACTION_SIZE, GO_ON, LocalPool, Pool, WorkerPool
 from polyreach.envs.metaworld.simulation import GOALS
 from polyreach.envs.metaworld.task import OBS_SIZE, import_metaworld
-from polyreach.envs.task_env import TaskEnv, TaskStep
+from polyreach.envs.task_env import TaskEnv, TaskStep, envs_per_task
 from polyreach.errors import UserError, check_choice, check_range
 
 TASK_SETS: dict[str, tuple[str, ...]] = {
@@ -144,7 +144,7 @@ class MetaWorldEnv(TaskEnv):
         self.goals = 1 if config.goals == "fixed" else GOALS
         if every_goal:
             num_envs = self.tasks * self.goals
-        self.envs_per_task = self.share(num_envs, task_set)
+        self.envs_per_task = envs_per_task(num_envs, self.task_names, task_set)
         self.obs_size, self.action_size = OBS_SIZE, ACTION_SIZE
         self.horizon, self.success_at_end = config.horizon, False
         self._pool: Pool

@@ -251,8 +251,8 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
             self._dynamics.state[:] = state["dynamics"].cpu().numpy()
             self._dynamics.command[:] = state["command"].cpu().numpy()
 
-    def put_back(self, state: dict[str, Any], which: Tensor) -> None:
-        """Give the robots in `which` (N,) back what state_dict returned of them."""
+    def restore_rows(self, state: dict[str, Any], which: Tensor) -> None:
+        """Restore what state_dict returned, of the robots in `which` (N,) alone."""
         for name in ("joint_pos", "goals", "active", "elapsed"):
             now: Tensor = getattr(self, name)
             rows = which.reshape(-1, *[1] * (now.dim() - 1))

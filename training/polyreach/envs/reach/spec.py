@@ -2,14 +2,12 @@
 
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
-
-import torch
 
 from polyreach.envs.env_spec import EVALUATION_SEED, C, Defaults, E, EnvSpec, Record
-from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.effector_reach import EffectorReachEnv
+from polyreach.envs.reach.reach import ReachConfig
 from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
-from polyreach.envs.task_env import Act
+from polyreach.envs.task_env import Act, play_episodes
 from polyreach.robot.features import task_names
 from polyreach_description import Robot, load_robot
 
@@ -77,7 +75,7 @@ class TaskReachSpec(RobotEnvSpec[TaskReachConfig, TaskReachEnv]):
         return f"success {record['success']:.0%}  median {1e3 * record['error_median']:.1f} mm"
 
 
-class EffectorReachSpec(RobotEnvSpec[ReachConfig, Any]):
+class EffectorReachSpec(RobotEnvSpec[ReachConfig, EffectorReachEnv]):
     """A robot with a reward per effector and no task id, for DDPG and DiGrad."""
 
     config = ReachConfig
@@ -94,33 +92,30 @@ class EffectorReachSpec(RobotEnvSpec[ReachConfig, Any]):
 
     def make(
         self, config: ReachConfig, num_envs: int, device: str, threads: int, seed: int
-    ) -> ReachEnv:
+    ) -> EffectorReachEnv:
         """One batch of robots."""
-        return ReachEnv(self.robot, num_envs, config, device, threads, seed)
+        return EffectorReachEnv(self.robot, num_envs, config, device, threads, seed)
 
     def make_evaluation(
         self, config: ReachConfig, goals: int, device: str, threads: int
-    ) -> ReachEnv:
+    ) -> EffectorReachEnv:
         """`goals` goal sets, all effectors at once."""
         settings = replace(config, all_active=1.0)
-        return ReachEnv(self.robot, goals, settings, device, threads, EVALUATION_SEED)
+        return EffectorReachEnv(
+            self.robot, goals, settings, device, threads, EVALUATION_SEED, stagger=False
+        )
 
-    @torch.no_grad()
-    def evaluate(self, env: ReachEnv, policy: Act) -> Record:
+    def evaluate(self, env: EffectorReachEnv, policy: Act) -> Record:
         """Errors at the end of an episode: `score_<effector>` is -log(error), as in digrad-2018,
         section 5.
         """
-        obs, _ = env.reset(seed=EVALUATION_SEED)
-        returns = torch.zeros(env.num_envs, device=env.device)
-        for _ in range(env.horizon):
-            obs, reward, _, _, infos = env.step(policy(obs))
-            returns += reward
-        error = infos["error"]
+        episodes = play_episodes(env, policy, EVALUATION_SEED)
+        error = env.error[0]  # (n, E)
         record: Record = {
-            "return": float(returns.mean()),
+            "return": float(episodes.returns.mean()),
             "error_median": float(error.median()),
             "error_mean": float(error.mean()),
-            "success_all": float((error < env.config.tolerance).all(dim=1).float().mean()),
+            "success_all": float(episodes.success.float().mean()),
         }
         for name, distance in zip(self.robot.effector_names, error.T, strict=True):
             record[f"error_median_{name}"] = float(distance.median())

@@ -1,40 +1,28 @@
 """Reach as separate tasks with one reward each: every effector alone, and several together.
 
-For methods that are told which task they do: d-grad-2019, picor-2023. The tasks share one batch of
+For task-conditioned methods: d-grad-2019, picor-2023. The tasks share one batch of
 robots (see polyreach.envs.reach.reach), rows t n to (t + 1) n being those of task t.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from polyreach.envs.reach.actions import ACTIONS, ActionName
 from polyreach.envs.reach.reach import ReachConfig, ReachEnv
 from polyreach.envs.reach.reward import REWARDS, RewardName, reward_size
-from polyreach.envs.task_env import TaskEnv, TaskStep
+from polyreach.envs.reach.task_policy import TaskPolicy
+from polyreach.envs.task_env import TaskEnv, TaskStep, envs_per_task
 from polyreach.errors import UserError, check_choice
-from polyreach.networks.actor_critic import hand_over
+from polyreach.networks.policy import Policy, RobotPolicy
 from polyreach.robot.features import FEATURES, FeatureSet, served_joints, task_names
 from polyreach_description import Robot
 
-ActionName = Literal["velocity", "configuration"]
-
 SCALAR_REWARDS = tuple(name for name in REWARDS if reward_size(name, 2) == 1)
-
-
-def _velocity(features: Tensor, own: Tensor) -> Tensor:
-    return own
-
-
-# from features (B, F) and an actor's output (B, nu) to velocities, in units of the robot's action
-# speeds
-ACTIONS: dict[ActionName, Callable[[Tensor, Tensor], Tensor]] = {
-    "velocity": _velocity,
-    "configuration": hand_over,
-}
 
 
 @dataclass(frozen=True)
@@ -85,7 +73,7 @@ class TaskReachEnv(TaskEnv):
         seed: int = 0,
     ) -> None:
         self.task_names = task_names(robot.effector_names)
-        self.envs_per_task = self.share(num_envs, robot.name)
+        self.envs_per_task = envs_per_task(num_envs, self.task_names, robot.name)
         self.robots = _TaskRobots(robot, num_envs, config, device, threads, seed)
         self.device, self.horizon = self.robots.device, self.robots.horizon
         self.features = FEATURES[config.features](robot).to(self.device)
@@ -115,13 +103,13 @@ class TaskReachEnv(TaskEnv):
         moving[chosen] = True
         moving = moving.flatten()  # (T n,)
         active, before = self.robots.active, self.robots.state_dict()
-        own = torch.zeros(self.tasks, self.envs_per_task, self.action_size, device=self.device)
-        own[chosen] = clipped
-        velocity = self._to_velocity(self._obs, own.flatten(0, 1))
+        actions = torch.zeros(self.tasks, self.envs_per_task, self.action_size, device=self.device)
+        actions[chosen] = clipped
+        velocity = self._to_velocity(self._obs, actions.flatten(0, 1))
         velocity = velocity * served_joints(active, self.action_sets)
         after, reward, _, truncated, infos = self.robots.step(velocity)
         if len(chosen) < self.tasks:
-            self.robots.put_back(before, ~moving)
+            self.robots.restore_rows(before, ~moving)
         # the features of the states that were reached and of those that started there, in one batch
         ended = truncated & moving
         both, _ = self.features(torch.cat([infos["final_obs"], after[ended]]))
@@ -142,6 +130,12 @@ class TaskReachEnv(TaskEnv):
     def _rows(self, values: Tensor) -> Tensor:
         """(T n, ...) -> (T, n, ...)."""
         return values.unflatten(0, (self.tasks, self.envs_per_task))
+
+    def robot_policy(self, actor: Policy) -> RobotPolicy:
+        """`actor` as the policy of the robot: the active mask selects the task."""
+        config = self.robots.config
+        assert isinstance(config, TaskReachConfig)
+        return TaskPolicy(actor, self.robots.robot, config.features, config.action)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next steps depend on."""

@@ -1,0 +1,34 @@
+"""A task-conditioned policy as the policy of a robot: the active mask selects the task."""
+
+import torch
+from torch import Tensor
+
+from polyreach.envs.reach.actions import ACTIONS, ActionName
+from polyreach.networks.policy import Policy, RobotPolicy
+from polyreach.robot.features import FEATURES, FeatureSet, served_joints, task_names, task_of
+from polyreach_description import Robot
+
+
+class TaskPolicy(RobotPolicy):
+    """Features and a task-conditioned policy together."""
+
+    def __init__(
+        self, actor: Policy, robot: Robot, features: FeatureSet, action: ActionName
+    ) -> None:
+        super().__init__()
+        self.features = FEATURES[features](robot)
+        self.actor = actor
+        self.task_names = task_names(robot.effector_names)
+        self._to_velocity = ACTIONS[action]
+        self.action_sets: Tensor
+        self.register_buffer("action_sets", torch.tensor(robot.action_sets).float())
+
+    def act(self, features: Tensor, active: Tensor) -> Tensor:
+        """Action (B, nu) for features (B, F), as the task that each row of `active` (B, E) is;
+        joints that serve no active effector do not move.
+        """
+        rows = features.expand(len(self.task_names), *features.shape)  # (T, B, F)
+        task_action = self.actor.mean_action(rows)  # (T, B, nu)
+        # the row of each one's task
+        action = (task_of(active).mT[..., None] * task_action).sum(dim=0)  # (B, nu)
+        return self._to_velocity(features, action) * served_joints(active, self.action_sets)
