@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import seconds_per_call
+from polyreach.envs.registry import find_env_spec
 from polyreach.envs.task_env import TaskEnv, TaskStep
 from polyreach.methods import METHODS
 from polyreach.methods.dgrad_o import DGradO, DGradOConfig
 from polyreach.methods.ktm import KTM, TD3
-from polyreach.methods.mtsac import SAC, SACConfig, as_floats
+from polyreach.methods.mtsac import MTSAC, SACConfig, as_floats
 from polyreach.methods.off_policy import TaskConditionedConfig
 from polyreach.storage.replay import Batch
 
@@ -177,7 +178,7 @@ def measure_peer(name: str) -> list[tuple[str, str]]:
     sizes = SIZES[name]
     if find_spec("stable_baselines3") is None:
         return [(str(sizes), f"skipped: {PEER} is not installed")]
-    ours = make_learner(SAC, SACConfig(hidden=sizes.hidden), sizes)
+    ours = make_learner(MTSAC, SACConfig(hidden=sizes.hidden), sizes)
     peer = make_peer(sizes)
     size, peer_size = (count_parameters(sac.actor, sac.critic) for sac in (ours, peer))
     if size != peer_size:
@@ -195,10 +196,10 @@ def measure_methods(name: str) -> list[tuple[str, str]]:
     method with the network of its paper; also D-Grad (O) and MTSAC with the same network.
     """
     sizes = SIZES[name]
-    updates = {"mtsac": make_learner(SAC, SACConfig(hidden=sizes.hidden), sizes).update}
+    updates = {"mtsac": make_learner(MTSAC, SACConfig(hidden=sizes.hidden), sizes).update}
     for method_name, method in METHODS.items():
         if method.task_conditioned and method_name not in updates:
-            config, _ = method.preset("paper", "metaworld")
+            config, _ = method.preset("paper", find_env_spec("mt10", task_conditioned=True))
             if not isinstance(config, TaskConditionedConfig):
                 continue
             learner = make_learner(method.learner, config, sizes)
@@ -210,7 +211,7 @@ def measure_methods(name: str) -> list[tuple[str, str]]:
         if method_name != "mtsac"
     ]
     surgery = DGradOConfig()
-    plain = make_learner(SAC, SACConfig(hidden=surgery.hidden), sizes).update
+    plain = make_learner(MTSAC, SACConfig(hidden=surgery.hidden), sizes).update
     same_network = {"mtsac": plain, "dgrad-o": make_learner(DGradO, surgery, sizes).update}
     cost = relative_cost(same_network)["dgrad-o"]
     sizes = sizes._replace(hidden=surgery.hidden)
@@ -235,7 +236,7 @@ def ktm_phases(learner: KTM) -> dict[str, Callable[[], object]]:
 def measure_compiled(name: str) -> list[tuple[str, str]]:
     """Rows (comparison, ratio) for SIZES[name]: cost of a compiled vs an eager update."""
     sizes = SIZES[name]
-    eager = make_learner(SAC, SACConfig(hidden=sizes.hidden), sizes)
-    compiled = make_learner(SAC, SACConfig(hidden=sizes.hidden, compile=True), sizes)
+    eager = make_learner(MTSAC, SACConfig(hidden=sizes.hidden), sizes)
+    compiled = make_learner(MTSAC, SACConfig(hidden=sizes.hidden, compile=True), sizes)
     cost = relative_cost({"eager": eager.update, "compiled": compiled.update})["compiled"]
     return [(f"{sizes}: compile=True vs eager", f"{cost} ({cost.rate:.1f} updates/s)")]

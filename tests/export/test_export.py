@@ -24,7 +24,9 @@ from polyreach.deploy.evaluate import (
     near_line,
 )
 from polyreach.deploy.export import ExportedPolicy, robot_contract, write_onnx
+from polyreach.envs.env_spec import preset_name
 from polyreach.envs.reach.reach import ReachEnv, _Dynamics
+from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, get_method
 from polyreach.methods.deterministic import Policy
@@ -38,7 +40,8 @@ MODELS = Path(__file__).parents[2] / "models"
 
 
 def fresh_policy(robot: Robot, method: str, preset: str) -> Policy:
-    config, env_config = get_method(method).preset(preset, "robot")  # type: ignore[arg-type]
+    spec = find_env_spec(robot.name, task_conditioned=False)
+    config, env_config = get_method(method).preset(preset_name(preset), spec)
     env = ReachEnv(robot, 2, replace(env_config, configurations=50))
     config = replace(config, hidden=(32, 32), replay_size=config.batch_size)
     policy: Policy = get_method(method).learner(config, env, 1000, 0).policy  # type: ignore[attr-defined]

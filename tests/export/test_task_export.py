@@ -24,6 +24,7 @@ from polyreach.deploy.policy_card import measure_and_describe
 from polyreach.deploy.task_policy import TaskPolicy
 from polyreach.envs.reach.reach import ReachEnv
 from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
+from polyreach.envs.registry import find_env_spec
 from polyreach.methods import METHODS, get_method
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.run import RunConfig
@@ -144,7 +145,7 @@ def test_the_policy_does_what_the_actor_did_in_training(config: TaskReachConfig)
 
 
 # their actors are built as those of other methods
-ALIKE = ("sac", "mtsac", "dgrad-o", "picor", "ppo", "fine-tuning")
+ALIKE = ("independent-sac", "mtsac", "dgrad-o", "picor", "ppo", "fine-tuning")
 
 
 @pytest.mark.parametrize(
@@ -157,7 +158,8 @@ ALIKE = ("sac", "mtsac", "dgrad-o", "picor", "ppo", "fine-tuning")
 )
 def test_every_method_has_an_actor_that_exports(method: str, tmp_path: Path) -> None:
     robot = load_robot("planar8")
-    config, env_config = get_method(method).preset("tuned", "robot")
+    spec = find_env_spec("planar8", task_conditioned=True)
+    config, env_config = get_method(method).preset("tuned", spec)
     env = make_env(robot, replace(env_config, configurations=100), 4)
     small = {"replay_size": 200} if hasattr(config, "replay_size") else {}
     learner: Any = get_method(method).learner(replace(config, **small), env, 100_000, 0)
@@ -177,7 +179,8 @@ def test_every_method_has_an_actor_that_exports(method: str, tmp_path: Path) -> 
 
 
 def small_run(method: str, robot: str) -> RunConfig:
-    config, env_config = get_method(method).preset("tuned", "robot")
+    spec = find_env_spec("planar8", task_conditioned=True)
+    config, env_config = get_method(method).preset("tuned", spec)
     loaded = load_robot(robot)
     env = make_env(loaded, CONFIGURATION, 2)
     return RunConfig(

@@ -25,7 +25,7 @@ def test_list_tells_methods_environments_robots_and_policies(
 ) -> None:
     assert main(["list", "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    assert {"digrad", "ddpg", "sac", "mtsac", "picor"} <= set(listed["methods"])
+    assert {"digrad", "ddpg", "independent-sac", "mtsac", "picor"} <= set(listed["methods"])
     assert listed["envs"]["mt3"] == ["reach-v3", "window-open-v3", "drawer-close-v3"]
     assert len(listed["envs"]["mt50"]) == 50 and "BigFoot" in listed["envs"]["cheetah8"]
     assert listed["robots"]["planar8"]["effectors"] == ["left", "middle", "right"]

@@ -8,7 +8,7 @@ from task_fakes import make, random_batch
 from torch import Tensor
 
 from polyreach.methods.dgrad_a import DGradA, DGradAConfig, TurnedMLP
-from polyreach.methods.mtsac import SAC, SACConfig
+from polyreach.methods.mtsac import MTSAC, SACConfig
 
 
 def set_layer(layer: Any, weight: list[list[list[float]]], bias: list[list[float]]) -> None:
@@ -70,7 +70,7 @@ def test_the_task_enters_by_the_task_network_only() -> None:
     assert torch.allclose(same[0], same[1]) and torch.allclose(same[0], same[2])
 
 
-def cosines_between_tasks(learner: SAC) -> Tensor:
+def cosines_between_tasks(learner: MTSAC) -> Tensor:
     """Of the critic's first layer: gradients of the tasks' squared Q-values, on the same states."""
     batch = random_batch(1, 64)
     obs, action = batch.obs.expand(3, -1, -1), batch.action.expand(3, -1, -1)
@@ -88,14 +88,14 @@ def cosines_between_tasks(learner: SAC) -> Tensor:
 
 def test_gradients_of_tasks_start_nearer_to_orthogonal_than_without_it() -> None:
     # the point of the architecture: the same states in two tasks pull the shared weights less alike
-    def overlap(kind: type[SAC], config: SACConfig) -> float:
+    def overlap(kind: type[MTSAC], config: SACConfig) -> float:
         found = []
         for seed in range(5):
             cosine = cosines_between_tasks(make(kind, config, seed=seed, hidden=(32, 32)))
             found.append(cosine[torch.triu_indices(3, 3, 1).unbind()].abs().mean())
         return float(torch.stack(found).mean())
 
-    turned, plain = overlap(DGradA, DGradAConfig()), overlap(SAC, SACConfig())
+    turned, plain = overlap(DGradA, DGradAConfig()), overlap(MTSAC, SACConfig())
     assert turned < 0.6 * plain
 
 

@@ -17,7 +17,7 @@ from polyreach.methods.dgrad_o import (
     random_order,
     with_task_gradients,
 )
-from polyreach.methods.mtsac import SAC, SACConfig
+from polyreach.methods.mtsac import MTSAC, SACConfig
 
 
 def project(gradients: Tensor, order: Tensor | None = None) -> Tensor:
@@ -135,14 +135,14 @@ def gradients_of_each(network: nn.Module, task_loss: Tensor) -> Tensor:
     return torch.stack([torch.cat([g.flatten() for g in row]) for row in rows])
 
 
-def actor_loss(learner: SAC, actor: Any, seed: int = 0) -> Tensor:
+def actor_loss(learner: MTSAC, actor: Any, seed: int = 0) -> Tensor:
     batch = random_batch(3, 6, seed)
     noise = torch.randn(3, 6, 2, generator=torch.Generator().manual_seed(seed))
     action, log_prob = actor(batch.obs, noise)
     return (0.3 * log_prob - learner.critic(batch.obs, action).amin(dim=0)).mean(dim=-1)
 
 
-def critic_loss(learner: SAC, critic: Any, seed: int = 0) -> Tensor:
+def critic_loss(learner: MTSAC, critic: Any, seed: int = 0) -> Tensor:
     batch = random_batch(3, 6, seed)
     q = critic(batch.obs, batch.action)
     return (q - batch.reward).square().mean(dim=-1).sum(dim=0)
@@ -202,7 +202,7 @@ def test_networks_step_along_the_combined_gradient(name: str, combine: str) -> N
 def test_without_conflicts_the_mean_is_mtsac() -> None:
     learners = [
         make(DGradO, DGradOConfig(combine="mean"), PointMasses(1), hidden=(16,)),
-        make(SAC, SACConfig(), PointMasses(1), hidden=(16,)),
+        make(MTSAC, SACConfig(), PointMasses(1), hidden=(16,)),
     ]
     for update in range(5):
         noise = torch.randn(2, 1, 5, 2)
@@ -220,9 +220,8 @@ def test_the_view_has_no_weights_of_its_own() -> None:
     for own, shared in zip(view.parameters(), learner.critic.parameters(), strict=True):
         assert own.data_ptr() == shared.data_ptr()
         assert own.shape[1] == 3 and own.stride()[1] == 0
-    assert (
-        learner.state_dict()["actor"].keys() == make(SAC, SACConfig()).state_dict()["actor"].keys()
-    )
+    plain = make(MTSAC, SACConfig())
+    assert learner.state_dict()["actor"].keys() == plain.state_dict()["actor"].keys()
 
 
 def test_its_defaults_are_the_papers() -> None:

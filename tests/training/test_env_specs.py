@@ -13,13 +13,14 @@ from torch import Tensor
 
 from polyreach.commands.train import train_config
 from polyreach.envs.cheetahs import CheetahConfig, CheetahSpec
+from polyreach.envs.env_spec import PRESETS
 from polyreach.envs.metaworld.metaworld import MetaWorldConfig
 from polyreach.envs.metaworld.spec import MetaWorldSpec
 from polyreach.envs.reach.task_reach import TaskReachConfig
 from polyreach.envs.registry import find_env_spec, list_envs
 from polyreach.envs.task_env import TaskEnv, TaskStep
 from polyreach.errors import UserError
-from polyreach.methods import METHODS, PRESETS, get_method
+from polyreach.methods import METHODS, get_method
 from polyreach.runs import run, training
 from polyreach.runs.run import RunConfig, RunError, RunFolder, load_run_robot
 from polyreach.runs.training import Checkpoints
@@ -109,7 +110,7 @@ def test_an_environments_defaults_can_be_run(env: str) -> None:
         assert defaults.num_envs % len(env_spec.tasks) == 0 and defaults.num_envs > 0
         assert 1 <= defaults.eval_every < defaults.steps and defaults.eval_goals >= 1
         for name in TOLD:
-            _, env_config = get_method(name).preset(preset, env_spec.name)
+            _, env_config = get_method(name).preset(preset, env_spec)
             assert type(env_config) is env_spec.config
 
 

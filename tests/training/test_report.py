@@ -394,8 +394,8 @@ def test_only_some_methods_are_run(
     page = (tmp_path / "docs" / "tiny.md").read_text()
     assert "| DDPG | 1 of 1 |" in page
     assert "| DiGrad, single critic, heuristic | 0 of 1 | not run |" in page
-    assert main(["report", "tiny", "--only", "sac"]) == 2
-    assert "has no method 'sac' (legal: digrad, ddpg)" in capsys.readouterr().err
+    assert main(["report", "tiny", "--only", "mtsac"]) == 2
+    assert "has no method 'mtsac' (legal: digrad, ddpg)" in capsys.readouterr().err
 
 
 def newest(job: Job) -> int:

@@ -49,7 +49,7 @@ def gantry_env(**changes: Any) -> TaskReachEnv:
 def test_the_digest_of_a_teacher_outlives_new_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_run(tmp_path, "sac", GANTRY, *SMALL)
+    make_run(tmp_path, "independent-sac", GANTRY, *SMALL)
     before = read_run(str(tmp_path))
     known = RunConfig.to_json
     monkeypatch.setattr(RunConfig, "to_json", lambda config: {**known(config), "new": 1})
@@ -62,7 +62,7 @@ def test_the_digest_of_a_teacher_outlives_new_settings(
 
 
 KINDS: dict[str, tuple[str, ...]] = {
-    "sac": SMALL,
+    "independent-sac": SMALL,
     "mtsac": SMALL,
     "picor": SMALL,
     "dgrad-a": SMALL,
@@ -98,7 +98,7 @@ def test_every_kind_of_policy_teaches(kind: str, tmp_path: Path) -> None:
     assert teacher.distribution is not None
     mean, log_std = teacher.distribution(obs, torch.arange(count))
     assert mean.shape == log_std.shape == wanted.shape
-    assert teacher.squashes is (kind in ("sac", "mtsac", "picor", "dgrad-a"))
+    assert teacher.squashes is (kind in ("independent-sac", "mtsac", "picor", "dgrad-a"))
     assert torch.allclose(
         torch.tanh(mean) if teacher.squashes else mean.clamp(-1, 1), wanted, atol=1e-6
     )

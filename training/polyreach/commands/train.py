@@ -11,10 +11,11 @@ import tyro
 
 from polyreach.commands.options import parse_options
 from polyreach.commands.terminal import console
-from polyreach.envs.env_spec import EnvConfig
+from polyreach.envs.env_spec import EnvConfig, PresetName, preset_name
 from polyreach.envs.registry import find_env_spec, is_env
 from polyreach.errors import UserError, check_range
-from polyreach.methods import METHODS, PRESETS, MethodConfig, PresetName, get_method
+from polyreach.methods import get_method, is_method
+from polyreach.methods.method import MethodConfig
 from polyreach.runs.run import RunConfig, RunFolder, check_robot_found
 from polyreach_description.closed_output import outlast_output
 
@@ -137,7 +138,7 @@ def _train_options(
     method_name, env_name = _positionals(words)
     method = get_method(method_name)
     if stored is not None:
-        if stored.method != method_name:
+        if stored.method != method.name:
             raise UserError(
                 f"'{resume}' is a run of another configuration: method is {stored.method!r} there"
             )
@@ -154,10 +155,8 @@ def _train_options(
         }
     else:
         env_spec = find_env_spec(env_name, method.task_conditioned)
-        preset = _peek(words, "--preset") or TrainOptions.preset
-        if preset not in PRESETS:
-            raise UserError(f"unknown preset '{preset}' (legal: {', '.join(PRESETS)})")
-        method_config, env_config = method.preset(preset, env_spec.name)
+        preset = preset_name(_peek(words, "--preset") or TrainOptions.preset)
+        method_config, env_config = method.preset(preset, env_spec)
         known = dataclasses.asdict(env_spec.defaults(preset))
     known = {name: value for name, value in known.items() if name not in ("method", "env")}
     # the options with the defaults that apply, and the settings of this method and environment
@@ -175,12 +174,13 @@ def _train_options(
     full.__doc__ = TrainOptions.__doc__
     parsed: Any = parse_options(full, words, prog="polyreach train")
     values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(TrainOptions)}
+    values["method"] = method.name
     return TrainOptions(**values), parsed.method_config, parsed.env_config, stored
 
 
 def _positionals(words: list[str]) -> tuple[str, str]:
     """METHOD and ENV, on which other options depend; exits with the help where one is missing."""
-    method = next((word for word in words if word in METHODS), None)
+    method = next((word for word in words if is_method(word)), None)
     if method is None and words and not words[0].startswith("-"):
         get_method(words[0])
     if method is not None:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyreach.envs.batched_sim import SimulatedEnvSpec, SimulatedTasks
-from polyreach.envs.env_spec import Defaults, EnvConfig
+from polyreach.envs.env_spec import Defaults, EnvConfig, PresetName
 from polyreach.envs.task_env import TaskStep, envs_per_task
 from polyreach.errors import UserError, check_range
 
@@ -241,6 +241,10 @@ class CheetahSpec(SimulatedEnvSpec[CheetahConfig, CheetahEnv]):
     def tasks(self) -> tuple[str, ...]:
         """Names of the variants."""
         return CHEETAH_GROUPS[self.env]
+
+    def settings(self, preset: PresetName) -> CheetahConfig:
+        """The same for both presets."""
+        return CheetahConfig()
 
     def defaults(self, preset: str) -> Defaults:
         """The budget of picor-2023 for eight tasks, as much for each of any other number."""

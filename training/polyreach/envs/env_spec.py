@@ -5,10 +5,21 @@ from dataclasses import dataclass
 from typing import ClassVar, Generic, Literal, TypeVar
 
 from polyreach.envs.task_env import Act, TaskEnv, play_episodes
+from polyreach.errors import UserError
 from polyreach_description import Robot
 
-FamilyName = Literal["metaworld", "cheetahs", "legged", "robot"]
+PresetName = Literal["paper", "tuned"]
+PRESETS: tuple[PresetName, ...] = ("paper", "tuned")
 Record = dict[str, float]
+
+
+def preset_name(word: str) -> PresetName:
+    """`word` as the name of a preset. Raises UserError with the legal names otherwise."""
+    for name in PRESETS:
+        if name == word:
+            return name
+    raise UserError(f"unknown preset '{word}' (legal: {', '.join(PRESETS)})")
+
 
 EVALUATION_SEED = 1_000_003
 
@@ -35,7 +46,8 @@ E = TypeVar("E", bound=TaskEnv)
 class EnvSpec(ABC, Generic[C, E]):
     """Environments E of one kind with settings C, and the one among them that is called `env`."""
 
-    name: ClassVar[FamilyName]
+    name: ClassVar[str]
+    """Name of the kind, by which a method states its tuned settings."""
     envs: ClassVar[tuple[str, ...]] = ()
     """Names of the environments; none for robots, which have names of their own."""
     config: type[C]
@@ -70,6 +82,10 @@ class EnvSpec(ABC, Generic[C, E]):
     @abstractmethod
     def tasks(self) -> tuple[str, ...]:
         """Names of the tasks that a policy is conditioned on; empty where there is no task id."""
+
+    @abstractmethod
+    def settings(self, preset: PresetName) -> C:
+        """Settings of the environments with `preset`."""
 
     @abstractmethod
     def defaults(self, preset: str) -> Defaults:

@@ -21,6 +21,7 @@ from polyreach.experiments import EXPERIMENTS, Experiment, Variant, get_experime
 from polyreach.experiments.curves import draw_curves
 from polyreach.experiments.page import describe
 from polyreach.experiments.results import Result
+from polyreach.methods import current_name, get_method
 from polyreach.runs.checkpoint import list_checkpoints, step_of
 from polyreach.runs.run import RunFolder
 from polyreach.runs.training import Interrupt
@@ -85,7 +86,9 @@ def jobs_of(experiment: Experiment, options: ReportOptions) -> list[Job]:
     for seed in range(seeds):
         for env in experiment.envs:
             for index, variant in enumerate(experiment.variants):
-                folder = runs / f"{env}-{index}-{variant.method}-s{seed}"
+                names = (variant.method, *get_method(variant.method).old_names)
+                folders = [runs / f"{env}-{index}-{name}-s{seed}" for name in names]
+                folder = next((path for path in folders if path.is_dir()), folders[0])
                 steps = options.steps or variant.steps or experiment.steps
                 own = (*experiment.env_options.get(env, ()), *variant.options)
                 own = (*own, *variant.env_options.get(env, ()))
@@ -207,7 +210,8 @@ def write_report(options: ReportOptions, console: Console) -> int:
         raise UserError(f"no experiment is named (legal: {', '.join(EXPERIMENTS)})")
     variants = [variant for experiment in experiments for variant in experiment.variants]
     methods = list(dict.fromkeys(variant.method for variant in variants))
-    for name in options.only:
+    only = [current_name(name) for name in options.only]
+    for name in only:
         if name not in methods:
             raise UserError(
                 f"experiment '{', '.join(options.experiments)}' has no method '{name}' (legal: "
@@ -217,7 +221,7 @@ def write_report(options: ReportOptions, console: Console) -> int:
     missing = [job for job in jobs if not is_complete(job)]
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them complete")
     chosen = [] if options.partial else missing
-    chosen = [job for job in chosen if not options.only or job.variant.method in options.only]
+    chosen = [job for job in chosen if not only or job.variant.method in only]
     left = {str(job.folder) for job in missing} - {str(job.folder) for job in chosen}
     for job in chosen:
         for folder in sorted(left.intersection(job.command)):

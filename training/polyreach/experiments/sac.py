@@ -8,7 +8,7 @@ _ADA_OFF = ("--method-config.no-adaptive-weights",)
 _COR_OFF = ("--method-config.no-correction",)
 
 _SAC_FAMILY = (
-    Variant("independent SAC", "sac"),
+    Variant("independent SAC", "independent-sac"),
     Variant("MTSAC", "mtsac"),
     Variant("MTMHSAC", "mtmhsac"),
     Variant("Soft Modularization", "soft-modularization"),

@@ -1,116 +1,68 @@
 """The methods, by name: what `polyreach train METHOD` can run."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+import sys
+from functools import lru_cache
+from importlib import import_module
 
-from polyreach.envs.env_spec import EnvConfig, FamilyName
-from polyreach.envs.reach.reach import ReachConfig
 from polyreach.errors import UserError
-from polyreach.methods import (
-    a2c,
-    ddpg,
-    dgrad_a,
-    dgrad_o,
-    digrad,
-    distillation,
-    fine_tuning,
-    independent_sac,
-    ktm,
-    mtmhsac,
-    mtsac,
-    picor,
-    ppo,
-    soft_modularization,
-    specialization,
+from polyreach.methods.method import Method
+
+MODULES = (
+    "ddpg",
+    "digrad",
+    "independent_sac",
+    "mtsac",
+    "mtmhsac",
+    "dgrad_o",
+    "dgrad_a",
+    "soft_modularization",
+    "ktm",
+    "picor",
+    "ppo",
+    "specialization",
+    "a2c",
+    "distillation",
+    "fine_tuning",
 )
-from polyreach.methods.learner import Learner
-from polyreach.methods.off_policy import OffPolicyConfig
-from polyreach.methods.task_heads import HeadsConfig
-from polyreach.methods.task_presets import task_preset
+"""Modules of this package, one for each method; METHOD in each describes it."""
 
-PresetName = Literal["paper", "tuned"]
-PRESETS: tuple[PresetName, ...] = ("paper", "tuned")
-MethodConfig = OffPolicyConfig | ppo.PPOConfig | HeadsConfig
-Preset = Callable[[PresetName, FamilyName], tuple[Any, EnvConfig]]
+_REGISTERED: tuple[Method, ...] = tuple(
+    import_module(f"{__name__}.{module}").METHOD for module in MODULES
+)
+METHODS: dict[str, Method] = {method.name: method for method in _REGISTERED}
+OLD_NAMES: dict[str, str] = {old: method.name for method in _REGISTERED for old in method.old_names}
+"""Names of earlier versions, and the names of the same methods now."""
 
 
-@dataclass(frozen=True)
-class Method:
-    """A method: its settings, its presets and what runs it."""
+def is_method(word: str) -> bool:
+    """Whether `word` is the name of a method, or was in an earlier version."""
+    return word in METHODS or word in OLD_NAMES
 
-    config: type[MethodConfig]
-    learner: Callable[..., Learner]
-    paper: str
-    preset: Preset
-    """Settings of the method and of the environment, for a preset and a family of environments."""
-    task_conditioned: bool
-    """Whether it is conditioned on the task; otherwise it drives robots, with a reward per effector.
+
+def current_name(word: str) -> str:
+    """The name of a method now, with a notice on stderr where an earlier version called it `word`;
+    any other word as it is.
     """
-
-
-def _by_name(**presets: Callable[[], tuple[Any, ReachConfig]]) -> Preset:
-    return lambda name, family: presets[name]()
-
-
-METHODS: dict[str, Method] = {
-    "ddpg": Method(
-        ddpg.DDPGConfig,
-        ddpg.DDPG,
-        ddpg.PAPER,
-        _by_name(paper=ddpg.paper_preset, tuned=ddpg.tuned_preset),
-        task_conditioned=False,
-    ),
-    "digrad": Method(
-        digrad.DiGradConfig,
-        digrad.DiGrad,
-        digrad.PAPER,
-        _by_name(paper=digrad.paper_preset, tuned=digrad.tuned_preset),
-        task_conditioned=False,
-    ),
-    **{
-        name: Method(config, learner, paper, task_preset(config), task_conditioned=True)
-        for name, config, learner, paper in (
-            ("sac", mtsac.SACConfig, independent_sac.IndependentSAC, independent_sac.PAPER),
-            ("mtsac", mtsac.SACConfig, mtsac.SAC, mtsac.PAPER),
-            ("mtmhsac", mtsac.SACConfig, mtmhsac.MTMHSAC, mtmhsac.PAPER),
-            ("dgrad-o", dgrad_o.DGradOConfig, dgrad_o.DGradO, dgrad_o.PAPER),
-            ("dgrad-a", dgrad_a.DGradAConfig, dgrad_a.DGradA, dgrad_a.PAPER),
-            (
-                "soft-modularization",
-                soft_modularization.SoftModularizationConfig,
-                soft_modularization.SoftModularization,
-                soft_modularization.PAPER,
-            ),
-            ("ktm", ktm.KTMConfig, ktm.KTM, ktm.PAPER),
-            ("picor", picor.PiCorConfig, picor.PiCor, picor.PAPER),
-            ("ppo", ppo.PPOConfig, ppo.PPO, ppo.PAPER),
-            (
-                "specialization",
-                specialization.SpecializationConfig,
-                specialization.Specialization,
-                specialization.PAPER,
-            ),
-            ("a2c", a2c.A2CConfig, a2c.A2C, a2c.PAPER),
-            (
-                "distillation",
-                distillation.DistillationConfig,
-                distillation.Distillation,
-                distillation.PAPER,
-            ),
-            (
-                "fine-tuning",
-                fine_tuning.FineTuningConfig,
-                fine_tuning.FineTuning,
-                fine_tuning.PAPER,
-            ),
-        )
-    },
-}
+    if word in OLD_NAMES:
+        _note_old_name(word)
+    return OLD_NAMES.get(word, word)
 
 
 def get_method(name: str) -> Method:
-    """The method called `name`; UserError with the legal names otherwise."""
+    """The method called `name`, now or in an earlier version; UserError with the legal names
+    otherwise.
+    """
+    name = current_name(name)
     if name not in METHODS:
         raise UserError(f"unknown method '{name}' (legal: {', '.join(METHODS)})")
     return METHODS[name]
+
+
+@lru_cache
+def _note_old_name(name: str) -> None:
+    """Once in a process."""
+    print(
+        f"polyreach: method '{name}' is now called '{OLD_NAMES[name]}'; the old name is accepted "
+        "in this version only",
+        file=sys.stderr,
+    )

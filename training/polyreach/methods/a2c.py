@@ -22,7 +22,8 @@ output, as in the public code. The entropy is that of the normal distribution. I
 moments of a head rest while other heads have their turn.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -30,11 +31,13 @@ from torch import Tensor
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_range, check_widths
 from polyreach.methods.learner import Metrics
+from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.task_heads import (
     GaussianHeads,
     HeadsConfig,
     HeadsLearner,
     task_network,
+    tuned_heads,
 )
 from polyreach.networks.gaussian import normal_entropy, normal_log_prob
 from polyreach.storage.rollout import Rollout, advantages, by_step, by_task
@@ -150,3 +153,20 @@ class A2C(HeadsLearner):
         before, then = by_step(value, steps), by_step(next_value, steps)
         # A_t = sum_i gamma^i r_t+i + gamma^k V(s_t+k) - V(s_t)  (3)
         return by_task(advantages(scaled, before, then, self.config.gamma, lam=1.0))
+
+
+A2CConfigT = TypeVar("A2CConfigT", bound=A2CConfig)
+
+
+def tuned_a2c(config: A2CConfigT) -> A2CConfigT:
+    """`config` with the numbers of A2C and fine-tuning on robots."""
+    return replace(tuned_heads(config), critic_hidden=(256, 256), gamma=0.95, reward_scale=0.1)
+
+
+METHOD = Method(
+    name="a2c",
+    paper=PAPER,
+    learner=A2C,
+    settings=A2CConfig(),
+    tuned={"robot": tuned_a2c(A2CConfig())} | dict.fromkeys(BENCHMARKS, A2CConfig()),
+)

@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from polyreach.envs.env_spec import EnvConfig, PresetName
 from polyreach.envs.reach.effector_reach import EffectorReachEnv
 from polyreach.envs.reach.reach import ReachConfig
 from polyreach.errors import UserError
-from polyreach.methods import digrad
 from polyreach.methods.deterministic import DeterministicConfig, DeterministicLearner, Step
+from polyreach.methods.digrad import tuned_for_robots
 from polyreach.methods.learner import Metrics
+from polyreach.methods.method import Method
 
 PAPER = (
     "Lillicrap et al. 2015, Continuous control with deep reinforcement learning; "
@@ -75,11 +77,18 @@ class DDPG(DeterministicLearner):
         return {"actor_grad": norm}
 
 
-def paper_preset() -> tuple[DDPGConfig, ReachConfig]:
-    """The paper's settings, the same as DiGrad's but for the reward."""
-    return DDPGConfig(), replace(digrad.PAPER_ENV, reward="paper_scalar")
+def one_reward(settings: EnvConfig, preset: PresetName) -> EnvConfig:
+    """The paper's scalar reward, or the sum of DiGrad's tuned rewards."""
+    assert isinstance(settings, ReachConfig)
+    return replace(settings, reward="paper_scalar" if preset == "paper" else "precise_sum")
 
 
-def tuned_preset() -> tuple[DDPGConfig, ReachConfig]:
-    """DiGrad's tuned settings with the sum of its rewards."""
-    return DDPGConfig(**digrad.TUNED), replace(digrad.TUNED_ENV, reward="precise_sum")
+METHOD = Method(
+    name="ddpg",
+    paper=PAPER,
+    learner=DDPG,
+    settings=DDPGConfig(),
+    tuned={"robot": tuned_for_robots(DDPGConfig())},
+    task_conditioned=False,
+    env_settings=one_reward,
+)

@@ -10,13 +10,14 @@ random orthogonal matrix, since the paper speaks of rotating the activations, an
 z enters by the task network only, not as an input.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polyreach.methods.mtsac import SAC, SACConfig
+from polyreach.methods.method import BENCHMARKS, Method
+from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
 from polyreach.networks.task_networks import TaskLinear
 
 PAPER = "Yu et al. 2019, Multi-Task Reinforcement Learning without Interference: D-Grad (A)"
@@ -30,7 +31,7 @@ class DGradAConfig(SACConfig):
     """Widths of the hidden layers (the paper: three of 160)."""
 
 
-class DGradA(SAC):
+class DGradA(MTSAC):
     """Activations are turned by a matrix of the task."""
 
     paper = PAPER
@@ -67,3 +68,14 @@ class TurnedMLP(nn.Module):
             x = turn(x, tasks)
         out: Tensor = self.head(x)
         return out
+
+
+TUNED = replace(tuned_sac(DGradAConfig()), hidden=(160, 160, 160))
+
+METHOD = Method(
+    name="dgrad-a",
+    paper=PAPER,
+    learner=DGradA,
+    settings=DGradAConfig(),
+    tuned={"robot": TUNED} | dict.fromkeys(BENCHMARKS, DGradAConfig()),
+)

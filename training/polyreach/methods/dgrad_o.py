@@ -23,7 +23,8 @@ from torch.autograd.function import once_differentiable
 
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_choice
-from polyreach.methods.mtsac import SAC, SACConfig
+from polyreach.methods.method import BENCHMARKS, Method
+from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
 from polyreach.methods.off_policy import step_clipped
 from polyreach.networks.task_networks import TaskLinear, shared_product
 
@@ -47,7 +48,7 @@ class DGradOConfig(SACConfig):
         check_choice(self, combine=("sum", "mean"), order=("fixed", "random"))
 
 
-class DGradO(SAC):
+class DGradO(MTSAC):
     """MTSAC with gradient surgery."""
 
     paper = PAPER
@@ -165,3 +166,12 @@ class _TaskGradientProduct(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             below = (grad.flatten(1, 2) @ weight[:, 0].mT).unflatten(1, grad.shape[1:3])
         return below, x.mT @ grad, grad.sum(dim=2, keepdim=True)
+
+
+METHOD = Method(
+    name="dgrad-o",
+    paper=PAPER,
+    learner=DGradO,
+    settings=DGradOConfig(),
+    tuned={"robot": tuned_sac(DGradOConfig())} | dict.fromkeys(BENCHMARKS, DGradOConfig()),
+)

@@ -15,16 +15,16 @@ end by time only, which is a truncation, so targets always bootstrap.
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from polyreach.envs.reach.effector_reach import EffectorReachEnv
-from polyreach.envs.reach.reach import ReachConfig
 from polyreach.errors import UserError
 from polyreach.methods.deterministic import DeterministicConfig, DeterministicLearner, Step
 from polyreach.methods.learner import Metrics
+from polyreach.methods.method import Method
 
 PAPER = "Dewangan et al. 2018, DiGrad: Multi-Task Reinforcement Learning with Shared Actions"
 
@@ -109,45 +109,48 @@ def differential_gradient(
     return g
 
 
-PAPER_ENV = ReachConfig(reward="paper", all_active=1.0)
-TUNED_ENV = ReachConfig(reward="precise", all_active=0.7, action_repeat=4)
+DeterministicConfigT = TypeVar("DeterministicConfigT", bound=DeterministicConfig)
 
 
-def paper_preset() -> tuple[DiGradConfig, ReachConfig]:
-    """The paper's settings, gaps filled as the module's docstring says."""
-    return DiGradConfig(), PAPER_ENV
+def tuned_for_robots(config: DeterministicConfigT) -> DeterministicConfigT:
+    """`config` with the settings of the shipped policies, which DDPG shares; the differential
+    policy gradient is the paper's.
 
-
-def tuned_preset() -> tuple[DiGradConfig, ReachConfig]:
-    """What makes the shipped policies; the differential policy gradient is the paper's.
-
-    Departures: features with kinematic directions; an actor that names a configuration and hands
-    over to damped least squares near the goals; a reward with a logarithm of the own and the
-    largest error; ReLU; twin critics with noise on the target action; Adam, with rates that fall to
-    a fiftieth; half of each batch with new goals; a discount of 0.95 at 12.5 decisions a second; in
-    three of ten episodes only some effectors have a goal.
+    Departures: features with kinematic directions; an actor that outputs a configuration and blends
+    into damped least squares near the goals; a reward with the logarithm of an effector's own and
+    of the largest error; ReLU; twin critics with noise on the target action; Adam, with rates that
+    fall to a fiftieth; half of each batch with new goals; a discount of 0.95 at 12.5 decisions a
+    second; in three of ten episodes only some effectors have a goal.
     """
-    return replace(DiGradConfig(), **TUNED), TUNED_ENV
+    return replace(
+        config,
+        hidden=(256, 256),
+        activation="relu",
+        features="kinematic",
+        handover=True,
+        twin=True,
+        optimizer="adam",
+        actor_lr=6e-4,
+        critic_lr=1e-3,
+        final_lr=0.02,
+        gamma=0.95,
+        reward_scale=0.1,
+        tau=0.01,
+        target_noise=0.1,
+        noise_start=0.4,
+        noise_end=0.1,
+        noise_steps=3_000_000,
+        batch_size=512,
+        replay_size=500_000,
+        relabel=0.5,
+    )
 
 
-TUNED: dict[str, Any] = {
-    "hidden": (256, 256),
-    "activation": "relu",
-    "features": "kinematic",
-    "handover": True,
-    "twin": True,
-    "optimizer": "adam",
-    "actor_lr": 6e-4,
-    "critic_lr": 1e-3,
-    "final_lr": 0.02,
-    "gamma": 0.95,
-    "reward_scale": 0.1,
-    "tau": 0.01,
-    "target_noise": 0.1,
-    "noise_start": 0.4,
-    "noise_end": 0.1,
-    "noise_steps": 3_000_000,
-    "batch_size": 512,
-    "replay_size": 500_000,
-    "relabel": 0.5,
-}
+METHOD = Method(
+    name="digrad",
+    paper=PAPER,
+    learner=DiGrad,
+    settings=DiGradConfig(),
+    tuned={"robot": tuned_for_robots(DiGradConfig())},
+    task_conditioned=False,
+)

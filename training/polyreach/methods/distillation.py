@@ -27,7 +27,7 @@ their weights a digest is kept in every checkpoint, and a run does not go on wit
 """
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -36,7 +36,8 @@ from torch import Tensor
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_choice, check_range
 from polyreach.methods.learner import Metrics, NoisyAct
-from polyreach.methods.task_heads import GaussianHeads, HeadsConfig, HeadsLearner
+from polyreach.methods.method import BENCHMARKS, Method
+from polyreach.methods.task_heads import GaussianHeads, HeadsConfig, HeadsLearner, tuned_heads
 from polyreach.networks.gaussian import normal_divergence
 from polyreach.runs.teachers import Normal, Teacher, read_teacher
 from polyreach.storage.rollout import by_task
@@ -264,3 +265,17 @@ DIVERGENCE: dict[Direction, Any] = {
     "student_teacher": lambda teacher, student: normal_divergence(*student, *teacher),
 }
 """Of the mean and log standard deviation of each, (T', B, A) -> (T', B)."""
+
+
+# as many updates as the SAC family makes, and a match of actions: a student of SAC's policies for
+# planar8 then succeeds in 98.0 % of 256 episodes, 64 of each task, and with a match of
+# distributions in 95.3 % (one seed, 600,000 steps; its teachers 98.4 %)
+TUNED = replace(tuned_heads(DistillationConfig()), t_max=1, match="action")
+
+METHOD = Method(
+    name="distillation",
+    paper=PAPER,
+    learner=Distillation,
+    settings=DistillationConfig(),
+    tuned={"robot": TUNED} | dict.fromkeys(BENCHMARKS, DistillationConfig()),
+)

@@ -18,8 +18,9 @@ from torch import Tensor
 from polyreach.envs.reach.task_reach import TaskReachEnv
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range
-from polyreach.methods.a2c import A2C, A2CConfig
+from polyreach.methods.a2c import A2C, A2CConfig, tuned_a2c
 from polyreach.methods.learner import Metrics
+from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.task_heads import HeadSharing
 from polyreach.networks.per_task_weights import SplitMLP
 from polyreach.runs.teachers import RunState, read_run
@@ -165,3 +166,12 @@ def adopt(net: SplitMLP, theta: Tensor) -> None:
     """Give all tasks of `net` the weights theta (P,)."""
     net.shared.copy_(theta)
     net.own.copy_(theta.expand_as(net.own))
+
+
+METHOD = Method(
+    name="fine-tuning",
+    paper=PAPER,
+    learner=FineTuning,
+    settings=FineTuningConfig(),
+    tuned={"robot": tuned_a2c(FineTuningConfig())} | dict.fromkeys(BENCHMARKS, FineTuningConfig()),
+)

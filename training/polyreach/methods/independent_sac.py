@@ -7,14 +7,15 @@ replay of its own, and its gradient is clipped on its own, so that none knows of
 import torch
 from torch import Tensor, nn
 
-from polyreach.methods.mtsac import SAC
+from polyreach.methods.method import BENCHMARKS, Method
+from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
 from polyreach.methods.off_policy import descend_apart
 from polyreach.networks.task_networks import TaskMLP
 
 PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; one agent per task"
 
 
-class IndependentSAC(SAC):
+class IndependentSAC(MTSAC):
     """T agents in one."""
 
     paper = PAPER
@@ -28,3 +29,13 @@ class IndependentSAC(SAC):
     ) -> Tensor:
         """Step every agent down its own loss; returns the mean of the norms of their gradients."""
         return descend_apart(optimizer, network, task_loss, self.config.grad_clip)
+
+
+METHOD = Method(
+    name="independent-sac",
+    paper=PAPER,
+    learner=IndependentSAC,
+    settings=SACConfig(),
+    tuned={"robot": tuned_sac(SACConfig())} | dict.fromkeys(BENCHMARKS, SACConfig()),
+    old_names=("sac",),
+)

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range
 from polyreach.methods.learner import Metrics
+from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.mtsac import as_floats
 from polyreach.methods.off_policy import (
     OffPolicyLearner,
@@ -39,6 +40,7 @@ from polyreach.methods.off_policy import (
     descend_apart,
     descend_together,
     move_target,
+    tuned_for_robots,
 )
 from polyreach.networks.task_networks import DeterministicActor, Sharing, TaskCritic, TaskMLP
 from polyreach.storage.replay import Batch
@@ -237,3 +239,12 @@ def twin_loss(q: Tensor, wanted: Tensor) -> Tensor:
     be (2, T, B), or one for both (T, B).
     """
     return (q - wanted).square().mean(dim=-1).sum(dim=0)
+
+
+METHOD = Method(
+    name="ktm",
+    paper=PAPER,
+    learner=KTM,
+    settings=KTMConfig(),
+    tuned={"robot": tuned_for_robots(KTMConfig())} | dict.fromkeys(BENCHMARKS, KTMConfig()),
+)

@@ -48,7 +48,7 @@ class Learner(ABC):
 
     @abstractmethod
     def step(self) -> Metrics:
-        """One step of the environments, or one rollout, and the updates after it; scalars to log."""
+        """One step of the environments or one rollout, and the updates after it; scalars to log."""
 
     def policy(self, obs: Tensor) -> Tensor:
         """The actions without noise (T, n, A) for observations (T, n, O) of all tasks."""

@@ -6,13 +6,14 @@ It differs from MTSAC in the last layer of actor and critics, of which every tas
 
 from torch import nn
 
-from polyreach.methods.mtsac import SAC
+from polyreach.methods.method import BENCHMARKS, Method
+from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
 from polyreach.networks.task_networks import TaskMLP
 
 PAPER = "Yu et al. 2019, Meta-World: multi-task multi-head SAC (MTMHSAC)"
 
 
-class MTMHSAC(SAC):
+class MTMHSAC(MTSAC):
     """A shared trunk, a head per task."""
 
     paper = PAPER
@@ -20,3 +21,12 @@ class MTMHSAC(SAC):
     def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
         """A trunk for all tasks and a last layer for each."""
         return TaskMLP(members, self.env.tasks, inputs, self.config.hidden, outputs, "trunk")
+
+
+METHOD = Method(
+    name="mtmhsac",
+    paper=PAPER,
+    learner=MTMHSAC,
+    settings=SACConfig(),
+    tuned={"robot": tuned_sac(SACConfig())} | dict.fromkeys(BENCHMARKS, SACConfig()),
+)

@@ -14,8 +14,8 @@ one update after each step of all environments. Time limits truncate, so targets
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -23,12 +23,14 @@ from torch import Tensor, nn
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_range
 from polyreach.methods.learner import Metrics
+from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.off_policy import (
     OffPolicyLearner,
     TaskConditionedConfig,
     action_change,
     descend_together,
     move_target,
+    tuned_for_robots,
 )
 from polyreach.networks.task_networks import GaussianActor, TaskCritic, TaskMLP
 from polyreach.storage.replay import Batch
@@ -52,7 +54,7 @@ class SACConfig(TaskConditionedConfig):
         check_range("initial_alpha", self.initial_alpha, 1e-12)
 
 
-class SAC(OffPolicyLearner):
+class MTSAC(OffPolicyLearner):
     """One task-conditioned policy, twin critics, a temperature per task."""
 
     paper = PAPER
@@ -199,3 +201,20 @@ def compiled(function: Callable[..., Any], device: torch.device) -> Callable[...
 def as_floats(found: Mapping[str, Tensor]) -> Metrics:
     """Scalars as plain numbers, brought from the device at once."""
     return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+
+
+SACConfigT = TypeVar("SACConfigT", bound=SACConfig)
+
+
+def tuned_sac(config: SACConfigT) -> SACConfigT:
+    """`config` with the numbers of the SAC family on robots; temperatures start low."""
+    return replace(tuned_for_robots(config), alpha_lr=3e-3, initial_alpha=0.1)
+
+
+METHOD = Method(
+    name="mtsac",
+    paper=PAPER,
+    learner=MTSAC,
+    settings=SACConfig(),
+    tuned={"robot": tuned_sac(SACConfig())} | dict.fromkeys(BENCHMARKS, SACConfig()),
+)

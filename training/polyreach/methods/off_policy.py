@@ -6,7 +6,8 @@ A method adds what an update is: see mtsac.py, ktm.py, and deterministic.py for 
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -218,3 +219,29 @@ def descend_apart(
         parameter.grad = gradient * scale
     optimizer.step()
     return norm.mean()
+
+
+TaskConditionedConfigT = TypeVar("TaskConditionedConfigT", bound=TaskConditionedConfig)
+
+
+def tuned_for_robots(config: TaskConditionedConfigT) -> TaskConditionedConfigT:
+    """`config` with one set of numbers for all task-conditioned off-policy methods on robots, so
+    that the methods differ only in what their papers say.
+
+    Smaller networks and batches, larger rates that fall, and the discount of 12.5 decisions a
+    second; and smoothness, without which the hands swing about their goals when the loop has 40 ms
+    of delay and the joints' acceleration limits: MTSAC on planar8 then reaches 95 % of goal sets
+    with it and 57 % without (100 sets, one seed, 1 and 4 M steps).
+    """
+    return replace(
+        config,
+        hidden=(256, 256),
+        actor_lr=1e-3,
+        critic_lr=1e-3,
+        final_lr=0.05,
+        gamma=0.95,
+        reward_scale=0.1,
+        tau=0.01,
+        batch_size=64,
+        smoothness=0.3,
+    )

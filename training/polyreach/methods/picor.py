@@ -24,7 +24,7 @@ off leaves only the first phase ("Cor").
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +34,8 @@ from torch.nn import functional
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range
 from polyreach.methods.learner import Metrics
-from polyreach.methods.mtsac import SAC, SACConfig, as_floats
+from polyreach.methods.method import BENCHMARKS, Method
+from polyreach.methods.mtsac import MTSAC, SACConfig, as_floats, tuned_sac
 from polyreach.methods.off_policy import move_target, step_clipped
 from polyreach.networks.gaussian import normal_divergence
 from polyreach.networks.task_networks import draw_action
@@ -88,7 +89,7 @@ class Before(NamedTuple):
     value: Tensor  # (N, B), E_{a' ~ pi_t}[min Q(s, a')], with the entropy where it counts
 
 
-class PiCor(SAC):
+class PiCor(MTSAC):
     """Improve on one task, correct for all."""
 
     paper = PAPER
@@ -207,3 +208,15 @@ def task_weights(alpha: Tensor, temperature: float) -> Tensor:
 def constraint_violation(advantage: Tensor, weight: Tensor, c: float, gamma: float) -> Tensor:
     """c_tilde = max(0, c (1 - gamma) - sum_z w_z A_z), for advantages and weights (N,), eq. 10."""
     return (c * (1 - gamma) - (weight * advantage).sum()).clamp(min=0)
+
+
+# tau as the temperatures, which start low
+TUNED = replace(tuned_sac(PiCorConfig()), temperature=0.01)
+
+METHOD = Method(
+    name="picor",
+    paper=PAPER,
+    learner=PiCor,
+    settings=PiCorConfig(),
+    tuned={"robot": TUNED} | dict.fromkeys(BENCHMARKS, PiCorConfig()),
+)

@@ -18,8 +18,8 @@ limits truncate, so values bootstrap there. The value function is one network fo
 the policy's input.
 """
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,7 @@ from torch import Tensor
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range, check_widths
 from polyreach.methods.learner import Learner, Metrics
+from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.networks.gaussian import normal_entropy, normal_log_prob
 from polyreach.networks.per_task_weights import SplitActor, SplitMLP
 from polyreach.storage.rollout import Rollout, advantages, by_step, by_task
@@ -237,3 +238,34 @@ class PPO(Learner):
         # E[(V(s) - V_target)^2]
         value_loss = (value - batch.target).square().mean(dim=1)
         return torch.stack([policy_loss, value_loss, normal_entropy(log_std)[:, 0]])
+
+
+PPOConfigT = TypeVar("PPOConfigT", bound=PPOConfig)
+
+
+def tuned_ppo(config: PPOConfigT) -> PPOConfigT:
+    """`config` with the numbers of PPO and specialisation on robots: discount, rewards and
+    smoothness as in polyreach.methods.off_policy.tuned_for_robots.
+    """
+    return replace(
+        config,
+        hidden=(256, 256),
+        final_lr=0.05,
+        gamma=0.95,
+        reward_scale=0.1,
+        smoothness=0.3,
+        batch_steps=8192,
+        minibatch=256,
+        epochs=5,
+        lr=1e-3,
+        initial_std=0.5,
+    )
+
+
+METHOD = Method(
+    name="ppo",
+    paper=PAPER,
+    learner=PPO,
+    settings=PPOConfig(),
+    tuned={"robot": tuned_ppo(PPOConfig())} | dict.fromkeys(BENCHMARKS, PPOConfig()),
+)

@@ -15,7 +15,7 @@ left open, and what is done here: f has one hidden layer and is 400 wide, as h i
 the modules of the first layer read f(s); z enters by h only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import torch
@@ -23,7 +23,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polyreach.errors import check_range
-from polyreach.methods.mtsac import SAC, SACConfig
+from polyreach.methods.method import BENCHMARKS, Method
+from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
 from polyreach.networks.task_networks import TaskLinear
 
 PAPER = "Yang et al. 2020, Multi-Task Reinforcement Learning with Soft Modularization"
@@ -53,7 +54,7 @@ class SoftModularizationConfig(SACConfig):
         check_range("layers", self.layers, 2)
 
 
-class SoftModularization(SAC):
+class SoftModularization(MTSAC):
     """Modules of which a routing network makes a soft combination for every task and state."""
 
     paper = PAPER
@@ -136,3 +137,21 @@ class ModularNetwork(nn.Module):
         """Each module on its own input: (M, n, T', B, in) -> (M, n, T', B, d)."""
         y = functional.relu(self.layers[index](x.flatten(0, 1)))
         return y.unflatten(0, (self.members, self.modules_per_layer))
+
+
+TUNED = replace(
+    tuned_sac(SoftModularizationConfig()),
+    hidden=(128,),
+    embedding=128,
+    layers=2,
+    modules=2,
+    width=128,
+)
+
+METHOD = Method(
+    name="soft-modularization",
+    paper=PAPER,
+    learner=SoftModularization,
+    settings=SoftModularizationConfig(),
+    tuned={"robot": TUNED} | dict.fromkeys(BENCHMARKS, SoftModularizationConfig()),
+)

@@ -17,7 +17,7 @@ value function too: see `disagreement` and `value_gradients`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -26,7 +26,8 @@ from torch import Tensor
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_choice, check_range
 from polyreach.methods.learner import Metrics
-from polyreach.methods.ppo import PPO, Batch, PPOConfig
+from polyreach.methods.method import BENCHMARKS, Method
+from polyreach.methods.ppo import PPO, Batch, PPOConfig, tuned_ppo
 from polyreach.networks.per_task_weights import SplitMLP
 
 PAPER = "Yu et al. 2017, Multi-task Learning with Gradient Guided Policy Specialization"
@@ -154,3 +155,14 @@ def largest(score: Tensor, share: float) -> Tensor:
     smallest = score.argsort(stable=True)[: len(score) - round(share * len(score))]
     chosen[smallest] = True
     return ~chosen
+
+
+TUNED = replace(tuned_ppo(SpecializationConfig()), joint_steps=300_000)
+
+METHOD = Method(
+    name="specialization",
+    paper=PAPER,
+    learner=Specialization,
+    settings=SpecializationConfig(),
+    tuned={"robot": TUNED} | dict.fromkeys(BENCHMARKS, SpecializationConfig()),
+)

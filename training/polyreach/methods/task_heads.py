@@ -4,8 +4,8 @@ short rollouts of one task after the other with a step of the optimiser after ea
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -223,3 +223,12 @@ SHARING: dict[HeadSharing, tuple[Callable[[Tensor], Tensor], Callable[[Parts], T
     "none": (torch.sum, norm_apart),
 }
 """What is made of the tasks' losses (T',), and the norm that is clipped."""
+
+HeadsConfigT = TypeVar("HeadsConfigT", bound=HeadsConfig)
+
+
+def tuned_heads(config: HeadsConfigT) -> HeadsConfigT:
+    """`config` with what these methods share on robots: updates of all tasks at once, larger
+    networks and rates that fall.
+    """
+    return replace(config, hidden=(256, 256), order="together", lr=1e-3, final_lr=0.05)

@@ -8,7 +8,8 @@ import torch
 
 from polyreach.runs.checkpoint import read_newest
 from polyreach.errors import UserError
-from polyreach.methods import Learner, get_method
+from polyreach.methods import get_method
+from polyreach.methods.learner import Learner
 from polyreach.runs.run import RunConfig, RunFolder
 
 

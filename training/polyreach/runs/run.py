@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from polyreach.runs.checkpoint import replace_durably
-from polyreach.envs.env_spec import AnyEnvSpec, EnvConfig
+from polyreach.envs.env_spec import AnyEnvSpec, EnvConfig, PresetName
 from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError, check_range
 from polyreach.runs.machine import describe_machine
-from polyreach.methods import MethodConfig, PresetName, get_method
+from polyreach.methods import get_method
+from polyreach.methods.method import MethodConfig
 from polyreach_description import Robot, is_robot_file
 
 
@@ -76,7 +77,7 @@ class RunConfig:
         for name, default in (("threads", 1), ("device", "cpu")):
             if getattr(self, name) != default:
                 words += [f"--{name}", str(getattr(self, name))]
-        presets = get_method(self.method).preset(self.preset, self.env_spec.name)
+        presets = get_method(self.method).preset(self.preset, self.env_spec)
         parts = ("method-config", self.method_config), ("env-config", self.env_config)
         for (part, config), preset in zip(parts, presets, strict=True):
             for own in dataclasses.fields(config):
@@ -95,7 +96,7 @@ class RunConfig:
         """Inverse of to_json. Raises RunError for a configuration of another version."""
         try:
             method = get_method(values["method"])
-            rest = {**values}
+            rest = {**values, "method": method.name}
             method_config = method.config(**_tuples(rest.pop("method_config")))
             env_spec = find_env_spec(values["env"], method.task_conditioned)
             env_config = env_spec.config(**_tuples(rest.pop("env_config")))

@@ -18,7 +18,8 @@ from torch.utils.tensorboard import SummaryWriter
 
 from polyreach.runs.checkpoint import read_newest, save_checkpoint
 from polyreach.envs.env_spec import Record
-from polyreach.methods import Learner, get_method
+from polyreach.methods import get_method
+from polyreach.methods.learner import Learner
 from polyreach.runs.run import RunConfig, RunError, RunFolder, load_run_env_spec
 
 SAVING_SHARE = 0.05  # of the time goes into checkpoints at most

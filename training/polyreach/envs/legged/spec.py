@@ -1,7 +1,7 @@
 """Hoppers and biped as environments of a run."""
 
 from polyreach.envs.batched_sim import SimulatedEnvSpec
-from polyreach.envs.env_spec import Defaults
+from polyreach.envs.env_spec import Defaults, PresetName
 from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 
 
@@ -21,6 +21,10 @@ class LeggedSpec(SimulatedEnvSpec[LeggedConfig, LeggedEnv]):
     def version(self) -> str:
         """Version of the robots and their reward, which distinguishes runs of earlier ones."""
         return "robots as in dart-env"
+
+    def settings(self, preset: PresetName) -> LeggedConfig:
+        """The same for both presets."""
+        return LeggedConfig()
 
     def defaults(self, preset: str) -> Defaults:
         """A million steps of each task."""

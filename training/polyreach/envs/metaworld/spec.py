@@ -2,7 +2,7 @@
 
 from importlib.metadata import PackageNotFoundError, version
 
-from polyreach.envs.env_spec import EVALUATION_SEED, Defaults, EnvSpec, Record
+from polyreach.envs.env_spec import EVALUATION_SEED, Defaults, EnvSpec, PresetName, Record
 from polyreach.envs.metaworld.metaworld import TASK_SETS, MetaWorldConfig, MetaWorldEnv
 
 
@@ -25,6 +25,10 @@ class MetaWorldSpec(EnvSpec[MetaWorldConfig, MetaWorldEnv]):
             return f"metaworld {version('metaworld')}"
         except PackageNotFoundError:
             return ""
+
+    def settings(self, preset: PresetName) -> MetaWorldConfig:
+        """The same for both presets."""
+        return MetaWorldConfig()
 
     def defaults(self, preset: str) -> Defaults:
         """The budget of picor-2023 for ten tasks, as much for each of any other number."""

@@ -3,7 +3,7 @@
 from dataclasses import replace
 from functools import cached_property
 
-from polyreach.envs.env_spec import EVALUATION_SEED, C, Defaults, E, EnvSpec, Record
+from polyreach.envs.env_spec import EVALUATION_SEED, C, Defaults, E, EnvSpec, PresetName, Record
 from polyreach.envs.reach.effector_reach import EffectorReachEnv
 from polyreach.envs.reach.reach import ReachConfig
 from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
@@ -41,6 +41,18 @@ class TaskReachSpec(RobotEnvSpec[TaskReachConfig, TaskReachEnv]):
     def tasks(self) -> tuple[str, ...]:
         """The effectors, and together."""
         return task_names(self.robot.effector_names)
+
+    def settings(self, preset: PresetName) -> TaskReachConfig:
+        """paper: rewards, features and actions of digrad-2018. tuned: those of the shipped
+        policies.
+        """
+        if preset == "paper":
+            return TaskReachConfig(
+                reward="paper_sum", all_active=1.0, features="paper", action="velocity"
+            )
+        return TaskReachConfig(
+            reward="precise_sum", all_active=0.7, action_repeat=4, features="kinematic"
+        )
 
     def defaults(self, preset: str) -> Defaults:
         """As many environments of each task as make about 64 (paper) or 256."""
@@ -84,6 +96,12 @@ class EffectorReachSpec(RobotEnvSpec[ReachConfig, EffectorReachEnv]):
     def tasks(self) -> tuple[str, ...]:
         """None: the active mask is part of the observation."""
         return ()
+
+    def settings(self, preset: PresetName) -> ReachConfig:
+        """paper: rewards of digrad-2018. tuned: those of the shipped policies."""
+        if preset == "paper":
+            return ReachConfig(reward="paper", all_active=1.0)
+        return ReachConfig(reward="precise", all_active=0.7, action_repeat=4)
 
     def defaults(self, preset: str) -> Defaults:
         """What the shipped policies were trained with."""

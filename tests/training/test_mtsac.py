@@ -15,7 +15,7 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 from polyreach.errors import UserError
 from polyreach.methods.independent_sac import IndependentSAC
 from polyreach.methods.mtmhsac import MTMHSAC
-from polyreach.methods.mtsac import SAC, SACConfig, Temperatures
+from polyreach.methods.mtsac import MTSAC, SACConfig, Temperatures
 from polyreach.methods.off_policy import move_target
 from polyreach.networks.task_networks import TaskCritic, TaskLinear
 from polyreach.storage.replay import Batch
@@ -34,7 +34,7 @@ class ConstantCritic(nn.Module):
 
 
 def test_the_critics_descend_to_the_soft_bellman_target() -> None:
-    learner = make(SAC, SACConfig(), PointMasses(2), gamma=0.5, grad_clip=1e6)
+    learner = make(MTSAC, SACConfig(), PointMasses(2), gamma=0.5, grad_clip=1e6)
     # Q of the twins in both tasks, 2 transitions each; everything else is given
     critic = ConstantCritic(torch.tensor([[1.0, 0.0], [2.0, 4.0]]))
     learner.loss_critic = critic  # type: ignore[assignment]
@@ -69,7 +69,7 @@ def test_the_critics_descend_to_the_soft_bellman_target() -> None:
 
 
 def test_the_actor_descends_the_entropy_regularised_value() -> None:
-    learner = make(SAC, SACConfig(), hidden=(6,), grad_clip=1e6)
+    learner = make(MTSAC, SACConfig(), hidden=(6,), grad_clip=1e6)
     learner.alpha.log_alpha.data = torch.tensor([[0.5], [1.0], [3.0]]).log()
     learner.actor_optimizer = step_plainly(learner.actor.parameters())
     batch, noise = random_batch(3, 4), torch.randn(3, 4, 2)
@@ -99,7 +99,7 @@ def test_the_actor_descends_the_entropy_regularised_value() -> None:
 
 
 def test_a_temperature_rises_where_the_entropy_is_too_low() -> None:
-    learner = make(SAC, SACConfig(initial_alpha=0.2))
+    learner = make(MTSAC, SACConfig(initial_alpha=0.2))
     learner.alpha_optimizer = step_plainly(learner.alpha.parameters())
     assert learner.target_entropy == -2.0
     log_prob = torch.tensor([[3.0, 5.0], [1.0, 3.0], [-1.0, 0.0]])
@@ -122,7 +122,7 @@ def test_targets_follow_by_tau() -> None:
 
 
 def test_an_update_moves_targets_after_the_critics() -> None:
-    learner = make(SAC, SACConfig(), tau=0.1)
+    learner = make(MTSAC, SACConfig(), tau=0.1)
     old = weights(learner.target_critic)
     learner.update_on(random_batch(3), torch.randn(2, 3, 5, 2))
     for before, after, network in zip(
@@ -135,7 +135,7 @@ def test_an_update_moves_targets_after_the_critics() -> None:
 def test_gradients_are_clipped_by_their_norm() -> None:
     moves = []
     for clip in (1e6, 0.01):
-        learner = make(SAC, SACConfig(), grad_clip=clip)
+        learner = make(MTSAC, SACConfig(), grad_clip=clip)
         learner.critic_optimizer = step_plainly(learner.critic.parameters())
         before = weights(learner.critic)
         norm = float(learner.update_critic(random_batch(3), torch.zeros(3, 5, 2))["critic_grad"])
@@ -172,7 +172,7 @@ def test_heads_of_mtmhsac_learn_from_their_own_task_only(share: str) -> None:
 
 
 def test_sac_shares_all_and_independent_sac_nothing() -> None:
-    def owners(kind: type[SAC]) -> set[tuple[int, ...]]:
+    def owners(kind: type[MTSAC]) -> set[tuple[int, ...]]:
         learner = make(kind, SACConfig())
         return {
             tuple(
@@ -183,7 +183,7 @@ def test_sac_shares_all_and_independent_sac_nothing() -> None:
             for network in (learner.actor, learner.critic)
         }
 
-    assert owners(SAC) == {(1, 1)}
+    assert owners(MTSAC) == {(1, 1)}
     assert owners(MTMHSAC) == {(1, 3)}
     assert owners(IndependentSAC) == {(3, 3)}
 
@@ -239,7 +239,7 @@ def test_an_independent_agent_does_not_feel_the_others() -> None:
 
 
 def test_temperatures_of_tasks_are_apart() -> None:
-    learner = make(SAC, SACConfig(alpha_lr=0.1))
+    learner = make(MTSAC, SACConfig(alpha_lr=0.1))
     for _ in range(5):
         learner.update_alpha(torch.tensor([[9.0], [2.0], [-9.0]]), None)
     high, same, low = learner.alpha().flatten().tolist()
@@ -247,13 +247,13 @@ def test_temperatures_of_tasks_are_apart() -> None:
 
 
 def test_collecting_is_uniform_until_the_first_update() -> None:
-    learner = make(SAC, SACConfig(), PointMasses(3, 2, horizon=4), learning_starts=5)
+    learner = make(MTSAC, SACConfig(), PointMasses(3, 2, horizon=4), learning_starts=5)
     metrics = [learner.step() for _ in range(4)]
     # 2 transitions of each task a step: 6 after the third, when updates begin
     assert [set(found) for found in metrics[:2]] == [{"reward"}, {"reward"}]
     assert "critic_loss" in metrics[2] and learner.updates == 2
     assert learner.env_steps == 4 * 6 and learner.replay.size == [8, 8, 8]
-    twin = make(SAC, SACConfig(), PointMasses(3, 2, horizon=4))
+    twin = make(MTSAC, SACConfig(), PointMasses(3, 2, horizon=4))
     for row in range(3):
         uniform = 2 * torch.rand(3, 2, 2, generator=twin.generator) - 1
         assert torch.equal(learner.replay.store[:, 2 * row : 2 * row + 2, 2:4], uniform)
@@ -261,7 +261,7 @@ def test_collecting_is_uniform_until_the_first_update() -> None:
 
 def test_transitions_keep_the_state_before_a_restart_and_who_was_cut_off() -> None:
     env = PointMasses(3, 2, horizon=2, stop=0.4)
-    learner = make(SAC, SACConfig(), env, learning_starts=30)
+    learner = make(MTSAC, SACConfig(), env, learning_starts=30)
     for _ in range(12):
         learner.step()
     obs, action, _, terminated, next_obs = learner.replay.store[:, :24].split([2, 2, 1, 1, 2], -1)
@@ -274,7 +274,7 @@ def test_transitions_keep_the_state_before_a_restart_and_who_was_cut_off() -> No
 
 
 def test_rewards_are_scaled_for_the_critics_only() -> None:
-    learners = [make(SAC, SACConfig(), reward_scale=scale) for scale in (1.0, 0.25)]
+    learners = [make(MTSAC, SACConfig(), reward_scale=scale) for scale in (1.0, 0.25)]
     for learner in learners:
         learner.collect(None)
     plain, scaled = (learner.sample() for learner in learners)
@@ -284,7 +284,7 @@ def test_rewards_are_scaled_for_the_critics_only() -> None:
 
 def test_learning_rates_fall_in_a_line() -> None:
     learner = make(
-        SAC, SACConfig(alpha_lr=0.4), total_steps=100, actor_lr=0.1, critic_lr=0.2, final_lr=0.5
+        MTSAC, SACConfig(alpha_lr=0.4), total_steps=100, actor_lr=0.1, critic_lr=0.2, final_lr=0.5
     )
     for steps, factor in ((0, 1.0), (50, 0.75), (100, 0.5), (120, 0.5)):
         learner.env_steps = steps
@@ -301,7 +301,7 @@ def test_learning_rates_fall_in_a_line() -> None:
 
 
 def test_updates_per_step() -> None:
-    learner = make(SAC, SACConfig(), updates_per_step=3, learning_starts=2)
+    learner = make(MTSAC, SACConfig(), updates_per_step=3, learning_starts=2)
     for _ in range(4):
         learner.step()
     assert learner.updates == 12
@@ -333,8 +333,8 @@ def test_illegal_settings(changes: dict[str, Any], message: str) -> None:
 
 def test_a_run_must_not_be_over_before_its_first_update() -> None:
     # 5 transitions of each task are there after 3 steps of 2 environments each
-    make(SAC, SACConfig(), PointMasses(3, 2), learning_starts=5, total_steps=18).prepare()
-    late = make(SAC, SACConfig(), PointMasses(3, 2), learning_starts=5, total_steps=17)
+    make(MTSAC, SACConfig(), PointMasses(3, 2), learning_starts=5, total_steps=18).prepare()
+    late = make(MTSAC, SACConfig(), PointMasses(3, 2), learning_starts=5, total_steps=17)
     with pytest.raises(UserError, match="steps is 17, but the first update comes after 18"):
         late.prepare()
     for _ in range(3):
@@ -344,18 +344,18 @@ def test_a_run_must_not_be_over_before_its_first_update() -> None:
 
 def test_a_replay_must_hold_a_step() -> None:
     with pytest.raises(UserError, match="replay_size is 3, but must hold a step of 4 environments"):
-        SAC(SACConfig(**SMALL | {"replay_size": 3}), PointMasses(2, 4), 100, 0)
+        MTSAC(SACConfig(**SMALL | {"replay_size": 3}), PointMasses(2, 4), 100, 0)
 
 
 def test_a_learner_starts_learning_with_a_replay_smaller_than_its_start() -> None:
-    learner = make(SAC, SACConfig(), PointMasses(2, 2), replay_size=6, learning_starts=1000)
+    learner = make(MTSAC, SACConfig(), PointMasses(2, 2), replay_size=6, learning_starts=1000)
     for _ in range(3):
         learner.step()
     assert learner.updates == 1 and learner.replay.size == [6, 6]
 
 
 def test_twins_start_apart_and_targets_as_their_critics() -> None:
-    learner = make(SAC, SACConfig())
+    learner = make(MTSAC, SACConfig())
     critic, target = learner.critic, learner.target_critic
     assert isinstance(critic, TaskCritic) and not any(p.requires_grad for p in target.parameters())
     for own, copied in zip(critic.parameters(), target.parameters(), strict=True):

@@ -1,0 +1,68 @@
+"""What a method registers: its name, its paper, its learner, and its settings by preset."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import Field, dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from polyreach.envs.env_spec import AnyEnvSpec, EnvConfig, PresetName
+from polyreach.errors import UserError
+from polyreach.methods.learner import Learner
+
+BENCHMARKS: tuple[str, ...] = ("metaworld", "cheetahs", "legged")
+"""Kinds of environments that the papers use, where `tuned` is the same as `paper`."""
+
+
+class MethodConfig(Protocol):
+    """Settings of a method: a frozen dataclass whose defaults are those of its paper."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+def unchanged(settings: EnvConfig, preset: PresetName) -> EnvConfig:
+    """The environment's own settings."""
+    return settings
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method as `polyreach train METHOD` runs it; every file of a method ends with one."""
+
+    name: str
+    """METHOD in `polyreach train METHOD ENV`."""
+    paper: str
+    """Citation; it is written into exported policy files."""
+    learner: Callable[..., Learner]
+    """Called with settings, environment, steps of the run and seed."""
+    settings: MethodConfig
+    """The paper's: preset `paper` in any environment."""
+    tuned: Mapping[str, MethodConfig] = field(default_factory=dict)
+    """Preset `tuned`, by the kind of the environment (EnvSpec.name)."""
+    task_conditioned: bool = True
+    """Whether the policy is conditioned on one task at a time; otherwise it drives robots, with a
+    reward per effector.
+    """
+    env_settings: Callable[[EnvConfig, PresetName], EnvConfig] = unchanged
+    """Changes of the environment's settings that the method needs."""
+    old_names: tuple[str, ...] = ()
+    """Names of earlier versions, which are still accepted."""
+
+    @property
+    def config(self) -> type[MethodConfig]:
+        """Type of the settings."""
+        return type(self.settings)
+
+    def preset(self, preset: PresetName, env: AnyEnvSpec) -> tuple[MethodConfig, EnvConfig]:
+        """Settings of the method and of the environment.
+
+        Raises UserError if the method has no tuned settings for environments of this kind.
+        """
+        env_settings = self.env_settings(env.settings(preset), preset)
+        if preset == "paper":
+            return self.settings, env_settings
+        if env.name not in self.tuned:
+            raise UserError(
+                f"method '{self.name}' has no settings of preset '{preset}' for environment "
+                f"'{env.env}' of kind '{env.name}' (legal: preset paper; preset {preset} for kinds "
+                f"{', '.join(self.tuned) or 'none'})"
+            )
+        return self.tuned[env.name], env_settings
