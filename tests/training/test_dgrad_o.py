@@ -15,9 +15,9 @@ from polyreach.methods.dgrad_o import (
     inner_products,
     project_conflicts,
     random_order,
-    with_task_gradients,
 )
 from polyreach.methods.mtsac import MTSAC, SACConfig
+from polyreach.methods.surgery import GradientSurgery, with_task_gradients
 
 
 def project(gradients: Tensor, order: Tensor | None = None) -> Tensor:
@@ -114,7 +114,7 @@ def test_combined_gradient_is_that_of_torchjd(
     for _ in range(5):
         gradients = torch.randn(6, 20, generator=draw)
         state = learner.generator.get_state()
-        found = learner.task_weights(gradients @ gradients.T) @ gradients
+        found = learner.combine(gradients)
         learner.generator.set_state(state)
         drawn = fixed_order(6) if order == "fixed" else random_order(6, learner.generator)
         # their order for task i is a permutation of all tasks, i among them
@@ -177,6 +177,17 @@ def test_gradients_of_all_tasks_in_one_backward_pass(name: str) -> None:
     network.load_state_dict(saved)
     assert torch.equal(old[0], next(network.parameters()))
     compare(2)
+
+
+def test_surgery_by_parameter_is_surgery_on_whole_gradients() -> None:
+    learner = make(DGradO, DGradOConfig(), PointMasses(4))
+    draw = torch.Generator().manual_seed(2)
+    stacks = [torch.randn(2, 4, *shape, generator=draw) for shape in ((3, 5), (1, 5), (5, 2))]
+    whole = GradientSurgery.combine_stacks(learner, stacks)
+    for part, expected, stack in zip(learner.combine_stacks(stacks), whole, stacks, strict=True):
+        assert part.shape == expected.shape == stack[:, :1].shape
+        assert torch.allclose(part, expected, atol=1e-5)
+        assert not torch.allclose(part, stack.sum(dim=1, keepdim=True), atol=1e-2)
 
 
 @pytest.mark.parametrize("name", LOSSES)

@@ -13,20 +13,17 @@ Only inner products decide what is projected, and the result is a combination of
 algorithm runs on the K x K inner products and ends in one weight per task.
 """
 
-import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
+from torch import Tensor
 
-from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_choice
 from polyreach.methods.method import BENCHMARKS, Method
-from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
-from polyreach.methods.off_policy import step_clipped
-from polyreach.networks.task_networks import TaskLinear, shared_product
+from polyreach.methods.mtsac import SACConfig, tuned_sac
+from polyreach.methods.surgery import GradientSurgery
 
 PAPER = "Yu et al. 2019, Multi-Task Reinforcement Learning without Interference: D-Grad (O)"
 
@@ -48,26 +45,20 @@ class DGradOConfig(SACConfig):
         check_choice(self, combine=("sum", "mean"), order=("fixed", "random"))
 
 
-class DGradO(MTSAC):
-    """MTSAC with gradient surgery."""
+class DGradO(GradientSurgery):
+    """Gradients that conflict are projected."""
 
     paper = PAPER
     config: DGradOConfig
 
-    def __init__(self, config: DGradOConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
-        super().__init__(config, env, total_steps, seed)
-        self.loss_actor = with_task_gradients(self.actor, env.tasks)
-        self.loss_critic = with_task_gradients(self.critic, env.tasks)
+    def combine(self, gradients: Tensor) -> Tensor:
+        """The sum of the projected gradients, or their mean (Algorithm 1, line 12)."""
+        return self.task_weights(gradients @ gradients.T) @ gradients
 
-    def descend(
-        self, optimizer: torch.optim.Optimizer, network: nn.Module, task_loss: Tensor
-    ) -> Tensor:
-        """Step down the combined gradient (Algorithm 1, line 12)."""
-        # g_i, each a stack of tensors (M, K, in, out)
-        gradients = torch.autograd.grad(task_loss.sum(), list(network.parameters()))
-        weight = self.task_weights(inner_products(gradients))  # (K,)
-        combined = [torch.einsum("k,mkio->mio", weight, g)[:, None] for g in gradients]
-        return step_clipped(optimizer, combined, self.config.grad_clip)
+    def combine_stacks(self, stacks: Sequence[Tensor]) -> list[Tensor]:
+        """The same without the vectors (T, P): parameter by parameter."""
+        weight = self.task_weights(inner_products(stacks))  # (K,)
+        return [torch.einsum("k,mkio->mio", weight, stack)[:, None] for stack in stacks]
 
     def task_weights(self, gram: Tensor) -> Tensor:
         """Weights (K,) of the gradients g_i in the combined one, from their inner products
@@ -112,60 +103,10 @@ def random_order(tasks: int, generator: torch.Generator) -> Tensor:
     return fixed_order(tasks, generator.device).gather(1, keys.argsort(dim=1))
 
 
-def inner_products(gradients: tuple[Tensor, ...]) -> Tensor:
+def inner_products(stacks: Sequence[Tensor]) -> Tensor:
     """g_i . g_j (K, K) of gradients that are stacks of tensors (M, K, in, out)."""
-    rows = [gradient.flatten(2) for gradient in gradients]  # (M, K, in out)
+    rows = [stack.flatten(2) for stack in stacks]  # (M, K, in out)
     return torch.stack([(row @ row.mT).sum(dim=0) for row in rows]).sum(dim=0)
-
-
-def with_task_gradients(network: Any, tasks: int) -> Any:
-    """`network` over again, on the same weights, but such that the gradient of a loss with respect
-    to its parameters is one for every task, (M, K, in, out).
-
-    It costs no more than an ordinary gradient: row i of a batch is task i's, so the gradients of
-    the tasks are the terms of the sum that an ordinary backward pass would have added up.
-    """
-    view = copy.deepcopy(network)
-    originals = dict(network.named_modules())
-    for name, module in list(view.named_modules()):
-        if isinstance(module, TaskLinear):
-            parent, _, own = name.rpartition(".")
-            original = originals[name]
-            setattr(view.get_submodule(parent), own, _TaskGradientLinear(original, tasks))
-    return view
-
-
-class _TaskGradientLinear(nn.Module):
-    """The linear layer `shared` (of M members), its weights as if every task had its own."""
-
-    def __init__(self, shared: TaskLinear, tasks: int) -> None:
-        super().__init__()
-        # expanded, not copied: both stay the weights of `shared`
-        self.weight = nn.Parameter(shared.weight.detach().expand(-1, tasks, -1, -1))
-        self.bias = nn.Parameter(shared.bias.detach().expand(-1, tasks, -1, -1))
-
-    def forward(self, x: Tensor, tasks: Tensor | None = None) -> Tensor:
-        """x: (M, K, B, in) -> (M, K, B, out)."""
-        out: Tensor = _TaskGradientProduct.apply(x, self.weight, self.bias)
-        return out
-
-
-class _TaskGradientProduct(torch.autograd.Function):
-    """shared_product, with the gradients of weight and bias left apart by task."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return shared_product(x, weight[:, 0], bias[:, 0])
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        x, weight = ctx.saved_tensors
-        below = None
-        if ctx.needs_input_grad[0]:
-            below = (grad.flatten(1, 2) @ weight[:, 0].mT).unflatten(1, grad.shape[1:3])
-        return below, x.mT @ grad, grad.sum(dim=2, keepdim=True)
 
 
 METHOD = Method(
