@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import polyreach
-from polyreach.deploy.evaluate import PolicyFile
+from polyreach.robot.onnx_policy import PolicyFile
 
 PACKAGE = Path(polyreach.__file__).parent
 FILE = Path(__file__).with_name("added") / "and_mask.py"
