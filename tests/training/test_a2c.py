@@ -15,7 +15,7 @@ from torch.distributions import Normal
 from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError
 from polyreach.methods.a2c import A2C, A2CConfig
-from polyreach.methods.task_heads import norm_apart, norm_together
+from polyreach.methods.multi_head import norm_apart, norm_together
 from polyreach.networks.per_task_weights import Normalizer, SplitMLP
 from polyreach.storage.rollout import Rollout, advantages
 

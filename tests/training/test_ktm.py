@@ -10,7 +10,7 @@ from torch import Tensor
 
 from polyreach.errors import UserError
 from polyreach.methods.ktm import KTM, KTMConfig, twin_loss
-from polyreach.networks.task_networks import TaskLinear
+from polyreach.networks.mlp import TaskLinear
 
 
 def learner_of(**changes: Any) -> KTM:

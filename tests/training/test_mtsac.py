@@ -17,7 +17,7 @@ from polyreach.methods.independent_sac import IndependentSAC
 from polyreach.methods.mtmhsac import MTMHSAC
 from polyreach.methods.mtsac import MTSAC, SACConfig, Temperatures
 from polyreach.methods.off_policy import move_target
-from polyreach.networks.task_networks import TaskCritic, TaskLinear
+from polyreach.networks.mlp import TaskCritic, TaskLinear
 from polyreach.storage.replay import Batch
 
 

@@ -32,14 +32,9 @@ from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_range, check_widths
 from polyreach.methods.learner import Metrics
 from polyreach.methods.method import BENCHMARKS, Method
-from polyreach.methods.task_heads import (
-    GaussianHeads,
-    HeadsConfig,
-    HeadsLearner,
-    task_network,
-    tuned_heads,
-)
+from polyreach.methods.multi_head import HeadsConfig, HeadsLearner, tuned_heads
 from polyreach.networks.gaussian import normal_entropy, normal_log_prob
+from polyreach.networks.multi_head import GaussianHeads, task_network
 from polyreach.storage.rollout import Rollout, advantages, by_step, by_task
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: A2C with a head per task"

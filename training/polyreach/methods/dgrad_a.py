@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
-from polyreach.networks.task_networks import TaskLinear
+from polyreach.networks.mlp import TaskLinear
 
 PAPER = "Yu et al. 2019, Multi-Task Reinforcement Learning without Interference: D-Grad (A)"
 

@@ -37,8 +37,9 @@ from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_choice, check_range
 from polyreach.methods.learner import Metrics, NoisyAct
 from polyreach.methods.method import BENCHMARKS, Method
-from polyreach.methods.task_heads import GaussianHeads, HeadsConfig, HeadsLearner, tuned_heads
+from polyreach.methods.multi_head import HeadsConfig, HeadsLearner, tuned_heads
 from polyreach.networks.gaussian import normal_divergence
+from polyreach.networks.multi_head import GaussianHeads
 from polyreach.runs.teachers import Normal, Teacher, read_teacher
 from polyreach.storage.rollout import by_task
 

@@ -21,7 +21,7 @@ from polyreach.errors import UserError, check_range
 from polyreach.methods.a2c import A2C, A2CConfig, tuned_a2c
 from polyreach.methods.learner import Metrics
 from polyreach.methods.method import BENCHMARKS, Method
-from polyreach.methods.task_heads import HeadSharing
+from polyreach.networks.multi_head import HeadSharing
 from polyreach.networks.per_task_weights import SplitMLP
 from polyreach.runs.teachers import RunState, read_run
 from polyreach.storage.rollout import Rollout

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
 from polyreach.methods.off_policy import descend_apart
-from polyreach.networks.task_networks import TaskMLP
+from polyreach.networks.mlp import TaskMLP
 
 PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; one agent per task"
 

@@ -42,7 +42,7 @@ from polyreach.methods.off_policy import (
     move_target,
     tuned_for_robots,
 )
-from polyreach.networks.task_networks import DeterministicActor, Sharing, TaskCritic, TaskMLP
+from polyreach.networks.mlp import DeterministicActor, Sharing, TaskCritic, TaskMLP
 from polyreach.storage.replay import Batch
 
 Descend = Callable[[torch.optim.Optimizer, nn.Module, Tensor, float], Tensor]

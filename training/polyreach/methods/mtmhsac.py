@@ -8,7 +8,7 @@ from torch import nn
 
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
-from polyreach.networks.task_networks import TaskMLP
+from polyreach.networks.mlp import TaskMLP
 
 PAPER = "Yu et al. 2019, Meta-World: multi-task multi-head SAC (MTMHSAC)"
 

@@ -32,7 +32,8 @@ from polyreach.methods.off_policy import (
     move_target,
     tuned_for_robots,
 )
-from polyreach.networks.task_networks import GaussianActor, TaskCritic, TaskMLP
+from polyreach.networks.gaussian import GaussianActor
+from polyreach.networks.mlp import TaskCritic, TaskMLP
 from polyreach.storage.replay import Batch
 
 PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; multi-task (MTSAC)"

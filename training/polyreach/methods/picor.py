@@ -37,8 +37,7 @@ from polyreach.methods.learner import Metrics
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.mtsac import MTSAC, SACConfig, as_floats, tuned_sac
 from polyreach.methods.off_policy import move_target, step_clipped
-from polyreach.networks.gaussian import normal_divergence
-from polyreach.networks.task_networks import draw_action
+from polyreach.networks.gaussian import draw_action, normal_divergence
 
 PAPER = "Bai et al. 2023, PiCor: Multi-Task Deep Reinforcement Learning with Policy Correction"
 

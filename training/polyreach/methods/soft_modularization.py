@@ -25,7 +25,7 @@ from torch.nn import functional
 from polyreach.errors import check_range
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
-from polyreach.networks.task_networks import TaskLinear
+from polyreach.networks.mlp import TaskLinear
 
 PAPER = "Yang et al. 2020, Multi-Task Reinforcement Learning with Soft Modularization"
 

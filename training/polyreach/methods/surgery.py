@@ -14,7 +14,7 @@ from torch.autograd.function import once_differentiable
 from polyreach.envs.task_env import TaskEnv
 from polyreach.methods.mtsac import MTSAC, SACConfig
 from polyreach.methods.off_policy import step_clipped
-from polyreach.networks.task_networks import TaskLinear, shared_product
+from polyreach.networks.mlp import TaskLinear, shared_product
 
 
 class GradientSurgery(MTSAC, ABC):

@@ -11,16 +11,8 @@ from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
 from polyreach.methods.dgrad_a import TurnedMLP
 from polyreach.methods.soft_modularization import ModularNetwork, SoftModularizationConfig
-from polyreach.networks.task_networks import (
-    LOG_STD_MAX,
-    LOG_STD_MIN,
-    DeterministicActor,
-    GaussianActor,
-    Sharing,
-    TaskCritic,
-    TaskLinear,
-    TaskMLP,
-)
+from polyreach.networks.gaussian import LOG_STD_MAX, LOG_STD_MIN, GaussianActor
+from polyreach.networks.mlp import DeterministicActor, Sharing, TaskCritic, TaskLinear, TaskMLP
 
 T, B = 3, 5
 SHARINGS: tuple[Sharing, ...] = ("all", "trunk", "none")

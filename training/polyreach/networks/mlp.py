@@ -1,10 +1,10 @@
-"""Networks of the task-conditioned methods: every row of a batch (T, B, dim) belongs to its task.
+"""Perceptrons for several tasks, and the deterministic actor and the critics built on them.
 
-A body maps (M, T', B, in) to (M, T', B, out): M members side by side, T' rows of tasks. Which task
-a row belongs to is given by `tasks` (T',), all T in order if None.
+Every row of a batch (T, B, dim) belongs to one task. A body maps (M, T', B, in) to (M, T', B, out):
+M members side by side, T' rows of tasks. `tasks` (T',) lists the task of each row; None stands for
+all T in order.
 """
 
-import math
 from itertools import pairwise
 from typing import Literal, Protocol
 
@@ -12,9 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polyreach.networks.policy import NormalPolicy, Policy
-
-LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
+from polyreach.networks.policy import Policy
 
 Sharing = Literal["all", "trunk", "none"]
 
@@ -29,17 +27,17 @@ class Body(Protocol):
 class TaskLinear(nn.Module):
     """Linear layers (M, T', B, in) -> (M, T', B, out).
 
-    `own` is 1 for weights shared by all tasks, or T for weights of each task's own. Weights and
-    biases are drawn as by torch.nn.Linear.
+    `copies` is 1 for weights that all tasks share, or T for a copy per task. Weights and biases are
+    drawn as by torch.nn.Linear.
     """
 
-    def __init__(self, members: int, own: int, inputs: int, outputs: int) -> None:
+    def __init__(self, members: int, copies: int, inputs: int, outputs: int) -> None:
         super().__init__()
         bound = inputs**-0.5
         self.weight = nn.Parameter(
-            torch.empty(members, own, inputs, outputs).uniform_(-bound, bound)
+            torch.empty(members, copies, inputs, outputs).uniform_(-bound, bound)
         )
-        self.bias = nn.Parameter(torch.empty(members, own, 1, outputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(members, copies, 1, outputs).uniform_(-bound, bound))
 
     def forward(self, x: Tensor, tasks: Tensor | None = None) -> Tensor:
         """x: (M, T', B, in)."""
@@ -98,47 +96,6 @@ def append_task(x: Tensor, z: Tensor, tasks: Tensor | None) -> Tensor:
     """(M, T', B, in) and task vectors z (T, K) -> (M, T', B, in + K)."""
     rows = z if tasks is None else z[tasks]
     return torch.cat([x, rows[:, None].expand(*x.shape[:3], -1)], dim=-1)
-
-
-class GaussianActor(NormalPolicy):
-    """pi(a|s, z): a normal distribution squashed by tanh (Haarnoja et al. 2018, appendix C)."""
-
-    def __init__(self, body: Body) -> None:
-        super().__init__()
-        self.body = body
-
-    @property
-    def squashes(self) -> bool:
-        """Actions are the tanh of what is drawn."""
-        return True
-
-    def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """obs: (T', B, O) -> mean and log standard deviation before tanh, (T', B, A) each."""
-        mean, log_std = self.body(obs[None], tasks)[0].chunk(2, dim=-1)
-        return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
-
-    def forward(
-        self, obs: Tensor, noise: Tensor, tasks: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """obs: (T', B, O), noise: standard normal (T', B, A) -> action, of its shape, and log pi
-        (T', B).
-        """
-        return draw_action(*self.distribution(obs, tasks), noise)
-
-    def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
-        """The action without noise, (T', B, A), for obs (T', B, O)."""
-        return torch.tanh(self.distribution(obs, tasks)[0])
-
-
-def draw_action(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """The tanh of what is drawn from N(mean, std) with standard normal `noise`, all (T', B, A), and
-    its log pi (T', B).
-    """
-    u = mean + log_std.exp() * noise
-    # log pi(a|s) = log N(u; mean, std) - sum log(1 - tanh(u)^2)
-    normal = -0.5 * noise.square() - log_std - 0.5 * math.log(2 * math.pi)
-    slope = 2 * (math.log(2) - u - functional.softplus(-2 * u))  # log(1 - tanh(u)^2)
-    return torch.tanh(u), (normal - slope).sum(dim=-1)
 
 
 class DeterministicActor(Policy):

@@ -1,8 +1,7 @@
-"""What the methods of multitask-continuous-control-2018 share: networks with a head per task, and
-short rollouts of one task after the other with a step of the optimiser after each.
+"""What the methods of multitask-continuous-control-2018 share: settings, and training by short
+rollouts of one task after the other with a step of the optimiser after each.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
@@ -13,11 +12,10 @@ from torch import Tensor
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_choice, check_range, check_widths
 from polyreach.methods.learner import Learner, NoisyAct
-from polyreach.networks.per_task_weights import Normalizer, SplitMLP
-from polyreach.networks.policy import NormalPolicy
+from polyreach.networks.multi_head import GaussianHeads, HeadSharing
+from polyreach.networks.per_task_weights import SplitMLP
 from polyreach.storage.rollout import Rollout
 
-HeadSharing = Literal["trunk", "none"]
 Order = Literal["cycle", "random", "together"]
 
 RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-5  # the authors' public code's
@@ -58,65 +56,6 @@ class HeadsConfig:
         for name in ("lr", "initial_std", "grad_clip"):
             check_range(name, getattr(self, name), 1e-12)
         check_range("final_lr", self.final_lr, 0.0, 1.0)
-
-
-def task_network(
-    tasks: int, widths: Sequence[int], sharing: HeadSharing, last_gain: float = 1.0
-) -> SplitMLP:
-    """A network whose last layer is each task's own, or all of whose layers are."""
-    net = SplitMLP(tasks, widths, last_gain=last_gain)
-    net.split_at_start(net.last_layers(1 if sharing == "trunk" else len(widths)))
-    return net
-
-
-class GaussianHeads(NormalPolicy):
-    """pi(a|s) of every task: a normal distribution of independent actions whose mean and log
-    variance are the outputs of the task's head.
-
-    Observations are normalised: by the statistics of all tasks where the tasks share layers, else
-    each by its task's own.
-    """
-
-    def __init__(
-        self,
-        tasks: int,
-        obs_size: int,
-        hidden: tuple[int, ...],
-        actions: int,
-        sharing: HeadSharing,
-        initial_std: float,
-    ) -> None:
-        super().__init__()
-        self.normalizer = Normalizer(obs_size, own=0 if sharing == "trunk" else tasks)
-        self.net = task_network(tasks, (obs_size, *hidden, 2 * actions), sharing, last_gain=0.01)
-        with torch.no_grad():
-            for theta in (self.net.shared[None], self.net.own):
-                *_, bias, _ = self.net.layers(theta)  # (T, 1, 2 A)
-                bias[..., actions:] = 2.0 * math.log(initial_std)
-
-    def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """obs (T', B, O) of the tasks listed, all if None -> mean and log standard deviation
-        (T', B, A).
-        """
-        layers = self.net.layers(self.net.weights(tasks))
-        return self.outputs(layers, self.normalize(obs, tasks))
-
-    def normalize(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
-        """What the networks see of observations (T', B, O), in the same shape."""
-        return self.normalizer.of_rows(tasks)(obs)
-
-    def outputs(self, layers: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation (T', B, A) with layers of T' rows, at x (T', B, O)."""
-        mean, log_var = self.net.run(layers, x).chunk(2, dim=-1)
-        return mean, 0.5 * log_var
-
-    def to_action(self, u: Tensor) -> Tensor:
-        """What is done when u was drawn; the environment clips it."""
-        return u
-
-    def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
-        """The action without noise, (T', B, A) in [-1, 1], for obs (T', B, O)."""
-        return self.to_action(self.distribution(obs, tasks)[0]).clamp(-1.0, 1.0)
 
 
 class HeadsLearner(Learner):

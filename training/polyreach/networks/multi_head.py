@@ -1,0 +1,73 @@
+"""Networks with a last layer for each task, or with all layers for each task."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from polyreach.networks.per_task_weights import Normalizer, SplitMLP
+from polyreach.networks.policy import NormalPolicy
+
+HeadSharing = Literal["trunk", "none"]
+"""trunk: the tasks share the hidden layers. none: each task has a network of its own."""
+
+
+def task_network(
+    tasks: int, widths: Sequence[int], sharing: HeadSharing, last_gain: float = 1.0
+) -> SplitMLP:
+    """A network whose last layer is each task's own, or all of whose layers are."""
+    net = SplitMLP(tasks, widths, last_gain=last_gain)
+    net.split_at_start(net.last_layers(1 if sharing == "trunk" else len(widths)))
+    return net
+
+
+class GaussianHeads(NormalPolicy):
+    """pi(a|s) of every task: a normal distribution of independent actions whose mean and log
+    variance are the outputs of the task's head.
+
+    Observations are normalised: by the statistics of all tasks where the tasks share layers, else
+    each by its task's own.
+    """
+
+    def __init__(
+        self,
+        tasks: int,
+        obs_size: int,
+        hidden: tuple[int, ...],
+        actions: int,
+        sharing: HeadSharing,
+        initial_std: float,
+    ) -> None:
+        super().__init__()
+        self.normalizer = Normalizer(obs_size, own=0 if sharing == "trunk" else tasks)
+        self.net = task_network(tasks, (obs_size, *hidden, 2 * actions), sharing, last_gain=0.01)
+        with torch.no_grad():
+            for theta in (self.net.shared[None], self.net.own):
+                *_, bias, _ = self.net.layers(theta)  # (T, 1, 2 A)
+                bias[..., actions:] = 2.0 * math.log(initial_std)
+
+    def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """obs (T', B, O) of the tasks listed, all if None -> mean and log standard deviation
+        (T', B, A).
+        """
+        layers = self.net.layers(self.net.weights(tasks))
+        return self.outputs(layers, self.normalize(obs, tasks))
+
+    def normalize(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """What the networks see of observations (T', B, O), in the same shape."""
+        return self.normalizer.of_rows(tasks)(obs)
+
+    def outputs(self, layers: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation (T', B, A) with layers of T' rows, at x (T', B, O)."""
+        mean, log_var = self.net.run(layers, x).chunk(2, dim=-1)
+        return mean, 0.5 * log_var
+
+    def to_action(self, u: Tensor) -> Tensor:
+        """What is done when u was drawn; the environment clips it."""
+        return u
+
+    def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
+        """The action without noise, (T', B, A) in [-1, 1], for obs (T', B, O)."""
+        return self.to_action(self.distribution(obs, tasks)[0]).clamp(-1.0, 1.0)
