@@ -11,6 +11,9 @@ from time import monotonic, sleep
 import pytest
 from colcon_workspace import Workspace, program
 
+from polyreach_nodes.parameter_spec import specs
+from polyreach_nodes.parameters import ControllerParameters, SimParameters
+
 FOLDER = Path(__file__).parent
 LAUNCH_TESTS = sorted(path.name for path in FOLDER.glob("launch_test_*.py"))
 PATIENT = FOLDER / "patient.yaml"
@@ -125,3 +128,19 @@ def test_wrong_argument_is_refused(workspace: Workspace, argument: str, complain
     assert done.returncode == 1, done.stdout
     assert complaint in done.stdout
     assert "process started" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("file", "kind"), [("controller", ControllerParameters), ("sim", SimParameters)]
+)
+def test_parameters_are_launch_arguments_with_their_texts(
+    workspace: Workspace, file: str, kind: type
+) -> None:
+    done = launch(workspace, f"{file}.launch.py", "--show-args", timeout_s=30.0)
+    assert done.returncode == 0, done.stdout
+    shown = " ".join(done.stdout.split())
+    texts = {spec.name: spec.text for spec in specs(kind) if spec.launch}
+    assert texts
+    for name, text in texts.items():
+        assert f"'{name}': " in shown
+        assert text in shown

@@ -16,7 +16,8 @@ from polyreach_description import Robot, load_robot
 from polyreach_nodes.client.topics import LATCHED, STATUS
 from polyreach_nodes.control.policy import Policy, find_policy
 from polyreach_nodes.control.reach_control import ReachControl
-from polyreach_nodes.parameters import ControllerParameters, Settable, specs
+from polyreach_nodes.parameter_spec import Settable, specs
+from polyreach_nodes.parameters import ControllerParameters
 from polyreach_nodes.recording.path import recording_path
 from polyreach_nodes.ros.declare_parameters import declare_parameters, read_parameters
 from polyreach_nodes.ros.reach_loop import ReachLoop

@@ -14,13 +14,8 @@ from launch.substitutions import LaunchConfiguration, PathJoinSubstitution, This
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from polyreach_nodes.parameters import (
-    ControllerParameters,
-    DemoParameters,
-    ParameterSpec,
-    SimParameters,
-    specs,
-)
+from polyreach_nodes.parameter_spec import ParameterSpec, specs
+from polyreach_nodes.parameters import ControllerParameters, DemoParameters, SimParameters
 
 BOOLEAN = ("true", "false", "True", "False")
 

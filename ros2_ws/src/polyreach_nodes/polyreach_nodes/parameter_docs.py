@@ -18,13 +18,8 @@ from typing import Any
 import yaml
 
 from polyreach_nodes import parameters
-from polyreach_nodes.parameters import (
-    ControllerParameters,
-    ParameterSpec,
-    Value,
-    WatchdogParameters,
-    specs,
-)
+from polyreach_nodes.parameter_spec import ParameterSpec, Value, specs
+from polyreach_nodes.parameters import ControllerParameters, WatchdogParameters
 
 WIDTH = 98  # of a line in a parameter file
 NODES = {"/**": ControllerParameters, "/**/polyreach_command_watchdog": WatchdogParameters}

@@ -7,11 +7,11 @@ Launch files read them too, so nothing here needs more than the standard library
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields, replace
-from enum import StrEnum
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 from polyreach_description.distances import SLOW_DISTANCE, STOP_DISTANCE
+from polyreach_nodes.parameter_spec import Settable, parameter, specs
 
 TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control periods
 REACTION_PERIODS = 3.0  # default reaction time in control periods: sampling, transport, servo lag
@@ -21,54 +21,6 @@ NO_WORKSPACE = (-100.0, -100.0, -100.0, 100.0, 100.0, 100.0)  # [m]
 MIN_STATE_RATE = 125.0  # [Hz] of the simulator's joint states by default
 MIN_STATES = 3  # joint states per control period by default; fewer might count as stale
 LEAST_PERIODS = 0.5  # control periods that a time in `periods` must have: sampling takes as long
-
-Value = bool | int | float | str | tuple[float, ...]
-T = TypeVar("T", bound=Value)
-
-
-class Settable(StrEnum):
-    """When a parameter can be set."""
-
-    ALWAYS = "always"
-    INACTIVE = "inactive"
-    UNCONFIGURED = "unconfigured"
-    START = "start"  # read-only from then on
-
-
-@dataclass(frozen=True)
-class ParameterSpec:
-    """What is known of a parameter beside its type, which is that of its default.
-
-    An empty tuple as the default leaves the parameter unset.
-    """
-
-    name: str
-    default: Value
-    text: str  # one or two sentences
-    unit: str = ""
-    range: tuple[float, float] | None = None  # of numbers, both ends legal
-    settable: Settable = Settable.ALWAYS
-    periods: float = 0.0  # control periods that a value of 0 stands for, if not 0
-    launch: bool = False  # a launch argument, too
-    launch_default: str | None = None  # of that; None: the parameter file's value
-    example: str = ""  # for a parameter file, where the default says little
-
-    @property
-    def description(self) -> str:
-        """Unit and text."""
-        return f"[{self.unit}] {self.text}" if self.unit else self.text
-
-
-def parameter(default: T, text: str, **details: Any) -> T:
-    """A field of a parameter class; details: fields of ParameterSpec."""
-    spec = ParameterSpec("", default, text, **details)
-    value: T = field(default=default, metadata={"spec": spec})
-    return value
-
-
-def specs(kind: type[Any]) -> tuple[ParameterSpec, ...]:
-    """The parameters of a class, in the order of its fields."""
-    return tuple(replace(f.metadata["spec"], name=f.name) for f in fields(kind))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
-from polyreach_nodes.parameters import ParameterSpec, Settable, specs
+from polyreach_nodes.parameter_spec import ParameterSpec, Settable, specs
 
 P = TypeVar("P")
 
