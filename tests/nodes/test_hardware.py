@@ -166,7 +166,7 @@ def test_killed_controller_leaves_the_joints_moving_until_it_is_back(
 def test_joints_left_moving_stop_at_the_limits_of_the_urdf(arm: Arm, planar8: Robot) -> None:
     arm.switch_on()
     command = Float64MultiArray(data=(2.0 * planar8.joint_vel_limits).tolist())
-    arm.probe.wait_heard(arm.commands, listeners=2)  # probe and velocity controller
+    arm.probe.wait_heard(arm.commands, subscriptions=2)  # probe and velocity controller
     arm.commands.publish(command)
     arm.probe.wait(lambda: bool(arm.velocity().any()), "motion")
     assert arm.velocity() == pytest.approx(planar8.joint_vel_limits)
@@ -178,7 +178,7 @@ def test_command_that_is_not_finite_is_dropped_as_a_whole(
     arm: Arm, probe: Probe, planar8: Robot
 ) -> None:
     process = arm.switch_on()
-    probe.wait_heard(arm.commands, listeners=2)
+    probe.wait_heard(arm.commands, subscriptions=2)
     wanted = [0.1] * len(planar8.joint_names)
     arm.commands.publish(Float64MultiArray(data=wanted))
     probe.wait(lambda: arm.velocity() == pytest.approx(wanted), "motion")
@@ -191,7 +191,7 @@ def test_wrong_length_deactivates_and_the_joints_go_on(
     arm: Arm, probe: Probe, planar8: Robot
 ) -> None:
     process = arm.switch_on()
-    probe.wait_heard(arm.commands, listeners=2)
+    probe.wait_heard(arm.commands, subscriptions=2)
     wanted = [0.1] * len(planar8.joint_names)
     arm.commands.publish(Float64MultiArray(data=wanted))
     probe.wait(lambda: arm.velocity() == pytest.approx(wanted), "motion")

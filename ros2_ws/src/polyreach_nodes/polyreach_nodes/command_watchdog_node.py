@@ -1,8 +1,8 @@
 """Node `polyreach_command_watchdog`: relays the controller's commands, and zero when they stop.
 
-A process of its own, for a controller that is killed, paused or held up cannot publish zero. It
-imports no NumPy (so it has no services: rclpy's import it) and reads messages as they are
-serialised, which keeps it small and quick.
+It is a process of its own, because a controller that is killed, paused or blocked cannot publish
+zero. To stay small and fast, it does not import NumPy (so it has no services: rclpy's import it)
+and reads messages in their serialised form.
 """
 
 import gc
@@ -21,11 +21,11 @@ from polyreach_nodes.client.topics import COMMANDS, LATCHED, POLICY_METADATA, RE
 from polyreach_nodes.control.command_relay import CommandRelay, Output, State
 from polyreach_nodes.parameters import COMMAND_PERIODS, WatchdogParameters
 from polyreach_nodes.ros.command_message import CommandCodec, read_limits
-from polyreach_nodes.ros.command_watch import CommandWatch
+from polyreach_nodes.ros.conflict_detector import ConflictDetector
 from polyreach_nodes.ros.declare_parameters import declare_parameters
 from polyreach_nodes.ros.spin import run_node
 
-CHECK_PERIOD_S = 0.2  # between two looks for other publishers and dropped commands
+CHECK_PERIOD_S = 0.2  # between two checks for other publishers and dropped commands
 DIAGNOSTICS_PERIOD_S = 1.0
 FLUSH_S = 0.2  # [s] for the last zero to arrive
 LEVELS = {
@@ -54,7 +54,7 @@ class CommandWatchdogNode(Node):
         self._announced = (State.WAITING, 0, "")
         self._dropped = 0  # in the last diagnostics
         self._publisher = self.create_publisher(Float64MultiArray, "commands", 1)
-        self._watch = CommandWatch(self, self._publisher)
+        self._conflicts = ConflictDetector(self, self._publisher)
         self._diagnostics_pub = self.create_publisher(DiagnosticArray, "/diagnostics", 10)
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         self._deadline_timer = self.create_timer(
@@ -95,7 +95,7 @@ class CommandWatchdogNode(Node):
         self._publish(self._codec.zero)
 
     def _on_metadata(self, data: bytes) -> None:
-        """Take the first limits, and report later ones that differ: a hardware has one robot."""
+        """Take the first limits, and report later ones that differ: a watchdog serves one robot."""
         try:
             limits, rate = read_limits(data)
             limits = self._settings.velocity_limits or limits
@@ -136,12 +136,12 @@ class CommandWatchdogNode(Node):
             self._announce()
 
     def _publish(self, data: bytes) -> None:
-        self._watch.sent()
+        self._conflicts.count_sent()
         self._publisher.publish(data)
 
     def _on_check(self) -> None:
-        """Trip when another node commands the hardware, too; report what was dropped."""
-        conflict = self._watch.other()
+        """Trip if another node commands the hardware; report dropped commands."""
+        conflict = self._conflicts.conflict()
         relay = self._relay
         if conflict and relay is not None and relay.state is State.RELAYING:
             relay.trip(conflict, monotonic())
@@ -153,7 +153,7 @@ class CommandWatchdogNode(Node):
             self._publish_diagnostics()
 
     def _announce(self) -> None:
-        """Publish diagnostics, and log, if the state or the reason for it is another one."""
+        """Publish diagnostics, and log, if the state or its reason has changed."""
         relay = self._relay
         state = State.WAITING if relay is None else relay.state
         present = (state, 0 if relay is None else relay.trips, self._problem or self._conflict)
@@ -201,7 +201,7 @@ class CommandWatchdogNode(Node):
         return status
 
     def close(self) -> None:
-        """Publish zero and see that it arrives, if the last command that passed was not zero."""
+        """Publish zero and wait for its receipt, if the last command that passed was not zero."""
         if self._relay is not None and self._relay.moving:
             self._publish(self._codec.zero)
             self._publisher.wait_for_all_acked(Duration(seconds=FLUSH_S))

@@ -1,4 +1,4 @@
-"""Node `polyreach_sim`: the robot in MuJoCo, driven and observed as hardware is."""
+"""Node `polyreach_sim`: the robot in MuJoCo, with the topics of hardware."""
 
 import math
 import sys
@@ -19,7 +19,7 @@ from polyreach_nodes.parameters import MIN_STATE_RATE, MIN_STATES, SimParameters
 from polyreach_nodes.ros.declare_parameters import declare_parameters
 from polyreach_nodes.ros.spin import run_node
 
-MAX_LAG_S = 0.1  # [s of wall time] that is caught up after a pause of this process; more is dropped
+MAX_LAG_S = 0.1  # [s of wall time] caught up after a pause of this process; more is skipped
 WARN_PERIOD_S = 2.0
 
 

@@ -1,4 +1,4 @@
-"""Distances between the bodies of a robot on the way to another configuration; no ROS here."""
+"""Distances between the bodies of a robot on the way to another configuration."""
 
 import mujoco
 import numpy as np

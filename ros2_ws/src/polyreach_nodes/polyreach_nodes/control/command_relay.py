@@ -1,4 +1,4 @@
-"""Which joint velocity commands reach the hardware: checks, a deadline and a latch; no ROS."""
+"""Which joint velocity commands reach the hardware: checks, a deadline and a latch."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ SLACK = 1e-9  # by which a velocity may exceed its limit [rad/s or m/s]
 DEADLINE_SHARE = 0.95  # of the timeout; waking up and publishing zero take the rest
 TIMER_SLACK_S = 1e-4  # by which a timer may be early on the clock of `now_s`
 MIN_TIMEOUT_S = 0.001
-QUIET_TIMEOUTS = 2.0  # for which commands are zero or silent before a trip can end
-START_S = 1.0  # for which zero is repeated at start: discovery of the hardware may take as long
+QUIET_TIMEOUTS = 2.0  # for which commands are zero or absent before a trip can end
+START_S = 1.0  # [s] for which zero is repeated at start: discovery may take as long
 
 
 class State(StrEnum):
     """What the relay does with commands."""
 
-    WAITING = "WAITING"  # repeats zero until commands are zero or silent; limits unknown before
+    WAITING = "WAITING"  # limits unknown; then repeats zero until commands are zero or absent
     IDLE = "IDLE"  # no commands; the last one was zero
     RELAYING = "RELAYING"
     TRIPPED = "TRIPPED"  # repeats zero; nothing passes
@@ -42,13 +42,13 @@ class Drop(StrEnum):
 
 
 class CommandRelay:
-    """Passes valid commands, and demands the next one within `timeout_s` of one that is not zero.
+    """Passes valid commands, and trips if none follows within `timeout_s` of a nonzero one.
 
     Times are seconds of one monotonic clock. `deadline` has to be called `deadline_s` after every
     command that passed, and every `deadline_s` in the states WAITING and TRIPPED.
 
-    A trip ends when the controller was resumed after it, and commands are zero or silent for
-    QUIET_TIMEOUTS timeouts, then or later: a velocity that passes follows rest.
+    A trip ends when the controller was resumed after it, and commands are zero or absent for
+    QUIET_TIMEOUTS timeouts, then or later: motion starts from rest.
     """
 
     def __init__(self, limits: Sequence[float], timeout_s: float, now_s: float) -> None:
@@ -70,19 +70,19 @@ class CommandRelay:
         self.moving = False  # the last command that passed was not zero
         self._bounds = tuple(limit + SLACK for limit in limits)
         self._passed_s = now_s
-        self._quiet_s = now_s  # since then, commands are zero or silent
+        self._quiet_s = now_s  # since then, commands are zero or absent
         self._resumed = False  # since the last trip
 
     def command(self, joint_vel: Sequence[float] | None, now_s: float) -> Output:
-        """Judge a command (nu,) [rad/s or m/s]; None: a message that holds no nu numbers."""
+        """Check a command (nu,) [rad/s or m/s]; None: a message of another length or layout."""
         expired = self._expire(now_s)
         if (
             joint_vel is None
             or len(joint_vel) != len(self._bounds)
             or not all(map(le, map(abs, joint_vel), self._bounds))  # false for NaN
         ):
-            self.dropped[self._flaw(joint_vel)] += 1
-            self._quiet_s = now_s  # who sends this is not at rest
+            self.dropped[self._drop_reason(joint_vel)] += 1
+            self._quiet_s = now_s  # its sender is not at rest
             return expired
         moves = any(joint_vel)
         if self.state is State.WAITING and moves:
@@ -99,7 +99,7 @@ class CommandRelay:
         return Output.COMMAND
 
     def deadline(self, now_s: float) -> Output:
-        """Judge silence; zero repeats in the states WAITING and TRIPPED."""
+        """Check for missing commands; zero repeats in the states WAITING and TRIPPED."""
         expired = self._expire(now_s + TIMER_SLACK_S)
         return Output.ZERO if self.state in (State.WAITING, State.TRIPPED) else expired
 
@@ -109,7 +109,7 @@ class CommandRelay:
         self._expire(now_s)
 
     def trip(self, reason: str, now_s: float) -> Output:
-        """Let nothing pass from now on."""
+        """Stop: nothing passes from now on."""
         self.state = State.TRIPPED
         self.reason = reason
         self.trips += 1
@@ -118,7 +118,7 @@ class CommandRelay:
         return Output.ZERO
 
     def _expire(self, now_s: float) -> Output:
-        """End what is over: a command's validity, the wait at start, a trip."""
+        """End what has expired: a command, the wait at start, a trip."""
         if self.state is State.RELAYING:
             age_s = now_s - self._passed_s
             if age_s >= self.deadline_s:
@@ -139,7 +139,7 @@ class CommandRelay:
             self.state = State.IDLE
         return Output.NOTHING
 
-    def _flaw(self, joint_vel: Sequence[float] | None) -> Drop:
+    def _drop_reason(self, joint_vel: Sequence[float] | None) -> Drop:
         if joint_vel is None or len(joint_vel) != len(self._bounds):
             return Drop.LENGTH
         return Drop.OVER_LIMIT if all(map(math.isfinite, joint_vel)) else Drop.NOT_FINITE

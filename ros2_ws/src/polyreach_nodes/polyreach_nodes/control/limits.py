@@ -1,4 +1,4 @@
-"""Joint limits of the command, in plain numbers: so few of them are slower in NumPy."""
+"""Joint limits of the command, in plain floats, which are faster than NumPy for few joints."""
 
 import itertools
 import math
@@ -15,7 +15,7 @@ Vector = NDArray[np.float64]
 
 
 class JointLimits:
-    """Turns wanted joint velocities into velocities that the robot may be told.
+    """Limits joint velocities to what the robot may be commanded.
 
     pos_limits (nu, 2) [rad or m], vel_limits (nu,) [rad/s or m/s],
     acc_limits (nu,) [rad/s^2 or m/s^2], period_s: time for which a command holds.
@@ -64,7 +64,7 @@ class JointLimits:
            when it brakes with acc after a reaction time. Last, since a limit stop is hard while acc
            is a comfort: where 3 and 4 disagree, 4 wins. It never adds speed nor turns a joint
            around, so 2 still holds; following it from rest needs no more than acc, so it breaks 3
-           only after a disturbance. A joint beyond its limit may stand or come back, never go on.
+           only after a disturbance. A joint beyond its limit may rest or return, never continue.
         """
         if not (wanted.shape == previous.shape == joint_pos.shape == self._shape):
             return np.zeros(self._shape)

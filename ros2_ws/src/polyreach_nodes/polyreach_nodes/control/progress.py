@@ -1,4 +1,4 @@
-"""Whether any effector still comes nearer to its goal, and why not; no ROS here.
+"""Whether any effector makes progress towards its goal, and if not, why.
 
 Plain numbers: so few of them are slower in NumPy.
 """
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from polyreach_nodes.control.watchdog import State
 
-LOOK_S = 0.1  # [s] between two looks at errors and joints; joints hardly swing at more than 2 Hz
+UPDATE_S = 0.1  # [s] between two updates; joints hardly oscillate at more than 2 Hz
 MAX_ELAPSED_S = 1.0  # [s] that one period counts at most, as the first one or after a clock jump
 PEAK_S = 1.0  # [s at full speed] whose largest error counts: a swing that passes a goal is not near
 PEAK_PARTS = 4  # of that time, after each of which the largest error is judged
@@ -36,10 +36,10 @@ class ProgressChecker:
     An effector makes progress when its peak error, the largest of the last PEAK_S, falls below its
     best error by a margin: a tenth of the best error, or a quarter of the tolerance if that is
     more, for less may be noise. The best error is the peak error at the last progress, at first
-    the error at a new goal. So what creeps adds up; a swing through a goal is no progress; and as
-    progress lessens an error for good, there is an end to it. The progress of one effector counts
-    for all: they may wait for the joints they share. An effector that has reached its goal makes
-    no more; when all have, everything starts anew.
+    the error at a new goal. Slow motion thus adds up to progress, an oscillation through a goal is
+    no progress, and progress is finite, since each lowers an error for good. Progress of one
+    effector counts for all: others may wait for the joints they share. An effector that has
+    reached its goal makes none; when all have, everything starts anew.
 
     Time is the robot's. Motion at a low speed_scale takes longer to bring an effector nearer, so
     time counts speed_scale times where it is said to be "at full speed".
@@ -70,7 +70,7 @@ class ProgressChecker:
         near = LIMIT_SHARE * (high - low)
         self._low, self._high = (low + near).tolist(), (high - near).tolist()
         self._goals: dict[int, Sequence[float]] = {}
-        self._waited_s = self._waited_full_s = 0.0  # since the last look; at full speed
+        self._waited_s = self._waited_full_s = 0.0  # since the last update; at full speed
         self.restart()
 
     def set_timeout(self, timeout_s: float) -> None:
@@ -97,13 +97,13 @@ class ProgressChecker:
             self.restart()
 
     def due(self, elapsed_s: float, speed_scale: float) -> bool:
-        """Count a control period of elapsed_s [s]; whether it is time for a look."""
+        """Count a control period of elapsed_s [s]; whether an update is due."""
         if not self.timeout_s:
             return False
         elapsed_s = min(elapsed_s, MAX_ELAPSED_S)
         self._waited_s += elapsed_s
         self._waited_full_s += speed_scale * elapsed_s
-        return self._waited_s >= LOOK_S
+        return self._waited_s >= UPDATE_S
 
     def update(
         self,
@@ -115,10 +115,10 @@ class ProgressChecker:
         slowed: float,
         obstacle: str,
     ) -> None:
-        """Judge the errors [m] of the active effectors, at joint_pos (nu,) [rad or m].
+        """Check the errors [m] of the active effectors, at joint_pos (nu,) [rad or m].
 
-        wanted, command: (nu,) [rad/s or m/s] of the policy, and what was made of it; slowed: the
-        factor by which distances slow it; obstacle: the bodies or the wall that are near.
+        wanted, command: (nu,) [rad/s or m/s] of the policy, and after all limits; slowed: factor by
+        which distances slow it; obstacle: the bodies or the wall that are near.
         """
         elapsed_s, full_s = self._waited_s, self._waited_full_s
         self._waited_s = self._waited_full_s = 0.0

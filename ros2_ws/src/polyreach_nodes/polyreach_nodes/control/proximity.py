@@ -1,4 +1,4 @@
-"""Slow down before the robot touches itself or an effector leaves the workspace; no ROS here."""
+"""Slow down before the robot touches itself or an effector leaves the workspace."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ from polyreach_nodes.parameters import (
 
 NEGLIGIBLE = 1e-9  # [m] of approach
 EXTRA_PERIODS = 2.0  # for the next command, and for joints that do not brake in a straight line
-CREEP = 0.1  # factor of the joints that go on beside others that had to stop
-BEND = 0.25  # share of the room that a change of direction may take on the whole way
+CREEP = 0.1  # least factor of joints that continue while others stop
+BEND = 0.25  # share of the room that a changed direction may use on the whole way
 MIXTURES = (1.0, 0.5, 0.25, 0.0)  # tried in turn, see Proximity
-SWEEPS = 8  # over the limits, for factors that obey all of them
+SWEEPS = 8  # over the limits, to satisfy all of them
 
 Vector = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -30,10 +30,10 @@ Names = tuple[str, str]
 
 
 class _Closing(NamedTuple):
-    """What comes near on the way: two geoms, or an effector and a wall of the workspace.
+    """Two geoms, or an effector and a wall of the workspace, that approach each other.
 
-    key: pair of geoms, or effector and the wall's number. room: what is left until the stop
-    distance [m]. approach: what the whole way would take [m].
+    key: pair of geoms, or effector and the wall's number. room: distance less the stop distance
+    [m]. approach: decrease of the distance on the whole way [m].
     """
 
     key: tuple[int, int]
@@ -44,9 +44,9 @@ class _Closing(NamedTuple):
 
 @dataclass(frozen=True)
 class _Limit:
-    """A closing that is too fast. factor: that would do for all joints.
+    """A closing that is too fast. factor: of all joints, with which it would not be.
 
-    joints: (nu,) that change this distance at all. effect: (nu,) [m] on the distance, of each
+    joints: (nu,) that change this distance. effect: (nu,) [m] change of the distance by each
     joint's part of the way.
     """
 
@@ -57,28 +57,28 @@ class _Limit:
 
 
 class Proximity:
-    """Scales the joint velocities of a command by factors in [0, 1], least where bodies come near.
+    """Scales the joint velocities of a command by factors in [0, 1], to keep bodies apart.
 
-    Looked at are configurations on the way to q + v (h + max |v| / a), where the joints would stand
-    if they went on for a reaction time h and then braked at half of what they may. For a pair of
-    bodies (MuJoCo's collision filters say which) with distance d now and d' there,
+    Distances are computed on the way to q + v (h + max |v| / a), where the joints would come to
+    rest if they continued for a reaction time h and then braked at half of their limit. For a pair
+    of bodies that may collide by MuJoCo's filters, with distance d now and d' there, and
     w = slow - stop distance:
 
-        factor <= (d - stop) / (w + d - d')    where they come near, d' < d and d' < slow distance
+        factor <= (d - stop) / (w + d - d')    where they approach, d' < d and d' < slow distance
 
-    It is 1 as long as d' >= slow distance and falls to 0 at d = stop distance. A command that
-    leads apart is never slowed, so a robot that is too near can always back out. The walls of the
+    It is 1 for d' >= slow distance and falls to 0 at d = stop distance. A command that moves bodies
+    apart is never slowed, so a robot that is too near can always back out. The walls of the
     workspace, a box in the base frame, act on the effectors in the same way with stop distance 0.
 
-    Only joints between the two bodies change their distance, and of these only those whose own
-    motion lessens it are slowed for it: until the distance lessens as slowly as with that factor
-    for all. The others go on; with
+    Only joints between the two bodies change their distance. Of these, only those whose own motion
+    decreases it are slowed, until the distance decreases as slowly as with that factor for all.
+    The other joints continue, with
 
         clip((d - stop) / w, CREEP, 1)    and the others with a stop distance w |v| / v_max wider
 
-    for their accelerations push joints that are held by a velocity servo. Factors that differ
-    change the direction of the motion, so the way is looked at again. If a pair comes near faster
-    than it may, the joints between a pair have one factor, if need be all joints; or parts of both.
+    because their accelerations push joints that are held by a velocity servo. Factors that differ
+    change the direction of the motion, so distances are computed again. If a pair still approaches
+    too fast, MIXTURES of these factors and one factor per pair are tried, then one for all joints.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ class Proximity:
         self._clearance.hold(qpos_adr, value)
 
     def set_distances(self, slow_distance: float, stop_distance: float) -> None:
-        """Distances [m] between bodies from which on the motion slows, and at which it stops.
+        """Distances [m] between bodies below which the motion slows, and at which it stops.
 
         Raises ValueError unless 0 <= stop_distance < slow_distance.
         """
@@ -132,15 +132,15 @@ class Proximity:
         """The command (nu,) for `command` (nu,) [rad/s or m/s], and the least factor in it.
 
         The change from `previous` (nu,) is kept within `change` (nu,), what acceleration limits
-        allow in a period, unless braking at the limits would end below the stop distance: then
-        distance wins. `reason` says what the motion is slowed for, `blocking` names the two bodies,
-        or an effector and a wall.
+        allow in a period, unless braking at the limits would end below the stop distance: then the
+        distance has priority. `reason` says why the motion is slowed, `blocking` names the two
+        bodies, or an effector and a wall.
         """
         factors = self.factors(command, joint_pos)
         if factors is self._ones:
             return command, 1.0
         slowed, least = factors * command, float(factors.min())
-        # position limits may have asked for more than `change` already: then `command` is the bound
+        # position limits may already require more than `change`: then `command` is the bound
         low, high = np.minimum(previous - change, command), np.maximum(previous + change, command)
         gentle = np.minimum(np.maximum(slowed, low), high)
         gently = bool((gentle == slowed).all()) or self._can_stop(gentle, joint_pos)
@@ -182,7 +182,7 @@ class Proximity:
         return np.full(len(command), nearest.factor)
 
     def _limit(self, closing: _Closing, factor: float, way: Vector) -> _Limit:
-        """The limit that a closing is; where the gradient says otherwise, all joints bring it."""
+        """The limit for a closing; where its gradient has the other sign, all joints count."""
         if closing.wall:
             joints: Mask = self._robot.action_sets[closing.key[0]]
             return _Limit(closing, factor, joints, -np.abs(way) * joints)
@@ -195,7 +195,7 @@ class Proximity:
     def _is_safe(
         self, command: Vector, joint_pos: Vector, allowed: dict[tuple[int, int], float]
     ) -> bool:
-        """Whether nothing comes near faster than it may; allowed: [m/s], for what is limited."""
+        """Whether nothing approaches too fast; allowed: [m/s] of limited closings."""
         way, ahead_s = self._way(command, joint_pos, braking=1.0)
         return all(
             self._factor(closing.room, closing.approach) >= 1.0
@@ -205,20 +205,20 @@ class Proximity:
         )
 
     def _can_stop(self, command: Vector, joint_pos: Vector) -> bool:
-        """Whether braking at the limits, after the reaction time, ends at the stop distances."""
+        """Whether braking at the limits, after the reaction time, keeps the stop distances."""
         way, _ = self._way(command, joint_pos, braking=0.5)
         closings = self._closings(joint_pos, way)
         return all(closing.approach <= max(0.0, closing.room) for closing in closings)
 
     def _way(self, command: Vector, joint_pos: Vector, braking: float) -> tuple[Vector, float]:
-        """Way (nu,) to where the joints could stand, and time [s] at this speed."""
+        """Way (nu,) to where the joints can come to rest, and its time [s] at this speed."""
         reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
         ahead_s = reaction_s + braking * float((np.abs(command) * self._braking_s_per_speed).max())
         end = np.minimum(np.maximum(joint_pos + command * ahead_s, self._low), self._high)
         return end - joint_pos, ahead_s
 
     def _closings(self, joint_pos: Vector, way: Vector) -> Iterator[_Closing]:
-        """What is nearer than the slow distance somewhere on the way, and comes near."""
+        """Closings below the slow distance somewhere on the way."""
         for pair, distance, approach in self._clearance.approaches(joint_pos, way):
             if approach > NEGLIGIBLE:
                 yield _Closing(pair, False, distance - self.stop_distance, approach)
@@ -251,7 +251,7 @@ class Proximity:
 
 
 def _alone(limits: list[_Limit], shares: list[float], calm: float) -> Vector:
-    """Factors (nu,) that slow only joints whose own motion brings a limit about."""
+    """Factors (nu,) that slow only joints whose own motion decreases a limited distance."""
     factors = np.full(len(limits[0].effect), calm)
     for _ in range(SWEEPS):
         obeyed = True

@@ -1,4 +1,4 @@
-"""Whether the controller may move: age of the joint state, halt and fault; a pure state machine."""
+"""Whether the robot may move: age of the joint state, halt and fault; a pure state machine."""
 
 import math
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ class State(StrEnum):
     WAITING = "WAITING"  # no joint state yet
     IDLE = "IDLE"  # no effector has a goal
     ACTIVE = "ACTIVE"
-    BLOCKED = "BLOCKED"  # ACTIVE, but the joints stand and no goal comes nearer
-    OSCILLATING = "OSCILLATING"  # ACTIVE, but the joints swing and no goal comes nearer
+    BLOCKED = "BLOCKED"  # ACTIVE, but the joints are at rest before the goals are reached
+    OSCILLATING = "OSCILLATING"  # ACTIVE, but joints move without an effector that makes progress
     STALE = "STALE"  # joint state too old or invalid
     HALTED = "HALTED"  # until resumed
     FAULT = "FAULT"  # policy or program error, or a long outage of the joint state, until resumed
@@ -23,11 +23,11 @@ MOVING_STATES = (State.ACTIVE, *STUCK_STATES)
 
 
 class Watchdog:
-    """Judges the joint state by its time of receipt on a monotonic clock, every joint by itself."""
+    """Checks the age of every joint's state, by its time of receipt on a monotonic clock."""
 
     def __init__(self, joints: int, timeout_s: float) -> None:
         self.timeout_s = timeout_s
-        self.outage_timeout_s = 0.0  # [s], see outage; 0: any outage may end by itself
+        self.outage_timeout_s = 0.0  # [s], see outage; 0: motion resumes after any outage
         self.halted = False
         self.fault = ""
         self.invalid = ""
@@ -66,7 +66,7 @@ class Watchdog:
         return now_s - self._oldest_s
 
     def outage(self, now_s: float) -> str:
-        """Why motion must not go on by itself when joint states come again; '' if it may.
+        """Why motion must not resume by itself when joint states return; '' if it may.
 
         After outage_timeout_s without valid ones of every joint, somebody may have moved the robot
         or be near it.
@@ -81,7 +81,7 @@ class Watchdog:
         return not self.invalid and 0.0 <= self.age_s(now_s) <= self.timeout_s
 
     def state(self, now_s: float, has_goal: bool) -> State:
-        """The state at now_s; the gravest reason wins."""
+        """The state at now_s, for the most severe reason."""
         if self.fault:
             return State.FAULT
         if self.halted:

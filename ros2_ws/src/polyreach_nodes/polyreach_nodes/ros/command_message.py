@@ -1,6 +1,6 @@
-"""What the command watchdog reads from serialised messages, with bounds before anything is built.
+"""What the command watchdog reads from serialised messages, bounds checked first.
 
-Commands stay serialised: to convert one to a message object and back takes longer than all checks,
+Commands stay serialised: converting one to a message object and back takes longer than all checks,
 and a message that cannot be converted would end the process. Encoding: CDR, little-endian.
 """
 

@@ -17,7 +17,7 @@ from polyreach_nodes.control.control_period import ControlPeriod
 from polyreach_nodes.control.joint_states import Received
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.parameters import ControllerParameters
-from polyreach_nodes.ros.command_watch import CommandWatch
+from polyreach_nodes.ros.conflict_detector import ConflictDetector
 from polyreach_nodes.ros.entities import Entities
 from polyreach_nodes.ros.reports import TickStatistics
 
@@ -49,7 +49,7 @@ class ControlLoop:
         self._command = Float64MultiArray(data=array("d", control.pipeline.zero))
         self._command_view = np.frombuffer(self._command.data)
         self._command_pub = entities.publisher(Float64MultiArray, f"~/{COMMANDS}", 1)
-        self.command_watch = CommandWatch(node, self._command_pub)
+        self.conflicts = ConflictDetector(node, self._command_pub)
         self._period = ControlPeriod(control.period_s, control.watchdog.timeout_s)
         self._tick_timer = entities.timer(self._period.late_tolerance_s, self._tick_on_timeout)
         self._guard_timer = entities.timer(control.watchdog.timeout_s, self._on_guard)
@@ -82,7 +82,7 @@ class ControlLoop:
         self._tick_timer.reset()
 
     def stop(self) -> None:
-        """Publish zero, see that it arrives, and end the periods."""
+        """Publish zero, wait for its receipt, and end the periods."""
         self.running = False
         self._tick_timer.cancel()
         self._guard_timer.cancel()
@@ -137,7 +137,7 @@ class ControlLoop:
 
     def _publish(self, joint_vel: NDArray[np.float64]) -> None:
         self._command_view[:] = joint_vel
-        self.command_watch.sent()
+        self.conflicts.count_sent()
         self._command_pub.publish(self._command)
 
     def _on_guard(self) -> None:

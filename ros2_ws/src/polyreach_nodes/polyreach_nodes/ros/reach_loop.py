@@ -76,7 +76,7 @@ class ReachLoop:
         self._status.announce()
 
     def stop(self) -> None:
-        """Publish zero, see that it arrives, and end the control periods."""
+        """Publish zero, wait for its receipt, and end the control periods."""
         if self.control_loop.running:
             self.control_loop.stop()
             self._status.announce()
@@ -84,7 +84,7 @@ class ReachLoop:
     def destroy(self) -> None:
         """Give back all topics, services and timers."""
         self.control_loop.record(None)
-        self.control_loop.command_watch.close()
+        self.control_loop.conflicts.close()
         self._entities.destroy()
 
     def _fail(self, error: Exception) -> None:

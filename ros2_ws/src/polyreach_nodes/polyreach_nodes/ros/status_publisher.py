@@ -92,7 +92,7 @@ class StatusPublisher:
     def _on_status(self) -> None:
         if not self._loop.running:
             return
-        if other := self._loop.command_watch.other():
+        if other := self._loop.conflicts.conflict():
             self._on_conflict(CommandConflict(other))
         self.announce()
         state, reason = self._state()

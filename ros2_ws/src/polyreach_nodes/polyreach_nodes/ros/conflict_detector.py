@@ -1,18 +1,18 @@
-"""Notice another node that commands the same robot."""
+"""Detect another node that commands the same robot."""
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from rclpy.subscription import Subscription
 
-SLACK = 3  # own messages that may be on their way when the count starts
+SLACK = 3  # own messages that may be in transit when the count starts
 
 
-class CommandWatch:
-    """Hears a command topic and compares with what its own publisher sent.
+class ConflictDetector:
+    """Counts the messages on a command topic, less those of its own publisher.
 
-    A second publisher alone proves nothing: after SIGKILL, one is listed for many seconds. So the
-    topic is heard only while there is a second one, and what counts are messages.
+    A second publisher alone is no conflict: after SIGKILL, the old one stays listed for many
+    seconds. The topic is subscribed to only while a second publisher is listed.
     """
 
     def __init__(self, node: Node, publisher: Publisher) -> None:
@@ -20,12 +20,12 @@ class CommandWatch:
         self._subscription: Subscription | None = None
         self._surplus = 0
 
-    def sent(self) -> None:
+    def count_sent(self) -> None:
         """Note that the own publisher sends a message."""
         self._surplus -= 1
 
-    def other(self) -> str:
-        """Who else sends commands, as a sentence; '' if nobody does. To be asked now and then."""
+    def conflict(self) -> str:
+        """Which other node sends commands, as a sentence; '' if none does. Call it regularly."""
         topic = self._publisher.topic_name
         if self._node.count_publishers(topic) < 2:
             self.close()
@@ -43,7 +43,7 @@ class CommandWatch:
         return f"another node publishes on {topic}: {self._names(topic)}"
 
     def close(self) -> None:
-        """Stop hearing the topic."""
+        """Unsubscribe from the topic."""
         if self._subscription is not None:
             self._node.destroy_subscription(self._subscription)
             self._subscription = None
