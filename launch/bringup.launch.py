@@ -59,7 +59,7 @@ def existing(given: str, argument: str, shipped: Path, robot: str) -> Path:
 def shipped_urdf(robot: str) -> Path:
     """robot.urdf beside the robot.yaml of a shipped robot or of one given by its path.
 
-    The package is found, but not imported: the interpreter of `ros2 launch` may lack what it needs.
+    The package is located without an import: the interpreter of `ros2 launch` may lack MuJoCo.
     """
     if robot.endswith((".yaml", ".yml")):
         return Path(robot).with_name("robot.urdf")

@@ -1,4 +1,4 @@
-"""The adaptive looks find what looks everywhere on the way find, and their bounds hold."""
+"""Adaptive checks find what checks everywhere on the way find, and their bounds hold."""
 
 from pathlib import Path
 
@@ -9,13 +9,13 @@ import yaml
 
 from polyreach_description import Robot, load_robot
 from polyreach_description.distances import SLOW_DISTANCE, STOP_DISTANCE
-from polyreach_nodes.control.clearance import Clearance, look_count
+from polyreach_nodes.control.clearance import Clearance, check_count
 from polyreach_nodes.control.proximity import EXTRA_PERIODS, Proximity
 
 ROBOTS = ("planar8", "humanoid27")
 PLAIN_LOOKS = 16
 SLACK = 1e-3  # [m]
-TOLERANCE = 0.02  # of a factor, for looks at other places on the way
+TOLERANCE = 0.02  # of a factor, for checks at other places on the way
 
 
 def all_distances(robot: Robot, joint_pos: np.ndarray, within: float) -> dict[tuple, float]:
@@ -50,13 +50,13 @@ def way_of(robot: Robot, joint_pos: np.ndarray, command: np.ndarray) -> np.ndarr
 
 
 @pytest.mark.parametrize("name", ROBOTS)
-def test_it_finds_what_a_look_everywhere_finds(name: str) -> None:
+def test_adaptive_checks_find_what_checks_everywhere_find(name: str) -> None:
     robot = load_robot(name)
     clearance, seen = Clearance(robot, 0.08), 0
     for joint_pos, command in motions(robot, 150, seed=1):
         way, now = way_of(robot, joint_pos, command), all_distances(robot, joint_pos, 10.0)
         travel = float((clearance._travel @ np.abs(way)).max())
-        count, expected = look_count(travel, clearance.distance), {}
+        count, expected = check_count(travel, clearance.distance), {}
         for number in range(1, count + 1):
             share = number / count
             for pair, after in all_distances(robot, joint_pos + share * way, 0.08).items():
@@ -64,7 +64,7 @@ def test_it_finds_what_a_look_everywhere_finds(name: str) -> None:
                 expected[pair] = max(rate, expected.get(pair, rate))
         found = {pair: rate for pair, _, rate in clearance.approaches(joint_pos, way)}
         assert found == pytest.approx(expected, abs=1e-6)
-        assert clearance.looks <= count
+        assert clearance.checks <= count
         seen += len(found)
     assert seen > 20
 
@@ -72,7 +72,7 @@ def test_it_finds_what_a_look_everywhere_finds(name: str) -> None:
 def plain_approaches(
     robot: Robot, joint_pos: np.ndarray, command: np.ndarray
 ) -> dict[tuple, tuple[float, float]]:
-    """Room until the stop distance and approach [m] of each pair that comes near; looks at even
+    """Room until the stop distance and approach [m] of each pair that comes near; checks at even
     distances, and nothing left out.
     """
     way, found = way_of(robot, joint_pos, command), {}
@@ -98,7 +98,7 @@ def plain_factor(robot: Robot, joint_pos: np.ndarray, command: np.ndarray) -> fl
 
 
 @pytest.mark.parametrize("name", ROBOTS)
-def test_nothing_is_slowed_less_than_by_looks_everywhere(name: str) -> None:
+def test_nothing_is_slowed_less_than_by_checks_everywhere(name: str) -> None:
     robot = load_robot(name)
     proximity, slowed = Proximity(robot), 0
     for joint_pos, command in motions(robot, 400, seed=2):

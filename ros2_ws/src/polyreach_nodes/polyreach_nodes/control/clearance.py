@@ -8,8 +8,8 @@ from polyreach_description import Robot
 from polyreach_description.kinematic_tree import joints_above
 from polyreach_description.model_file import load_spec
 
-MAX_LOOKS = 15  # on one way, 2^k - 1
-SETTLED = 1e-3  # [rad or m] below which a joint that is not controlled counts as standing
+MAX_CHECKS = 15  # collision checks on one way, 2^k - 1
+SETTLED = 1e-3  # [rad or m] below which a joint that is not controlled counts as at rest
 FAR = 10.0  # [m], beyond any distance of interest
 PARALLEL = 1e-9  # [rad] between two axes
 TOUCHING = 1e-6  # [m], below which there is no direction between two geoms
@@ -23,13 +23,13 @@ class Clearance:
     """Finds the pairs of geoms that are near on a straight way of the joints.
 
     The pairs are those that MuJoCo's collision filters leave and that controlled joints move
-    relative to each other. The way is looked at in up to MAX_LOOKS configurations. On a part of it,
+    relative to each other. Up to MAX_CHECKS configurations on the way are checked. On a part of it,
     no point of a geom moves farther relative to the other geom than
 
         sum over the joints between them of reach |change|,  reach: from a joint to that point
 
-    so with as much more margin, a look in the middle shows whether the part needs others. Where
-    geoms are meshes, margins cost more than looks, and every look is taken.
+    so with a margin larger by as much, a check in the middle shows whether the part needs others.
+    Where geoms are meshes, margins cost more than checks, and all configurations are checked.
     """
 
     def __init__(self, robot: Robot, distance: float) -> None:
@@ -53,7 +53,7 @@ class Clearance:
         self._gaps = _constant_gaps(robot, self.pairs)  # (pairs,) [m]
         self._jacobians = np.zeros((2, 3, self._model.nv))
         self._segment = np.zeros(6)
-        self.looks = 0  # that the last way took
+        self.checks = 0  # on the last way
         self.set_distance(distance)
 
     def set_distance(self, distance: float) -> None:
@@ -74,22 +74,22 @@ class Clearance:
         return joints
 
     def approaches(self, joint_pos: Vector, way: Vector) -> list[tuple[Pair, float, float]]:
-        """Pairs that are near at a look from joint_pos (nu,) to joint_pos + way [rad or m].
+        """Pairs that are near at a check between joint_pos (nu,) and joint_pos + way [rad or m].
 
-        Of each its distance now [m], and what the whole way would take from it at the greatest rate
-        seen [m]; negative where they part.
+        Of each, its distance now [m], and the decrease of that on the whole way, at the greatest
+        rate measured [m]; negative where the bodies separate.
         """
         travel = self._travel.dot(np.abs(way))  # (pairs,) [m]
-        parts = look_count(float(np.maximum.reduce(travel, initial=0.0)), self.distance)
+        parts = check_count(float(np.maximum.reduce(travel, initial=0.0)), self.distance)
         model, data, qpos, adr = self._model, self._there, self._qpos[1], self._adr
         now: dict[Pair, float] = {}
         most: dict[Pair, float] = {}
         half = (parts + 1) // 2
-        middles, self.looks = [half], 0
+        middles, self.checks = [half], 0
         if self._has_meshes:
             half, middles = 1, list(range(1, parts + 1))
         while middles:
-            # unseen in the middle is unseen in the half - 1 looks on both sides
+            # not near in the middle is not near at the half - 1 checks on both sides
             self._set_margins(travel, (half - 1) / parts)
             half //= 2
             following: list[int] = []
@@ -106,12 +106,12 @@ class Clearance:
                         now[pair] = self._distance_now(pair, None if now else joint_pos)
                     approach = (now[pair] - after) * parts / number
                     most[pair] = max(approach, most.get(pair, approach))
-            self.looks += len(middles)
+            self.checks += len(middles)
             middles = following
         return [(pair, now[pair], most[pair]) for pair in now]
 
     def _set_margins(self, travel: Vector, share: float) -> None:
-        """See each pair from `distance` on, and from as much more as a share of its travel."""
+        """Detect each pair below `distance`, plus a share of its travel."""
         if share:
             np.multiply(travel, share, out=self._margin)
             self._margin += self.distance
@@ -157,10 +157,10 @@ class Clearance:
         return float(mujoco.mj_geomDistance(self._model, self._now, *pair, FAR, None))
 
 
-def look_count(travel: float, distance: float) -> int:
-    """Looks (2^k - 1) between which a pair moves less than `distance` [m], on `travel` [m]."""
+def check_count(travel: float, distance: float) -> int:
+    """Checks (2^k - 1) between which a pair moves less than `distance` [m], on `travel` [m]."""
     count = 1
-    while count < MAX_LOOKS and count * distance < travel:
+    while count < MAX_CHECKS and count * distance < travel:
         count = 2 * count + 1
     return count
 
