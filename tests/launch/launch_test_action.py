@@ -1,4 +1,4 @@
-"""bringup.launch.py with action:=true: the action reaches goals, and says so."""
+"""bringup.launch.py with action:=true: the action reaches goals and succeeds."""
 
 # ruff: noqa: PT009 (unittest runs this, and its assertions say what they saw)
 

@@ -43,7 +43,7 @@ class BringupTest(unittest.TestCase):
     """While simulator and controller run, with the command watchdog between them or without."""
 
     def test_goals_are_reached_slowly(self, robot: str, watchdog: str) -> None:
-        """All effectors at once; no joint is told to go faster than speed_scale allows."""
+        """All effectors at once; no command is faster than speed_scale allows."""
         wanted = load_robot(robot)
         with Probe(wanted) as probe:
             probe.wait_state("IDLE")

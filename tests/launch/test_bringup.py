@@ -73,9 +73,9 @@ class Bringup:
 
     def pid(self, executable: str) -> int:
         """Process id of an executable, from the log of the launch."""
-        found = re.search(rf"\[{executable}-\d\]: process started with pid \[(\d+)\]", self.output)
-        assert found, self.output
-        return int(found.group(1))
+        match = re.search(rf"\[{executable}-\d\]: process started with pid \[(\d+)\]", self.output)
+        assert match, self.output
+        return int(match.group(1))
 
     def wait_active(self) -> None:
         """Wait until the spawner has activated the velocity controller."""

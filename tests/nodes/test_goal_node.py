@@ -21,7 +21,7 @@ def words(goal: np.ndarray) -> list[str]:
     return [f"{value:.6e}" for value in goal]
 
 
-def test_without_a_controller_it_says_so(start: Launcher) -> None:
+def test_a_missing_controller_is_named(start: Launcher) -> None:
     process = start("goal_node", None, "left", "0.1", "0.2", "0.3", "--timeout", "1")
     assert process.popen.wait(timeout=20) == 1
     assert "no controller 'polyreach_controller'" in process.output
@@ -44,7 +44,7 @@ def test_wrong_command_line_is_refused(
     assert complaint in process.output
 
 
-def test_goals_arrive_and_mistakes_are_told(
+def test_goals_arrive_and_wrong_ones_are_reported(
     shared: SharedController,
     start: Launcher,
     probe: Probe,

@@ -1,4 +1,4 @@
-"""What clients make of a controller that reports no progress."""
+"""Clients of a controller that reports no progress."""
 
 import pytest
 from test_reach_task import Bench, reaching

@@ -164,10 +164,10 @@ def test_reaches_goals_with_feedback(
     assert probe.value("goal/middle") == ""
     assert probe.value("goal/left") and probe.value("goal/right"), "goals are held"
 
-    told = [message for message in sent.feedback if not math.isnan(message.errors[0])]
-    assert told[0].errors[0] > 0.1 > 0.02 >= told[-1].errors[0]
-    assert np.all(np.diff([message.errors[0] for message in told]) <= 0.01)
-    assert list(told[-1].reached) == [True, True] and not any(told[0].reached)
+    feedback = [message for message in sent.feedback if not math.isnan(message.errors[0])]
+    assert feedback[0].errors[0] > 0.1 > 0.02 >= feedback[-1].errors[0]
+    assert np.all(np.diff([message.errors[0] for message in feedback]) <= 0.01)
+    assert list(feedback[-1].reached) == [True, True] and not any(feedback[0].reached)
     assert np.all(np.diff([message.elapsed for message in sent.feedback]) > 0)
     assert np.median(np.diff(sent.feedback_s)) == pytest.approx(0.1, abs=0.05)
     assert result.elapsed >= sent.feedback[-1].elapsed
@@ -347,7 +347,7 @@ REFUSED: tuple[tuple[dict[str, Any], str], ...] = (
 )
 
 
-def test_goals_that_cannot_be_taken_are_told_and_disturb_nothing(
+def test_invalid_goals_are_rejected_and_disturb_nothing(
     controller: Process, reach: Reach, probe: Probe
 ) -> None:
     running = reach.send(["middle"], [(40.0, 0.0, 0.0)], timeout=300.0)
@@ -369,7 +369,7 @@ def test_goals_that_cannot_be_taken_are_told_and_disturb_nothing(
     assert_comes_to_rest(probe)
 
 
-def test_without_a_controller_it_says_so(reach: Reach) -> None:
+def test_a_missing_controller_is_named(reach: Reach) -> None:
     status, result = reach.send(["left"], [(0.1, 0.0, 0.0)]).ended(10.0)
     assert status == ABORTED
     assert result.message == "no controller 'polyreach_controller' in 5 s"

@@ -16,7 +16,7 @@ KINDS = {
     "service": "services reply",
     "client": "services request",
 }
-# the controller looks at commands on its own topic only when another node publishes there
+# the controller subscribes to its own commands only while another node publishes them
 AT_TIMES = {("/polyreach_controller", "topics subscribe", "/polyreach_controller/commands")}
 Permission = tuple[str, str, str]  # node, what is allowed, name
 
@@ -49,12 +49,12 @@ def permissions() -> set[Permission]:
 
 def uses(probe: Probe, nodes: set[str]) -> set[Permission]:
     """What nodes publish, subscribe to, reply to and request now."""
-    found = set()
+    permissions = set()
     for node in nodes:
         for kind, how in KINDS.items():
             names = getattr(probe.node, f"get_{kind}_names_and_types_by_node")(node[1:], "/")
-            found |= {(node, how, name) for name, _ in names}
-    return found
+            permissions |= {(node, how, name) for name, _ in names}
+    return permissions
 
 
 def covers(permission: Permission, use: Permission) -> bool:
@@ -76,11 +76,13 @@ def test_the_policy_lists_what_the_nodes_use_and_nothing_else(
 
     def unused() -> set[Permission]:
         seen = uses(probe, nodes)
-        return {one for one in allowed - AT_TIMES if not any(covers(one, use) for use in seen)}
+        return {
+            entry for entry in allowed - AT_TIMES if not any(covers(entry, use) for use in seen)
+        }
 
     deadline = time.monotonic() + 30
     while (left := unused()) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not left, "allowed, but not used"
-    missing = {use for use in uses(probe, nodes) if not any(covers(one, use) for one in allowed)}
+    missing = {use for use in uses(probe, nodes) if not any(covers(p, use) for p in allowed)}
     assert not missing, "used, but not allowed"

@@ -1,4 +1,4 @@
-"""The page as a process: whom it answers, and what a person's mouse does to the robot."""
+"""The page as a process: whose requests it answers, and what dragging does to the robot."""
 
 import signal
 import socket
@@ -86,7 +86,7 @@ def test_a_busy_port_is_one_clear_line(start: Launcher) -> None:
     assert "Traceback" not in process.output
 
 
-def test_without_viser_it_says_what_to_install(ros_domain_id: int) -> None:
+def test_an_error_names_viser_where_it_is_missing(ros_domain_id: int) -> None:
     script = (
         "import sys; sys.modules['viser'] = None\n"
         "from polyreach_nodes.view_node import main; sys.exit(main())"

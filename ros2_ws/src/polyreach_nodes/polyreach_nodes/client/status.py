@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
+from polyreach_description.printable import PrintableError
+
 Point = tuple[float, float, float]
 T = TypeVar("T")
 
@@ -17,7 +19,7 @@ GOAL, ERROR, RECEIVED = "goal/", "error/", "received/"  # followed by the effect
 MAX_SHOWN = 100  # characters of a value that an error repeats
 
 
-class StatusError(ValueError):
+class StatusError(PrintableError, ValueError):
     """A status that no controller of this version publishes; the message names key and value."""
 
 

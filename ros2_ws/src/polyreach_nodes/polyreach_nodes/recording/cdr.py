@@ -1,8 +1,8 @@
-"""How long a serialised message is.
+"""Length of a serialised message.
 
-rclpy.serialization hands out a few bytes of memory more than a message has, when it holds empty
-sequences of 8-byte numbers (as the joint states of a robot that does not measure efforts). Strict
-readers refuse such a message, and the bytes are nobody's business; so they are cut off.
+rclpy.serialization returns a few bytes of memory more than a message has, when it holds empty
+sequences of 8-byte numbers, as the joint states of a robot that does not measure efforts. Strict
+readers refuse such a message, and the bytes may be private; so the recorder cuts them off.
 """
 
 import re
@@ -27,7 +27,7 @@ _ARRAY = re.compile(r"(.+)\[(\d+)\]")
 
 @cache
 def length_of(kind: type) -> Callable[[bytes], int]:
-    """A function that tells how many bytes of serialised data a message of this class takes.
+    """A function that returns how many bytes of serialised data a message of this class takes.
 
     The data are CDR, little-endian, as rclpy makes them, and may be longer than the message.
     Raises ValueError for a field of a type that is not supported (wstring, long double).

@@ -1,7 +1,7 @@
-"""Recording of ROS 2 messages to an MCAP file, as `ros2 bag record -s mcap` lays it out.
+"""Recording of ROS 2 messages to an MCAP file in the layout of `ros2 bag record -s mcap`.
 
-The caller serialises and puts bytes into a queue; a thread of its own writes them. Once the file is
-made, whatever happens to the disk, the caller never waits for it and gets no exception from it. To
+The caller serialises a message and puts the bytes into a queue; the recorder's thread writes them.
+Once the file is made, a slow or broken disk neither delays the caller nor raises an exception. To
 make the file takes a few milliseconds after `warm_up`.
 """
 
@@ -23,11 +23,11 @@ from rclpy.serialization import serialize_message
 
 from polyreach_nodes.recording.cdr import length_of
 
-QUEUE_LENGTH = 5000  # messages; half a minute of them while a disk does not answer
-POLL_S = 0.02  # [s] between two looks into the queue: small portions keep the control loop even
-FLUSH_S = 0.5  # [s] after which what was written so far is on the disk and can be read
-PART_S = 3600.0  # [s] in one file: its index, which is kept in memory, grows by 8 MB
-CLOSE_S = 5.0  # [s] given to a disk that hangs when a recording ends
+QUEUE_LENGTH = 5000  # messages; those of half a minute, while a disk does not answer
+POLL_S = 0.02  # [s] between two writes: small portions keep the control period even
+FLUSH_S = 0.5  # [s] between two syncs to the disk
+PART_S = 3600.0  # [s] in one file, whose index in memory grows to 8 MB
+CLOSE_S = 5.0  # [s] to complete the file when a recording ends
 _SEPARATOR = "=" * 80  # between the definitions of a message and of those in it
 _NESTED = re.compile(r"([a-z]\w*)/([A-Z]\w*)")
 
@@ -37,13 +37,13 @@ class RecordingError(ValueError):
 
 
 class Recorder:
-    """Writes messages of some topics to one file, from the time it is made until close().
+    """Writes messages of some topics to a file until close().
 
-    A file that exists is never written to: the recording then goes to `<stem>-2.mcap`, or the next
-    free number; `path` says which. After PART_S it goes on in the next one. Every FLUSH_S, what was
-    written is complete in itself and synced to the disk, so that a kill or a power cut costs at
-    most a second of it; `mcap recover` (of the MCAP command line tool) makes a whole file of one
-    that was cut off.
+    An existing file is never written to: the recording then goes to `<stem>-2.mcap`, or the next
+    free number; `path` is the file in use. After PART_S it continues in the next file. Every
+    FLUSH_S the file is complete up to then and synced to the disk, so that a kill or a power cut
+    costs a second of messages at most; `mcap recover` of the MCAP command line tool completes a
+    file that was cut off.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Recorder:
         """Make the file. topics: full topic names, as '/joint_states', and their message classes.
 
         Raises RecordingError if the path does not end in .mcap or cannot be written, or if the
-        definition of a message is nowhere to be found.
+        definition of a message is not installed.
         """
         warm_up(topics.values())
         definitions = {kind: message_definition(kind) for kind in topics.values()}
-        self._topics, self._definitions, self._wanted = topics, definitions, path
+        self._topics, self._definitions, self._first_path = topics, definitions, path
         self._length = {topic: length_of(kind) for topic, kind in topics.items()}
         self._open()
         self._sequence = dict.fromkeys(topics, 0)
@@ -75,21 +75,21 @@ class Recorder:
 
     @property
     def dropped(self) -> int:
-        """Messages that were not written because the queue was full; their numbers are missing in
-        the file's sequence counts.
+        """Number of messages that were not written because the queue was full; their sequence
+        numbers are missing in the file.
         """
         return self._dropped
 
     @property
     def error(self) -> str:
-        """Why the recording ended early; empty while all is well."""
+        """Why the recording ended early; '' if it did not."""
         return self._error
 
     def write(self, topic: str, message: Any, time_ns: int) -> None:
-        """Record a message as it is now. To be called from one thread.
+        """Record a message as it is now. To be called in one thread.
 
         time_ns: [ns since the epoch], when it was received or published. Raises KeyError for a
-        topic that was not announced.
+        topic that is not in `topics`.
         """
         number = self._sequence[topic]
         self._sequence[topic] = number + 1
@@ -101,7 +101,7 @@ class Recorder:
         self._queue.append((topic, number, time_ns, serialize_message(message)))
 
     def close(self) -> None:
-        """Write what is in the queue and complete the file; it is harmless to call this twice."""
+        """Write what is in the queue and complete the file; a second call does nothing."""
         self._closing.set()
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
@@ -109,7 +109,7 @@ class Recorder:
 
     def _open(self) -> None:
         """Make the next file. Raises RecordingError if it cannot be written."""
-        self.path, self._file = _create(self._wanted)
+        self.path, self._file = _create(self._first_path)
         self._writer = Writer(self._file)
 
     def _begin(self) -> dict[str, int]:
@@ -127,20 +127,20 @@ class Recorder:
         return channels
 
     def _run(self) -> None:
-        """Write until close(), or until the file takes no more."""
+        """Write until close(), or until the file cannot be written."""
         try:
-            begun_s = flushed_s = monotonic()
+            start_s = flushed_s = monotonic()
             while not self._closing.wait(POLL_S):
                 self._write_queue()
                 if monotonic() - flushed_s >= FLUSH_S:
                     self._writer.flush()
                     os.fdatasync(self._file.fileno())
                     flushed_s = monotonic()
-                if monotonic() - begun_s >= PART_S:
+                if monotonic() - start_s >= PART_S:
                     self._end()
                     self._open()
                     self._channels = self._begin()
-                    begun_s = monotonic()
+                    start_s = monotonic()
             self._write_queue()
             self._end()
         except Exception as error:
@@ -161,13 +161,13 @@ class Recorder:
         reason = (error.strerror if isinstance(error, OSError) else None) or repr(error)
         self._error = f"'{self.path}' cannot be written: {reason}"
         self._queue.clear()
-        with suppress(OSError):  # the same reason once more, for what is still in the buffer
+        with suppress(OSError):  # the same error again, for what is still in the buffer
             self._file.close()
 
 
 def warm_up(kinds: Iterable[type]) -> None:
-    """Do what takes long at the first recording of messages of these classes: read definitions,
-    load the code that serialises. What is not installed is refused at the recording.
+    """Read the definitions of these message classes and load the code that serialises them, which
+    takes long the first time. A definition that is not installed is an error of the recording.
     """
     with suppress(RecordingError):
         for kind in kinds:
@@ -181,17 +181,17 @@ def message_definition(kind: type) -> str:
 
     Raises RecordingError if one of them is not installed.
     """
-    found = {_type_name(kind): _definition_file(kind)}
+    files = {_type_name(kind): _definition_file(kind)}
     waiting = [kind]
     while waiting:
         fields = waiting.pop().get_fields_and_field_types()  # type: ignore[attr-defined]
         for package, name in _NESTED.findall(" ".join(fields.values())):
             nested = getattr(import_module(f"{package}.msg"), name)
-            if _type_name(nested) not in found:
-                found[_type_name(nested)] = _definition_file(nested)
+            if _type_name(nested) not in files:
+                files[_type_name(nested)] = _definition_file(nested)
                 waiting.append(nested)
-    texts = [path.read_text(encoding="utf-8").rstrip() for path in found.values()]
-    heads = [f"\n{_SEPARATOR}\nMSG: {name.replace('/msg/', '/')}\n" for name in found]
+    texts = [path.read_text(encoding="utf-8").rstrip() for path in files.values()]
+    heads = [f"\n{_SEPARATOR}\nMSG: {name.replace('/msg/', '/')}\n" for name in files]
     return (
         texts[0]
         + "".join(head + text for head, text in zip(heads[1:], texts[1:], strict=True))
@@ -221,12 +221,12 @@ def _create(path: Path) -> tuple[Path, BinaryIO]:
     """A new file at `path`, or at the first free number after it."""
     if path.suffix != ".mcap":
         raise RecordingError(f"a recording ends in .mcap, but the path is '{path}'")
-    tried, number = path, 1
+    candidate, number = path, 1
     while True:
         try:
-            return tried, tried.open("xb")
+            return candidate, candidate.open("xb")
         except FileExistsError:
             number += 1
-            tried = path.with_stem(f"{path.stem}-{number}")
+            candidate = path.with_stem(f"{path.stem}-{number}")
         except OSError as error:
-            raise RecordingError(f"'{tried}' cannot be written: {error.strerror}") from None
+            raise RecordingError(f"'{candidate}' cannot be written: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""Where recordings may go: who can set a parameter over the network must not choose any path."""
+"""Path of a recording: a parameter that is set over the network must not choose any path."""
 
 from pathlib import Path
 
@@ -6,8 +6,8 @@ from pathlib import Path
 def recording_path(folder: str, name: str) -> Path:
     """The path of recording `name` in `folder`: a file name, or a path that ends in the folder.
 
-    Symbolic links are followed before that is judged. Raises ValueError, naming both, for a path
-    outside the folder, for one that does not end in .mcap, and if there is no folder.
+    The check follows symbolic links. Raises ValueError, naming both, for a path outside the folder,
+    for one that does not end in .mcap, and if there is no folder.
     """
     if not folder:
         raise ValueError(
@@ -15,7 +15,7 @@ def recording_path(folder: str, name: str) -> Path:
             "record_folder, a folder for recordings, to allow it"
         )
     if not Path(folder).is_dir():
-        raise ValueError(f"record_folder '{folder}' is no folder: make it before a recording")
+        raise ValueError(f"record_folder '{folder}' is not a folder: make it before a recording")
     if not name.endswith(".mcap"):
         raise ValueError(f"a recording ends in .mcap, but record is '{name}'")
     try:

@@ -1,8 +1,9 @@
-"""What the controller saw and did in every control period, as messages in a recording."""
+"""Records observation and action of every control period as ROS 2 messages."""
 
 from pathlib import Path
 from time import time_ns
 
+from builtin_interfaces.msg import Time as TimeMessage
 from diagnostic_msgs.msg import DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
@@ -10,6 +11,8 @@ from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
+from polyreach_nodes.client.controller_client import goal_message
+from polyreach_nodes.client.topics import COMMANDS, STATUS, goal_topic
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.recording.mcap import Recorder, warm_up
 
@@ -17,15 +20,15 @@ KINDS = (JointState, Float64MultiArray, DiagnosticStatus, PoseStamped)
 
 
 def prepare_recording() -> None:
-    """Have the first recording start within a control period."""
+    """Load what the first recording needs, so that it starts within a control period."""
     warm_up(KINDS)
 
 
 class TickRecorder:
     """Writes observation and action under the names of the controller's topics.
 
-    Messages of one control period have one time. A period without a message on goals/<effector> is
-    one in which that effector had no goal.
+    Messages of one control period have the same time. In a period without a message on
+    goals/<effector>, that effector had no goal.
     """
 
     def __init__(self, node: Node, control: ReachControl, path: Path) -> None:
@@ -33,13 +36,11 @@ class TickRecorder:
         name = node.get_fully_qualified_name()
         self._control = control
         self._state_topic = node.resolve_topic_name("joint_states")
-        self._command_topic = node.resolve_topic_name("~/commands")
-        self._status_topic = f"{name}/status"
-        self._goal_topics = [f"{name}/goals/{e}" for e in control.robot.effector_names]
+        self._command_topic = node.resolve_topic_name(f"~/{COMMANDS}")
+        self._status_topic = f"{name}/{STATUS}"
+        self._goal_topics = [f"{name}/{goal_topic(e)}" for e in control.robot.effector_names]
         self._state = JointState(name=list(control.robot.joint_names))
-        self._goal = PoseStamped()
-        self._goal.header.frame_id = control.robot.base_frame
-        self._goal.pose.orientation.w = 1.0
+        self._goal = goal_message((0.0, 0.0, 0.0), control.robot.base_frame, TimeMessage())
         self.recorder = Recorder(
             path,
             {
@@ -51,7 +52,7 @@ class TickRecorder:
         )
 
     def tick(self, command: Float64MultiArray) -> None:
-        """Record the joint positions and goals that the policy saw, and the command."""
+        """Record the joint positions and goals that the policy received, and the command."""
         now_ns, control, write = time_ns(), self._control, self.recorder.write
         goals = control.goals
         stamp = Time(nanoseconds=now_ns).to_msg()
@@ -73,7 +74,7 @@ class TickRecorder:
 
     @property
     def problem(self) -> str:
-        """What was lost, in words; '' if nothing."""
+        """What was not recorded, and why; '' if everything was."""
         lost = f"{self.recorder.dropped} messages not recorded" if self.recorder.dropped else ""
         return self.recorder.error or lost
 

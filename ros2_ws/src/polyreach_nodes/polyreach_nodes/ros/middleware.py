@@ -1,4 +1,4 @@
-"""What nodes use to reach each other: environment variables of the ROS 2 middleware."""
+"""Environment variables of the ROS 2 middleware that keep nodes on the loopback and on UDP."""
 
 import os
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ PROFILE_VARIABLES = (
     "FASTRTPS_DEFAULT_PROFILES_FILE",  # of Fast DDS 2, as in Jazzy
     "FASTDDS_DEFAULT_PROFILES_FILE",  # of Fast DDS 3
 )
-OUTWARD = (
+REMOTE_VARIABLES = (  # by which nodes may reach other machines
     "FASTDDS_BUILTIN_TRANSPORTS",
     "ROS_DISCOVERY_SERVER",
     "ROS_LOCALHOST_ONLY",
@@ -21,31 +21,31 @@ OUTWARD = (
 def loopback_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """`environment` with the variables that keep ROS nodes on the loopback.
 
-    LOCALHOST alone does not with Fast DDS, the middleware by default: its sockets are bound to all
-    addresses, and answer everybody who sends to them. With another RMW_IMPLEMENTATION, LOCALHOST is
-    all that is set.
+    With Fast DDS, the default middleware, the discovery range LOCALHOST is not enough: its sockets
+    are bound to all addresses and answer every sender. With another RMW_IMPLEMENTATION, only
+    LOCALHOST is set.
     """
-    kept = {name: value for name, value in environment.items() if name not in OUTWARD}
+    kept = {name: value for name, value in environment.items() if name not in REMOTE_VARIABLES}
     if not _is_fast_dds(kept):
         return {**kept, "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"}
     return {
         **kept,
         **dict.fromkeys(PROFILE_VARIABLES, str(PROFILE)),
-        # any other range makes rmw_fastrtps add its own transports, bound to all addresses
+        # with any other range, rmw_fastrtps adds transports that are bound to all addresses
         "ROS_AUTOMATIC_DISCOVERY_RANGE": "SYSTEM_DEFAULT",
     }
 
 
 def without_shared_memory(environment: Mapping[str, str]) -> dict[str, str]:
-    """`environment` with Fast DDS on UDP alone, unless it says how nodes are to reach each other.
+    """`environment` with Fast DDS on UDP alone, unless it chooses a profile or transports.
 
     A process that is killed while it holds a mutex of Fast DDS in shared memory (2.14) leaves it
-    locked: whoever publishes to that process then waits for 0.3 to 1 s, or for ever. UDP has no
+    locked: a node that publishes to that process then waits for 0.3 to 1 s, or for ever. UDP has no
     such lock.
 
-    The range LOCALHOST becomes the loopback profile, for with that range rmw_fastrtps always adds
-    shared memory. Left as they are: a profile or transports that the user has chosen, LOCALHOST
-    with static peers or a discovery server, and other middlewares.
+    The range LOCALHOST becomes the loopback profile, because rmw_fastrtps always adds shared memory
+    with that range. A profile or transports of the user's choice, LOCALHOST with static peers or a
+    discovery server, and other middlewares stay as they are.
     """
 
     def any_set(*names: str) -> bool:
@@ -53,8 +53,8 @@ def without_shared_memory(environment: Mapping[str, str]) -> dict[str, str]:
 
     if not _is_fast_dds(environment) or any_set(*PROFILE_VARIABLES):
         return dict(environment)
-    reach = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper()
-    if reach == "LOCALHOST" or (not reach and environment.get("ROS_LOCALHOST_ONLY") == "1"):
+    discovery = environment.get("ROS_AUTOMATIC_DISCOVERY_RANGE", "").upper()
+    if discovery == "LOCALHOST" or (not discovery and environment.get("ROS_LOCALHOST_ONLY") == "1"):
         if any_set("ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"):
             return dict(environment)
         return loopback_environment(environment)
@@ -62,7 +62,7 @@ def without_shared_memory(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def leave_shared_memory() -> None:
-    """Apply without_shared_memory to this process; to be called before rclpy is initialised."""
+    """Apply without_shared_memory to this process; to be called before rclpy.init."""
     environment = without_shared_memory(os.environ)
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]

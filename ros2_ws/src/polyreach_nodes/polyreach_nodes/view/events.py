@@ -1,4 +1,4 @@
-"""What people do on the page."""
+"""Events of the page: what a browser requests."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Grab:
-    """The handle of an effector is taken (held) or let go by the browser of that number."""
+    """A browser, by its number, starts to drag the handle of an effector (held), or ends it."""
 
     effector: int
     client: int
@@ -18,7 +18,7 @@ class Grab:
 
 @dataclass(frozen=True)
 class Drag:
-    """The handle of an effector is moved to a position (3,) [m, base frame]."""
+    """The handle of an effector moves to a position (3,) [m, base frame]."""
 
     effector: int
     position: NDArray[np.float64]
@@ -26,7 +26,7 @@ class Drag:
 
 @dataclass(frozen=True)
 class Switch:
-    """The goal of an effector is switched on or off."""
+    """The goal of an effector is set or cleared."""
 
     effector: int
     on: bool

@@ -10,11 +10,12 @@ import viser
 from numpy.typing import NDArray
 from viser import uplot
 
+from polyreach_nodes.client.topics import CLEAR_GOALS, HALT, RESUME
 from polyreach_nodes.view.events import Event, Post, Press, Speed, Switch
 from polyreach_nodes.view.shapes import Colour
 
 PLOT_S = 20.0  # [s] of errors in the plot
-TOPS = (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 1e5)  # [mm] of the plot
+TOPS = (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1e3, 2e3, 5e3, 1e4, 1e5)  # [mm] ends of its axis
 STATE_COLOURS = {
     "ACTIVE": "#15803d",
     "BLOCKED": "#b45309",
@@ -32,7 +33,7 @@ Vector = NDArray[np.float64]
 
 
 class Panel:
-    """Controls and figures, shared by all browsers; E effectors. What is done posts events."""
+    """Controls and figures of all browsers; E effectors. Every use of a control posts an event."""
 
     def __init__(
         self,
@@ -54,9 +55,9 @@ class Panel:
         gui.main_panel.dock_right()
         self._html = {"state": gui.add_html("")}
         for name, label, colour, hint in (
-            ("halt", "Halt", "red", "stop the robot until it is resumed"),
-            ("resume", "Resume", "green", "go on after a halt or a fault"),
-            ("clear_goals", "Clear goals", "gray", "switch all goals off"),
+            (HALT, "Halt", "red", "stop the robot until Resume"),
+            (RESUME, "Resume", "green", "end a halt or a fault"),
+            (CLEAR_GOALS, "Clear goals", "gray", "clear the goals of all effectors"),
         ):
             button = gui.add_button(label, color=colour, hint=hint)  # type: ignore[arg-type]
             button.on_click(self._poster(partial(_pressed, name)))
@@ -97,7 +98,7 @@ class Panel:
         return on_event
 
     def show_state(self, state: str, reason: str, notes: Sequence[str]) -> None:
-        """Show the controller's state in words and colour, and what else is to be known."""
+        """Show the controller's state as text and colour, the reason for it, and notes below."""
         colour = STATE_COLOURS.get(state, OTHER_COLOUR)
         lines = [
             f'<div style="background:{colour};color:white;border-radius:4px;padding:0.4em 0.75em;'
@@ -112,17 +113,17 @@ class Panel:
     def show_goals(
         self, on: Sequence[bool], goals: Sequence[Vector | None], errors: Sequence[float]
     ) -> None:
-        """Show per effector whether its goal is on, the goal held [m] and the error [m or nan]."""
+        """Show per effector whether its goal is on, the goal [m] and the error [m or nan]."""
         rows = []
         for index, goal in enumerate(goals):
             if self._switches[index].value != on[index]:
                 self._switches[index].value = on[index]  # type: ignore[misc]
-            place = "no goal" if goal is None else " ".join(f"{value:.3f}" for value in goal)
+            position = "no goal" if goal is None else " ".join(f"{value:.3f}" for value in goal)
             error = "" if np.isnan(errors[index]) else f"{1e3 * errors[index]:.1f}"
             rows.append(
                 f'<tr><td><span style="color:{self._css[index]}">&#9679;</span> '
                 f"{escape(self._effectors[index])}</td>"
-                f'<td style="padding:0 0.8em">{place}</td>'
+                f'<td style="padding:0 0.8em">{position}</td>'
                 f'<td style="text-align:right">{error}</td></tr>'
             )
         head = (
@@ -146,7 +147,7 @@ class Panel:
         self._plot.data = (times, *self._errors[:, 1:].T.copy())
 
     def show_timing(self, values: dict[str, float]) -> None:
-        """Show quantiles [ms], named such as 'loop period p99 [ms]', a row per kind."""
+        """Show quantiles [ms] with names such as 'loop period p99 [ms]', a row per quantity."""
         kinds: dict[str, list[str]] = {}
         for name, value in values.items():
             kind, _, quantile = name.removesuffix(" [ms]").rpartition(" ")
@@ -177,13 +178,13 @@ def _switched(index: int, event: Any) -> Switch:
 
 
 def _top(errors: Vector) -> float:
-    """The first of TOPS [mm] that holds all errors, nan left out."""
+    """The first of TOPS [mm] that no error exceeds; nan is ignored."""
     highest = float(np.nanmax(errors)) if np.isfinite(errors).any() else 0.0
     return next((top for top in TOPS if top >= highest), TOPS[-1])
 
 
 def _scales(top: float) -> dict[str, uplot.Scale]:
-    """Axes of the plot, from zero to top [mm]; uPlot cannot range over values that are nan."""
+    """Axes of the plot, from zero to top [mm]; uPlot cannot find a range of values with nan."""
     return {
         "x": uplot.Scale(time=False, auto=False, range=(-PLOT_S, 0.0)),
         "y": uplot.Scale(auto=False, range=(-0.03 * top, 1.06 * top)),

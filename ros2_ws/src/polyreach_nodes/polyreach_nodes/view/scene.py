@@ -20,9 +20,9 @@ from polyreach_nodes.view.shapes import (
     robot_shapes,
 )
 
-EFFECTOR_SHARE, GOAL_SHARE, HANDLE_SHARE = 0.009, 0.015, 0.1  # of the first view's height
+EFFECTOR_SHARE, GOAL_SHARE, HANDLE_SHARE = 0.009, 0.015, 0.1  # sizes, of the first view's height
 DIM, BRIGHT = 0.3, 0.85  # opacity of a goal that is off, or on
-MOVED = 1e-5  # [m], and of a quaternion, below which nothing is sent
+MOVED = 1e-5  # [m], and of a quaternion: smaller changes are not sent
 CELL, SECTION = 0.1, 0.5  # [m] of the grid on the floor
 FLOOR_COLOUR = (238, 240, 244)
 
@@ -30,7 +30,7 @@ Vector = NDArray[np.float64]
 
 
 class Scene:
-    """Draws one robot for all browsers; E effectors. Dragging a handle posts events."""
+    """Draws one robot in all browsers; E effectors. Dragging a handle posts events."""
 
     def __init__(
         self,
@@ -146,7 +146,8 @@ class Scene:
         client = -1 if event.client_id is None else event.client_id
         if event.phase == "update":
             position = np.array(event.target.position, dtype=np.float64)
-            if position.shape == (3,) and np.isfinite(position).all():  # browsers send anything
+            # a browser may send anything
+            if position.shape == (3,) and np.isfinite(position).all():
                 self._post(Drag(index, position))
         else:
             self._post(Grab(index, client, held=event.phase == "start"))
@@ -163,18 +164,18 @@ class Scene:
                     frame.wxyz = poses[body, 3:]
                 self._poses[body] = poses[body]
 
-    def show_goals(self, goals: Sequence[GoalHandle], effector_pos: Vector) -> None:
-        """Show where the goals stand, and lines to them from effector_pos (E, 3) [m, base]."""
-        ends = np.stack([effector_pos, [goal.position for goal in goals]], axis=1)
+    def show_goals(self, handles: Sequence[GoalHandle], effector_pos: Vector) -> None:
+        """Show the goals, and lines to them from effector_pos (E, 3) [m, base frame]."""
+        ends = np.stack([effector_pos, [handle.position for handle in handles]], axis=1)
         moved = ~(np.abs(ends - self._ends) < MOVED).all(axis=(1, 2))
-        for index, goal in enumerate(goals):
-            if not goal.dragged:
-                self._handles[index].position = goal.position
-            opacity = BRIGHT if goal.on else DIM
+        for index, handle in enumerate(handles):
+            if not handle.dragged:
+                self._handles[index].position = handle.position
+            opacity = BRIGHT if handle.on else DIM
             if self._goals[index].opacity != opacity:
                 self._goals[index].opacity = opacity
             line = self._lines[index]
-            if goal.on and moved[index]:
+            if handle.on and moved[index]:
                 line.points = ends[index : index + 1].astype(np.float32)
                 self._ends[index] = ends[index]
-            line.visible = goal.on
+            line.visible = handle.on

@@ -1,4 +1,4 @@
-"""What a page draws of a robot: surfaces of its geoms, colours, floor and a camera that sees it."""
+"""Shapes of a robot on the page: surfaces of its geoms, colours, floor and first camera."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from polyreach_description import Robot
 
 SEGMENTS = 28  # around an axis of revolution
-CONFIGURATIONS = 200  # drawn at random, to find where the effectors can be
-FIXED_SPAN = 1e-4  # [m]; an effector that moves less along an axis is fixed on it
-DEFAULT_RGBA = (0.5, 0.5, 0.5, 1.0)  # of MuJoCo, where a model says nothing
-VISUAL_GROUPS = 3  # geoms of group 0 to 2 are drawn; higher groups are for collisions by convention
+CONFIGURATIONS = 200  # random ones, which sample the positions of the effectors
+FIXED_SPAN = 1e-4  # [m]; an effector that moves less along an axis is fixed along it
+DEFAULT_RGBA = (0.5, 0.5, 0.5, 1.0)  # of MuJoCo, for geoms and sites without a colour
+VISUAL_GROUPS = 3  # geoms of groups 0 to 2 are drawn; by convention, others are for collisions
 FIELD_OF_VIEW = 0.7  # [rad], vertical
-ASPECT, MARGIN = 1.15, 1.08  # of the picture that is planned for; space around what is in it
+ASPECT, MARGIN = 1.15, 1.08  # of the first picture: width over height, space around the robot
 PALETTE = ((31, 119, 180), (214, 39, 40), (44, 160, 44), (255, 127, 14), (148, 103, 189))
 
 Vector = NDArray[np.float64]
@@ -39,7 +39,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Camera:
-    """A first look at the robot [m, world frame]."""
+    """The first view of the robot [m, world frame]."""
 
     position: Vector  # (3,)
     look_at: Vector  # (3,)
@@ -47,7 +47,7 @@ class Camera:
 
 
 def robot_shapes(robot: Robot) -> list[Shape]:
-    """The geoms of the robot, those of one body and colour joined; planes are left out."""
+    """The geoms of the robot without planes; those of one body and colour are one shape."""
     model = robot.model
     parts: dict[tuple[int, tuple[float, ...], bool], list[Mesh]] = {}
     visual = model.geom_group < VISUAL_GROUPS
@@ -95,7 +95,7 @@ def geom_mesh(model: mujoco.MjModel, geom: int) -> Mesh | None:
 
 
 def _revolved(profile: Sequence[tuple[float, float]]) -> Mesh:
-    """Surface that a curve of (radius, z), from low to high, makes around the z axis."""
+    """Surface of revolution of a curve of (radius, z), from low to high, around the z axis."""
     angle = np.linspace(0.0, 2 * np.pi, SEGMENTS, endpoint=False)
     around = np.stack([np.cos(angle), np.sin(angle)], axis=-1)  # (S, 2)
     rings = [np.column_stack([radius * around, np.full(SEGMENTS, z)]) for radius, z in profile]
@@ -132,10 +132,10 @@ def _joined(meshes: Sequence[Mesh]) -> Mesh:
 
 def _rgba(model: mujoco.MjModel, geom: int) -> tuple[float, ...]:
     material = int(model.geom_matid[geom])
-    own = tuple(float(value) for value in model.geom_rgba[geom])
-    if material >= 0 and np.allclose(own, DEFAULT_RGBA):
-        return tuple(float(value) for value in model.mat_rgba[material])
-    return own
+    rgba = model.geom_rgba[geom]
+    if material >= 0 and np.allclose(rgba, DEFAULT_RGBA):
+        rgba = model.mat_rgba[material]
+    return tuple(float(value) for value in rgba)
 
 
 def _bytes(rgba: Sequence[float]) -> Colour:
@@ -146,18 +146,18 @@ def _bytes(rgba: Sequence[float]) -> Colour:
 def effector_colours(robot: Robot) -> list[Colour]:
     """A colour per effector: those of the sites if the model gives each its own, else a palette."""
     rgba = robot.model.site_rgba[robot.site_ids]
-    own = [_bytes(values) for values in rgba]
-    told = not np.isclose(rgba, DEFAULT_RGBA).all(axis=-1).any()
-    if told and len(set(own)) == len(own):
-        return own
-    return [PALETTE[index % len(PALETTE)] for index in range(len(own))]
+    colours = [_bytes(values) for values in rgba]
+    all_set = not np.isclose(rgba, DEFAULT_RGBA).all(axis=-1).any()
+    if all_set and len(set(colours)) == len(colours):
+        return colours
+    return [PALETTE[index % len(PALETTE)] for index in range(len(colours))]
 
 
 def effector_samples(robot: Robot) -> Vector:
     """Effector positions (N, E, 3) [m, base frame] at random configurations within the limits."""
     low, high = robot.joint_pos_limits.T
-    drawn = np.random.default_rng(0).uniform(low, high, (CONFIGURATIONS, len(low)))
-    return np.array([robot.forward_kinematics(joint_pos) for joint_pos in drawn])
+    configurations = np.random.default_rng(0).uniform(low, high, (CONFIGURATIONS, len(low)))
+    return np.array([robot.forward_kinematics(joint_pos) for joint_pos in configurations])
 
 
 def free_axes(samples: Vector) -> NDArray[np.bool_]:
@@ -175,9 +175,9 @@ def floor_height(robot: Robot) -> float:
 
 
 def first_camera(robot: Robot, samples: Vector) -> Camera:
-    """A camera that sees the robot at home and all samples (N, E, 3) [m, base frame].
+    """A camera with the robot at home and all samples (N, E, 3) [m, base frame] in view.
 
-    It looks from above where no effector can leave its height, else from the front and the side.
+    It looks from above if no effector can change its height, else from the front and the side.
     """
     data = robot.data_at_home()
     rotation = data.xmat[robot.base_body].reshape(3, 3)
