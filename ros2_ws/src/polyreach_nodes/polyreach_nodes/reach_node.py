@@ -119,7 +119,9 @@ class ReachNode(Node):
             task = goal.task
             others = [other.task for other in self._goals.values() if other is not goal]
             blocked = any(
-                other.holds(effector) for other in others for effector in task.request.effectors
+                other.must_clear(effector)
+                for other in others
+                for effector in task.request.effectors
             )
             task.step(now_s, blocked)
             if task.done and goal.handle.is_active:

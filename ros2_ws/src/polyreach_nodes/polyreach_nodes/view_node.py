@@ -98,9 +98,9 @@ class ViewNode(Node):
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Grab(effector, client, held):
+            case Grab(effector, client, dragging):
                 handle = self._handles[effector]
-                handle.grab(client) if held else handle.release(client)
+                handle.grab(client) if dragging else handle.release(client)
             case Drag(effector, position):
                 self._handles[effector].drag(position)
             case Switch(effector, True):

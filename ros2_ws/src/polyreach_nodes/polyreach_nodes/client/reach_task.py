@@ -89,7 +89,7 @@ class ReachTask:
         """Time since the start [s], until the outcome was known."""
         return min(now_s, self._end_s) - self._start_s
 
-    def holds(self, effector: str) -> bool:
+    def must_clear(self, effector: str) -> bool:
         """Whether this task sent the effector's goal and has to clear it."""
         return effector in self._sent and self.phase is not Phase.DONE
 

@@ -92,7 +92,7 @@ def decode(
 ) -> ControllerStatus:
     """The status in key-value pairs; unknown keys are ignored, all but `state` may be missing.
 
-    Raises StatusError if there is no state, or if a value is not what its key holds.
+    Raises StatusError if there is no state, or if a value does not fit its key.
     """
     if not values.get("state"):
         raise StatusError("the status has no value 'state'")

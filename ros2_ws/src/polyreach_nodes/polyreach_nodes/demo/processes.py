@@ -24,7 +24,7 @@ Parameters = Mapping[str, object]  # of a node, by name
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 STOP_S = 5.0  # [s] for a process to end by itself
 READY_S = 30.0  # [s] for the controller to start
-WATCHDOG_TIMEOUT_S = 0.1  # [s] other programs may hold the controller of a demo up for a while
+WATCHDOG_TIMEOUT_S = 0.1  # [s] longer than by default: a busy machine may delay the controller
 LOG_TAIL = 2000  # characters of the log that an error shows
 
 

@@ -46,7 +46,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
     """Run the processes in a ROS domain of their own on this host, and end them all.
 
     Raises RobotError or ContractError for a wrong robot or policy, DemoError if a process failed,
-    OutputClosed if nobody reads the terminal any more.
+    OutputClosed if the terminal was closed.
     """
     policy = checked_policy(config.robot, config.policy)
     with tempfile.TemporaryDirectory(prefix="polyreach-demo-") as folder, terminate_as_interrupt():

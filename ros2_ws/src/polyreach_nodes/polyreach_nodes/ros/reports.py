@@ -126,7 +126,7 @@ def controller_status(
 
 
 def status_message(name: str, robot: str, status: ControllerStatus) -> DiagnosticStatus:
-    """The message of a status; its level is that of the state, and WARN if the message says more.
+    """The message of a status. Its level is that of the state, at least WARN if there is a reason.
 
     name: of the controller's node.
     """

@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Grab:
-    """A browser, by its number, starts to drag the handle of an effector (held), or ends it."""
+    """A browser, by its number, starts to drag the handle of an effector, or stops."""
 
     effector: int
     client: int
-    held: bool
+    dragging: bool
 
 
 @dataclass(frozen=True)

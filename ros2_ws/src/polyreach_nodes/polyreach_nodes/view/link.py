@@ -29,7 +29,9 @@ PERIODIC = tuple(State)  # states that are published at 5 Hz
 class PageLink:
     """Requests to one controller with their failures, and what the panel shows of it."""
 
-    def __init__(self, node: Node, effectors: Sequence[str], base_frame: str, controller: str):
+    def __init__(
+        self, node: Node, effectors: Sequence[str], base_frame: str, controller: str
+    ) -> None:
         self.timing: dict[str, float] = {}  # [ms] by name
         self.speed_scale: float | None = None
         self.failure = ""  # of the last request that failed
@@ -67,7 +69,7 @@ class PageLink:
         name, status = self._client.name, self._client.status
         silent_s = monotonic() - status.received_s
         if not self._client.has_publisher or not status.state:
-            return "NO CONTROLLER", f"nobody publishes {name}/status"
+            return "NO CONTROLLER", f"no node publishes {name}/status"
         if status.state in PERIODIC and silent_s > SILENCE_S:
             return "SILENT", f"no status of {name} for {silent_s:.0f} s (last: {status.state})"
         return status.state, status.reason

@@ -150,7 +150,7 @@ class Scene:
             if position.shape == (3,) and np.isfinite(position).all():
                 self._post(Drag(index, position))
         else:
-            self._post(Grab(index, client, held=event.phase == "start"))
+            self._post(Grab(index, client, dragging=event.phase == "start"))
 
     def show_robot(self, poses: Vector) -> None:
         """Move the bodies to poses (nbody, 7) [m, unit quaternion w x y z; world frame]."""
