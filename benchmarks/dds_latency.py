@@ -24,9 +24,9 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray, String
 
 from benchmarks import timing
-from polyreach.deploy.export import robot_contract
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control.policy import find_policy
+from polyreach_description.contract import robot_metadata
+from polyreach_description.policy_search import find_policy
 from polyreach_nodes.ros.middleware import loopback_environment
 
 READY_S = 20.0  # timeout for a node to answer
@@ -154,7 +154,7 @@ def write_at_rate(robot: Robot, rate: float, folder: Path) -> tuple[Path, Path]:
     path.write_text(yaml.safe_dump(content))
     model = onnx.load(find_policy(robot.name))
     texts = {pair.key: pair.value for pair in model.metadata_props}
-    for key, value in robot_contract(load_robot(path)).items():
+    for key, value in robot_metadata(load_robot(path)).items():
         texts[key] = json.dumps(value)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, texts)

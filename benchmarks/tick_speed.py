@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 
 from benchmarks import timing
 from polyreach_description import load_robot
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_description.contract import PolicyInputs, PolicyOutputs
+from polyreach_description.policy_search import find_policy
+from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 
 MOTIONS = 40
@@ -51,10 +53,10 @@ class TimedPolicy:
     def __init__(self, policy: Policy) -> None:
         self.policy, self.seconds = policy, 0.0
 
-    def compute(self, *inputs: Vector) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    def compute(self, inputs: PolicyInputs[Vector]) -> PolicyOutputs[NDArray[np.float32]]:
         """Forward to the policy."""
         start_s = perf_counter()
-        outputs = self.policy.compute(*inputs)
+        outputs = self.policy.compute(inputs)
         self.seconds = perf_counter() - start_s
         return outputs
 

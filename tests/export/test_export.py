@@ -23,7 +23,7 @@ from polyreach.deploy.evaluate import (
     least_squares_actions,
     near_line,
 )
-from polyreach.deploy.export import ExportedPolicy, robot_contract, write_onnx
+from polyreach.deploy.export import ExportedPolicy, write_onnx
 from polyreach.envs.env_spec import preset_name
 from polyreach.envs.reach.reach import ReachEnv, _Dynamics
 from polyreach.envs.registry import find_env_spec
@@ -33,6 +33,7 @@ from polyreach.methods.deterministic import Policy
 from polyreach.robot.features import Observation, split_observation
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, list_robots, load_robot
+from polyreach_description.contract import PolicyInputs, robot_metadata
 
 torch.set_num_threads(1)
 GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")
@@ -62,14 +63,14 @@ def exported(once: Callable[[str, Callable[[Path], object]], Path]) -> Exported:
         policy = fresh_policy(robot, method, preset)
         path = once(
             f"{robot.name}-{method}-{preset}.onnx",
-            lambda path: write_onnx(policy, robot, robot_contract(robot), path),
+            lambda path: write_onnx(policy, robot, robot_metadata(robot), path),
         )
         return policy, path
 
     return make
 
 
-def random_inputs(robot: Robot, count: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def random_inputs(robot: Robot, count: int) -> PolicyInputs[torch.Tensor]:
     """Configurations anywhere, a quarter of them with joints at their limits and a quarter
     stretched out; goals near and far.
     """
@@ -87,7 +88,8 @@ def random_inputs(robot: Robot, count: int) -> tuple[torch.Tensor, torch.Tensor,
     near = rng.random((count, 1, 1)) < 0.5
     goals = np.where(near, goals + distance * rng.normal(size=goals.shape), anywhere)
     active = rng.integers(0, 2, (count, len(robot.effector_names)))
-    return tuple(torch.tensor(part, dtype=torch.float32) for part in (joint_pos, goals, active))  # type: ignore[return-value]
+    parts = (joint_pos, goals, active)
+    return PolicyInputs(*(torch.tensor(part, dtype=torch.float32) for part in parts))
 
 
 ROBOTS = {"planar8": "planar8", "humanoid27": "humanoid27", "gantry": GANTRY}
@@ -118,7 +120,7 @@ def test_onnx_runtime_equals_torch_for_any_batch(case: str, exported: Exported) 
         expected = ExportedPolicy(policy, robot)(*inputs)
     session = PolicyFile(path)
     for size in (1, 2, 7, 10_000):
-        found = session(*(part[:size] for part in inputs))
+        found = session(PolicyInputs(*(part[:size] for part in inputs)))
         for ours, theirs in zip(expected, found, strict=True):
             assert (ours[:size] - theirs).abs().max() < 1e-5
     assert expected[0].abs().max() > 0.5  # the comparison is not one of zeros
@@ -139,12 +141,14 @@ def test_the_graph_is_small_and_of_standard_operators(
 def test_outputs_are_physical(name: str, exported: Exported) -> None:
     robot = load_robot(name)
     _, path = exported(name, "digrad", "tuned")
-    joint_pos, goals, active = random_inputs(robot, 200)
-    joint_vel, effector_pos = PolicyFile(path)(joint_pos, goals, active)
+    inputs = random_inputs(robot, 200)
+    joint_vel, effector_pos = PolicyFile(path)(inputs)
     assert (joint_vel.abs().numpy() <= robot.action_speeds.astype(np.float32)).all()
-    expected = np.stack([robot.forward_kinematics(row) for row in joint_pos.double().numpy()])
+    expected = np.stack(
+        [robot.forward_kinematics(row) for row in inputs.joint_pos.double().numpy()]
+    )
     assert np.abs(effector_pos.numpy() - expected).max() < 1e-5
-    unserved = (active.numpy() @ robot.action_sets) == 0
+    unserved = (inputs.active.numpy() @ robot.action_sets) == 0
     assert unserved.any() and (joint_vel.numpy()[unserved] == 0).all()
 
 

@@ -17,7 +17,6 @@ from polyreach.deploy.export import (
     ExportedPolicy,
     export_run,
     load_run_policy,
-    robot_contract,
     write_onnx,
 )
 from polyreach.deploy.policy_card import measure_and_describe
@@ -30,6 +29,7 @@ from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.run import RunConfig
 from polyreach.runs.training import train
 from polyreach_description import Robot, load_robot
+from polyreach_description.contract import PolicyInputs, robot_metadata
 from polyreach_nodes.control.policy import Policy as NodePolicy
 
 torch.set_num_threads(1)
@@ -94,7 +94,7 @@ def test_onnx_runtime_equals_torch_for_every_mask(case: str, tmp_path: Path) -> 
     robot, config = load_robot(NAMED[name]), CONFIGS[action]
     policy = random_policy(robot, config)
     path = tmp_path / "policy.onnx"
-    write_onnx(policy, robot, robot_contract(robot), path)
+    write_onnx(policy, robot, robot_metadata(robot), path)
     session, exported = PolicyFile(path), ExportedPolicy(policy, robot)
     robots = ReachEnv(robot, 64, config)
     robots.reset(seed=1)
@@ -104,7 +104,7 @@ def test_onnx_runtime_equals_torch_for_every_mask(case: str, tmp_path: Path) -> 
         with torch.no_grad():
             expected = exported(*inputs)
         for size in (1, 64):
-            found = session(*(part[:size].contiguous() for part in inputs))
+            found = session(PolicyInputs(*(part[:size] for part in inputs)))
             for ours, theirs in zip(expected, found, strict=True):
                 assert (ours[:size] - theirs).abs().max() < 1e-5
         served = torch.tensor(mask) @ torch.tensor(robot.action_sets).float() > 0
@@ -118,10 +118,11 @@ def test_the_mask_selects_the_task(tmp_path: Path) -> None:
     robot = load_robot("planar8")
     policy = TaskPolicy(ConstantActor(8), robot, VELOCITY)
     path = tmp_path / "policy.onnx"
-    write_onnx(policy, robot, robot_contract(robot), path)
+    write_onnx(policy, robot, robot_metadata(robot), path)
     masks = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]])
     joint_pos = torch.tensor(robot.home).float().repeat(len(masks), 1)
-    joint_vel, _ = PolicyFile(path)(joint_pos, torch.zeros(len(masks), 3, 3), masks)
+    inputs = PolicyInputs(joint_pos, torch.zeros(len(masks), 3, 3), masks)
+    joint_vel = PolicyFile(path)(inputs).joint_vel
     share = joint_vel / torch.tensor(robot.action_speeds)
     for row, mask, level in zip(share, masks, (0.1, 0.2, 0.3, 0.4, 0.4, 0.4), strict=True):
         served = (mask @ torch.tensor(robot.action_sets).float() > 0).double()
@@ -168,12 +169,12 @@ def test_every_method_has_an_actor_that_exports(method: str, tmp_path: Path) -> 
         net.split |= torch.rand(net.split.shape) > 0.5
     policy = TaskPolicy(learner.actor, robot, env_config).eval()
     path = tmp_path / "policy.onnx"
-    write_onnx(policy, robot, robot_contract(robot), path)
+    write_onnx(policy, robot, robot_metadata(robot), path)
     env.reset(1)
     inputs = (env.robots.joint_pos, env.robots.goals, env.robots.active)
     with torch.no_grad():
         expected = ExportedPolicy(policy, robot)(*inputs)
-    for ours, theirs in zip(expected, PolicyFile(path)(*inputs), strict=True):
+    for ours, theirs in zip(expected, PolicyFile(path)(PolicyInputs(*inputs)), strict=True):
         assert (ours - theirs).abs().max() < 1e-5
     assert expected[0].abs().max() > 0.1
 
@@ -226,5 +227,5 @@ def test_a_run_becomes_a_policy_file_with_its_card(tmp_path: Path) -> None:
         with torch.no_grad():
             obs = torch.cat([joint_pos, wanted.flatten(), mask])[None]
             expected = policy(obs)[0] * torch.tensor(robot.action_speeds).float()
-        found, _ = node.compute(robot.home, goals, mask.double().numpy())
+        found = node.compute(PolicyInputs(robot.home, goals, mask.double().numpy())).joint_vel
         assert torch.allclose(torch.tensor(found), expected, atol=1e-5)

@@ -17,7 +17,8 @@ if __name__ == "__main__":
 from velocity_servos import VelocityServos
 
 from polyreach_description import Robot, list_robots, load_robot
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_description.policy_search import find_policy
+from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 
 STATE_S = 0.01  # [s], period of the joint states

@@ -19,14 +19,14 @@ from rclpy.parameter import Parameter
 from scenarios import Probe
 from sensor_msgs.msg import JointState
 
-from polyreach.deploy.export import robot_contract
 from polyreach_description import Robot
+from polyreach_description.contract import INPUTS, OUTPUTS, robot_metadata
 
 
 def metadata_of(robot: Robot) -> dict[str, object]:
     """A policy's metadata that fits the robot."""
     return {
-        **robot_contract(robot),
+        **robot_metadata(robot),
         "method": "damped_least_squares",
         "method_paper": "Buss & Kim 2005",
         "training": {},
@@ -50,12 +50,14 @@ def export_least_squares(robot: Robot, path: Path) -> None:
     """Write a policy file that steps by damped least squares."""
     import torch
 
-    from polyreach.robot.kinematics import ForwardKinematics, damped_least_squares
+    from polyreach.robot.fast_least_squares import FastLeastSquares
+    from polyreach.robot.kinematics import ForwardKinematics
 
     class LeastSquares(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.kinematics = ForwardKinematics(robot.tree)
+            self.least_squares = FastLeastSquares(len(robot.effector_names), 0.05)
             self.register_buffer(
                 "limits", torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
             )
@@ -66,22 +68,19 @@ def export_least_squares(robot: Robot, path: Path) -> None:
             pose = self.kinematics(joint_pos)
             error = goals - pose.effector
             error = error * torch.clamp(0.15 / (error.norm(dim=-1, keepdim=True) + 1e-9), max=1.0)
-            step = 6.0 * damped_least_squares(
-                pose, error, active, torch.ones_like(self.limits), 0.05
-            )
+            step = 6.0 * self.least_squares(pose, error, active)
             excess = (step.abs() / self.limits).amax(-1, keepdim=True)
             return step / torch.clamp(excess, min=1.0), pose.effector
 
     joints, effectors = len(robot.joint_names), len(robot.effector_names)
     inputs = (torch.zeros(2, joints), torch.zeros(2, effectors, 3), torch.ones(2, effectors))
-    names = ("joint_pos", "goals", "active")
     torch.onnx.export(
         LeastSquares().eval(),
         inputs,
         str(path),
-        input_names=names,
-        output_names=("joint_vel", "effector_pos"),
-        dynamic_shapes={name: {0: torch.export.Dim("batch")} for name in names},
+        input_names=list(INPUTS),
+        output_names=list(OUTPUTS),
+        dynamic_shapes={name: {0: torch.export.Dim("batch")} for name in INPUTS},
         dynamo=True,
         external_data=False,
         verbose=False,
@@ -99,10 +98,10 @@ from polyreach_nodes.control.policy import Policy
 compute = Policy.compute
 
 
-def slow(policy, joint_pos, goals, *rest):
-    if goals[:, 2].max() > 0.5:
+def slow(policy, inputs):
+    if inputs.goals[:, 2].max() > 0.5:
         sleep({seconds})
-    return compute(policy, joint_pos, goals, *rest)
+    return compute(policy, inputs)
 
 
 Policy.compute = slow

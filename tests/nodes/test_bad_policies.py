@@ -16,9 +16,11 @@ from polyreach.errors import UserError
 from polyreach.robot import onnx_policy
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, policy_file, policy_trial
+from polyreach_description.contract import PolicyInputs
 from polyreach_description.limited import Limits
-from polyreach_nodes.control.contract import ContractError
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_description.policy_file import ContractError
+from polyreach_description.policy_search import find_policy
+from polyreach_nodes.control.policy import Policy
 
 SHIPPED = find_policy("planar8")
 QUICK_S = 20.0  # [s], on a busy machine; without bounds it is hours, or all of the memory
@@ -103,8 +105,9 @@ def test_the_bytes_that_were_checked_are_those_that_run(
     policy_file._tried.cache_clear()
     policy = Policy.load(path, planar8)
     goals = planar8.forward_kinematics(planar8.home + 0.1)
-    expected = Policy.load(SHIPPED, planar8).compute(planar8.home, goals, np.ones(3))[0]
-    assert np.array_equal(policy.compute(planar8.home, goals, np.ones(3))[0], expected)
+    inputs = PolicyInputs(planar8.home, goals, np.ones(3))
+    expected = Policy.load(SHIPPED, planar8).compute(inputs).joint_vel
+    assert np.array_equal(policy.compute(inputs).joint_vel, expected)
     assert path.read_bytes() == b"another file"
 
 
@@ -135,14 +138,14 @@ def test_large_batches_are_computed_in_parts(
 ) -> None:
     values = policy_file.read_policy_file(SHIPPED).values
     joint_pos = torch.tensor(planar8.sample_configuration(np.random.default_rng(0), 25)).float()
-    goals, active = torch.rand(25, 3, 3), torch.ones(25, 3)
-    whole = PolicyFile(SHIPPED)(joint_pos, goals, active)
+    inputs = PolicyInputs(joint_pos, torch.rand(25, 3, 3), torch.ones(25, 3))
+    whole = PolicyFile(SHIPPED)(inputs)
     monkeypatch.setattr(onnx_policy, "MAX_BATCH_VALUES", 10 * values)
     parts = PolicyFile(SHIPPED)
     batches: list[int] = []
     run = parts._run
-    monkeypatch.setattr(parts, "_run", lambda *p: batches.append(len(p[0])) or run(*p))
-    for found, expected in zip(parts(joint_pos, goals, active), whole, strict=True):
+    monkeypatch.setattr(parts, "_run", lambda feed: batches.append(len(feed["goals"])) or run(feed))
+    for found, expected in zip(parts(inputs), whole, strict=True):
         assert found.numpy() == pytest.approx(expected.numpy(), abs=1e-5)
     assert batches == [10, 10, 5]
 

@@ -10,7 +10,7 @@ from scenarios import Probe
 from shared import SharedController
 
 from polyreach_description import Robot
-from polyreach_nodes.control.policy import find_policy
+from polyreach_description.policy_search import find_policy
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from rig import metadata_of
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control.contract import ContractError, check_contract, parse_contract
+from polyreach_description.contract import ContractError, check_contract, parse_contract
 
 ROBOT = load_robot("planar8")
 REQUIRED = (

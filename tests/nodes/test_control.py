@@ -10,8 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polyreach_description import Robot, load_robot
+from polyreach_description.contract import PolicyInputs, PolicyOutputs
+from polyreach_description.policy_search import find_policy
 from polyreach_nodes.control.joint_states import Received
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import State
 
@@ -284,8 +286,8 @@ def test_acceleration_goes_with_the_time_of_the_robot(control: ReachControl) -> 
 
 
 class FullSpeed:
-    def compute(self, joint_pos: np.ndarray, *_: np.ndarray) -> tuple[np.ndarray, None]:
-        return np.array([0.0] * 7 + [9.0]), None
+    def compute(self, _: PolicyInputs) -> PolicyOutputs:
+        return PolicyOutputs(np.array([0.0] * 7 + [9.0]), np.zeros((3, 3)))
 
 
 @pytest.mark.parametrize(
@@ -349,10 +351,10 @@ def test_policy_failure_is_a_fault_until_resumed(
     control.receive(names(control), [0.0] * 8, NOW)
     assert control.tick(NOW).any()
 
-    def compute(*_: object) -> tuple:
+    def compute(_: PolicyInputs) -> PolicyOutputs:
         if isinstance(output, Exception):
             raise output
-        return output, np.zeros((3, 3))
+        return PolicyOutputs(output, np.zeros((3, 3)))
 
     with monkeypatch.context() as patch:
         patch.setattr(control.pipeline.policy, "compute", compute)

@@ -17,7 +17,7 @@ from shared import SharedController
 from visualization_msgs.msg import MarkerArray
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control.policy import find_policy
+from polyreach_description.policy_search import find_policy
 
 PERIOD_S = 0.02  # of planar8
 STOPS = 5  # measurements of a delay

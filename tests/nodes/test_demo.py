@@ -15,8 +15,8 @@ from scenarios import Probe, assert_reaches, assert_within_limits, reachable_goa
 from shared import SharedController
 
 from polyreach_description import Robot
-from polyreach_nodes.control.contract import ContractError
-from polyreach_nodes.control.policy import find_policy
+from polyreach_description.policy_file import ContractError
+from polyreach_description.policy_search import find_policy
 from polyreach_nodes.demo.processes import DemoError
 from polyreach_nodes.demo.result import DemoResult
 from polyreach_nodes.demo.run_demo import DemoConfig, run_demo

@@ -10,7 +10,7 @@ from rig import FakeHardware, Launcher, launching, move, set_parameter
 from scenarios import Probe
 
 from polyreach_description import Robot
-from polyreach_nodes.control.policy import find_policy
+from polyreach_description.policy_search import find_policy
 
 pytestmark = pytest.mark.fault
 SHIPPED = find_policy("planar8")

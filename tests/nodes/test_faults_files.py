@@ -13,7 +13,7 @@ from rig import FakeHardware, launching, move, set_parameter, with_metadata
 from scenarios import Probe
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control.policy import find_policy
+from polyreach_description.policy_search import find_policy
 
 pytestmark = pytest.mark.fault
 SHIPPED = find_policy("planar8")

@@ -28,7 +28,7 @@ from scenarios import (
 from shared import SharedController
 from std_msgs.msg import Float64MultiArray
 
-from polyreach_nodes.control.policy import find_policy
+from polyreach_description.policy_search import find_policy
 
 PERIOD_S = 0.02
 SCHEDULING_S = 0.3  # what a busy machine may add

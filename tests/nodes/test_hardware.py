@@ -18,8 +18,9 @@ from std_msgs.msg import Float64MultiArray, String, UInt64
 from velocity_servos import VelocityServos
 
 from polyreach_description import Robot, list_robots, load_robot
+from polyreach_description.policy_search import find_policy
 from polyreach_description.urdf_export import robot_to_urdf
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.policy import Policy
 
 CONFIG = Path(__file__).parents[2] / "config"
 STAND_IN = Path(__file__).with_name("forward_command_controller.py")

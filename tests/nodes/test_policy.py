@@ -9,8 +9,10 @@ import pytest
 from rig import with_metadata
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control.contract import ContractError
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_description.contract import PolicyInputs
+from polyreach_description.policy_file import ContractError
+from polyreach_description.policy_search import find_policy
+from polyreach_nodes.control.policy import Policy
 
 
 def test_policy_knows_the_kinematics_and_moves_towards_goals(
@@ -23,7 +25,7 @@ def test_policy_knows_the_kinematics_and_moves_towards_goals(
     ):
         goals = planar8.forward_kinematics(start + nearby)
         before = planar8.forward_kinematics(start)
-        joint_vel, effector_pos = policy.compute(start, goals, np.ones(3))
+        joint_vel, effector_pos = policy.compute(PolicyInputs(start, goals, np.ones(3)))
         assert effector_pos == pytest.approx(before, abs=1e-5)
         after = planar8.forward_kinematics(start + 0.02 * joint_vel)
         assert np.linalg.norm(after - goals) < np.linalg.norm(before - goals)
@@ -32,7 +34,8 @@ def test_policy_knows_the_kinematics_and_moves_towards_goals(
 def test_effectors_without_goal_do_not_count(policy_file: Path, planar8: Robot) -> None:
     policy = Policy.load(policy_file, planar8)
     goals = planar8.forward_kinematics(planar8.home + 0.3)
-    joint_vel, _ = policy.compute(planar8.home, goals, np.array([1.0, 0.0, 0.0]))
+    inputs = PolicyInputs(planar8.home, goals, np.array([1.0, 0.0, 0.0]))
+    joint_vel = policy.compute(inputs).joint_vel
     assert joint_vel[planar8.action_sets[0]].any()
     assert not joint_vel[~planar8.action_sets[0]].any()
 
@@ -42,11 +45,12 @@ def test_computing_again_gives_the_same_and_leaves_earlier_results(
 ) -> None:
     policy = Policy.load(policy_file, planar8)
     goals = planar8.forward_kinematics(planar8.home + 0.3)
-    first, _ = policy.compute(planar8.home, goals, np.ones(3))
+    inputs = PolicyInputs(planar8.home, goals, np.ones(3))
+    first = policy.compute(inputs).joint_vel
     kept = first.copy()
-    policy.compute(planar8.home + 0.1, goals, np.ones(3))
+    policy.compute(inputs._replace(joint_pos=planar8.home + 0.1))
     assert np.array_equal(first, kept)
-    assert np.array_equal(policy.compute(planar8.home, goals, np.ones(3))[0], kept)
+    assert np.array_equal(policy.compute(inputs).joint_vel, kept)
 
 
 def test_refused_files_are_named(policy_file: Path, planar8: Robot, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from velocity_servos import VelocityServos
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_description.policy_search import find_policy
+from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.progress import PEAK_S, ProgressChecker
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import STUCK_STATES, State

@@ -12,7 +12,8 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import ArrayLike
 
 from polyreach_description import Robot, load_robot
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_description.policy_search import find_policy
+from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.proximity import Proximity
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.parameters import NO_WORKSPACE

@@ -6,7 +6,8 @@ import pytest
 from velocity_servos import VelocityServos
 
 from polyreach_description import load_robot
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_description.policy_search import find_policy
+from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.proximity import Proximity
 from polyreach_nodes.control.reach_control import ReachControl
 

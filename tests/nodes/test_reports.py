@@ -8,8 +8,9 @@ import pytest
 from diagnostic_msgs.msg import DiagnosticStatus
 
 from polyreach_description import Robot
+from polyreach_description.policy_search import find_policy
 from polyreach_nodes.client.status import EffectorStatus, decode, encode
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import State
 from polyreach_nodes.ros.reports import TickStatistics, controller_status, status_message

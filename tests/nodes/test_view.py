@@ -21,8 +21,8 @@ pytest.importorskip("viser", reason="the page needs viser")
 from browser import Tab, browser, find_browser, pixel
 from websockets.sync.client import connect
 
+from polyreach_description.policy_search import find_policy
 from polyreach_nodes.client.status import Point, decode
-from polyreach_nodes.control.policy import find_policy
 from polyreach_nodes.view import shapes
 from polyreach_nodes.view.scene import HANDLE_SHARE
 

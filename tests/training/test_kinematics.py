@@ -7,15 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from polyreach.robot.fast_least_squares import FastLeastSquares
 from polyreach.robot.features import KinematicFeatures
 from polyreach.robot.fk_constants import Segments, moving_axes
-from polyreach.robot.kinematics import (
-    LIMIT_MARGIN,
-    ForwardKinematics,
-    LeastSquares,
-    Pose,
-    damped_least_squares,
-)
+from polyreach.robot.kinematics import ForwardKinematics, Pose
+from polyreach.robot.least_squares import LIMIT_MARGIN, damped_least_squares
 from polyreach_description import Robot, load_robot
 
 GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"
@@ -117,16 +113,22 @@ def solved(jacobian: torch.Tensor, error: torch.Tensor, damping: float) -> torch
     return torch.linalg.lstsq(stacked, target[:, None], driver="gelsd").solution[:, 0]
 
 
+@pytest.mark.parametrize("fast", [True, False])
 @pytest.mark.parametrize("effectors", [1, 2, 3, 5])
-def test_least_squares_step_solves_the_damped_normal_equations(effectors: int) -> None:
+def test_least_squares_step_solves_the_damped_normal_equations(effectors: int, fast: bool) -> None:
     generator = torch.Generator().manual_seed(effectors)
     jacobian = torch.randn(32, 7, 3 * effectors, generator=generator, dtype=torch.float64)
     error = torch.randn(32, effectors, 3, generator=generator, dtype=torch.float64)
     scale = torch.rand(7, generator=generator, dtype=torch.float64) + 0.5
     active = torch.randint(2, (32, effectors), generator=generator).double()
     active[0], active[1] = 0.0, 1.0
-    pose = Pose(torch.zeros(32, effectors, 3), torch.zeros(32, 7, 3), jacobian)
-    found = damped_least_squares(pose, error, active, scale, 0.1)
+    scaled = jacobian * scale[:, None]
+    pose = Pose(torch.zeros(32, effectors, 3), torch.zeros(32, 7, 3), scaled)
+    found = (
+        FastLeastSquares(effectors, 0.1)(pose, error, active)
+        if fast
+        else damped_least_squares(pose, error, active, 0.1)
+    )
     for row in range(32):
         chosen = active[row].bool()
         matrix = (jacobian[row] * scale[:, None]).unflatten(1, (effectors, 3))[:, chosen]
@@ -155,7 +157,7 @@ def singular_cases(robot: Robot, count: int) -> tuple[torch.Tensor, torch.Tensor
 def test_joints_at_a_limit_are_left_out_of_the_second_pass(robot: Robot) -> None:
     features = KinematicFeatures(robot, torch.float64)
     damping, axes = 0.05, moving_axes(robot.tree)
-    controller = LeastSquares(len(robot.effector_names), damping, axes)
+    controller = FastLeastSquares(len(robot.effector_names), damping, axes)
     joint_pos, goals, active = singular_cases(robot, 400)
     pose = features.kinematics(joint_pos)
     error = (goals - pose.effector) * active[..., None]
@@ -174,6 +176,25 @@ def test_joints_at_a_limit_are_left_out_of_the_second_pass(robot: Robot) -> None
         expected = solved(matrix * free, error[row].flatten(), damping) * free
         assert torch.allclose(found[row], expected, rtol=1e-7, atol=1e-7)
     assert left_out > 50
+
+
+def test_fast_least_squares_equals_the_plain_one(robot: Robot) -> None:
+    features = KinematicFeatures(robot, torch.float64)
+    joint_pos, goals, active = singular_cases(robot, 400)
+    pose = features.kinematics(joint_pos)
+    error = (goals - pose.effector) * active[..., None]
+    low, high = torch.tensor(robot.joint_pos_limits).T
+    place = (2 * joint_pos - low - high) / (high - low)
+    fast = FastLeastSquares(len(robot.effector_names), 0.05, moving_axes(robot.tree), gain=4.0)
+    plain = damped_least_squares(pose, error, active, 0.05, gain=4.0)
+    assert torch.allclose(fast(pose, error, active), plain, rtol=1e-7, atol=1e-7)
+    # with limits, but for joints of which it is a matter of rounding whether they are pushed
+    clear = ((place.abs() < 0.9) | (plain.abs() > 1e-8)).all(dim=1)
+    assert clear.sum() > 100
+    result = fast(pose, error, active, place)
+    expected = damped_least_squares(pose, error, active, 0.05, place, gain=4.0)
+    assert torch.allclose(result[clear], expected[clear], rtol=1e-7, atol=1e-7)
+    assert (expected[clear] - plain[clear]).abs().max() > 0.1
 
 
 def test_least_squares_is_as_good_in_single_precision_features(robot: Robot) -> None:

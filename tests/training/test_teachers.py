@@ -19,6 +19,7 @@ from polyreach.runs.checkpoint import save_checkpoint
 from polyreach.runs.run import RunConfig, RunFolder
 from polyreach.runs.teachers import read_run, read_teacher, state_of
 from polyreach_description import load_robot
+from polyreach_description.contract import PolicyInputs
 
 GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")
 MODELS = Path(__file__).parents[2] / "models"
@@ -164,7 +165,8 @@ def test_an_exported_policy_teaches() -> None:
     teacher = read_teacher(str(path), env)
     obs = env.reset(3)
     robots = env.robots
-    joint_vel, _ = PolicyFile(path)(robots.joint_pos, robots.goals, robots.active)
+    inputs = PolicyInputs(robots.joint_pos, robots.goals, robots.active)
+    joint_vel = PolicyFile(path)(inputs).joint_vel
     speeds = torch.tensor(robots.robot.action_speeds).float()
     expected = (joint_vel / speeds).unflatten(0, (env.tasks, -1))
     found = teacher.action(obs, torch.arange(env.tasks))

@@ -10,7 +10,6 @@ import tyro
 
 from polyreach.commands.options import parse_options
 from polyreach.commands.terminal import console, print_table
-from polyreach.deploy.shipped_policies import list_policies
 from polyreach.envs.registry import list_envs
 from polyreach.errors import UserError
 from polyreach.experiments import EXPERIMENTS
@@ -18,6 +17,7 @@ from polyreach.methods import METHODS
 from polyreach.runs.run import RunFolder, load_run_robot
 from polyreach_description import list_robots, load_robot
 from polyreach_description.closed_output import outlast_output
+from polyreach_description.policy_search import list_policies
 
 
 @dataclass(frozen=True)

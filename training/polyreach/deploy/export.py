@@ -1,18 +1,13 @@
-"""Export a trained policy to one self-contained ONNX file: the contract between training and the
-robot.
+"""Export a trained policy to one self-contained ONNX file.
 
-Inputs joint_pos (B, nu) [rad or m], goals (B, E, 3) [m, base frame], active (B, E) in {0, 1};
-outputs joint_vel (B, nu) [rad/s or m/s], within the robot's limits, and effector_pos (B, E, 3) [m].
-Kinematics, features and scaling are in the graph. `metadata_props` hold the contract, each value as
-JSON.
+The tensors and the metadata of the file are those of polyreach_description.contract. Kinematics,
+features and scaling are in the graph.
 """
 
 import json
 import logging
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import onnx
 import torch
@@ -24,11 +19,15 @@ from polyreach.robot.features import Observation
 from polyreach.runs.restore import newest_state, restored_learner
 from polyreach.runs.run import RunConfig, RunFolder, load_run_robot
 from polyreach_description import Robot
+from polyreach_description.contract import (
+    INPUTS,
+    OUTPUTS,
+    PolicyMetadata,
+    PolicyOutputs,
+    robot_metadata,
+)
 
-SCHEMA_VERSION = 1
 OPSET = 18
-INPUTS = ("joint_pos", "goals", "active")
-OUTPUTS = ("joint_vel", "effector_pos")
 
 
 class ExportedPolicy(nn.Module):
@@ -45,12 +44,15 @@ class ExportedPolicy(nn.Module):
         self.speeds: Tensor
         self.register_buffer("speeds", torch.tensor(robot.action_speeds, dtype=torch.float32))
 
-    def forward(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """Inputs and outputs as in the module's docstring."""
-        parts = Observation(joint_pos.double(), goals.double(), active.double())
-        features, pose = self.features.compute(parts)
-        action = self.policy.act(features.float(), active).clamp(-1.0, 1.0)
-        return action * self.speeds, pose.effector.float()
+    def forward(self, *tensors: Tensor) -> PolicyOutputs[Tensor]:
+        """tensors: those of PolicyInputs, each (B, ...)."""
+        inputs = Observation(*tensors)
+        features, pose = self.features.compute(Observation(*(part.double() for part in inputs)))
+        action = self.policy.act(features.float(), inputs.active).clamp(-1.0, 1.0)
+        return PolicyOutputs(
+            joint_vel=action * self.speeds,
+            effector_pos=pose.effector.float(),
+        )
 
 
 def load_run_policy(folder: Path) -> tuple[RobotPolicy, Robot, RunConfig, dict[str, int]]:
@@ -67,13 +69,13 @@ def load_run_policy(folder: Path) -> tuple[RobotPolicy, Robot, RunConfig, dict[s
     return policy.eval(), robot, config, progress
 
 
-def write_onnx(policy: RobotPolicy, robot: Robot, contract: Mapping[str, Any], path: Path) -> None:
-    """Write `policy` for `robot` to `path`, with `contract` as metadata; for any batch size."""
+def write_onnx(policy: RobotPolicy, robot: Robot, metadata: PolicyMetadata, path: Path) -> None:
+    """Write `policy` for `robot` to `path`, with `metadata`; for any batch size."""
     module = ExportedPolicy(policy, robot).eval()
-    joints, effectors = len(robot.joint_names), len(robot.effector_names)
-    example = (torch.zeros(2, joints), torch.zeros(2, effectors, 3), torch.ones(2, effectors))
+    sizes = len(robot.joint_names), len(robot.effector_names)
+    example = tuple(torch.ones(2, *spec.shape(*sizes)) for spec in INPUTS.values())
     batch = {0: torch.export.Dim("batch")}
-    # it tells of every operator of torchvision that is not there
+    # the exporter logs an error for every operator of torchvision that is missing
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
@@ -81,9 +83,9 @@ def write_onnx(policy: RobotPolicy, robot: Robot, contract: Mapping[str, Any], p
             module,
             example,
             dynamo=True,
-            input_names=INPUTS,
-            output_names=OUTPUTS,
-            dynamic_shapes=(batch, batch, batch),
+            input_names=list(INPUTS),
+            output_names=list(OUTPUTS),
+            dynamic_shapes=((batch,) * len(INPUTS),),
             opset_version=OPSET,
             verbose=False,
         )
@@ -92,13 +94,13 @@ def write_onnx(policy: RobotPolicy, robot: Robot, contract: Mapping[str, Any], p
     del model.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]
-    write_metadata(model, contract)
+    write_metadata(model, metadata)
     save(model, path)
 
 
-def write_metadata(model: onnx.ModelProto, contract: Mapping[str, Any]) -> None:
-    """Put the contract into `model`, each value as JSON at full precision."""
-    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in contract.items()})
+def write_metadata(model: onnx.ModelProto, metadata: PolicyMetadata) -> None:
+    """Put `metadata` into `model`, each value as JSON at full precision."""
+    onnx.helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
 
 
 def save(model: onnx.ModelProto, path: Path) -> None:
@@ -110,33 +112,15 @@ def save(model: onnx.ModelProto, path: Path) -> None:
     partial.replace(path)
 
 
-def robot_contract(robot: Robot) -> dict[str, Any]:
-    """What a policy file says of the robot it is for, and what the controller compares."""
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "robot": robot.name,
-        "joint_names": list(robot.joint_names),
-        "effector_names": list(robot.effector_names),
-        "base_frame": robot.base_frame,
-        "update_rate": robot.control_rate,
-        "action_type": "joint_velocity",
-        "joint_pos_limits": robot.joint_pos_limits.tolist(),
-        "joint_vel_limits": robot.joint_vel_limits.tolist(),
-        "joint_acc_limits": robot.joint_acc_limits.tolist(),
-        "observation_names": list(INPUTS),
-        "robot_sha256": robot.sha256,
-    }
-
-
-def export_run(folder: Path, path: Path) -> dict[str, Any]:
-    """Export the newest checkpoint of the run in `folder` to `path`; returns the contract, not yet
-    evaluated.
+def export_run(folder: Path, path: Path) -> PolicyMetadata:
+    """Export the newest checkpoint of the run in `folder` to `path`; returns the metadata, without
+    an evaluation.
     """
     policy, robot, config, progress = load_run_policy(folder)
     run = RunFolder(folder)
     records = run.read_metrics()
-    contract = {
-        **robot_contract(robot),
+    metadata: PolicyMetadata = {
+        **robot_metadata(robot),
         "method": config.method,
         "method_paper": get_method(config.method).paper,
         "training": {
@@ -149,6 +133,6 @@ def export_run(folder: Path, path: Path) -> dict[str, Any]:
         "evaluation": {},
     }
     if policy.task_names:
-        contract["task_names"] = list(policy.task_names)
-    write_onnx(policy, robot, contract, path)
-    return contract
+        metadata["task_names"] = list(policy.task_names)
+    write_onnx(policy, robot, metadata, path)
+    return metadata

@@ -19,6 +19,7 @@ from polyreach.deploy.export import save, write_metadata
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.run import RunConfig
 from polyreach_description import Robot, is_robot_file
+from polyreach_description.contract import PolicyMetadata
 
 
 def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> Path:
@@ -29,7 +30,7 @@ def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> 
     policy.check(robot)
     evaluation = evaluate_policy(policy, robot, config)
     baseline = evaluate_actions(least_squares_actions(robot), robot, config)
-    contract = {**policy.contract, "evaluation": evaluation}
+    contract: PolicyMetadata = {**policy.contract, "evaluation": evaluation}
     model = onnx.load(str(path))
     write_metadata(model, contract)
     save(model, path)
@@ -49,7 +50,7 @@ def _heading(name: str) -> str:
     return f"# {name}\n\nA policy for "
 
 
-def model_card(name: str, contract: dict[str, Any], baseline: dict[str, Any]) -> str:
+def model_card(name: str, contract: PolicyMetadata, baseline: dict[str, Any]) -> str:
     """The card as Markdown."""
     training, evaluation = contract["training"], contract["evaluation"]
     config, effectors = training["config"], len(contract["effector_names"])
@@ -110,7 +111,7 @@ def _command(name: str, config: dict[str, Any], evaluation: dict[str, Any]) -> s
     return shlex.join([*words, "--seed", str(evaluation["seed"])])
 
 
-def _tasks(contract: dict[str, Any]) -> str:
+def _tasks(contract: PolicyMetadata) -> str:
     names = contract.get("task_names", [])
     return f"Tasks, chosen by `active`: {', '.join(names)}.\n" if names else ""
 

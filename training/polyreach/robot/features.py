@@ -5,16 +5,18 @@ An observation is one flat vector: joint_pos (nu) [rad or m], goals (E x 3) [m, 
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from polyreach.errors import UserError
+from polyreach.robot.fast_least_squares import FastLeastSquares
 from polyreach.robot.fk_constants import moving_axes
-from polyreach.robot.kinematics import ForwardKinematics, LeastSquares, Pose, forget
+from polyreach.robot.kinematics import ForwardKinematics, Pose, forget
 from polyreach_description import Robot
+from polyreach_description.contract import PolicyInputs
 
 DAMPING = 0.05  # [m], of the least-squares direction among the features
 NEAR = 0.05  # [m], scale of the fine error feature
@@ -24,12 +26,8 @@ CONTROLLER_GAIN = 4.0  # [1/s], scale of the least-squares direction
 FeatureSet = Literal["paper", "kinematic"]
 
 
-class Observation(NamedTuple):
-    """The parts of a batch of observations."""
-
-    joint_pos: Tensor  # (B, nu)
-    goals: Tensor  # (B, E, 3)
-    active: Tensor  # (B, E)
+class Observation(PolicyInputs[Tensor]):
+    """The inputs of a policy for a batch of B robots, as one flat vector or in parts."""
 
     @property
     def flat(self) -> Tensor:
@@ -110,9 +108,9 @@ class PaperFeatures(Features):
 
     def compute(self, parts: Observation) -> tuple[Tensor, Pose]:
         """Features (B, F) and the pose."""
-        joint_pos, goals, active = parts
+        joint_pos, active = parts.joint_pos, parts.active
         pose = self.kinematics(joint_pos)
-        goals = goals * active[..., None]
+        goals = parts.goals * active[..., None]
         features = [
             joint_pos,
             pose.joint.flatten(1),
@@ -135,7 +133,7 @@ class KinematicFeatures(Features):
         super().__init__(robot, dtype)
         self.kinematics = ForwardKinematics(robot.tree, dtype, robot.action_speeds)
         axes = moving_axes(robot.tree)
-        self.controller = LeastSquares(self.effectors, DAMPING, axes, CONTROLLER_GAIN)
+        self.controller = FastLeastSquares(self.effectors, DAMPING, axes, CONTROLLER_GAIN)
         low, high = torch.tensor(robot.joint_pos_limits).T
         constants = {
             "per_half_range": torch.diag(2 / (high - low)),
@@ -159,7 +157,7 @@ class KinematicFeatures(Features):
         The last nu + 1 features are the least-squares action and how far, from 0 to 1, the goals
         are.
         """
-        joint_pos, goals, active = parts
+        joint_pos, goals, active = parts.joint_pos, parts.goals, parts.active
         pose = self.kinematics(joint_pos)
         mask = active[..., None]
         error = (goals - pose.effector) * mask  # (B, E, 3)

@@ -1,10 +1,9 @@
-"""Differentiable forward kinematics of a branched robot and damped least squares, in torch.
+"""Differentiable forward kinematics of a branched robot, in torch.
 
-Both are made of few and large operations, because they are computed in the control loop as well:
-they become part of the exported graph.
+It consists of few large operations, because it is part of the exported graph, which the control
+loop computes.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -15,8 +14,6 @@ from torch.nn import functional
 
 from polyreach.robot.fk_constants import Segments
 from polyreach_description import KinematicTree
-
-LIMIT_MARGIN = 0.02  # share of half a joint's range within which it stands at its limit
 
 Array = NDArray[np.float64]
 
@@ -140,121 +137,3 @@ def forget(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: ob
     """Leave out of a state what older checkpoints hold there: the robot's own constants."""
     for key in [key for key in state_dict if key.startswith(prefix)]:
         del state_dict[key]
-
-
-class LeastSquares(nn.Module):
-    """Joint step that reduces the errors of all active effectors at once (Buss & Kim 2005, eq. 11).
-
-    damping [m]. axes: coordinates along which effectors can move; the others are left out. gain:
-    factor on the step. Computed in double precision, whatever the inputs are.
-
-    The normal equations (J J^T + damping^2 I) y = e are eliminated two rows at a time, by minors
-    instead of quotients. With R = J^T / damping, K = [R^T R + I, -e / damping; 0, 1; R, 0] loses
-    column after column; what is left of its last 1 + nu rows is, up to one positive factor, the 1
-    and the step J^T y.
-    """
-
-    def __init__(
-        self, effectors: int, damping: float, axes: Sequence[int] = (0, 1, 2), gain: float = 1.0
-    ) -> None:
-        super().__init__()
-        self.unknowns = n = effectors * len(axes)
-        owner = np.repeat(range(effectors), len(axes))
-        chosen = 3 * owner + np.tile(axes, effectors)
-        pick = np.zeros((3 * effectors, n + 1, effectors))
-        pick[chosen, range(n), owner] = 1.0 / damping
-        wanted = np.zeros((n + 1, n + 1, 3 * effectors))
-        wanted[range(n), n, chosen] = -gain / damping
-        for name, value in {
-            "pick": pick.reshape(-1, effectors),
-            "wanted": wanted.reshape(-1, 3 * effectors),
-            "one": np.eye(n + 1).ravel(),
-        }.items():
-            self.register_buffer(name, torch.tensor(value), persistent=False)
-        # two unknowns at a time, the last on its own if their number is odd
-        self.steps = nn.ModuleList(Elimination(n + 1 - k, min(2, n - k)) for k in range(0, n, 2))
-
-    pick: Tensor
-    wanted: Tensor
-    one: Tensor
-
-    def forward(
-        self, pose: Pose, error: Tensor, active: Tensor, place: Tensor | None = None
-    ) -> Tensor:
-        """Step x (B, nu) of least norm, in the Jacobian's units of joint motion.
-
-        error: (B, E, 3) [m] goal minus position. active: (B, E) in {0, 1}. place: (B, nu) joint
-        positions as shares of half their range from its middle, in [-1, 1]: with it, a joint that
-        the step would push against its limit is left out, and a second pass gives the others its
-        part.
-        """
-        pick = functional.linear(active.double(), self.pick).unflatten(1, (-1, self.unknowns + 1))
-        rows = pose.jacobian.double() @ pick  # (B, nu, n + 1)
-        base = functional.linear(error.double().flatten(1), self.wanted, self.one)
-        base = base.unflatten(1, (self.unknowns + 1, -1))
-        one, step = self._eliminate(rows, rows, base)
-        if place is not None:
-            pushed = place.double()[..., None] * step.sign()
-            free = torch.where(pushed < 1.0 - LIMIT_MARGIN, rows, 0.0)
-            one, step = self._eliminate(rows, free, base)
-        return (step / one).flatten(1).to(error.dtype)
-
-    def _eliminate(self, rows: Tensor, weighted: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-        """What is left of the 1 (B, 1, 1) and of the step (B, nu, 1)."""
-        work = torch.cat([rows.mT @ weighted + base, weighted], dim=1)  # (B, n + 1 + nu, n + 1)
-        for count, step in enumerate(self.steps, start=1):
-            work = step(work)
-            if count % 3 == 0 and count < len(self.steps):
-                # products of so many minors would leave the range of a double
-                work = work / work[:, self.unknowns - 2 * count, None, -1:]
-        one, step = work.split([1, rows.shape[1]], dim=1)
-        return one, step
-
-
-class Elimination(nn.Module):
-    """Solve the first one or two rows of a matrix of `columns` columns for as many of its first
-    columns, and put that into the other rows.
-    """
-
-    def __init__(self, columns: int, unknowns: int) -> None:
-        super().__init__()
-        self.unknowns, kept = unknowns, columns - unknowns
-        later = range(kept)
-        if unknowns == 2:
-            # (m_1j, -m_0j, m_01 at j): a row times this is its minor with the two above
-            minors = np.zeros((columns, columns, columns, kept))  # a, b, row, column: of k_0a k_1b
-            for j in later:
-                for a, b, row in ((1, j + 2, 0), (j + 2, 0, 1), (0, 1, j + 2)):
-                    minors[a, b, row, j], minors[b, a, row, j] = 1.0, -1.0
-            combine = minors.reshape(columns * columns, columns * kept)
-        else:
-            ratios = np.zeros((columns, columns, kept))
-            for j in later:
-                ratios[0, j + 1, j], ratios[j + 1, 0, j] = 1.0, -1.0
-            combine = ratios.reshape(columns, columns * kept)
-        self.shape = (columns, kept)
-        self.register_buffer("combine", torch.tensor(combine), persistent=False)
-
-    combine: Tensor
-
-    def forward(self, matrix: Tensor) -> Tensor:
-        """(B, rows, columns) -> (B, rows - unknowns, columns - unknowns), times a positive
-        factor.
-        """
-        *solved, others = matrix.split([1] * self.unknowns + [matrix.shape[1] - self.unknowns], 1)
-        terms = solved[0].mT @ solved[1] if self.unknowns == 2 else solved[0]
-        result: Tensor = others @ (terms.flatten(1) @ self.combine).unflatten(1, self.shape)
-        return result
-
-
-def damped_least_squares(
-    pose: Pose, error: Tensor, active: Tensor, scale: Tensor, damping: float
-) -> Tensor:
-    """Joint step (B, nu) of LeastSquares, in one pass, without its constants prepared.
-
-    scale: (nu,) or (B, nu) weights the joints: the step is scale * x with x of least norm; returns
-    x.
-    """
-    scaled = pose._replace(jacobian=pose.jacobian * scale[..., None])
-    solver: Tensor = LeastSquares(error.shape[1], damping).to(error.device)(scaled, error, active)
-    return solver

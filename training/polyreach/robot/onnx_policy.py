@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -13,6 +13,14 @@ from polyreach.errors import UserError
 from polyreach.robot.features import split_observation
 from polyreach_description import Robot
 from polyreach_description.config_file import is_robot_name
+from polyreach_description.contract import (
+    INPUTS,
+    OUTPUTS,
+    PolicyInputs,
+    PolicyMetadata,
+    PolicyOutputs,
+    tensors_of_file,
+)
 from polyreach_description.policy_file import (
     ContractError,
     check_metadata_size,
@@ -36,31 +44,45 @@ class PolicyFile:
             self.session = file.session()
             properties = self.session.get_modelmeta().custom_metadata_map
             check_metadata_size(properties)
-            self.contract: dict[str, Any] = {
-                key: parse_value(properties, key) for key in properties
-            }
+            self.contract = cast(
+                PolicyMetadata, {key: parse_value(properties, key) for key in properties}
+            )
         except ContractError as error:
             raise UserError(str(error)) from None
         name = self.contract.get("robot")
         if not isinstance(name, str) or not is_robot_name(name):
             raise UserError(f"'{path}' is not a policy of polyreach: its metadata names no robot")
         self.robot_name = name
+        names = [tensor.name for tensor in self.session.get_inputs()]
+        self._inputs = tensors_of_file(INPUTS, names)
+        names = [tensor.name for tensor in self.session.get_outputs()]
+        self._outputs = tensors_of_file(OUTPUTS, names)
         self._rows = max(1, MAX_BATCH_VALUES // max(1, file.values))
 
-    def __call__(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, nu), (N, E, 3), (N, E) -> joint_vel (N, nu), effector_pos (N, E, 3)."""
-        parts = joint_pos.numpy(), goals.numpy(), active.numpy()
-        starts = range(0, max(1, len(joint_pos)), self._rows)
+    def __call__(self, inputs: PolicyInputs[Tensor]) -> PolicyOutputs[Tensor]:
+        """inputs: of N robots, each (N, ...)."""
+        parts = {name: self._array(inputs, name) for name in self._inputs}
+        starts = range(0, max(1, len(inputs.joint_pos)), self._rows)
         runs = [
-            self._run(*(part[start : start + self._rows] for part in parts)) for start in starts
+            self._run({name: part[start : start + self._rows] for name, part in parts.items()})
+            for start in starts
         ]
-        joint_vel, effector_pos = (np.concatenate(outputs) for outputs in zip(*runs, strict=True))
-        return torch.from_numpy(joint_vel), torch.from_numpy(effector_pos)
+        outputs = zip(self._outputs, zip(*runs, strict=True), strict=True)
+        return PolicyOutputs(
+            **{name: torch.from_numpy(np.concatenate(values)) for name, values in outputs}
+        )
 
-    def _run(self, *parts: NDArray[np.float32]) -> list[NDArray[np.float32]]:
-        feed = dict(zip(("joint_pos", "goals", "active"), parts, strict=True))
+    @staticmethod
+    def _array(inputs: PolicyInputs[Tensor], name: str) -> NDArray[np.float32]:
+        value: Tensor | None = getattr(inputs, name)
+        if value is None:
+            sizes = inputs.joint_pos.shape[1], inputs.goals.shape[1]
+            value = torch.zeros(len(inputs.joint_pos), *INPUTS[name].shape(*sizes))
+        return value.contiguous().numpy()
+
+    def _run(self, feed: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         try:
-            return list(self.session.run(["joint_vel", "effector_pos"], feed))
+            return list(self.session.run(self._outputs, feed))
         except Exception as error:  # onnxruntime's errors have no common base class
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"policy file '{self.path}' does not run: {reason}") from None
@@ -79,9 +101,6 @@ class PolicyFile:
         limit = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
 
         def act(obs: Tensor) -> Tensor:
-            joint_vel, _ = self(
-                *(part.contiguous() for part in split_observation(obs, len(robot.effector_names)))
-            )
-            return joint_vel / limit
+            return self(split_observation(obs, len(robot.effector_names))).joint_vel / limit
 
         return act

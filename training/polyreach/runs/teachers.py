@@ -22,6 +22,7 @@ from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError
 from polyreach.robot.features import FEATURES, Features, KinematicFeatures, Observation
 from polyreach.networks.policy import NormalPolicy
+from polyreach_description.contract import PolicyInputs
 
 Normal = tuple[Tensor, Tensor]  # mean and log standard deviation, (T', B, A) each
 Distribution = Callable[[Tensor, Tensor], Normal]
@@ -204,7 +205,7 @@ def _file_teacher(path: str, env: TaskEnv) -> Teacher:
 
     def action(obs: Tensor, tasks: Tensor) -> Tensor:
         parts = state_of(env.features, obs.flatten(0, 1))
-        joint_vel, _ = policy(*(part.float().cpu().contiguous() for part in parts))
+        joint_vel = policy(PolicyInputs(*(part.float().cpu() for part in parts))).joint_vel
         return (joint_vel / speeds).clamp(-1.0, 1.0).unflatten(0, obs.shape[:2]).to(obs.device)
 
     sha256 = hashlib.sha256(Path(path).read_bytes()).hexdigest()

@@ -1,11 +1,10 @@
-"""URDF files made fit for MuJoCo: mesh files found as ROS tools find them, and told apart.
+"""URDF files made fit for MuJoCo: mesh files are found as ROS tools find them, and get unique
+names.
 
 MuJoCo drops the folders of a URDF's mesh files and takes two files of one name for the same mesh;
 it knows nothing of `package://`, and reads fewer formats than other tools do.
 """
 
-import os
-import sys
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -13,6 +12,7 @@ from xml.etree import ElementTree
 import mujoco
 
 from polyreach_description.config_file import RobotError
+from polyreach_description.share_folders import share_folders
 
 MESH_FORMATS = (".obj", ".stl", ".msh")  # that MuJoCo reads
 
@@ -88,7 +88,7 @@ def load_urdf(
 
 
 def _candidates(name: str, path: Path) -> Iterator[Path]:
-    """Where a mesh file may be: beside the URDF, or in the package that its name tells."""
+    """Where a mesh file may be: beside the URDF, or in the package in its name."""
     scheme, _, rest = name.rpartition("://")
     if scheme != "package":
         yield path.parent / rest
@@ -98,6 +98,5 @@ def _candidates(name: str, path: Path) -> Iterator[Path]:
         if folder.name == package:
             yield folder / inside
         yield folder / package / inside
-    prefixes = os.environ.get("AMENT_PREFIX_PATH", "").split(os.pathsep)
-    for prefix in (*filter(None, prefixes), sys.prefix):
-        yield Path(prefix) / "share" / package / inside
+    for folder in share_folders(package):
+        yield folder / inside

@@ -13,8 +13,9 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from polyreach_description import Robot, load_robot
+from polyreach_description.policy_search import find_policy
 from polyreach_nodes.client.topics import LATCHED, STATUS
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.parameter_spec import Settable, specs
 from polyreach_nodes.parameters import ControllerParameters

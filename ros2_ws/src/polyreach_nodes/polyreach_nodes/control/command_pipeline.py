@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
+from polyreach_description.contract import PolicyInputs
 from polyreach_nodes.control.goals import Goals
 from polyreach_nodes.control.limits import JointLimits
 from polyreach_nodes.control.policy import Policy
@@ -61,10 +62,10 @@ class CommandPipeline:
         Raises ValueError for a policy output that is not finite, TrackingError if a joint does not
         track its commands.
         """
-        wanted, effector_pos = self.zero, None
+        wanted, output = self.zero, None
         if goals.any_active:
-            joint_vel, effector_pos = self.policy.compute(joint_pos, goals.positions, goals.active)
-            wanted = joint_vel.astype(np.float64)
+            output = self.policy.compute(PolicyInputs(joint_pos, goals.positions, goals.active))
+            wanted = output.joint_vel.astype(np.float64)
             if wanted.shape != self.zero.shape or not all(map(math.isfinite, wanted.tolist())):
                 raise ValueError(f"policy output is {wanted.tolist()}")
         elif self.command is self.zero:
@@ -82,8 +83,8 @@ class CommandPipeline:
         self.command, self.slowed = self.proximity.scale_command(
             command, previous, joint_pos, self.limits.change(elapsed_s)
         )
-        if effector_pos is not None and self.progress.due(elapsed_s, self.speed_scale):
-            self._check_progress(effector_pos.tolist(), goals, joint_pos, wanted)
+        if output is not None and self.progress.due(elapsed_s, self.speed_scale):
+            self._check_progress(output.effector_pos.tolist(), goals, joint_pos, wanted)
         return self.command
 
     def _check_progress(

@@ -15,8 +15,9 @@ from typing import IO
 import yaml
 
 from polyreach_description import load_robot
+from polyreach_description.policy_search import find_policy
 from polyreach_nodes.client.topics import COMMANDS
-from polyreach_nodes.control.policy import Policy, find_policy
+from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.ros.middleware import loopback_environment
 
 Parameters = Mapping[str, object]  # of a node, by name

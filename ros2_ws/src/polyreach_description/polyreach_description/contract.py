@@ -1,0 +1,301 @@
+"""The contract between training and the robot: the tensors and the metadata of a policy file.
+
+A policy file is an ONNX graph. Its tensors are fields of PolicyInputs and PolicyOutputs, its
+metadata that of PolicyMetadata, each value as JSON. Export, evaluation and controller read both
+from here.
+
+To add a tensor, add a field to PolicyInputs or PolicyOutputs, compute or use it in the graph
+(ExportedPolicy.forward), and set or use it where the policy is called. A field whose default is
+None is optional: files without it stay valid, and an optional input that the caller leaves out is
+fed as zeros.
+"""
+
+import json
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    Required,
+    TypedDict,
+    TypeVar,
+    get_args,
+    get_type_hints,
+)
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from polyreach_description.policy_file import ContractError, check_metadata_size, parse_value
+from polyreach_description.printable import MAX_SHOWN, printable
+from polyreach_description.robot import Robot
+
+SCHEMA_VERSION = 1
+ACTION_TYPE = "joint_velocity"
+TOLERANCE = 1e-6  # between a limit in the file and the robot's [rad, rad/s, ...]
+
+Array = TypeVar("Array")  # of NumPy or torch
+Dimension = Literal["joints", "effectors"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """A tensor of 32-bit floats: its dimensions after the batch, its unit and its meaning."""
+
+    dimensions: tuple[Dimension | int, ...]
+    unit: str
+    meaning: str
+
+    def shape(self, joints: int, effectors: int) -> tuple[int, ...]:
+        """The dimensions after the batch of a robot with so many joints and effectors."""
+        sizes = {"joints": joints, "effectors": effectors}
+        return tuple(size if isinstance(size, int) else sizes[size] for size in self.dimensions)
+
+
+class PolicyInputs(NamedTuple, Generic[Array]):
+    """The inputs of a policy, in the order of the file."""
+
+    joint_pos: Annotated[Array, TensorSpec(("joints",), "rad or m", "joint positions")]
+    goals: Annotated[Array, TensorSpec(("effectors", 3), "m", "goal positions in the base frame")]
+    active: Annotated[Array, TensorSpec(("effectors",), "0 or 1", "1: the effector has a goal")]
+
+
+class PolicyOutputs(NamedTuple, Generic[Array]):
+    """The outputs of a policy, in the order of the file."""
+
+    joint_vel: Annotated[
+        Array, TensorSpec(("joints",), "rad/s or m/s", "joint velocities within the limits")
+    ]
+    effector_pos: Annotated[
+        Array, TensorSpec(("effectors", 3), "m", "effector positions in the base frame")
+    ]
+
+
+def _specs(tensors: type[tuple[Any, ...]]) -> dict[str, TensorSpec]:
+    hints = get_type_hints(tensors, include_extras=True)
+    return {name: get_args(hint)[1] for name, hint in hints.items()}
+
+
+INPUTS = _specs(PolicyInputs)
+OUTPUTS = _specs(PolicyOutputs)
+OPTIONAL = {*PolicyInputs._field_defaults, *PolicyOutputs._field_defaults}
+
+
+def tensors_of_file(table: Mapping[str, TensorSpec], names: Collection[str]) -> list[str]:
+    """The tensors of INPUTS or OUTPUTS that a file with the tensors `names` has, or must have."""
+    return [name for name in table if name in names or name not in OPTIONAL]
+
+
+class PolicyMetadata(TypedDict, total=False):
+    """The metadata of a policy file: nu joints, E effectors."""
+
+    # what the controller compares with its robot
+    schema_version: Required[int]
+    robot: Required[str]
+    joint_names: Required[list[str]]
+    effector_names: Required[list[str]]
+    base_frame: Required[str]
+    update_rate: Required[float]  # [Hz]
+    action_type: Required[str]
+    joint_pos_limits: Required[list[list[float]]]  # (nu, 2) [rad or m]
+    joint_vel_limits: Required[list[float]]  # (nu,) [rad/s or m/s]
+    joint_acc_limits: Required[list[float]]  # (nu,) [rad/s^2 or m/s^2]
+    observation_names: Required[list[str]]  # inputs of the file
+    robot_sha256: Required[str]
+    # how the policy was trained
+    method: str
+    method_paper: str
+    training: dict[str, Any]  # steps, updates, seeds, git commit, duration, configuration
+    evaluation: dict[str, Any]  # as returned by evaluate_policy; empty before the evaluation
+    task_names: list[str]  # of a policy conditioned on the task
+
+
+def robot_metadata(robot: Robot) -> PolicyMetadata:
+    """The metadata of a policy for `robot`, without that of its training."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "robot": robot.name,
+        "joint_names": list(robot.joint_names),
+        "effector_names": list(robot.effector_names),
+        "base_frame": robot.base_frame,
+        "update_rate": robot.control_rate,
+        "action_type": ACTION_TYPE,
+        "joint_pos_limits": robot.joint_pos_limits.tolist(),
+        "joint_vel_limits": robot.joint_vel_limits.tolist(),
+        "joint_acc_limits": robot.joint_acc_limits.tolist(),
+        "observation_names": list(INPUTS),
+        "robot_sha256": robot.sha256,
+    }
+
+
+@dataclass(frozen=True)
+class Contract:
+    """The checked metadata of a policy file: nu joints, E effectors; SI units, radians."""
+
+    robot: str
+    joint_names: tuple[str, ...]
+    effector_names: tuple[str, ...]
+    base_frame: str
+    update_rate: float  # [Hz]
+    joint_pos_limits: NDArray[np.float64]  # (nu, 2)
+    joint_vel_limits: NDArray[np.float64]  # (nu,)
+    joint_acc_limits: NDArray[np.float64]  # (nu,)
+    inputs: tuple[str, ...]
+    robot_sha256: str
+    method: str
+    metadata: dict[str, Any]  # every key, as parsed
+
+    def shape(self, tensor: str) -> tuple[int, ...]:
+        """Shape after the batch of an input or output."""
+        return (INPUTS | OUTPUTS)[tensor].shape(len(self.joint_names), len(self.effector_names))
+
+    def to_json(self) -> str:
+        """The whole metadata as one JSON object."""
+        return json.dumps(self.metadata, sort_keys=True)
+
+
+def parse_contract(metadata: Mapping[str, str]) -> Contract:
+    """Read a policy's metadata (each value is JSON text).
+
+    Raises ContractError if a key is missing, is no JSON, or holds another type or shape, and for
+    more metadata than any policy has.
+    """
+    check_metadata_size(metadata)
+    version = _read(metadata, "schema_version", _integer)
+    if version != SCHEMA_VERSION:
+        raise ContractError(_mismatch("schema_version", version, SCHEMA_VERSION))
+    joint_names = _read(metadata, "joint_names", _names)
+    action_type = _read(metadata, "action_type", _text)
+    if action_type != ACTION_TYPE:
+        raise ContractError(_mismatch("action_type", action_type, ACTION_TYPE))
+    inputs = _read(metadata, "observation_names", _names)
+    expected = tensors_of_file(INPUTS, inputs)
+    if list(inputs) != expected:
+        raise ContractError(_mismatch("observation_names", list(inputs), expected))
+    nu = len(joint_names)
+    return Contract(
+        robot=_read(metadata, "robot", _text),
+        joint_names=joint_names,
+        effector_names=_read(metadata, "effector_names", _names),
+        base_frame=_read(metadata, "base_frame", _text),
+        update_rate=_read(metadata, "update_rate", _positive),
+        joint_pos_limits=_read(metadata, "joint_pos_limits", _array((nu, 2))),
+        joint_vel_limits=_read(metadata, "joint_vel_limits", _array((nu,))),
+        joint_acc_limits=_read(metadata, "joint_acc_limits", _array((nu,))),
+        inputs=inputs,
+        robot_sha256=_read(metadata, "robot_sha256", _text),
+        method=_read(metadata, "method", _text),
+        metadata={key: parse_value(metadata, key) for key in metadata},
+    )
+
+
+def check_contract(contract: Contract, robot: Robot) -> None:
+    """Raise ContractError naming the first key in which the policy does not fit the robot."""
+    for key in ("robot", "base_frame", "joint_names", "effector_names"):
+        expected = robot.name if key == "robot" else getattr(robot, key)
+        value = getattr(contract, key)
+        if value != expected:
+            raise ContractError(_mismatch(key, _plain(value), _plain(expected)))
+    if abs(contract.update_rate - robot.control_rate) > TOLERANCE * robot.control_rate:
+        raise ContractError(_mismatch("update_rate", contract.update_rate, robot.control_rate))
+    for key in ("joint_pos_limits", "joint_vel_limits", "joint_acc_limits"):
+        limits, robot_limits = getattr(contract, key), getattr(robot, key)
+        difference = np.abs(limits - robot_limits).reshape(len(robot.joint_names), -1)
+        wrong = np.flatnonzero(difference.max(axis=1) > TOLERANCE)
+        if len(wrong):
+            joint = int(wrong[0])
+            name = f"{key} of joint '{robot.joint_names[joint]}'"
+            raise ContractError(
+                _mismatch(name, limits[joint].tolist(), robot_limits[joint].tolist())
+            )
+    if contract.robot_sha256 != robot.sha256:
+        raise ContractError(_mismatch("robot_sha256", contract.robot_sha256, robot.sha256))
+
+
+def check_tensors(contract: Contract, session: ort.InferenceSession) -> None:
+    """Raise ContractError naming the first tensor in which the graph differs from the contract."""
+    inputs = {tensor.name: tensor for tensor in session.get_inputs()}
+    if set(inputs) != set(contract.inputs):
+        raise ContractError(
+            f"policy inputs: found {sorted(inputs)}, expected {sorted(contract.inputs)}"
+        )
+    for name in contract.inputs:
+        shape, tensor = contract.shape(name), inputs[name]
+        if tuple(tensor.shape[1:]) != shape or tensor.type != "tensor(float)":
+            raise ContractError(
+                f"policy input '{name}': found {tensor.type} of shape {tensor.shape}, "
+                f"expected tensor(float) of shape {['batch', *shape]}"
+            )
+    outputs = {tensor.name for tensor in session.get_outputs()}
+    expected = tensors_of_file(OUTPUTS, ())
+    if not outputs.issuperset(expected):
+        raise ContractError(f"policy outputs: found {sorted(outputs)}, expected {sorted(expected)}")
+
+
+def _read(metadata: Mapping[str, str], key: str, convert: Callable[[Any], Any]) -> Any:
+    value = parse_value(metadata, key)
+    try:
+        return convert(value)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise ContractError(_mismatch(key, value, error)) from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value:
+        raise TypeError("a text that is not empty")
+    return value
+
+
+def _integer(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError("an integer")
+    return value
+
+
+def _positive(value: Any) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise TypeError("a number above 0")
+    return float(value)
+
+
+def _names(value: Any) -> tuple[str, ...]:
+    if (
+        not isinstance(value, list)
+        or not value
+        or not all(isinstance(name, str) and name for name in value)
+    ):
+        raise TypeError("a list of names")
+    if len(set(value)) != len(value):
+        raise ValueError("a list of names without duplicates")
+    return tuple(value)
+
+
+def _array(shape: tuple[int, ...]) -> Callable[[Any], NDArray[np.float64]]:
+    def convert(value: Any) -> NDArray[np.float64]:
+        expected = f"finite numbers of shape {shape}"
+        try:
+            array = np.asarray(value)
+        except ValueError:
+            raise ValueError(expected) from None
+        if array.shape != shape or array.dtype.kind not in "if" or not np.isfinite(array).all():
+            raise ValueError(expected)
+        return array.astype(np.float64)
+
+    return convert
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _mismatch(key: str, found: Any, expected: Any) -> str:
+    return f"policy metadata '{key}': found {_short(found)}, expected {_short(expected)}"
+
+
+def _short(value: Any) -> str:
+    return printable(value if isinstance(value, str) else str(value), MAX_SHOWN)
