@@ -21,7 +21,7 @@ from polyreach.deploy.evaluate import (
     evaluate_actions,
     evaluate_alone,
     least_squares_actions,
-    near_line,
+    self_distance_line,
 )
 from polyreach.deploy.export import ExportedPolicy, write_onnx
 from polyreach.envs.env_spec import preset_name
@@ -304,7 +304,7 @@ def test_shipped_policies_match_their_robot_and_their_card(name: str) -> None:
         f"| all at once | {evaluation['success_all']['0.01']:.1%} | "
         f"{evaluation['success_all']['0.02']:.1%} |" in card
     )
-    assert near_line(evaluation) in card
+    assert self_distance_line(evaluation) in card
     for name, own in evaluation.get("alone", {}).items():
         rates = [own["success"][radius] for radius in ("0.01", "0.02", "0.05")]
         assert f"| {name} | " + " | ".join(f"{rate:.1%}" for rate in rates) in card

@@ -67,7 +67,7 @@ def test_a_short_training_beats_its_start_by_far(trained: Trained) -> None:
     assert figures["success_all"]["0.05"] > 0.1
     assert all(each["success"]["0.05"] > 0.1 for each in figures["effectors"].values())
     card = trained.policy.with_suffix(".md").read_text()
-    assert f"{GOALS} sets of goals" in card and "`tray_lift`" in card
+    assert f"{GOALS} goal sets" in card and "`tray_lift`" in card
 
 
 def goals_near_home(robot: Robot, seed: int) -> NDArray[np.float64]:

@@ -220,8 +220,8 @@ def test_a_run_is_exported_and_measured(finished: Path, tmp_path: Path) -> None:
     done = run_process("export", finished, "--out", tmp_path / "p.onnx", "--goals", "10")
     assert done.returncode == 0, done.stderr
     assert "W1" not in done.stderr and "Traceback" not in done.stderr
-    assert "10 sets of goals" in (tmp_path / "p.md").read_text()
-    # a card that is not measured again would tell of the policy before
+    assert "10 goal sets" in (tmp_path / "p.md").read_text()
+    # without a measurement, the card of the policy before is removed
     (tmp_path / "notes.md").write_text("# notes.onnx\n\nof a person\n")
     for name in ("p", "notes"):
         words = ["export", finished, "--out", tmp_path / f"{name}.onnx", "--goals", "0"]

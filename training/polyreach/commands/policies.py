@@ -62,7 +62,7 @@ def evaluate(words: Sequence[str]) -> int:
         f"error after {config.seconds:g} s"
     )
     print_table(title, *measure.evaluation_rows(result))
-    print(measure.near_line(result))
+    print(measure.self_distance_line(result))
     if "alone" in result:
         print_table("one goal at a time", *measure.alone_rows(result["alone"]))
     print_table("least squares, no learning, same goals", *measure.evaluation_rows(baseline))

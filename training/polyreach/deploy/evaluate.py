@@ -1,5 +1,5 @@
-"""Measure a policy file on the simulated robot: all goals at once, and one at a time; in dynamic
-mode, at the robot's control rate and within its acceleration limits.
+"""Measure a policy on the simulated robot: all goals at once and one at a time, in dynamic mode, at
+the robot's control rate and within its acceleration limits.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from polyreach.envs.reach.reach import ReachConfig, ReachEnv
 from polyreach.errors import check_range
 from polyreach.robot.features import KinematicFeatures
 from polyreach.robot.onnx_policy import Act, PolicyFile
-from polyreach.robot.self_distance import NearBodies
+from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot
 from polyreach_description.distances import STOP_DISTANCE
 
@@ -29,13 +29,13 @@ class EvaluationConfig:
     """How a policy is measured."""
 
     goals: int = 1000
-    """Sets of goals, each from its own random start."""
+    """Number of goal sets, each with a random start."""
     seconds: float = 5.0
-    """Time given to reach them [s]."""
+    """Time from the start until the errors are measured [s]."""
     seed: int = 20_000
-    """Of starts and goals; a training draws the same ones only if this is its seed, too."""
+    """Seed of starts and goals. A training with another seed has other ones."""
     threads: int = 1
-    """Threads of the simulation."""
+    """CPU threads of the simulation."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no evaluation can have."""
@@ -58,8 +58,8 @@ def least_squares_actions(robot: Robot) -> Act:
 
 
 def evaluate_policy(policy: PolicyFile, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
-    """What evaluate_actions returns and, where there are several effectors, under `alone`, what
-    evaluate_alone does.
+    """The result of evaluate_actions and, for several effectors, under `alone` that of
+    evaluate_alone.
     """
     act = policy.actions(robot)
     result = evaluate_actions(act, robot, config)
@@ -70,14 +70,14 @@ def evaluate_policy(policy: PolicyFile, robot: Robot, config: EvaluationConfig) 
 
 def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
     """Errors at the end of each episode, as success rates and quantiles [m], per effector and for
-    all together; and the share of episodes in which two bodies came within STOP_DISTANCE. Nothing
-    stops the robot there.
+    all together, and the share of episodes in which two bodies came within STOP_DISTANCE. The
+    evaluation does not stop the robot there.
     """
     env = _environment(robot, config.goals, config)
     obs, _ = env.reset(seed=config.seed)
     start = env.error()
-    near = _Near(robot, config.goals)
-    error = _final_error(env, obs, act, config, near)
+    self_distance = _SelfDistanceRecord(robot, config.goals)
+    error = _final_error(env, obs, act, config, self_distance)
     return {
         "mode": "dynamic",
         "episodes": config.goals,
@@ -89,15 +89,16 @@ def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[s
             f"{radius:g}": float((error < radius).all(axis=1).mean()) for radius in RADII
         },
         "effectors": {
-            name: _figures(own) for name, own in zip(robot.effector_names, error.T, strict=True)
+            name: _figures(errors)
+            for name, errors in zip(robot.effector_names, error.T, strict=True)
         },
-        "near_self": float(near.seen.mean()),
+        "near_self": float(self_distance.came_close.mean()),
     }
 
 
 def evaluate_alone(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
-    """The same of each effector when no other has a goal, on its share of the same starts and
-    goals: of E effectors, the i-th has the i-th of every E sets.
+    """Figures of each effector when no other has a goal, on its share of the same starts and goals:
+    of E effectors, the i-th takes the i-th of every E goal sets.
     """
     count, effectors = max(config.goals, len(robot.effector_names)), len(robot.effector_names)
     env = _environment(robot, count, config)
@@ -108,7 +109,7 @@ def evaluate_alone(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str
 
 
 def _environment(robot: Robot, count: int, config: EvaluationConfig) -> ReachEnv:
-    # it ends after the evaluation
+    # no episode ends during the evaluation
     settings = ReachConfig(
         mode="dynamic",
         acceleration_limits=True,
@@ -117,36 +118,40 @@ def _environment(robot: Robot, count: int, config: EvaluationConfig) -> ReachEnv
         all_active=1.0,
     )
     env = ReachEnv(robot, count, settings, threads=config.threads, seed=config.seed)
-    # not only the speeds of our own policies: a file may ask for what the controller allows
+    # policies of polyreach stay below action_speeds; the controller allows the velocity limits
     env.velocity = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
     return env
 
 
-class _Near:
-    """Which of N robots have had two bodies within STOP_DISTANCE, after none of them were: one that
-    starts so may part.
+class _SelfDistanceRecord:
+    """Which of N robots came close to themselves: two bodies within STOP_DISTANCE, after a state
+    without such a pair. Bodies that start that close do not count until they part.
     """
 
     def __init__(self, robot: Robot, count: int) -> None:
-        self._near = NearBodies(robot, STOP_DISTANCE)
-        self._apart, self.seen = np.zeros((2, count), dtype=bool)
+        self._self_distance = SelfDistance(robot, STOP_DISTANCE)
+        self._was_apart, self.came_close = np.zeros((2, count), dtype=bool)
 
-    def look(self, joint_pos: Array) -> None:
-        """Robots at joint_pos (N, nu)."""
-        for index in np.flatnonzero(~self.seen):
-            near = bool(self._near(joint_pos[index]))
-            self.seen[index] = near and self._apart[index]
-            self._apart[index] |= not near
+    def add(self, joint_pos: Array) -> None:
+        """Record the state joint_pos (N, nu) [rad or m]."""
+        for index in np.flatnonzero(~self.came_close):
+            close = bool(self._self_distance.close_pairs(joint_pos[index]))
+            self.came_close[index] = close and self._was_apart[index]
+            self._was_apart[index] |= not close
 
 
 @torch.no_grad()
 def _final_error(
-    env: ReachEnv, obs: Tensor, act: Act, config: EvaluationConfig, near: _Near | None = None
+    env: ReachEnv,
+    obs: Tensor,
+    act: Act,
+    config: EvaluationConfig,
+    self_distance: _SelfDistanceRecord | None = None,
 ) -> Array:
-    """Play on from `obs`; errors (N, E) [m] at the end. `near` sees all states but the last."""
+    """Play on from `obs`; errors (N, E) [m] at the end. The record gets all states but the last."""
     for _ in range(round(config.seconds * env.robot.control_rate)):
-        if near is not None:
-            near.look(env.joint_pos.double().numpy())
+        if self_distance is not None:
+            self_distance.add(env.joint_pos.double().numpy())
         obs, *_ = env.step(act(obs))
     env.close()
     return env.error().double().numpy()
@@ -161,16 +166,16 @@ def _figures(error: Array) -> dict[str, Any]:
     }
 
 
-def near_line(result: dict[str, Any]) -> str:
-    """What evaluate_actions returned of bodies that came near each other, in words."""
+def self_distance_line(result: dict[str, Any]) -> str:
+    """A sentence with the share of episodes of evaluate_actions in which two links came close."""
     return (
-        f"In {result['near_self']:.1%} of the sets two links came within "
-        f"{1e3 * STOP_DISTANCE:g} mm of each other, where the controller stops the robot."
+        f"In {result['near_self']:.1%} of the episodes, two links came within "
+        f"{1e3 * STOP_DISTANCE:g} mm, the distance at which the controller stops the robot."
     )
 
 
 def evaluation_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """A table of what evaluate_actions returned: header and rows of text."""
+    """Table of the result of evaluate_actions: header and rows of text."""
     header, rows = alone_rows(result["effectors"])
     rates = (f"{rate:.1%}" for rate in result["success_all"].values())
     rows.append(["all at once", *rates, *("" for _ in QUANTILES)])
@@ -178,18 +183,18 @@ def evaluation_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]
 
 
 def alone_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """A table of what evaluate_alone returned: header and rows of text."""
+    """Table of the result of evaluate_alone: header and rows of text."""
     header = [
         "effector",
         *(f"within {1e3 * r:g} mm" for r in RADII),
-        *(f"{q:.0%} below" for q in QUANTILES),
+        *(f"error p{100 * q:.0f}" for q in QUANTILES),
     ]
     rows = [
         [
             name,
-            *(f"{rate:.1%}" for rate in own["success"].values()),
-            *(f"{1e3 * quantile:.2f} mm" for quantile in own["error_quantiles_m"].values()),
+            *(f"{rate:.1%}" for rate in figures["success"].values()),
+            *(f"{1e3 * quantile:.2f} mm" for quantile in figures["error_quantiles_m"].values()),
         ]
-        for name, own in result.items()
+        for name, figures in result.items()
     ]
     return header, rows

@@ -1,6 +1,7 @@
-"""Measure an exported policy and write its model card; the figures go into the policy file too."""
+"""Measure an exported policy; write the figures into the policy file and its model card."""
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,13 @@ from polyreach.deploy.evaluate import (
     evaluate_policy,
     evaluation_rows,
     least_squares_actions,
-    near_line,
+    self_distance_line,
 )
 from polyreach.deploy.export import save, write_metadata
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.run import RunConfig
 from polyreach_description import Robot, is_robot_file
-from polyreach_description.contract import PolicyMetadata
+from polyreach_description.contract import INPUTS, OUTPUTS, PolicyMetadata
 
 
 def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> Path:
@@ -35,7 +36,7 @@ def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> 
     write_metadata(model, contract)
     save(model, path)
     card = path.with_suffix(".md")
-    card.write_text(model_card(path.name, contract, baseline))
+    card.write_text(model_card(path.name, contract, policy.outputs, baseline))
     return card
 
 
@@ -50,10 +51,16 @@ def _heading(name: str) -> str:
     return f"# {name}\n\nA policy for "
 
 
-def model_card(name: str, contract: PolicyMetadata, baseline: dict[str, Any]) -> str:
-    """The card as Markdown."""
+def model_card(
+    name: str, contract: PolicyMetadata, outputs: Sequence[str], baseline: dict[str, Any]
+) -> str:
+    """The card as Markdown.
+
+    name: of the policy file; outputs: its tensors; baseline: figures of evaluate_actions for
+    least_squares_actions.
+    """
     training, evaluation = contract["training"], contract["evaluation"]
-    config, effectors = training["config"], len(contract["effector_names"])
+    config = training["config"]
     seeds = ", ".join(map(str, training["seeds"]))
     joints = ", ".join(f"`{joint}`" for joint in contract["joint_names"])
     return f"""{_heading(name)}`{contract["robot"]}` ({", ".join(contract["effector_names"])}).
@@ -61,18 +68,20 @@ Method `{contract["method"]}`: {contract["method_paper"]}.
 
 ## Measured
 
-{evaluation["episodes"]} sets of goals, all effectors at once, in the dynamic simulation at
-{contract["update_rate"]:g} Hz, within the joints' velocity and acceleration limits. The error is
-that after {evaluation["seconds"]:g} s, from a random start at rest (median distance there
-{1e3 * evaluation["start_error_median_m"]:.0f} mm). Goals are
-the effectors' positions at random configurations within the joint limits, hence reachable
-together. Made by `{_command(name, config, evaluation)}`.
+{evaluation["episodes"]} goal sets, all effectors at once, in the dynamic simulation at
+{contract["update_rate"]:g} Hz, within the joints' velocity and acceleration limits. Each episode
+starts at rest in a random configuration (median distance to the goals:
+{1e3 * evaluation["start_error_median_m"]:.0f} mm); the error is measured after
+{evaluation["seconds"]:g} s. The goals of a set are the effector positions of one random
+configuration within the joint limits, hence reachable together.
+Command: `{_command(name, config, evaluation)}`.
 
 {_markdown(*evaluation_rows(evaluation))}
-{near_line(evaluation)}
+
+{self_distance_line(evaluation)}
 {_alone(evaluation)}
-The same goals, all at once, with damped least squares that leaves out joints at their limits, a
-controller without learning{_handover(config)}:
+Baseline without learning: damped least squares without the joints at their limits, on the same
+goal sets{_blending(config)}:
 
 {_markdown(*evaluation_rows(baseline))}
 
@@ -86,11 +95,11 @@ Every setting is in the file's metadata, under `training`.
 
 ## Interface
 
-Inputs `joint_pos` (B, {len(contract["joint_names"])}) [rad or m],
-`goals` (B, {effectors}, 3) [m, frame `{contract["base_frame"]}`], `active` (B, {effectors}) 0 or 1.
-Outputs `joint_vel` [rad/s or m/s] and `effector_pos` [m]. Joints: {joints}.
+{_markdown(*_tensor_rows(contract, outputs))}
+
+Base frame: `{contract["base_frame"]}`. Joints: {joints}.
 {_tasks(contract)}
-The policy knows nothing of obstacles. Goals out of reach make the robot stretch towards them.
+The policy does not observe obstacles. It stretches the robot towards a goal out of reach.
 """
 
 
@@ -102,13 +111,34 @@ def _command(name: str, config: dict[str, Any], evaluation: dict[str, Any]) -> s
     """The command that measures the policy again."""
     words = ["polyreach", "evaluate", name]
     words += ["--robot", config["env"]] if is_robot_file(config["env"]) else []
-    wanted = EvaluationConfig()
+    defaults = EvaluationConfig()
     for option, value, default in (
-        ("--goals", evaluation["episodes"], wanted.goals),
-        ("--seconds", evaluation["seconds"], wanted.seconds),
+        ("--goals", evaluation["episodes"], defaults.goals),
+        ("--seconds", evaluation["seconds"], defaults.seconds),
     ):
         words += [option, str(value)] if value != default else []
     return shlex.join([*words, "--seed", str(evaluation["seed"])])
+
+
+def _tensor_rows(
+    contract: PolicyMetadata, outputs: Sequence[str]
+) -> tuple[list[str], list[list[str]]]:
+    """The tensors of the file: header and rows of text."""
+    sizes = len(contract["joint_names"]), len(contract["effector_names"])
+    names = ((INPUTS, contract["observation_names"]), (OUTPUTS, outputs))
+    rows = [
+        [
+            kind,
+            f"`{name}`",
+            f"(B, {', '.join(map(str, spec.shape(*sizes)))})",
+            spec.unit,
+            spec.meaning,
+        ]
+        for kind, (table, present) in zip(("input", "output"), names, strict=True)
+        for name, spec in table.items()
+        if name in present
+    ]
+    return ["", "tensor", "shape", "unit", "meaning"], rows
 
 
 def _tasks(contract: PolicyMetadata) -> str:
@@ -116,19 +146,19 @@ def _tasks(contract: PolicyMetadata) -> str:
     return f"Tasks, chosen by `active`: {', '.join(names)}.\n" if names else ""
 
 
-def _handover(config: dict[str, Any]) -> str:
-    hands_over = (
+def _blending(config: dict[str, Any]) -> str:
+    blends = (
         config["method_config"].get("handover", False)
         or config["env_config"].get("action") == "configuration"
     )
-    return " (to which the policy hands over near the goals)" if hands_over else ""
+    return " (the policy blends into it near the goals)" if blends else ""
 
 
 def _alone(evaluation: dict[str, Any]) -> str:
     if "alone" not in evaluation:
         return ""
     return f"""
-One goal at a time, the other effectors without one; each of the sets gives one of its goals:
+One goal of each set at a time, the other effectors without a goal:
 
 {_markdown(*alone_rows(evaluation["alone"]))}
 """

@@ -56,7 +56,7 @@ class PolicyFile:
         names = [tensor.name for tensor in self.session.get_inputs()]
         self._inputs = tensors_of_file(INPUTS, names)
         names = [tensor.name for tensor in self.session.get_outputs()]
-        self._outputs = tensors_of_file(OUTPUTS, names)
+        self.outputs = tensors_of_file(OUTPUTS, names)
         self._rows = max(1, MAX_BATCH_VALUES // max(1, file.values))
 
     def __call__(self, inputs: PolicyInputs[Tensor]) -> PolicyOutputs[Tensor]:
@@ -67,7 +67,7 @@ class PolicyFile:
             self._run({name: part[start : start + self._rows] for name, part in parts.items()})
             for start in starts
         ]
-        outputs = zip(self._outputs, zip(*runs, strict=True), strict=True)
+        outputs = zip(self.outputs, zip(*runs, strict=True), strict=True)
         return PolicyOutputs(
             **{name: torch.from_numpy(np.concatenate(values)) for name, values in outputs}
         )
@@ -82,7 +82,7 @@ class PolicyFile:
 
     def _run(self, feed: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         try:
-            return list(self.session.run(self._outputs, feed))
+            return list(self.session.run(self.outputs, feed))
         except Exception as error:  # onnxruntime's errors have no common base class
             reason = " ".join(str(error).split())[:300]
             raise UserError(f"policy file '{self.path}' does not run: {reason}") from None

@@ -1,4 +1,4 @@
-"""What `polyreach robot check` and `polyreach robot show` tell of a robot."""
+"""The facts that `polyreach robot check` and `polyreach robot show` report."""
 
 from collections import Counter
 from typing import Any
@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from polyreach.robot.kinematics import ForwardKinematics
-from polyreach.robot.self_distance import NearBodies
+from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot, RobotError
 from polyreach_description.robot import SPEED_UP_S
 
 CHECKED = 200  # random configurations
-TOLERANCE = 1e-6  # [m], between our kinematics and MuJoCo's
+TOLERANCE = 1e-6  # [m], between the kinematics of ForwardKinematics and of MuJoCo
 SERVO_SECONDS = 1.0
 NEAR = 0.025  # [m], from which the controller slows down by default
 OFTEN = 0.3  # share of the configurations in which two links are near
@@ -145,13 +145,13 @@ def near_links(robot: Robot) -> list[tuple[str, str]]:
 
     The controller would slow down for them all the time.
     """
-    near = NearBodies(robot, NEAR)
+    self_distance = SelfDistance(robot, NEAR)
     low, high = robot.joint_pos_limits.T
     sample = np.random.default_rng(0).uniform(low, high, (CHECKED, len(low)))
-    counts = Counter(pair for joint_pos in sample for pair in near(joint_pos))
+    counts = Counter(pair for joint_pos in sample for pair in self_distance.close_pairs(joint_pos))
     often = {pair for pair, count in counts.items() if count > OFTEN * CHECKED}
-    pairs = sorted(often | near(robot.home))
-    body = near.model.body
+    pairs = sorted(often | self_distance.close_pairs(robot.home))
+    body = self_distance.model.body
     return [(body(first).name, body(second).name) for first, second in pairs]
 
 

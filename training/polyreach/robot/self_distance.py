@@ -1,4 +1,4 @@
-"""Which bodies of a robot are near each other."""
+"""Pairs of bodies of a robot that are close to each other."""
 
 import mujoco
 import numpy as np
@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike
 from polyreach_description import Robot
 
 
-class NearBodies:
-    """Tells the pairs of bodies nearer than a distance [m], but for those that cannot part.
+class SelfDistance:
+    """Finds the pairs of bodies closer than a distance [m], but for those that cannot part.
 
     MuJoCo's collision filters apply, so links under 'no_collision' are not among them.
     """
@@ -17,7 +17,7 @@ class NearBodies:
         self.model, self._robot = robot.proximity_model(distance), robot
         self._data = robot.data_at_home(self.model)
 
-    def __call__(self, joint_pos: ArrayLike) -> set[tuple[int, int]]:
+    def close_pairs(self, joint_pos: ArrayLike) -> set[tuple[int, int]]:
         """Pairs of body ids, the smaller one first, at joint_pos (nu,) [rad or m]."""
         self._data.qpos[self._robot.qpos_adr] = joint_pos
         mujoco.mj_kinematics(self.model, self._data)
