@@ -69,9 +69,9 @@ Method `{contract["method"]}`: {contract["method_paper"]}.
 ## Measured
 
 {evaluation["episodes"]} goal sets, all effectors at once, in the dynamic simulation at
-{contract["update_rate"]:g} Hz, within the joints' velocity and acceleration limits. Each episode
-starts at rest in a random configuration (median distance to the goals:
-{1e3 * evaluation["start_error_median_m"]:.0f} mm); the error is measured after
+{contract["update_rate"]:g} Hz, within the joints' velocity and acceleration limits.
+Each episode starts at rest in a random configuration (median distance to the goals:
+{1e3 * evaluation["start_error_median_m"]:.0f} mm). The error is measured after
 {evaluation["seconds"]:g} s. The goals of a set are the effector positions of one random
 configuration within the joint limits, hence reachable together.
 Command: `{_command(name, config, evaluation)}`.

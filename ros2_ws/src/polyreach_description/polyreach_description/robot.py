@@ -11,25 +11,18 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from polyreach_description.config_file import (
-    MAX_SLIDE_VELOCITY,
-    RobotError,
-    RobotFile,
-    read_robot_file,
-)
+from polyreach_description import robot_checks as checks
+from polyreach_description import servos
+from polyreach_description.config_file import RobotError, RobotFile, read_robot_file
 from polyreach_description.kinematic_tree import KinematicTree, joints_above, read_tree
 from polyreach_description.model_check import check_model
-from polyreach_description.model_file import closes_loop, fixed_links, load_spec, mimic_joints
+from polyreach_description.model_file import fixed_links, load_spec
 
 ROBOTS_DIR = Path(__file__).parent / "robots"
 SAMPLING_MARGIN = 0.05  # share of a joint's range kept clear at both ends when goals are drawn
-TOUCH_SAMPLES = 100  # configurations, to tell which links touch
+TOUCH_SAMPLES = 100  # configurations, to find the links that touch
 INERTIA_SAMPLES = 64  # configurations, to find a joint's largest inertia
 SPEED_UP_S = 0.15  # [s] from rest to the speeds that policies use
-SERVO_TIME_CONSTANT = 0.02  # [s], of the simulated velocity servos
-HOLD_STIFFNESS = 30.0  # [1/s], bandwidth of the servos that hold the other joints
-
-_HINGE, _SLIDE = mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE
 
 
 def list_robots() -> tuple[str, ...]:
@@ -75,9 +68,9 @@ class Robot:
 
     Arrays: joint_pos_limits (nu, 2) [rad or m], joint_vel_limits (nu,) [rad/s or m/s],
     joint_acc_limits (nu,) [rad/s^2 or m/s^2], home (nu,) [rad or m], action_sets (E, nu) bool.
-    action_speeds (nu,) [rad/s or m/s] are those of a policy's largest actions: the velocity limits,
-    or, where that is less, what the joint reaches from rest in SPEED_UP_S. A policy is not told how
-    fast the joints are already; with less acceleration for its speeds they swing about the goals.
+    action_speeds (nu,) [rad/s or m/s] are those of a policy's largest actions: the velocity limits, or
+    the speed that the joint reaches from rest in SPEED_UP_S, where that is less. A policy does not
+    observe the joint velocities; with higher speeds the joints would oscillate about the goals.
     """
 
     def __init__(self, file: RobotFile) -> None:
@@ -93,11 +86,11 @@ class Robot:
 
     def _build(self, file: RobotFile) -> None:
         self.model = model = load_spec(file).compile()
-        _check_names(model)
+        checks.check_names(model)
         site_of = {name: entry.site or f"{name}_effector" for name, entry in file.effectors.items()}
         self.site_ids = np.array([model.site(site).id for site in site_of.values()], dtype=np.int64)
         self.joint_ids = np.array(
-            sorted(_joint_id(model, name) for name in file.joints), dtype=np.int64
+            sorted(checks.joint_id(model, name) for name in file.joints), dtype=np.int64
         )
         self.joint_names = tuple(model.joint(int(joint)).name for joint in self.joint_ids)
         self.qpos_adr = model.jnt_qposadr[self.joint_ids].astype(np.int64)
@@ -107,9 +100,11 @@ class Robot:
         self.joint_acc_limits = np.array([entry.acceleration for entry in entries])
         self.action_speeds = np.minimum(self.joint_vel_limits, SPEED_UP_S * self.joint_acc_limits)
         self.joint_pos_limits = model.jnt_range[self.joint_ids].copy()
-        self._check_options()
-        self._check_joints()
-        self._check_equalities()
+        checks.check_collision_options(model)
+        checks.check_joints(file, model, self.joint_ids)
+        bodies = model.site_bodyid[self.site_ids].tolist()
+        checks.check_mimic_joints(file, model, dict(zip(self.effector_names, bodies, strict=True)))
+        checks.check_loops(model, self._movers, self.joint_ids)
         self._home_qpos = self._read_home()
         self.home = self._home_qpos[self.qpos_adr]
         self.base_body = self._read_base_body()
@@ -117,84 +112,9 @@ class Robot:
             model, self.joint_ids, self.site_ids, self.base_body, self._home_qpos
         )
         self.action_sets = self.tree.action_sets
-        self._check_tree()
+        checks.check_action_sets(self.action_sets, self.joint_names, self.effector_names)
+        checks.check_effector_points(model, self.effector_names, self.site_ids)
         self._data = mujoco.MjData(model)
-
-    def _check_options(self) -> None:
-        flags = mujoco.mjtDisableBit
-        for flag in (flags.mjDSBL_CONTACT, flags.mjDSBL_CONSTRAINT):
-            if self.model.opt.disableflags & flag:
-                name = flag.name.removeprefix("mjDSBL_").lower()
-                raise RobotError(
-                    f'the model has <flag {name}="disable"/>, so that no self-collision could be '
-                    "seen: remove it (links that may touch go under 'no_collision')"
-                )
-
-        solid = (self.model.geom_contype | self.model.geom_conaffinity) != 0
-        if (solid & (self.model.geom_type == mujoco.mjtGeom.mjGEOM_HFIELD)).any():
-            raise RobotError(
-                "the model has a height field that can be touched, to which no distance is known: "
-                "make it of boxes, or give its geom contype and conaffinity 0"
-            )
-
-    def _check_equalities(self) -> None:
-        """Refuse what ties controlled joints: kinematics go from the base outwards only."""
-        for number in np.flatnonzero(self.model.eq_active0):
-            if closes_loop(self.model, int(number), self._movers, self.joint_ids):
-                kind = mujoco.mjtEq(self.model.eq_type[number]).name.removeprefix("mjEQ_").lower()
-                raise RobotError(
-                    f"equality '{self.model.equality(int(number)).name or number}' ({kind}) ties "
-                    "controlled joints to each other or to the base: closed loops are not "
-                    "supported (inside a gripper, behind the last controlled joint, they are)"
-                )
-
-    def _check_joints(self) -> None:
-        model = self.model
-        for joint in range(model.njnt):
-            kind = mujoco.mjtJoint(model.jnt_type[joint])
-            if kind not in (_HINGE, _SLIDE):
-                name = model.joint(joint).name or f"number {joint}"
-                raise RobotError(
-                    f"joint '{name}' is of type {kind.name.removeprefix('mjJNT_').lower()}, but "
-                    "only hinge and slide joints are "
-                    "supported (fix a floating base to the world)"
-                )
-        for name, joint, (low, high) in zip(
-            self.joint_names, self.joint_ids, self.joint_pos_limits, strict=True
-        ):
-            if not model.jnt_limited[joint] or not low < high:
-                raise RobotError(
-                    f"joint '{name}' has no position limits in the model: give it a range (in a "
-                    "URDF: type revolute, not continuous, with a limit)"
-                )
-            is_hinge = model.jnt_type[joint] == _HINGE
-            if is_hinge and high - low > 4 * np.pi + 1e-9:
-                raise RobotError(
-                    f"joint '{name}' has range {low:g} to {high:g} rad, more than two turns: is it "
-                    "in degrees?"
-                )
-            velocity = self.file.joints[name].velocity
-            if not is_hinge and velocity > MAX_SLIDE_VELOCITY:
-                raise RobotError(
-                    f"velocity of joint '{name}' is {velocity:g}, but a slide joint's must be at "
-                    "most "
-                    f"{MAX_SLIDE_VELOCITY:g} [m/s]"
-                )
-
-        for follower, leader in mimic_joints(self.file, model).items():
-            if follower in self.joint_names:
-                raise RobotError(
-                    f"joint '{follower}' follows joint '{leader}' (mimic or equality) and cannot "
-                    "be controlled: remove it from 'joints'"
-                )
-            for name, site in zip(self.effector_names, self.site_ids, strict=True):
-                above = joints_above(model, int(model.site_bodyid[site]))
-                if _joint_id(model, follower) in above:
-                    raise RobotError(
-                        f"effector '{name}' is moved by joint '{follower}', which follows joint "
-                        f"'{leader}' (mimic or equality): this is not supported; choose a link "
-                        "before that joint"
-                    )
 
     def _read_home(self) -> NDArray[np.float64]:
         model, qpos = self.model, self.model.qpos0.copy()
@@ -204,7 +124,7 @@ class Robot:
             if model.jnt_limited[joint] and not low <= qpos[address] <= high:
                 qpos[address] = (low + high) / 2
         for name, value in self.file.home.items():
-            joint = _joint_id(model, name)
+            joint = checks.joint_id(model, name)
             low, high = model.jnt_range[joint]
             if model.jnt_limited[joint] and not low <= value <= high:
                 raise RobotError(
@@ -229,33 +149,6 @@ class Robot:
                 f"base_frame '{self.base_frame}' moves with the controlled joint '{name}'"
             )
         return body
-
-    def _check_tree(self) -> None:
-        for name, actions in zip(self.effector_names, self.action_sets, strict=True):
-            if not actions.any():
-                raise RobotError(
-                    f"effector '{name}' is moved by no controlled joint (controlled: "
-                    f"{self._joints})"
-                )
-        for name, tasks in zip(self.joint_names, self.action_sets.T, strict=True):
-            if not tasks.any():
-                raise RobotError(
-                    f"joint '{name}' moves no effector ({', '.join(self.effector_names)}): remove "
-                    "it from 'joints'"
-                )
-        seen: dict[tuple[float, ...], str] = {}
-        for name, site in zip(self.effector_names, self.site_ids, strict=True):
-            body, pos = int(self.model.site_bodyid[site]), self.model.site_pos[site]
-            point = (body, *pos.round(6).tolist())
-            if point in seen:
-                raise RobotError(
-                    f"effectors '{seen[point]}' and '{name}' are the same point: duplicate"
-                )
-            seen[point] = name
-
-    @property
-    def _joints(self) -> str:
-        return ", ".join(self.joint_names)
 
     @cached_property
     def sha256(self) -> str:
@@ -351,7 +244,7 @@ class Robot:
     def geom_movers(self) -> NDArray[np.int64]:
         """The controlled joint that moves each geom last, or -1; (model.ngeom,).
 
-        Two geoms with the same one keep their distance for ever.
+        Two geoms that the same joint moves last keep their distance.
         """
         return self._movers[self.model.geom_bodyid]
 
@@ -362,8 +255,8 @@ class Robot:
         last = np.full(model.nbody, -1, dtype=np.int64)
         for body in range(1, model.nbody):  # a parent comes before its children
             first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
-            own = [joint for joint in range(first, first + count) if joint in controlled]
-            last[body] = own[-1] if own else last[model.body_parentid[body]]
+            joints = [joint for joint in range(first, first + count) if joint in controlled]
+            last[body] = joints[-1] if joints else last[model.body_parentid[body]]
         return last
 
     def sample_configuration(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
@@ -401,63 +294,37 @@ class Robot:
         return ", ".join(f"[{a}, {b}]" for a, b in most) or "no two links in particular"
 
     def geom_label(self, geom: int) -> str:
-        named = self.model.geom(geom).name
-        return (
-            f"'{named}'"
-            if named
-            else f"a geom of body '{self.model.body(self.model.geom_bodyid[geom]).name}'"
-        )
+        """How messages name a geom."""
+        if name := self.model.geom(geom).name:
+            return f"'{name}'"
+        return f"a geom of body '{self.model.body(self.model.geom_bodyid[geom]).name}'"
 
     def simulation_model(self) -> mujoco.MjModel:
         """The robot as driven hardware: gravity compensated, a velocity servo per controlled joint.
 
         ctrl[:nu] are joint velocities [rad/s or m/s]; ctrl[nu:] hold the other joints (see
-        held_home). A servo's gain is the joint's largest inertia over SERVO_TIME_CONSTANT: that
-        of a joint along a straight arm grows many times when the arm bends.
+        held_home). The gain of a servo is set by the largest inertia of its joint, at home and in a
+        fixed sample of configurations: that of a joint along a straight arm grows many times when
+        the arm bends.
         """
         spec = load_spec(self.file)
-        # keyframes and sensors may refer to the model's own actuators
-        for element in (*spec.keys, *spec.sensors, *spec.actuators):
-            element.delete()
+        servos.remove_actuators(spec)
         for body in spec.bodies:
             body.gravcomp = 1.0
-        inertia = self._largest_inertias()
+        low, high = self.joint_pos_limits.T
+        sample = np.random.default_rng(0).uniform(low, high, (INERTIA_SAMPLES, len(low)))
+        inertia = servos.largest_inertias(self.model, self.qpos(np.vstack([self.home, sample])))
         for name, dof in zip(self.joint_names, self.dof_adr, strict=True):
-            damping = inertia[dof] / SERVO_TIME_CONSTANT
-            actuator = _add_servo(
-                spec, f"{name}_velocity", name, gain=damping, bias=(0.0, 0.0, -damping)
-            )
-            effort = self.file.joints[name].effort
-            if effort is not None:
-                actuator.forcelimited, actuator.forcerange = True, [-effort, effort]
+            servos.add_velocity_servo(spec, name, inertia[dof], self.file.joints[name].effort)
         for held in self.held_joints:
             dof = int(self.model.jnt_dofadr[self.model.joint(held.name).id])
-            stiffness = inertia[dof] * HOLD_STIFFNESS**2
-            damping = 2 * inertia[dof] * HOLD_STIFFNESS
-            bias = (0.0, -stiffness, -damping)
-            _add_servo(spec, f"{held.name}_hold", held.name, gain=stiffness, bias=bias)
+            servos.add_position_servo(spec, held.name, inertia[dof])
         spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         try:
             return spec.compile()
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise RobotError(f"robot '{self.name}' cannot be simulated: {reason}") from None
-
-    def _largest_inertias(self) -> NDArray[np.float64]:
-        """Largest inertia of every degree of freedom, (model.nv,) [kg m^2 or kg], at home and in a
-        fixed sample of configurations.
-        """
-        model, data = self.model, mujoco.MjData(self.model)
-        low, high = self.joint_pos_limits.T
-        sample = np.random.default_rng(0).uniform(low, high, (INERTIA_SAMPLES, len(low)))
-        matrix = np.zeros((model.nv, model.nv))
-        largest = np.zeros(model.nv)
-        for joint_pos in (self.home, *sample):
-            data.qpos[:] = self.qpos(joint_pos)
-            mujoco.mj_forward(model, data)
-            mujoco.mj_fullM(model, matrix, data.qM)
-            largest = np.maximum(largest, matrix.diagonal())
-        return largest
 
     def simulation_ctrl(self, joint_vel: ArrayLike) -> NDArray[np.float64]:
         """Controls (..., simulation model's nu) for joint_vel (..., nu) [rad/s or m/s]."""
@@ -470,30 +337,3 @@ def _digits(values: NDArray[np.float64]) -> str:
     """Digits that do not depend on the print options of the program."""
     with np.printoptions(precision=8, suppress=False, linewidth=75, floatmode="maxprec", sign="-"):
         return np.array2string(np.round(values, 6) + 0.0, threshold=10**6)
-
-
-def _add_servo(
-    spec: mujoco.MjSpec, name: str, joint: str, gain: float, bias: tuple[float, float, float]
-) -> mujoco.MjsActuator:
-    """Add an actuator of force gain * ctrl + bias . (1, qpos, qvel) on a joint."""
-    actuator = spec.add_actuator(name=name, target=joint)
-    actuator.trntype = mujoco.mjtTrn.mjTRN_JOINT
-    actuator.gaintype, actuator.gainprm[0] = mujoco.mjtGain.mjGAIN_FIXED, gain
-    actuator.biastype, actuator.biasprm[:3] = mujoco.mjtBias.mjBIAS_AFFINE, bias
-    return actuator
-
-
-def _check_names(model: mujoco.MjModel) -> None:
-    """Refuse names of the model that a terminal would obey."""
-    for name in bytes(model.names).split(b"\0"):
-        text = name.decode("utf-8", errors="surrogateescape")
-        if not text.isprintable():
-            raise RobotError(f"the model has the name '{text}', which has control characters")
-
-
-def _joint_id(model: mujoco.MjModel, name: str) -> int:
-    joint = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_JOINT, name)
-    if joint < 0:
-        legal = ", ".join(model.joint(j).name for j in range(model.njnt))
-        raise RobotError(f"unknown joint '{name}' (the model has: {legal})")
-    return joint
