@@ -36,20 +36,20 @@ class FastLeastSquares(nn.Module):
         chosen = 3 * owner + np.tile(axes, effectors)
         pick = np.zeros((3 * effectors, n + 1, effectors))
         pick[chosen, range(n), owner] = 1.0 / damping
-        wanted = np.zeros((n + 1, n + 1, 3 * effectors))
-        wanted[range(n), n, chosen] = -gain / damping
+        target = np.zeros((n + 1, n + 1, 3 * effectors))
+        target[range(n), n, chosen] = -gain / damping
         for name, value in {
             "pick": pick.reshape(-1, effectors),
-            "wanted": wanted.reshape(-1, 3 * effectors),
-            "one": np.eye(n + 1).ravel(),
+            "target": target.reshape(-1, 3 * effectors),
+            "identity": np.eye(n + 1).ravel(),
         }.items():
             self.register_buffer(name, torch.tensor(value), persistent=False)
         # two unknowns at a time, the last on its own if their number is odd
         self.steps = nn.ModuleList(Elimination(n + 1 - k, min(2, n - k)) for k in range(0, n, 2))
 
     pick: Tensor
-    wanted: Tensor
-    one: Tensor
+    target: Tensor
+    identity: Tensor
 
     def forward(
         self, pose: Pose, error: Tensor, active: Tensor, place: Tensor | None = None
@@ -57,25 +57,25 @@ class FastLeastSquares(nn.Module):
         """Arguments and result as of damped_least_squares."""
         pick = functional.linear(active.double(), self.pick).unflatten(1, (-1, self.unknowns + 1))
         rows = pose.jacobian.double() @ pick  # (B, nu, n + 1)
-        base = functional.linear(error.double().flatten(1), self.wanted, self.one)
+        base = functional.linear(error.double().flatten(1), self.target, self.identity)
         base = base.unflatten(1, (self.unknowns + 1, -1))
-        one, step = self._eliminate(rows, rows, base)
+        scale, step = self._eliminate(rows, rows, base)
         if place is not None:
             pushed = place.double()[..., None] * step.sign()
             free = torch.where(pushed < 1.0 - LIMIT_MARGIN, rows, 0.0)
-            one, step = self._eliminate(rows, free, base)
-        return (step / one).flatten(1).to(error.dtype)
+            scale, step = self._eliminate(rows, free, base)
+        return (step / scale).flatten(1).to(error.dtype)
 
     def _eliminate(self, rows: Tensor, weighted: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-        """The last rows after all eliminations: the 1 (B, 1, 1) and the step (B, nu, 1)."""
+        """The last rows after all eliminations: the common factor (B, 1, 1) and the step (B, nu, 1), times that."""
         work = torch.cat([rows.mT @ weighted + base, weighted], dim=1)  # (B, n + 1 + nu, n + 1)
         for count, step in enumerate(self.steps, start=1):
             work = step(work)
             if count % 3 == 0 and count < len(self.steps):
                 # products of so many minors would leave the range of a double
                 work = work / work[:, self.unknowns - 2 * count, None, -1:]
-        one, step = work.split([1, rows.shape[1]], dim=1)
-        return one, step
+        scale, step = work.split([1, rows.shape[1]], dim=1)
+        return scale, step
 
 
 class Elimination(nn.Module):

@@ -1,4 +1,4 @@
-"""What a reach policy observes, and the features that are computed from it inside the policy.
+"""Observations of a reach policy, and the features that the policy computes from them.
 
 An observation is one flat vector: joint_pos (nu) [rad or m], goals (E x 3) [m, base frame], active
 (E) in {0, 1}.
@@ -20,7 +20,7 @@ from polyreach_description.contract import PolicyInputs
 
 DAMPING = 0.05  # [m], of the least-squares direction among the features
 NEAR = 0.05  # [m], scale of the fine error feature
-HANDOVER = 0.2  # [m], error below which the authority of a residual actor shrinks
+BLEND_DISTANCE = 0.2  # [m], error below which a policy blends into least squares
 CONTROLLER_GAIN = 4.0  # [1/s], scale of the least-squares direction
 
 FeatureSet = Literal["paper", "kinematic"]
@@ -139,7 +139,7 @@ class KinematicFeatures(Features):
             "per_half_range": torch.diag(2 / (high - low)),
             "middle": -(high + low) / (high - low),
             "repeat": torch.eye(3).repeat(1, self.effectors),  # (3, 3 E)
-            "own": torch.eye(self.effectors).repeat_interleave(3, dim=1),  # (E, 3 E)
+            "coordinates": torch.eye(self.effectors).repeat_interleave(3, dim=1),  # (E, 3 E)
         }
         for name, value in constants.items():
             self.register_buffer(name, value.to(dtype), persistent=False)
@@ -149,7 +149,7 @@ class KinematicFeatures(Features):
     per_half_range: Tensor
     middle: Tensor
     repeat: Tensor
-    own: Tensor
+    coordinates: Tensor
 
     def compute(self, parts: Observation) -> tuple[Tensor, Pose]:
         """Features (B, F) and the pose.
@@ -164,11 +164,11 @@ class KinematicFeatures(Features):
         distance = error.norm(dim=-1, keepdim=True)  # (B, E, 1)
         fine = error / (distance + NEAR)
         # J_i^T e_i, with e_i saturated, in units of the action speeds
-        transpose = (fine @ self.repeat * self.own) @ pose.jacobian.mT  # (B, E, nu)
+        transpose = (fine @ self.repeat * self.coordinates) @ pose.jacobian.mT  # (B, E, nu)
         place = functional.linear(joint_pos, self.per_half_range, self.middle)  # in [-1, 1]
         velocity = self.controller(pose, error, active, place)
-        # 0 at the goals, 1 where an error is larger than HANDOVER
-        far = distance.amax(dim=1).clamp(max=HANDOVER) / HANDOVER  # (B, 1)
+        # 0 at the goals, 1 where an error is larger than BLEND_DISTANCE
+        far = distance.amax(dim=1).clamp(max=BLEND_DISTANCE) / BLEND_DISTANCE  # (B, 1)
         features = [
             place,
             torch.cat([pose.effector, goals * mask, error, fine], dim=1).flatten(1),

@@ -67,8 +67,8 @@ class Segments:
         placed += [_frame(np.array([0.0, 0.0, 1.0]), point) for point in tree.effector]
         placed.append(np.eye(4))
         local = [
-            np.einsum("ij,jkb,kl->ilb", np.linalg.inv(placed[before]), own, placed[index])
-            for index, (before, own) in enumerate(zip(self.before, segment, strict=True))
+            np.einsum("ij,jkb,kl->ilb", np.linalg.inv(placed[before]), matrix, placed[index])
+            for index, (before, matrix) in enumerate(zip(self.before, segment, strict=True))
         ]
         if (self.before >= 0).any():  # the frame of the base, where all products end
             base = np.zeros((4, 4, basis))
@@ -81,17 +81,17 @@ class Segments:
         self.phase = np.concatenate([shift, shift + np.pi / 2])
 
     def rounds(self) -> list[list[int]]:
-        """For each round of products, the element that precedes each one: twice as far every time.
+        """For each round of products, the element that precedes each element; the distance doubles.
 
         The base is the last element and precedes itself.
         """
         base = len(self.before)
         above = np.append(np.where(self.before < 0, base, self.before), base)
-        found = []
+        rounds = []
         while (above != base).any():
-            found.append(above.tolist())
+            rounds.append(above.tolist())
             above = above[above]
-        return found
+        return rounds
 
 
 def _frame(axis: Array, origin: Array) -> Array:

@@ -53,7 +53,7 @@ class ForwardKinematics(nn.Module):
         self.slides = np.flatnonzero(tree.is_slide).tolist()
         moves = np.repeat(tree.action_sets.T, 3, axis=1) * 1.0  # (nu, 3 E)
         lever, fixed = _lever(self.effectors)
-        # the robot's own numbers are no part of a checkpoint
+        # constants of the robot are not part of a checkpoint
         for name, value in {
             "sums": segments.sums,
             "phase": segments.phase,
@@ -134,6 +134,6 @@ def _lever(effectors: int) -> tuple[Array, Array]:
 
 
 def forget(module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *_: object) -> None:
-    """Leave out of a state what older checkpoints hold there: the robot's own constants."""
+    """Drop the constants of the robot, which older checkpoints contain, from a state."""
     for key in [key for key in state_dict if key.startswith(prefix)]:
         del state_dict[key]

@@ -1,7 +1,7 @@
 """Standard output and error whose reader has gone: `polyreach list | head -1`, a closed terminal.
 
-A program that prints what it was asked for ends quietly then, with CLOSED_OUTPUT; one whose result
-is elsewhere (a run folder, a page) goes on without output.
+A program whose result is its output then ends quietly, with CLOSED_OUTPUT; a program whose result
+is elsewhere (a run folder, a page) continues without output.
 """
 
 import errno
@@ -13,12 +13,12 @@ from contextlib import contextmanager
 from typing import Any, TextIO, cast
 
 CLOSED_OUTPUT = 128 + signal.SIGPIPE
-"""Exit status, 141: the one that a shell shows for `cat` or `ls`, which SIGPIPE ends."""
+"""Exit status 141, which a shell reports for a program ended by SIGPIPE, such as `cat` or `ls`."""
 GONE = (errno.EPIPE, errno.EIO)  # of a pipe without a reader, of a terminal that was closed
 
 
 class OutputClosed(SystemExit):
-    """Ends the program with CLOSED_OUTPUT; in another thread than the main one, that thread."""
+    """Ends the program with CLOSED_OUTPUT; raised outside the main thread, it ends that thread."""
 
     def __init__(self) -> None:
         super().__init__(CLOSED_OUTPUT)
@@ -26,14 +26,14 @@ class OutputClosed(SystemExit):
 
 @contextmanager
 def end_with_output() -> Iterator[None]:
-    """Raise OutputClosed at the first text that nobody can read any more, here or in the body."""
+    """Raise OutputClosed at the first text written after the reader has gone, here or in the body."""
     with _watched(lasting=False):
         yield
 
 
 @contextmanager
 def outlast_output() -> Iterator[None]:
-    """Drop text that nobody can read any more; nothing is raised."""
+    """Drop text that is written after the reader has gone; nothing is raised."""
     with _watched(lasting=True):
         yield
 
@@ -70,7 +70,7 @@ def _watch(stream: TextIO, lasting: bool) -> TextIO:
 
 
 class _Watched:
-    """A text stream that writes to another one for as long as somebody reads."""
+    """A text stream that writes to another stream until its reader has gone."""
 
     def __init__(self, stream: TextIO, lasting: bool) -> None:
         self.stream = stream

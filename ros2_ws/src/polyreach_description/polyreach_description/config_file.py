@@ -131,13 +131,13 @@ def _no_collision(entries: Any) -> tuple[str | tuple[str, str], ...]:
     what = "'no_collision'"
     if not isinstance(entries, list):
         raise RobotError(f"{what} must list links and pairs [LINK, LINK], not {_shown(entries)}")
-    found: list[str | tuple[str, str]] = []
+    links: list[str | tuple[str, str]] = []
     for entry in entries:
         if isinstance(entry, list) and len(entry) == 2:
-            found.append((_text(entry[0], f"link in {what}"), _text(entry[1], f"link in {what}")))
+            links.append((_text(entry[0], f"link in {what}"), _text(entry[1], f"link in {what}")))
         else:
-            found.append(_text(entry, f"entry of {what}, a link or a pair [LINK, LINK],"))
-    return tuple(found)
+            links.append(_text(entry, f"entry of {what}, a link or a pair [LINK, LINK],"))
+    return tuple(links)
 
 
 def _effector(name: str, entry: Any) -> EffectorEntry:

@@ -1,4 +1,4 @@
-"""Work on files that nobody vouches for, in a child process of limited time and memory."""
+"""Processing of untrusted files, in a child process of limited time and memory."""
 
 import json
 import signal

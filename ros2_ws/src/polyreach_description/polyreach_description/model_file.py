@@ -37,20 +37,20 @@ def fixed_links(file: RobotFile, model: mujoco.MjModel) -> list[str]:
 
 
 def mimic_joints(file: RobotFile, model: mujoco.MjModel) -> dict[str, str]:
-    """Joints that another one drives, and that other: a URDF's mimic joints, an MJCF's equalities
+    """Joints that follow another joint -> that joint: a URDF's mimic joints, an MJCF's equalities
     between two joints.
     """
-    found: dict[str, str] = {}
+    leaders: dict[str, str] = {}
     for number in np.flatnonzero(model.eq_type == mujoco.mjtEq.mjEQ_JOINT):
         follower, leader = int(model.eq_obj1id[number]), int(model.eq_obj2id[number])
         if model.eq_active0[number] and leader >= 0:
-            found[model.joint(follower).name] = model.joint(leader).name
+            leaders[model.joint(follower).name] = model.joint(leader).name
     root = read_urdf(file.model)
     for joint in () if root is None else root.iterfind("joint"):
         mimic = joint.find("mimic")
         if mimic is not None:
-            found[joint.get("name") or ""] = mimic.get("joint") or ""
-    return found
+            leaders[joint.get("name") or ""] = mimic.get("joint") or ""
+    return leaders
 
 
 def closes_loop(

@@ -21,7 +21,9 @@ _TRIAL = Path(__file__).with_name("policy_trial.py")
 
 
 class ContractError(PrintableError, ValueError):
-    """A policy file that must not drive this robot; the text names key, found and expected."""
+    """A policy file that must not drive this robot; the message names the key, the value found and
+    the value expected.
+    """
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class PolicyData:
     values: int  # elements of all that is computed in a run of one robot
 
     def session(self) -> ort.InferenceSession:
-        """An ONNX Runtime session of one thread, of the very bytes that were checked."""
+        """An ONNX Runtime session of one thread, of the bytes that were checked."""
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1

@@ -68,9 +68,9 @@ class Robot:
 
     Arrays: joint_pos_limits (nu, 2) [rad or m], joint_vel_limits (nu,) [rad/s or m/s],
     joint_acc_limits (nu,) [rad/s^2 or m/s^2], home (nu,) [rad or m], action_sets (E, nu) bool.
-    action_speeds (nu,) [rad/s or m/s] are those of a policy's largest actions: the velocity limits, or
-    the speed that the joint reaches from rest in SPEED_UP_S, where that is less. A policy does not
-    observe the joint velocities; with higher speeds the joints would oscillate about the goals.
+    action_speeds (nu,) [rad/s or m/s] are those of a policy's largest actions: the velocity limit,
+    or the speed that the joint reaches from rest in SPEED_UP_S, where that is less. A policy does
+    not observe the joint velocities; with higher speeds the joints would oscillate about the goals.
     """
 
     def __init__(self, file: RobotFile) -> None:

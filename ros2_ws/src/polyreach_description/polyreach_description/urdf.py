@@ -67,14 +67,16 @@ def load_urdf(
             for mesh in shape.iterfind("geometry/mesh"):
                 if not settings.keys() & {"meshdir", "strippath"}:
                     file_name = mesh.get("filename") or ""
-                    found = next((f for f in _candidates(file_name, path) if f.is_file()), None)
-                    if found is None:
+                    mesh_file = next((f for f in _candidates(file_name, path) if f.is_file()), None)
+                    if mesh_file is None:
                         unusable[link_name] = f"'{file_name}' is not found"
-                    elif found.suffix.lower() not in MESH_FORMATS:
+                    elif mesh_file.suffix.lower() not in MESH_FORMATS:
                         unusable[link_name] = f"'{file_name}' is not {', '.join(MESH_FORMATS)}"
                     else:
-                        key = found, mesh.get("scale") or "1 1 1"
-                        mesh.set("filename", files.setdefault(key, f"{len(files)}_{found.name}"))
+                        key = mesh_file, mesh.get("scale") or "1 1 1"
+                        mesh.set(
+                            "filename", files.setdefault(key, f"{len(files)}_{mesh_file.name}")
+                        )
     if unusable:
         raise RobotError(
             f"collision meshes that MuJoCo cannot use: {'; '.join(unusable.values())}: add or "

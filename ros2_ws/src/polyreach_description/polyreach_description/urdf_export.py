@@ -39,8 +39,8 @@ def robot_to_urdf(
 ) -> str:
     """The robot as URDF text.
 
-    plugin: the hardware component of ros2_control that drives the joints; parameters: what it is
-    told (default: what the mock needs, nothing for others). Controlled joints get a velocity
+    plugin: the hardware component of ros2_control that drives the joints; parameters: its
+    parameters (default: those the mock needs, none for others). Controlled joints get a velocity
     command interface with the limits of robot.yaml; all joints get position and velocity state
     interfaces, with home as the initial value. Every effector is a fixed link named as its site.
 
