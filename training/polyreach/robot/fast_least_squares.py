@@ -67,7 +67,7 @@ class FastLeastSquares(nn.Module):
         return (step / scale).flatten(1).to(error.dtype)
 
     def _eliminate(self, rows: Tensor, weighted: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-        """The last rows after all eliminations: the common factor (B, 1, 1) and the step (B, nu, 1), times that."""
+        """The last rows: the factor (B, 1, 1), and the step (B, nu, 1) times this factor."""
         work = torch.cat([rows.mT @ weighted + base, weighted], dim=1)  # (B, n + 1 + nu, n + 1)
         for count, step in enumerate(self.steps, start=1):
             work = step(work)

@@ -26,7 +26,7 @@ class OutputClosed(SystemExit):
 
 @contextmanager
 def end_with_output() -> Iterator[None]:
-    """Raise OutputClosed at the first text written after the reader has gone, here or in the body."""
+    """Raise OutputClosed at the first text after the reader has gone, here or in the body."""
     with _watched(lasting=False):
         yield
 
