@@ -1,5 +1,5 @@
 # make demo: set up and run the main job. make test: set up and pass the tests (minutes).
-# make test-all: the long tests besides.
+# make test-all: the long tests besides, and the documentation. make docs: the documentation, site/.
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 ROBOT ?= planar8
@@ -8,11 +8,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done$(if $(ROS_DISTRO),-$(ROS_DISTRO))
 INTERFACES := $(VENV)/.interfaces-done$(if $(ROS_DISTRO),-$(ROS_DISTRO))
+DOCS := $(VENV)/.docs-done$(if $(ROS_DISTRO),-$(ROS_DISTRO))
 FILES := Makefile requirements.txt requirements-ros.txt setup.py \
 	ros2_ws/src/polyreach_description/setup.py ros2_ws/src/polyreach_nodes/setup.py
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup interfaces demo test test-all check format bench clean
+.PHONY: setup interfaces demo test test-all check docs format bench clean
 setup: $(STAMP)
 interfaces: $(INTERFACES)
 
@@ -50,16 +51,26 @@ demo: setup
 test: setup interfaces
 	$(BIN)/python -m pytest -n 2
 
-# what `make test` leaves out: exhaustive cases, soaks, and every benchmark in small
+# what `make test` leaves out: exhaustive cases, soaks, every benchmark in small, and the site
 test-all: setup interfaces
 	$(BIN)/python -m pytest -n 2 -m "exhaustive or soak"
 	$(MAKE) bench QUICK=1
+	$(MAKE) docs
 
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy training/polyreach ros2_ws/src/polyreach_description/polyreach_description \
-		ros2_ws/src/polyreach_nodes/polyreach_nodes
+		ros2_ws/src/polyreach_nodes/polyreach_nodes docs/hooks
+	$(BIN)/lint-imports --no-cache --no-logo
+
+$(DOCS): requirements-docs.txt | $(STAMP)
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-docs.txt
+	@touch $@
+
+# strict: a link to nothing is an error; pages are made from the code by docs/hooks
+docs: $(DOCS)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: setup
 	$(BIN)/ruff format .
@@ -71,4 +82,4 @@ bench: setup
 
 # all that can be made again; runs/ stays
 clean:
-	rm -rf $(VENV) ros2_ws/build ros2_ws/install ros2_ws/log
+	rm -rf $(VENV) site ros2_ws/build ros2_ws/install ros2_ws/log

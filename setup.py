@@ -4,7 +4,7 @@ from setuptools import find_packages, setup
 
 setup(
     name="polyreach",
-    version="0.1.0",
+    version="0.2.0",
     package_dir={"": "training"},
     packages=find_packages("training"),
     package_data={"polyreach": ["py.typed"]},

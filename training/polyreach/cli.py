@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.metadata import version
 
 from rich.console import Console
 
@@ -29,8 +30,8 @@ def usage() -> str:
     width = max(map(len, COMMANDS))
     lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
     return (
-        "usage: polyreach COMMAND [options]; `polyreach COMMAND --help` shows them\n\n"
-        + "\n".join(lines)
+        "usage: polyreach COMMAND [options]; `polyreach COMMAND --help` shows them\n"
+        "       polyreach --version\n\n" + "\n".join(lines)
     )
 
 
@@ -48,6 +49,9 @@ def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help"):
         print(usage())
         return 0 if words else 2
+    if words[0] == "--version":
+        print(f"polyreach {version('polyreach')}")
+        return 0
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     if words[0] not in COMMANDS:
         errors.print(

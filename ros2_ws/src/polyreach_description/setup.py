@@ -2,7 +2,7 @@ from setuptools import find_packages, setup
 
 setup(
     name="polyreach_description",
-    version="0.1.0",
+    version="0.2.0",
     packages=find_packages(exclude=["tests"]),
     package_data={"polyreach_description": ["robots/*/*", "py.typed"]},
     data_files=[

@@ -1,0 +1,1 @@
+"""A training run: its configuration, folder, checkpoint and loop, and the policy it trains."""
