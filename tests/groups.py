@@ -22,15 +22,17 @@ WITHOUT_PROCESSES = {
     "test_view_parts.py",
     "test_watchdog.py",
 }
-# tests/nodes: tests of whole programs, which check no delay below a second
+# tests of whole programs, which check no delay below a second
 PROGRAMS = {
     "test_closed_output_of_nodes.py",
     "test_commands.py",
     "test_demo.py",
+    "test_documented_commands.py",
     "test_goal_node.py",
     "test_middleware.py",
     "test_sros2_policy.py",
     "test_view.py",
+    "test_wheels.py",
     "test_without_interfaces.py",
     "test_your_robot.py",
 }
@@ -45,6 +47,6 @@ def group_of(nodeid: str) -> str:
     path = PurePosixPath(nodeid.split("::")[0])
     if path.parent.name == "launch":
         return "launch"
-    if path.parent.name != "nodes" or path.name in WITHOUT_PROCESSES:
-        return ""
-    return "programs" if path.name in PROGRAMS else "nodes"
+    if path.parent.name in ("docs", "nodes", "packages") and path.name in PROGRAMS:
+        return "programs"
+    return "nodes" if path.parent.name == "nodes" and path.name not in WITHOUT_PROCESSES else ""

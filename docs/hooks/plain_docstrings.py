@@ -3,7 +3,7 @@
 from typing import Any
 
 from griffe import Extension, Object
-from prose import as_markdown  # loaded by site.py
+from prose import as_markdown  # loaded by pages.py
 
 
 class PlainDocstrings(Extension):
