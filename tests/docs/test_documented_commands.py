@@ -22,7 +22,7 @@ import yaml
 from command_line import polyreach, run
 from commands_in_pages import PAGES, REPOSITORY, Command, commands_in, commands_of
 
-from benchmarks.__main__ import read_arguments
+from benchmarks.__main__ import parse_arguments
 from polyreach.cli import COMMANDS
 from polyreach_description.robot import ROBOTS_DIR
 
@@ -108,7 +108,7 @@ def is_a_target(command: Command) -> None:
 
 def is_a_benchmark(command: Command) -> None:
     """`python -m benchmarks PART`."""
-    read_arguments(list(command.words[3:]))
+    parse_arguments(list(command.words[3:]))
 
 
 def is_a_file(command: Command) -> None:
