@@ -1,6 +1,7 @@
 """The picture of the layers: rows as pyproject.toml orders them, arrows as the modules import."""
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -33,7 +34,7 @@ def contract_layers(pyproject: Path) -> dict[str, list[list[str]]]:
     settings = tomllib.loads(pyproject.read_text(encoding="utf-8"))["tool"]["importlinter"]
     return {
         contract["containers"][0]: [
-            [name.strip() for name in layer.split("|")] for layer in contract["layers"]
+            [name.strip(" ()") for name in layer.split("|")] for layer in contract["layers"]
         ]
         for contract in settings["contracts"]
         if "containers" in contract
@@ -52,6 +53,12 @@ def arrows() -> dict[tuple[str, str], int]:
     return counts
 
 
+def _boxes_of(package: str, row: list[str], present: set[str]) -> list[str]:
+    """The boxes of a row, each once, without those of modules that do not exist."""
+    boxes = dict.fromkeys(_box_of(f"{package}.{name}") for name in row)
+    return [box for box in boxes if box in present]
+
+
 def _box_of(module: str) -> str:
     root, *rest = module.split(".")
     if root == "polyreach_description" or not rest:
@@ -61,41 +68,46 @@ def _box_of(module: str) -> str:
 
 def draw_layers(pyproject: Path) -> str:
     """The picture as SVG: polyreach left, polyreach_nodes right, polyreach_description below."""
-    boxes: dict[str, Box] = {}
-    columns = contract_layers(pyproject)
-    depth = max(len(rows) for rows in columns.values())
-    for column, (package, rows) in enumerate(columns.items()):
-        left = MARGIN + column * (WIDTH + 2 * MARGIN)
-        for index, names in enumerate(rows):
-            row = depth - len(rows) + index
-            unique = list(dict.fromkeys(_box_of(f"{package}.{name}") for name in names))
-            width = (WIDTH - 10 * (len(unique) - 1)) / len(unique)
-            for place, name in enumerate(unique):
-                x = left + place * (width + 10)
-                boxes[name] = Box(name, row, x, 20 + row * ROW, width)
-    total = len(columns) * (WIDTH + 2 * MARGIN)
-    boxes["polyreach_description"] = Box(
-        "polyreach_description", depth, MARGIN, 20 + depth * ROW, total - MARGIN - 10
-    )
+    imports = arrows()
+    present = {name for pair in imports for name in pair}
+    columns = [
+        [names for row in rows if (names := _boxes_of(package, row, present))]
+        for package, rows in contract_layers(pyproject).items()
+    ]
+    boxes = {box.name: box for box in _placed(columns)}
+    width = len(columns) * (WIDTH + 2 * MARGIN)
+    height = max(box.y for box in boxes.values()) + ROW
     lines = [
         _arrow(boxes[a], boxes[b], count)
-        for (a, b), count in sorted(arrows().items())
+        for (a, b), count in sorted(imports.items())
         if a in boxes and b in boxes
     ]
-    size = f"0 0 {total} {20 + (depth + 1) * ROW}"
     return "\n".join(
         [
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{size}" font-family="sans-serif" '
-            'font-size="15">',
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" '
+            'font-family="sans-serif" font-size="15">',
             '<defs><marker id="tip" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="7" '
             'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8z" fill="#5c6bc0"/></marker>'
             "</defs>",
-            f'<rect width="{total}" height="{20 + (depth + 1) * ROW}" fill="#fff"/>',
+            f'<rect width="{width}" height="{height:g}" fill="#fff"/>',
             *lines,
             *(_rectangle(box) for box in boxes.values()),
             "</svg>",
         ]
     )
+
+
+def _placed(columns: list[list[list[str]]]) -> Iterator[Box]:
+    """A box for every name, by column and row; the lowest rows stand side by side."""
+    depth = max(len(rows) for rows in columns)
+    for column, rows in enumerate(columns):
+        left = MARGIN + column * (WIDTH + 2 * MARGIN)
+        for row, names in enumerate(rows, depth - len(rows)):
+            width = (WIDTH - 10 * (len(names) - 1)) / len(names)
+            for place, name in enumerate(names):
+                yield Box(name, row, left + place * (width + 10), 20 + row * ROW, width)
+    width = len(columns) * (WIDTH + 2 * MARGIN) - MARGIN - 10
+    yield Box("polyreach_description", depth, MARGIN, 20 + depth * ROW, width)
 
 
 def _rectangle(box: Box) -> str:

@@ -13,7 +13,7 @@ from prose import as_markdown, escaped
 
 from polyreach.commands.train import train_config
 from polyreach.experiments import EXPERIMENTS
-from polyreach.methods import METHODS, Method
+from polyreach.methods import METHODS
 
 DOCS = Path(__file__).resolve().parents[1]
 ROBOT = "planar8"
@@ -30,8 +30,8 @@ def method_page(name: str) -> str:
         as_markdown(module.__doc__ or "", gaps_heading="What the paper leaves open"),
         f"Paper: {method.paper}.",
         notes.read_text(encoding="utf-8") if notes.exists() else "",
-        _equations(method, module),
-        _options(name, method),
+        _equations(name),
+        _options(name),
         _results(name),
         f"## Train it\n\n    polyreach train {name} {ROBOT}\n\n"
         f"The code: [`{module.__name__}`][{module.__name__}].",
@@ -49,13 +49,14 @@ def _module_of(thing: Any) -> ModuleType:
     return sys.modules[thing.__module__]
 
 
-def _equations(method: Method, module: ModuleType) -> str:
+def _equations(name: str) -> str:
     """The equations of the method, then those of the classes and methods that it is built on."""
+    learner: Any = METHODS[name].learner
+    module = _module_of(learner)
     names = {_module_of(each.learner): name for name, each in METHODS.items()}
     parts = ["## Equations and the lines that compute them", *_table(module)]
     if len(parts) == 1:
         parts.append("It has no equation of its own.")
-    learner: Any = method.learner
     for base in dict.fromkeys(_module_of(each) for each in learner.__mro__):
         if base is module or not base.__name__.startswith("polyreach."):
             continue
@@ -91,20 +92,17 @@ def _row(equation: Equation, module: ModuleType) -> str:
     )
 
 
-def _options(name: str, method: Method) -> str:
+def _options(name: str) -> str:
     """A row per setting, with the defaults of both presets."""
-    paper, tuned = (
-        train_config([name, ROBOT, "--preset", preset])[1].method_config
-        for preset in ("paper", "tuned")
-    )
+    paper, tuned = (_settings(name, preset) for preset in ("paper", "tuned"))
     texts: dict[str, str] = {}
-    for owner in reversed(method.config.__mro__[:-1]):
+    for owner in reversed(type(paper).__mro__[:-1]):
         parsed = docstring_parser.parse_from_object(owner)
         texts |= {text.arg_name: text.description or "" for text in parsed.params}
     rows = [
         f"| `{field.name.replace('_', '-')}` | {_value(paper, field.name)} "
         f"| {_value(tuned, field.name)} | {escaped(' '.join(texts.get(field.name, '').split()))} |"
-        for field in fields(method.config)
+        for field in fields(paper)
     ]
     return "\n".join(
         [
@@ -118,6 +116,11 @@ def _options(name: str, method: Method) -> str:
             *rows,
         ]
     )
+
+
+def _settings(name: str, preset: str) -> Any:
+    """The dataclass of a method's settings that `polyreach train` takes."""
+    return train_config([name, ROBOT, "--preset", preset])[1].method_config
 
 
 def _value(config: Any, name: str) -> str:
