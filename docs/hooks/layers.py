@@ -138,7 +138,11 @@ def _arrow(source: Box, target: Box, count: int) -> str:
     elif rows == 1:
         path = f"M{source.centre:g} {source.y + HEIGHT:g} L{target.centre:g} {target.y:g}"
     else:
-        start, end = source.y + HEIGHT * 0.5, target.y + HEIGHT * 0.5
+        start, end = source.y + HEIGHT / 2, target.y + HEIGHT / 2
         lane = min(source.x, target.x) - rows * LANE
-        path = f"M{source.x:g} {start:g} C{lane:g} {start:g} {lane:g} {end:g} {target.x:g} {end:g}"
+        path = f"M{source.x:g} {start:g} C{lane:g} {start:g} "
+        if target.x > source.x:  # not at the left side: from above
+            path += f"{target.centre:g} {target.y - 70:g} {target.centre:g} {target.y:g}"
+        else:
+            path += f"{lane:g} {end:g} {target.x:g} {end:g}"
     return f'<path d="{path}" {style}>{title}</path>'
