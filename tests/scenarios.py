@@ -178,12 +178,12 @@ class Probe:
         """Wait until the status shows one of these states."""
         self.wait(lambda: self.value("state") in states, f"state {' or '.join(states)}")
 
-    def wait_goals_heard(self) -> None:
+    def wait_goals_subscribed(self) -> None:
         """Wait until the controller subscribes to goals and discovery is complete on both sides."""
         for publisher in self._goal_pubs.values():
-            self.wait_heard(publisher)
+            self.wait_subscribed(publisher)
 
-    def wait_heard(self, publisher: Publisher, subscriptions: int = 1) -> None:
+    def wait_subscribed(self, publisher: Publisher, subscriptions: int = 1) -> None:
         """Wait for this many subscriptions to a topic of this node, discovered on both sides."""
         self._subscriptions.setdefault(publisher, (0, 0.0))
 

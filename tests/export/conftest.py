@@ -1,4 +1,4 @@
-"""One thread for each test process: the networks are small, and processes share the machine."""
+"""One thread per test process: the networks are small, and processes share the machine."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread() -> Iterator[None]:
-    """Training in this process flushes denormals, which other tests need: they are back after."""
+    """Restores denormals, which training in this process disables and other tests need."""
     torch.set_num_threads(1)
     yield
     torch.set_flush_denormal(False)

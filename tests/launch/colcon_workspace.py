@@ -1,4 +1,4 @@
-"""The packages of this repository, built by colcon as a user builds them."""
+"""Build the packages of this repository with colcon, as a user does."""
 
 import os
 import shutil
@@ -18,13 +18,13 @@ class Workspace:
     environment: dict[str, str]
 
     def prefix(self, package: str) -> Path:
-        """Where a package is installed."""
+        """Install folder of a package."""
         return self.install / package
 
     def run(
         self, *command: str | Path, timeout_s: float = 60.0
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command in the sourced environment; stdout and stderr come back as one text."""
+        """Run a command in the sourced environment; captures stdout and stderr together."""
         return run(*command, folder=self.install, timeout_s=timeout_s, environment=self.environment)
 
 
@@ -34,7 +34,7 @@ def run(
     timeout_s: float = 60.0,
     environment: dict[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a folder; stdout and stderr come back as one text."""
+    """Run a command in a folder; captures stdout and stderr together."""
     return subprocess.run(
         [str(word) for word in command],
         cwd=folder,
@@ -52,7 +52,7 @@ def program(name: str) -> str:
 
 
 def build_environment() -> dict[str, str]:
-    """What colcon runs in: a sourced ROS 2 as it is, or else the wheels' environment."""
+    """Environment of colcon: that of a sourced ROS 2, or else of the wheels."""
     if os.environ.get("AMENT_PREFIX_PATH"):
         return dict(os.environ)
     folder = Path(sys.executable).parent
@@ -65,27 +65,27 @@ def build_environment() -> dict[str, str]:
 
 
 def builds_interfaces() -> bool:
-    """Whether there is what polyreach_interfaces is built with; nothing else needs a compiler."""
+    """Whether polyreach_interfaces can be built; it is the only package that needs a compiler."""
     prefixes = build_environment()["AMENT_PREFIX_PATH"].split(os.pathsep)
     generators = [Path(prefix) / "share" / "rosidl_default_generators" for prefix in prefixes]
     return any(path.is_dir() for path in generators) and shutil.which("c++") is not None
 
 
 def build(folder: Path) -> Workspace:
-    """Build everything into an empty folder; what runs there is seen on this host alone."""
-    left_out = [] if builds_interfaces() else ["--packages-skip", "polyreach_interfaces"]
-    built = run(
+    """Build all packages in an empty folder."""
+    skipped = [] if builds_interfaces() else ["--packages-skip", "polyreach_interfaces"]
+    result = run(
         program("colcon"),
         *("--log-base", folder / "log"),
         "build",
         *("--build-base", folder / "build"),
         *("--install-base", folder / "install"),
-        *left_out,
+        *skipped,
         folder=REPOSITORY / "ros2_ws",
         timeout_s=300.0,
         environment=build_environment(),
     )
-    assert built.returncode == 0, built.stdout
+    assert result.returncode == 0, result.stdout
     return Workspace(folder / "install", sourced(folder / "install"))
 
 

@@ -47,7 +47,7 @@ class BringupTest(unittest.TestCase):
         wanted = load_robot(robot)
         with Probe(wanted) as probe:
             probe.wait_state("IDLE")
-            probe.wait_goals_heard()
+            probe.wait_goals_subscribed()
             goals = wanted.forward_kinematics(wanted.home + 0.2 * np.sign(0.01 - wanted.home))
             assert_reaches(probe, dict(zip(wanted.effector_names, goals, strict=True)))
             assert_within_limits(wanted, probe.commands)

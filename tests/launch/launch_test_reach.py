@@ -60,7 +60,7 @@ class ReachTest(unittest.TestCase):
             )
             probe.wait(lambda: probe.joint_pos is not None, "joint states")
             probe.wait_state("IDLE")
-            probe.wait_goals_heard()
+            probe.wait_goals_subscribed()
             for goals in reachable_goals(wanted, SEED, GOAL_SETS):
                 assert_reaches(probe, goals)
             assert_within_limits(wanted, probe.commands)

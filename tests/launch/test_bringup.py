@@ -138,7 +138,7 @@ def test_hardware_reaches_goals_and_ends_at_rest(
             variables = Path(f"/proc/{bringup.pid(executable)}/environ").read_text().split("\0")
             assert "FASTDDS_BUILTIN_TRANSPORTS=UDPv4" in variables
         probe.wait_state("IDLE")
-        probe.wait_goals_heard()
+        probe.wait_goals_subscribed()
         goals = robot.forward_kinematics(robot.home + 0.3)
         assert_reaches(probe, dict(zip(robot.effector_names, goals, strict=True)))
         assert_within_limits(robot, probe.commands)

@@ -1,4 +1,4 @@
-"""A headless Chromium, driven over its DevTools protocol as a person's mouse would."""
+"""A headless Chromium, controlled by mouse events over its DevTools protocol."""
 
 import base64
 import json
@@ -18,7 +18,7 @@ from websockets.sync.client import connect
 from polyreach_nodes.view.shapes import Camera
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-WORDS = (
+OPTIONS = (
     "--headless=new",
     "--no-sandbox",
     "--remote-debugging-port=0",
@@ -31,8 +31,8 @@ WORDS = (
     "--hide-scrollbars",
 )
 START_S = 30.0
-ANSWER_S = 90.0  # a busy machine draws pictures slowly
-STEP_S = 0.05  # between two moves of the mouse
+ANSWER_S = 90.0  # a busy machine renders slowly
+STEP_S = 0.05  # between two mouse moves
 
 
 def find_browser() -> str | None:
@@ -41,7 +41,7 @@ def find_browser() -> str | None:
 
 
 def pixel(camera: Camera, point: np.ndarray, width: float, height: float) -> tuple[float, float]:
-    """Where a point (3,) [m, world frame] is in a picture of so many pixels, from its corner."""
+    """Pixel of a point (3,) [m, world frame] in an image of this size, from the top left corner."""
     forward = camera.look_at - camera.position
     forward /= np.linalg.norm(forward)
     right = np.cross(forward, [0.0, 0.0, 1.0])
@@ -58,11 +58,11 @@ class Tab:
         self._url = url
         self._socket = connect(url, max_size=None, compression=None)
         self._number = 0
-        self.requests: list[str] = []  # addresses that the page asked for
+        self.requests: list[str] = []  # addresses requested by the page
         self.complaints: list[str] = []  # uncaught exceptions of the page
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """Send a command and return its result; events that come meanwhile are kept."""
+        """Send a command and return its result; records events that arrive before the result."""
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
@@ -83,7 +83,7 @@ class Tab:
                 self.complaints.append(json.dumps(values["exceptionDetails"]))
 
     def open(self, url: str, width: int, height: int) -> None:
-        """Go to an address, in a window of so many pixels."""
+        """Open an address in a window of this size [px]."""
         for domain in ("Network", "Runtime", "Page"):
             self.call(f"{domain}.enable")
         self.call(
@@ -102,18 +102,18 @@ class Tab:
         return result["result"].get("value")
 
     def text(self) -> str:
-        """What can be read on the page."""
+        """Visible text of the page."""
         return self.evaluate("document.body ? document.body.innerText : ''") or ""
 
     def wait_text(self, part: str, timeout_s: float = START_S) -> None:
-        """Wait until a text can be read on the page."""
+        """Wait until the page shows a text."""
         end_s = monotonic() + timeout_s
         while part not in (text := self.text()):
             assert monotonic() < end_s, f"not on the page: {part!r} (there is: {text!r})"
             sleep(0.1)
 
     def find(self, selector: str, text: str = "", number: int = 0) -> tuple[float, float] | None:
-        """Middle [px] of the seen element of that number of a CSS selector with the text."""
+        """Centre [px] of the `number`-th visible element that matches a CSS selector and a text."""
         place: list[float] | None = self.evaluate(
             f"(() => {{ const e = [...document.querySelectorAll({json.dumps(selector)})].filter("
             f"e => e.offsetWidth && (e.innerText || '').includes({json.dumps(text)}))[{number}];"
@@ -124,13 +124,13 @@ class Tab:
         return None if place is None else (place[0], place[1])
 
     def centre(self, selector: str, text: str = "", number: int = 0) -> tuple[float, float]:
-        """The same, of an element that must be there."""
+        """As `find`, for an element that must exist."""
         place = self.find(selector, text, number)
         assert place is not None, f"no {selector} {number} with text {text!r} on the page"
         return place
 
     def mouse(self, kind: str, x: float, y: float, buttons: int) -> None:
-        """Send one event of the mouse: 'Moved', 'Pressed' or 'Released'."""
+        """Send a mouse event: 'Moved', 'Pressed' or 'Released'."""
         button = "left" if buttons or kind == "Released" else "none"
         self.call(
             "Input.dispatchMouseEvent",
@@ -162,7 +162,7 @@ class Tab:
 
     @contextmanager
     def another(self, url: str) -> Iterator["Tab"]:
-        """A second tab of the same browser, in which an address is open."""
+        """Open an address in a second tab of the same browser."""
         target = self.call("Target.createTarget", url=url)["targetId"]
         parts = urlsplit(self._url)
         try:
@@ -172,18 +172,18 @@ class Tab:
 
     def screenshot(self, path: Path) -> None:
         """Write a PNG of the page."""
-        picture = self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(picture["data"]))
+        image = self.call("Page.captureScreenshot", format="png")
+        path.write_bytes(base64.b64decode(image["data"]))
 
 
 @contextmanager
 def browser(folder: Path) -> Iterator[Tab]:
-    """A browser with one tab, whose data lie in a folder; ended at the end."""
+    """Run a browser with one tab and its data in a folder."""
     path = find_browser()
     assert path is not None
     log = (folder / "browser.log").open("w")
     process = subprocess.Popen(
-        [path, *WORDS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
+        [path, *OPTIONS, f"--user-data-dir={folder / 'profile'}", "about:blank"],
         stdout=log,
         stderr=subprocess.STDOUT,
     )
@@ -200,7 +200,7 @@ def browser(folder: Path) -> Iterator[Tab]:
 
 
 def _address(port_file: Path) -> str:
-    """Address of the only tab, as the browser tells it."""
+    """Address of the only tab, reported by the browser."""
     end_s = monotonic() + START_S
     while not port_file.exists() or "\n" not in port_file.read_text():
         assert monotonic() < end_s, f"the browser does not start: {port_file} is missing"

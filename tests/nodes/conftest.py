@@ -1,8 +1,8 @@
-"""Nodes as processes, a robot made of messages, and a genuine policy that needs no training.
+"""Fixtures: node processes, hardware simulated by messages, and a policy that needs no training.
 
-A test that takes `shared` or `shared_simulation`, directly or by a fixture of its file, gets its
-`probe`, `hardware`, `start` and `ros_domain_id` beside that controller; others have
-all to themselves.
+For a test that uses `shared` or `shared_simulation`, directly or through a fixture, `probe`,
+`hardware`, `start` and `ros_domain_id` belong to that shared controller; for other tests they are
+separate.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,10 +20,10 @@ from polyreach_description import Robot, load_robot
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that share a controller come first, one after the other.
+    """Put tests that share a controller first, one after the other.
 
-    What fails over processes is tried once more, for other programs may have held a process up for
-    longer than a test can allow; the summary names each such test.
+    Failed tests with processes are repeated once, since other programs may have delayed a process
+    for longer than a test allows; the summary lists each of them.
     """
     here = Path(__file__).parent
     places = [place for place, item in enumerate(items) if here in item.path.parents]
@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def sharing(item: pytest.Item) -> int:
-    """Place of the shared controller of a test in SHARED; len(SHARED) if it has none."""
+    """Index in SHARED of the shared controller of a test; len(SHARED) if it has none."""
     used = [place for place, name in enumerate(SHARED) if name in getattr(item, "fixturenames", ())]
     return used[0] if used else len(SHARED)
 
@@ -46,7 +46,7 @@ def planar8() -> Robot:
 
 @pytest.fixture(scope="session")
 def policy_file(planar8: Robot, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
-    """A damped least squares policy of planar8."""
+    """A damped least squares policy for planar8."""
     return once("planar8-least-squares.onnx", lambda path: export_least_squares(planar8, path))
 
 
@@ -58,7 +58,7 @@ CONTROLLERS = pytest.StashKey[dict[str, SharedController]]()
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Iterator[pytest.TestReport]:
-    """Note that a test failed, for what it shares with others."""
+    """Record whether a test failed, for the controller that it shares."""
     report = yield
     if report.when == "setup":
         item.stash[FAILED] = False
@@ -68,7 +68,7 @@ def pytest_runtest_makereport(
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """End a shared controller after the last of its tests, which come one after the other."""
+    """End a shared controller after the last of its tests, which are consecutive."""
     yield
     place = sharing(item)
     if place < len(SHARED) and (nextitem is None or sharing(nextitem) != place):
@@ -79,7 +79,7 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
 def session_controllers(
     planar8: Robot, tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> dict[str, SharedController]:
-    """Not started before a test takes one."""
+    """Shared controllers by fixture name; each starts when a test first uses it."""
     pytestconfig.stash[CONTROLLERS] = {
         name: SharedController(planar8, tmp_path_factory.mktemp(name), name == SHARED[1])
         for name in SHARED
@@ -88,7 +88,7 @@ def session_controllers(
 
 
 @contextmanager
-def lent(controller: SharedController, request: pytest.FixtureRequest) -> Iterator[None]:
+def borrowed(controller: SharedController, request: pytest.FixtureRequest) -> Iterator[None]:
     controller.ensure()
     controller.healthy = False
     yield
@@ -99,8 +99,8 @@ def lent(controller: SharedController, request: pytest.FixtureRequest) -> Iterat
 def shared(
     session_controllers: dict[str, SharedController], request: pytest.FixtureRequest
 ) -> Iterator[SharedController]:
-    """A controller with a robot made of messages; tests call its reset() before all else."""
-    with lent(session_controllers["shared"], request):
+    """A controller with FakeHardware; tests call its reset() first."""
+    with borrowed(session_controllers["shared"], request):
         yield session_controllers["shared"]
 
 
@@ -108,14 +108,14 @@ def shared(
 def shared_simulation(
     session_controllers: dict[str, SharedController], request: pytest.FixtureRequest
 ) -> Iterator[SharedController]:
-    """A controller with the simulator, which stays where the test before left it."""
-    with lent(session_controllers["shared_simulation"], request):
+    """A controller with the simulator, which keeps the state of the previous test."""
+    with borrowed(session_controllers["shared_simulation"], request):
         yield session_controllers["shared_simulation"]
 
 
 @pytest.fixture
 def ros_domain_id(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """A domain id of its own, or that of the shared controller; set in the environment, too."""
+    """A separate domain id, or that of the shared controller; also set in the environment."""
     shared = shared_by(request)
     if shared is not None:
         monkeypatch.setenv("ROS_DOMAIN_ID", str(shared.domain))
@@ -128,7 +128,7 @@ def ros_domain_id(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
 
 @pytest.fixture
 def start(tmp_path: Path, ros_domain_id: int) -> Iterator[Launcher]:
-    """Start executables in the test's domain: see rig.launching."""
+    """Function that starts executables in the test's domain: see rig.launching."""
     with launching(tmp_path, ros_domain_id) as launch:
         yield launch
 

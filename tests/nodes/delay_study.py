@@ -1,7 +1,7 @@
-"""What delay does to a policy: `python tests/nodes/delay_study.py` prints the docs' table.
+"""Effect of delay on a policy: `python tests/nodes/delay_study.py` prints a table of the docs.
 
-The control periods of the controller run here without ROS, so that a figure is the same on every
-machine. Joint states come at 100 Hz; the joints follow late (see VelocityServos).
+The control periods run without ROS, so the figures are the same on every machine. Joint
+states are sampled at 100 Hz; the joints respond with a delay (see VelocityServos).
 """
 
 import sys
@@ -21,10 +21,10 @@ from polyreach_description.policy_search import find_policy
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 
-STATE_S = 0.01  # [s], period of the joint states
-TOLERANCE_M = 0.02  # as the controller's parameter
-LAST_S = 2.0  # at the end of a motion, in which a settled robot stands
-STANDING = 0.05  # share of the velocity limits
+STATE_S = 0.01  # [s] period of the joint states
+TOLERANCE_M = 0.02  # default of the controller's parameter
+REST_S = 2.0  # [s] for which a settled robot is at rest at the end of a motion
+REST_SPEED = 0.05  # share of the velocity limits below which a joint is at rest
 CASES = [  # delay [s], speed_scale
     (0.02, 1.0),
     (0.05, 1.0),
@@ -38,7 +38,7 @@ CASES = [  # delay [s], speed_scale
 
 @dataclass(frozen=True)
 class Motion:
-    """Effector errors (steps, E) [m] and joint velocities (steps, nu) [rad/s] at every state."""
+    """Effector errors (steps, E) [m] and joint velocities (steps, nu) [rad/s] per joint state."""
 
     error: NDArray[np.float64]
     joint_vel: NDArray[np.float64]
@@ -46,17 +46,16 @@ class Motion:
 
     @property
     def settled(self) -> bool:
-        """Whether all effectors are at their goals and all joints stand, to the end."""
-        last = slice(-round(LAST_S / STATE_S), None)
+        """Whether all effectors stay at their goals and all joints stay at rest at the end."""
+        last = slice(-round(REST_S / STATE_S), None)
         share = np.abs(self.joint_vel[last]) / self.vel_limits
-        return bool(self.error[last].max() < TOLERANCE_M and share.max() < STANDING)
+        return bool(self.error[last].max() < TOLERANCE_M and share.max() < REST_SPEED)
 
     @property
     def overshoot(self) -> float:
-        """How far an effector leaves its goal again, as a share of the largest way to go.
+        """Largest error after the goals were first reached, relative to the initial error.
 
-        Counted from when all effectors are first within the tolerance; 0 if they stay there, 1 if
-        they never are.
+        0 if all effectors stay within the tolerance, 1 if they are never within it all at once.
         """
         worst = self.error.max(axis=1)
         near = np.flatnonzero(worst < TOLERANCE_M)
@@ -75,7 +74,7 @@ def reach(
     speed_scale: float = 1.0,
     lag_s: float = 0.0,
 ) -> Motion:
-    """Reach goals (E, 3) [m] from start (nu,) [rad or m] over joints that follow late."""
+    """Reach goals (E, 3) [m] from start (nu,) [rad or m] with joints that respond with a delay."""
     control = ReachControl(robot, policy)
     control.pipeline.speed_scale = speed_scale
     control.activate()
@@ -99,22 +98,21 @@ def reach(
 
 
 def study(name: str, draws: int = 30) -> None:
-    """Print settled motions and overshoot for CASES.
-
-    Only motions that settle without delay at full speed are counted.
-    """
+    """Print settled motions and overshoot for CASES, of motions that settle without delay."""
     robot = load_robot(name)
     policy = Policy.load(find_policy(name), robot)
     starts = robot.sample_configuration(np.random.default_rng(0), draws)
     goals = [robot.forward_kinematics(joint_pos) for joint_pos in starts[::-1]]
-    ways = [way for way in zip(starts, goals, strict=True) if reach(robot, policy, *way).settled]
+    tasks = [
+        task for task in zip(starts, goals, strict=True) if reach(robot, policy, *task).settled
+    ]
     for delay_s, scale in CASES:
-        motions = [reach(robot, policy, *way, delay_s, scale) for way in ways]
+        motions = [reach(robot, policy, *task, delay_s, scale) for task in tasks]
         settled = sum(motion.settled for motion in motions)
-        over = [100 * motion.overshoot for motion in motions]
+        overshoot = [100 * motion.overshoot for motion in motions]
         print(
-            f"| {name} | {1e3 * delay_s:.0f} ms | {scale:g} | {settled} of {len(ways)} "
-            f"| {np.median(over):.0f} % | {max(over):.0f} % |",
+            f"| {name} | {1e3 * delay_s:.0f} ms | {scale:g} | {settled} of {len(tasks)} "
+            f"| {np.median(overshoot):.0f} % | {max(overshoot):.0f} % |",
             flush=True,
         )
 

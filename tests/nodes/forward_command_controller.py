@@ -1,18 +1,18 @@
-"""A process that takes the place of ros2_control with a ForwardCommandController of velocities.
+"""Stand-in process for ros2_control with a ForwardCommandController of velocities.
 
 Nodes, topics, parameters and messages are those of `ros2_control_node` with a
-joint_state_broadcaster and a forward_command_controller, as Jazzy has them:
+joint_state_broadcaster and a forward_command_controller in Jazzy:
 
-- it waits for `robot_description` and takes joints, limits and initial positions from there;
+- it waits for `robot_description` and reads joints, limits and initial positions from it;
 - a command that is not finite is dropped as a whole;
-- a command of the wrong length is an error, which deactivates the controller for good;
-- the last command holds for ever, after a deactivation, too;
-- with enforce_command_limits, velocities are clipped to the limits of velocity and position, and
-  a joint beyond its limits by more than a tolerance stands;
-- joint states name all joints, in an order of their own, and one more.
+- a command of the wrong length is an error, which deactivates the controller permanently;
+- the last command holds indefinitely, also after deactivation;
+- with enforce_command_limits, velocities are clipped to the velocity and position limits, and
+  a joint beyond its limits by more than a tolerance is not moved;
+- joint states contain all joints in another order, and one extra joint.
 
-The hardware behind it is VelocityServos with the parameters `delay` and `lag` [s]. In place of the
-services that the spawner of ros2_control calls, there is `<manager>/activate/<controller>`.
+The hardware is VelocityServos with the parameters `delay` and `lag` [s]. The service
+`<manager>/activate/<controller>` replaces the services that the spawner of ros2_control calls.
 """
 
 import sys
@@ -62,8 +62,10 @@ class Hardware:
         limits = {joint.get("name"): joint.find("limit") for joint in root.iterfind("joint")}
 
         def limit(key: str, default: float) -> Vector:
-            found = (limits[name] for name in self.names)
-            return np.array([float(default if e is None else e.get(key, default)) for e in found])
+            elements = (limits[name] for name in self.names)
+            return np.array(
+                [float(e.get(key, default)) if e is not None else default for e in elements]
+            )
 
         self.low, self.high = limit("lower", -inf), limit("upper", inf)
         self.speed = limit("velocity", inf)
@@ -73,7 +75,7 @@ class Hardware:
         self.command: Vector = np.zeros(len(joints))
 
     def write(self, enforce_limits: bool, period_s: float, now_s: float) -> None:
-        """Send the commands to the servos, clipped as enforce_command_limits does."""
+        """Send the commands to the servos, clipped as by enforce_command_limits."""
         command = self.command
         if enforce_limits:
             position = self.servos.position
@@ -98,8 +100,8 @@ class ForwardCommandController(Node):
         self._hardware = hardware
         self._index = [hardware.names.index(joint) for joint in joints]
         self.active = False
-        self._taken = UInt64()
-        self._taken_pub = self.create_publisher(UInt64, "~/taken", 10)
+        self._accepted = UInt64()
+        self._accepted_pub = self.create_publisher(UInt64, "~/accepted", 10)
         self.create_subscription(Float64MultiArray, "~/commands", self._on_commands, 10)
 
     def _on_commands(self, message: Float64MultiArray) -> None:
@@ -114,15 +116,15 @@ class ForwardCommandController(Node):
             self.active = False
         elif self.active:
             self._hardware.command[self._index] = values
-            self._taken.data += 1
-            self._taken_pub.publish(self._taken)
+            self._accepted.data += 1
+            self._accepted_pub.publish(self._accepted)
 
     def _warn(self, text: str) -> None:
         self.get_logger().warning(text, throttle_duration_sec=1.0)
 
 
 class JointStateBroadcaster(Node):
-    """Publishes the state of all joints, last joint first, with one more between them."""
+    """Publishes the state of all joints in reverse order, with an extra joint among them."""
 
     def __init__(self, name: str, hardware: Hardware) -> None:
         super().__init__(name)
@@ -133,7 +135,7 @@ class JointStateBroadcaster(Node):
         self._message = JointState(name=[order[0], EXTRA_JOINT, *order[1:]])
 
     def publish(self) -> None:
-        """Publish the state as it is now."""
+        """Publish the current state."""
         if not self.active:
             return
         position, velocity = self._hardware.servos.position, self._hardware.servos.velocity
@@ -144,7 +146,7 @@ class JointStateBroadcaster(Node):
 
 
 class ControllerManager(Node):
-    """Runs hardware and controllers at update_rate from when the robot description came."""
+    """Runs hardware and controllers at update_rate after the robot description has arrived."""
 
     def __init__(self, executor: SingleThreadedExecutor) -> None:
         super().__init__("controller_manager", automatically_declare_parameters_from_overrides=True)

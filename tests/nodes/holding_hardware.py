@@ -1,4 +1,4 @@
-"""Joints that hold the last command for ever, and what the command watchdog says about them."""
+"""Joints that hold the last command indefinitely, and the diagnostics of the command watchdog."""
 
 from time import monotonic
 
@@ -15,13 +15,13 @@ NAME = "/polyreach_command_watchdog"
 
 
 class HoldingHardware:
-    """Takes commands of `topic` as forward_command_controller does; spins with the probe."""
+    """Accepts commands on `topic` like forward_command_controller; spins with the probe."""
 
     RATE = 100.0  # [Hz] of joint states
 
     def __init__(self, probe: Probe, topic: str) -> None:
         self.commands: list[Command] = []
-        self.messages = 0  # those that ros2_control would refuse, too
+        self.messages = 0  # including those that ros2_control would refuse
         self._size = len(probe.robot.joint_names)
         self._servos = VelocityServos(probe.robot.home)
         self._state = JointState(name=list(probe.robot.joint_names))
@@ -45,12 +45,12 @@ class HoldingHardware:
 
     @property
     def position(self) -> NDArray[np.float64]:
-        """(nu,) [rad or m]; joints have no end stops."""
+        """Joint positions (nu,) [rad or m]; joints have no end stops."""
         return self._servos.position
 
     @property
     def speed(self) -> float:
-        """Of the fastest joint [rad/s or m/s]."""
+        """Speed of the fastest joint [rad/s or m/s]."""
         return float(np.abs(self._servos.target).max())
 
 
@@ -71,5 +71,5 @@ class WatchdogReport:
         return next((pair.value for pair in self.status.values if pair.key == key), "")
 
     def wait(self, key: str, value: str) -> None:
-        """Wait for a value."""
+        """Wait until a key has a value."""
         self._probe.wait(lambda: self[key] == value, f"watchdog's {key} {value}: {self.status}")

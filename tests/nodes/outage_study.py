@@ -1,6 +1,6 @@
-"""How far joints travel when their controller fails, with the command watchdog and without it.
+"""Travel of joints when their controller fails, with and without the command watchdog.
 
-The hardware holds the last command. Prints rows of docs/hardware.md: outage_study.py [FAULT ...]
+The hardware holds the last command. `outage_study.py [FAULT ...]` prints rows of docs/hardware.md.
 """
 
 import os
@@ -23,53 +23,56 @@ from scenarios import Probe
 from polyreach_description import load_robot
 from polyreach_nodes.ros.middleware import loopback_environment
 
-PAUSE_S = 1.5  # of SIGSTOP
-SLOW_S = 0.55  # of a slow policy
-OBSERVED_S = 3.0  # after a fault
-FAST = 1.0  # [rad/s] from which on a fault is injected
+PAUSE_S = 1.5  # duration of SIGSTOP
+SLOW_S = 0.55  # compute time of the slow policy
+OBSERVED_S = 3.0  # duration of the measurement after a fault
+FAST = 1.0  # [rad/s] speed of the fastest joint at which a fault is injected
 RUNS, ATTEMPTS = 5, 4
 
 
 def kill(probe: Probe, controller: Process) -> None:
-    """SIGKILL."""
+    """Send SIGKILL."""
     controller.popen.kill()
 
 
 def pause(probe: Probe, controller: Process) -> None:
-    """SIGSTOP, later SIGCONT."""
+    """Send SIGSTOP, later SIGCONT."""
     controller.popen.send_signal(signal.SIGSTOP)
     sleep(PAUSE_S)
     controller.popen.send_signal(signal.SIGCONT)
 
 
-def hold_up(probe: Probe, controller: Process) -> None:
-    """A goal for which slow_controller takes long."""
+def delay(probe: Probe, controller: Process) -> None:
+    """Send a goal for which slow_controller takes SLOW_S."""
     probe.send_goal("left", SLOW_GOAL)
 
 
 FAULTS: dict[str, Callable[[Probe, Process], None]] = {
     "SIGKILL": kill,
     f"SIGSTOP of {PAUSE_S:g} s": pause,
-    "slow policy": hold_up,
+    "slow policy": delay,
 }
 
 
 @dataclass(frozen=True)
 class Outage:
-    """The longest time for which hardware held a command that was not zero."""
+    """The nonzero command that hardware held for the longest time.
+
+    held_s: duration [s]. speed: of the fastest joint [rad/s]. ended: whether within OBSERVED_S.
+    """
 
     held_s: float
-    speed: float  # of the fastest joint [rad/s]
-    ended: bool  # within OBSERVED_S
+    speed: float
+    ended: bool
 
     @property
     def travel(self) -> float:
-        """Of the fastest joint [rad]."""
+        """Travel of the fastest joint [rad]."""
         return self.held_s * self.speed
 
 
-def outage(inject: Callable[[Probe, Process], None], watchdog: bool) -> Outage:
-    """Let the controller of planar8 fail in fast motion."""
+def measure(inject: Callable[[Probe, Process], None], watchdog: bool) -> Outage:
+    """Inject a fault into the controller of planar8 in fast motion."""
     topic = "commands" if watchdog else "polyreach_controller/commands"
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -104,12 +107,12 @@ def outage(inject: Callable[[Probe, Process], None], watchdog: bool) -> Outage:
     return Outage(held_s, speed, ended=index + 1 < len(commands))
 
 
-def measured(inject: Callable[[Probe, Process], None], watchdog: bool) -> Iterator[Outage]:
-    """RUNS outages; on a busy machine, the watchdog may trip before there is a fault."""
+def measure_runs(inject: Callable[[Probe, Process], None], watchdog: bool) -> Iterator[Outage]:
+    """Measure RUNS times; retries if the watchdog trips before the fault on a busy machine."""
     for _ in range(RUNS):
         for attempt in range(ATTEMPTS):
             try:
-                yield outage(inject, watchdog)
+                yield measure(inject, watchdog)
                 break
             except AssertionError as error:
                 print(f"repeated ({error})", file=sys.stderr)
@@ -118,7 +121,7 @@ def measured(inject: Callable[[Probe, Process], None], watchdog: bool) -> Iterat
 
 
 def main() -> None:
-    """Print a row for every fault."""
+    """Print two rows per fault, without and with the watchdog."""
     os.environ.update(loopback_environment(os.environ))
     print("| controller | watchdog | last command held | speed | fastest joint travels |")
     print("|---|---|---|---|---|", flush=True)
@@ -126,7 +129,7 @@ def main() -> None:
         if sys.argv[1:] and name not in sys.argv[1:]:
             continue
         for watchdog in (False, True):
-            runs = list(measured(inject, watchdog))
+            runs = list(measure_runs(inject, watchdog))
             held = sorted(run.held_s for run in runs)
             travel = sorted(run.travel for run in runs)
             speed = np.median([run.speed for run in runs])

@@ -1,4 +1,4 @@
-"""What node tests are made of: policy files, processes, a robot made of messages."""
+"""Parts of node tests: policy files, node processes, hardware simulated by messages."""
 
 import json
 import os
@@ -24,7 +24,7 @@ from polyreach_description.contract import INPUTS, OUTPUTS, robot_metadata
 
 
 def metadata_of(robot: Robot) -> dict[str, object]:
-    """A policy's metadata that fits the robot."""
+    """Policy metadata that match the robot."""
     return {
         **robot_metadata(robot),
         "method": "damped_least_squares",
@@ -35,7 +35,7 @@ def metadata_of(robot: Robot) -> dict[str, object]:
 
 
 def with_metadata(source: Path, target: Path, **changes: object) -> Path:
-    """A copy of a policy file with some metadata changed; None removes a key."""
+    """Copy a policy file with changed metadata; None removes a key."""
     model = onnx.load(source)
     texts = {pair.key: pair.value for pair in model.metadata_props}
     texts |= {key: json.dumps(value) for key, value in changes.items()}
@@ -47,7 +47,7 @@ def with_metadata(source: Path, target: Path, **changes: object) -> Path:
 
 
 def export_least_squares(robot: Robot, path: Path) -> None:
-    """Write a policy file that steps by damped least squares."""
+    """Write a policy file of damped least squares."""
     import torch
 
     from polyreach.robot.fast_least_squares import FastLeastSquares
@@ -111,9 +111,9 @@ SLOW_GOAL = np.array([0.8, 0.3, 1.0])  # [m], above the reach of planar8
 
 
 def slow_controller(folder: Path, seconds: float) -> str:
-    """An executable: controller_node, whose policy takes so long [s] for a goal like SLOW_GOAL.
+    """Write an executable: controller_node with a policy that takes `seconds` for SLOW_GOAL.
 
-    Policy files of that kind are refused when they are loaded.
+    A policy file that is as slow would be refused when it is loaded.
     """
     path = folder / "slow_controller"
     path.write_text(_SLOW_CONTROLLER.format(python=sys.executable, seconds=seconds))
@@ -123,7 +123,7 @@ def slow_controller(folder: Path, seconds: float) -> str:
 
 @dataclass
 class Process:
-    """A node that runs as a user started it."""
+    """A running node, started as by a user."""
 
     popen: "subprocess.Popen[str]"
     log: Path
@@ -139,15 +139,15 @@ class Process:
 
 
 Launcher = Callable[..., Process]
-# if the tests are killed or crash, no node may go on in a ROS domain that others then take
+# if the tests are killed or crash, no node may keep running in a ROS domain that is reused
 END_WITH_TESTS = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
 
 
 @contextmanager
 def launching(folder: Path, domain: int) -> Iterator[Launcher]:
-    """Start an executable with parameters: start("sim_node", {"robot": "x"}, "-r", "a:=b").
+    """Yields a function that starts executables: start("sim_node", {"robot": "x"}, "-r", "a:=b").
 
-    What still runs at the end is killed.
+    Processes still running at the end are killed.
     """
     running: list[Process] = []
     environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "OMP_NUM_THREADS": "1"}
@@ -185,9 +185,9 @@ def launching(folder: Path, domain: int) -> Iterator[Launcher]:
 
 
 def move(probe: Probe, offset: float) -> None:
-    """Send far goals of all effectors and wait for motion."""
+    """Send goals far from all effectors and wait for motion."""
     robot = probe.robot
-    probe.wait_goals_heard()
+    probe.wait_goals_subscribed()
     probe.wait_state("IDLE", "ACTIVE")
     goals = robot.forward_kinematics(robot.home + offset)
     for effector, goal in zip(robot.effector_names, goals, strict=True):
@@ -196,12 +196,12 @@ def move(probe: Probe, offset: float) -> None:
 
 
 def set_parameter(probe: Probe, name: str, value: object) -> tuple[bool, str]:
-    """Set a parameter of the controller: whether it was taken, and why not."""
+    """Set a parameter of the controller: returns success and the reason of a rejection."""
     return set_parameters(probe, **{name: value})
 
 
 def set_parameters(probe: Probe, **values: object) -> tuple[bool, str]:
-    """Set parameters of the controller, all or none: whether they were taken, and why not."""
+    """Set parameters atomically: returns success and the reason of a rejection."""
     client = probe.client(SetParametersAtomically, "set_parameters_atomically")
     messages = [Parameter(name, value=value).to_parameter_msg() for name, value in values.items()]
     future = client.call_async(SetParametersAtomically.Request(parameters=messages))
@@ -211,7 +211,7 @@ def set_parameters(probe: Probe, **values: object) -> tuple[bool, str]:
 
 
 class FakeHardware:
-    """Joint states that follow the commands perfectly, under the control of a test."""
+    """Publishes joint states that track the commands exactly; a test can alter or stop them."""
 
     RATE = 100.0  # [Hz]
 
@@ -231,16 +231,16 @@ class FakeHardware:
         message = JointState(
             name=list(self._probe.robot.joint_names), position=self.position.tolist()
         )
-        changed = message if self.fault is None else self.fault(message)
-        if changed is not None:
+        output = message if self.fault is None else self.fault(message)
+        if output is not None:
             self.last_sent_s = monotonic()
-            self._publisher.publish(changed)
+            self._publisher.publish(output)
 
     def stop(self) -> float:
-        """Send no more; returns when the last joint state was sent [s, monotonic]."""
+        """Stop publishing; returns the time of the last joint state [s, monotonic]."""
         self._timer.cancel()
         return self.last_sent_s
 
     def resume(self) -> None:
-        """Send again."""
+        """Publish again."""
         self._timer.reset()

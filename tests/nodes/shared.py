@@ -1,4 +1,4 @@
-"""One controller that many tests use in turn; each finds it as if it had just been started."""
+"""A controller that many tests use in turn, reset to its initial state for each."""
 
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -15,13 +15,13 @@ from scenarios import DISCOVERY_S, Probe
 
 from polyreach_description import Robot
 
-SHARED = ("shared", "shared_simulation")  # the fixtures that give one
+SHARED = ("shared", "shared_simulation")  # fixtures that provide one
 
 
 class SharedController:
-    """A controller, a probe, and the simulator or a FakeHardware, in a ROS domain of their own.
+    """A controller, a probe, and the simulator or a FakeHardware, in a separate ROS domain.
 
-    They start when first asked for, and anew after a test that failed and when one has ended.
+    They start on first use, and restart after a failed test or when a process has ended.
     """
 
     probe: Probe
@@ -39,13 +39,13 @@ class SharedController:
         self._topics: set[Any] = set()
 
     def ensure(self) -> None:
-        """Start everything, unless it runs and the last test left it well."""
+        """Start everything, unless it is running and the last test passed."""
         if self.healthy and all(process.popen.poll() is None for process in self._processes):
             return
         self.close()
         self.domain = self._stack.enter_context(reserved_domain())
         self.start = self._stack.enter_context(launching(self._folder, self.domain))
-        # recordings may go to the folder of any test
+        # any test may record to its folder
         parameters = {"autostart": True, "record_folder": str(self._folder.parent)}
         self.controller = self.start("controller_node", parameters)
         self._processes = [self.controller]
@@ -59,21 +59,21 @@ class SharedController:
         self._topics = set(self.probe.node.subscriptions)
 
     def close(self) -> None:
-        """End everything; to be started anew by the next ensure()."""
+        """End everything; the next ensure() starts it again."""
         self.healthy = False
         self._stack.close()
         self._extras.clear()
 
     def extra(self, name: str, make: Callable[[], Any]) -> Any:
-        """What make() returns: once for each start of the controller, an ended process anew."""
-        made = self._extras.get(name)
-        if made is None or (isinstance(made, Process) and made.popen.poll() is not None):
-            made = self._extras[name] = make()
-        return made
+        """Result of make(), cached until the controller restarts or the process it started ends."""
+        extra = self._extras.get(name)
+        if extra is None or (isinstance(extra, Process) and extra.popen.poll() is not None):
+            extra = self._extras[name] = make()
+        return extra
 
     def reset(self, parameters: dict[str, object], joint_states: bool = True) -> Process:
-        """Make the controller active, at rest, without goals, and its parameters as at the start
-        but for these; the robot of messages stands at home. Without joint states, it has seen none.
+        """Make the controller active, at rest and without goals, with its initial parameters and
+        these changes. FakeHardware is at home; with joint_states False it publishes none.
         """
         probe = self.probe
         for topic in set(probe.node.subscriptions) - self._topics:
@@ -82,15 +82,15 @@ class SharedController:
             self.hardware.stop()
         if probe.lifecycle_state() == "active":
             assert probe.transition("deactivate")
-        wanted = self._defaults | parameters
-        current = self._values(list(wanted))
-        changes = {name: wanted[name] for name in wanted if str(current[name]) != str(wanted[name])}
+        target = self._defaults | parameters
+        current = self._values(list(target))
+        changes = {name: target[name] for name in target if str(current[name]) != str(target[name])}
         if changes:
             assert set_parameters(probe, **changes) == (True, "")
         if probe.lifecycle_state() == "unconfigured":
             assert probe.transition("configure")
             sleep(DISCOVERY_S)
-        probe.wait_goals_heard()
+        probe.wait_goals_subscribed()
         probe.call("resume")
         probe.call("clear_goals")
         probe.statuses.clear()
@@ -115,11 +115,11 @@ class SharedController:
 
 
 def shared_by(request: pytest.FixtureRequest) -> SharedController | None:
-    """The controller that this test shares with others, if it does."""
+    """The shared controller that this test uses; None if it has its own."""
     names = [name for name in SHARED if name in request.fixturenames]
     return request.getfixturevalue(names[0]) if names else None
 
 
 def as_plain(value: object) -> object:
-    """Arrays of parameters as lists."""
+    """Convert array parameters to lists."""
     return value if isinstance(value, str) or not hasattr(value, "__iter__") else list(value)

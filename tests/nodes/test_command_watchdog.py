@@ -129,7 +129,7 @@ def test_bad_commands_of_another_node(rig: Rig) -> None:
     rig.report.wait("state", "RELAYING")
     robot, node = rig.probe.robot, rig.probe.node
     rogue = node.create_publisher(Float64MultiArray, "polyreach_controller/commands", 10)
-    rig.probe.wait_heard(rogue, subscriptions=2)  # probe and watchdog
+    rig.probe.wait_subscribed(rogue, subscriptions=2)  # probe and watchdog
     nu = len(robot.joint_names)
     over = robot.joint_vel_limits.copy()
     over[-1] *= 1.001
@@ -241,7 +241,7 @@ def test_parameters_replace_the_metadata_and_numpy_is_not_imported(
     )
     process = start("python", None, "-c", program, *words)
     probe.wait(lambda: [0.0, 0.0] in received, "zero at the start")
-    probe.wait_heard(sent, subscriptions=2)
+    probe.wait_subscribed(sent, subscriptions=2)
     report.wait("state", "IDLE")
     sent.publish(Float64MultiArray(data=[0.5 + 10 * SLACK, 0.0]))
     report.wait("dropped, over limit", "1")

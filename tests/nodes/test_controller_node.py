@@ -36,7 +36,7 @@ def controller(
 def test_reaches_goals_and_reports_them(
     controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
 ) -> None:
-    probe.wait_goals_heard()
+    probe.wait_goals_subscribed()
     probe.wait_state("IDLE")
     goals = planar8.forward_kinematics(planar8.home + 0.25)
     assert_reaches(probe, dict(zip(planar8.effector_names, goals, strict=True)))
@@ -82,7 +82,7 @@ def test_diagnostics_and_markers(
 def test_one_goal_moves_only_the_joints_of_its_effector(
     controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
 ) -> None:
-    probe.wait_goals_heard()
+    probe.wait_goals_subscribed()
     probe.wait_state("IDLE")
     probe.send_goal("left", planar8.forward_kinematics(planar8.home + 0.4)[0], frame="")
     probe.wait(lambda: probe.value("reached") == "true", "left reached")
@@ -165,7 +165,7 @@ def test_a_halt_outlives_cleanup(
         assert probe.transition(name)
     probe.wait_state("HALTED")
     start = len(probe.commands)
-    probe.wait_goals_heard()
+    probe.wait_goals_subscribed()
     probe.send_goal("left", planar8.forward_kinematics(planar8.home + 0.5)[0])
     sleep(0.3)
     assert probe.value("state") == "HALTED"
@@ -177,7 +177,7 @@ def test_a_halt_outlives_cleanup(
 def test_errors_are_told_only_of_joint_states_that_came(
     controller: Process, probe: Probe, planar8: Robot
 ) -> None:
-    probe.wait_goals_heard()
+    probe.wait_goals_subscribed()
     probe.wait_state("WAITING")
     probe.send_goal("left", planar8.forward_kinematics(planar8.home)[0])
     probe.wait(lambda: probe.value("goal/left") != "", "the goal")
@@ -187,7 +187,7 @@ def test_errors_are_told_only_of_joint_states_that_came(
 def test_bad_goals_are_rejected_with_the_reason_and_the_old_one_stays(
     controller: Process, probe: Probe, hardware: FakeHardware, planar8: Robot
 ) -> None:
-    probe.wait_goals_heard()
+    probe.wait_goals_subscribed()
     probe.wait_state("IDLE")
     good = planar8.forward_kinematics(planar8.home + 0.3)[0]
     probe.send_goal("left", good)
@@ -284,7 +284,7 @@ def test_lifecycle_stops_and_starts_without_old_goals(
     start("controller_node", {"policy": str(policy_file)})
     assert probe.lifecycle_state() == "unconfigured"
     assert probe.transition("configure")
-    probe.wait_goals_heard()
+    probe.wait_goals_subscribed()
     probe.send_goal("left", planar8.forward_kinematics(planar8.home)[0])
     probe.wait(lambda: "not active" in probe.message, "goals are refused while inactive")
     assert not probe.commands
@@ -378,7 +378,7 @@ def test_another_policy_can_be_loaded_while_inactive(start: Launcher, probe: Pro
             assert probe.transition("activate")
         told = f'"method": "{method}"'
         probe.wait(lambda told=told: bool(probe.metadata) and told in probe.metadata[-1], method)
-        probe.wait_goals_heard()
+        probe.wait_goals_subscribed()
         probe.wait_state("IDLE")
         assert_reaches(probe, reachable_goals(robot, 3 + number, 1)[0])
 
@@ -397,7 +397,7 @@ def test_two_robots_in_namespaces_do_not_disturb_each_other(
     probes[0].node.create_subscription(DiagnosticArray, "/diagnostics", diagnostics.append, 10)
     try:
         for probe in probes:
-            probe.wait_goals_heard()
+            probe.wait_goals_subscribed()
             probe.wait_state("IDLE")
         for seed in (1, 2):
             goals = [reachable_goals(probe.robot, seed, 1)[0] for probe in probes]

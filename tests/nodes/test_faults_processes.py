@@ -69,7 +69,7 @@ def set_in_motion(probe: Probe) -> None:
 
 
 def reach(probe: Probe, seed: int) -> None:
-    probe.wait_goals_heard()
+    probe.wait_goals_subscribed()
     probe.wait_state("IDLE", "ACTIVE")
     assert_reaches(probe, reachable_goals(probe.robot, seed, 1)[0], timeout_s=30.0)
 

@@ -25,34 +25,34 @@ from polyreach_nodes.control.policy import Policy
 CONFIG = Path(__file__).parents[2] / "config"
 STAND_IN = Path(__file__).with_name("forward_command_controller.py")
 COMMANDS = "velocity_controller/commands"
-STANDING = 1e-3  # [rad/s]
+REST_SPEED = 1e-3  # [rad/s]
 
 
 def goals_at(robot: Robot, joint_pos: np.ndarray) -> dict[str, np.ndarray]:
-    """Goals of all effectors [m, base frame] that joint_pos (nu,) reaches."""
+    """Goals of all effectors [m, base frame] that are reached at joint_pos (nu,)."""
     return dict(zip(robot.effector_names, robot.forward_kinematics(joint_pos), strict=True))
 
 
 class Arm:
-    """The stand-in for ros2_control as a test sees it."""
+    """Client of the stand-in for ros2_control."""
 
     def __init__(self, probe: Probe, start: Launcher) -> None:
         self.probe = probe
         self.state = JointState()
-        self.taken = 0  # commands that the velocity controller took
+        self.accepted = 0  # number of commands accepted by the velocity controller
         self._start = start
         node = probe.node
         self._description = node.create_publisher(String, "robot_description", LATCHED)
         listen(probe, COMMANDS, "joint_states")
         node.create_subscription(JointState, "joint_states", self._on_state, 10)
-        node.create_subscription(UInt64, "velocity_controller/taken", self._on_taken, 10)
+        node.create_subscription(UInt64, "velocity_controller/accepted", self._on_accepted, 10)
         self.commands = node.create_publisher(Float64MultiArray, COMMANDS, 10)
 
     def _on_state(self, message: JointState) -> None:
         self.state = message
 
-    def _on_taken(self, message: UInt64) -> None:
-        self.taken = message.data
+    def _on_accepted(self, message: UInt64) -> None:
+        self.accepted = message.data
 
     def switch_on(self, delay_s: float = 0.0, lag_s: float = 0.0) -> Process:
         """Start it with the shipped parameters and the robot's URDF; wait for joint states."""
@@ -68,30 +68,30 @@ class Arm:
         return process
 
     def control(self) -> Process:
-        """Start the controller with the shipped policy; wait until the stand-in takes commands."""
-        taken, words = self.taken, ("-r", f"~/commands:={COMMANDS}")
-        process = self._start("controller_node", {"autostart": True}, *words)
-        self.probe.wait(lambda: self.taken > taken, "commands that the stand-in takes")
+        """Start the controller with the shipped policy; wait until the stand-in accepts commands."""
+        accepted, remap = self.accepted, ("-r", f"~/commands:={COMMANDS}")
+        process = self._start("controller_node", {"autostart": True}, *remap)
+        self.probe.wait(lambda: self.accepted > accepted, "commands accepted by the stand-in")
         return process
 
     def velocity(self) -> np.ndarray:
         """Velocities (nu,) [rad/s] of the last joint state."""
-        found = dict(zip(self.state.name, self.state.velocity, strict=True))
-        return np.array([found[name] for name in self.probe.robot.joint_names])
+        velocity = dict(zip(self.state.name, self.state.velocity, strict=True))
+        return np.array([velocity[name] for name in self.probe.robot.joint_names])
 
     def move(self, offset: float) -> None:
         """Send far goals and wait for fast motion."""
         probe = self.probe
         probe.wait_state("IDLE", "ACTIVE")
-        probe.wait_goals_heard()
+        probe.wait_goals_subscribed()
         for effector, goal in goals_at(probe.robot, probe.robot.home + offset).items():
             probe.send_goal(effector, goal)
         probe.wait(lambda: np.abs(self.velocity()).max() > 0.2, "fast motion")
 
-    def wait_standing(self, timeout_s: float = 5.0) -> None:
+    def wait_rest(self, timeout_s: float = 5.0) -> None:
         """Wait until no joint moves."""
         self.probe.wait(
-            lambda: np.abs(self.velocity()).max() < STANDING, "all joints stand", timeout_s
+            lambda: np.abs(self.velocity()).max() < REST_SPEED, "all joints at rest", timeout_s
         )
 
 
@@ -109,12 +109,12 @@ def test_goals_are_reached_over_remapped_topics(
     assert [name for name in arm.state.name if name != EXTRA_JOINT] == [*planar8.joint_names][::-1]
     arm.control()
     probe.wait_state("IDLE")
-    probe.wait_goals_heard()
+    probe.wait_goals_subscribed()
     for offset in (0.4, -0.3):
         assert_reaches(probe, goals_at(planar8, planar8.home + offset))
     assert_within_limits(planar8, probe.commands)
     probe.call("clear_goals")
-    arm.wait_standing()
+    arm.wait_rest()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
@@ -126,7 +126,7 @@ def test_last_command_is_zero_and_the_joints_stand(
     arm.move(0.8)
     assert controller.stop(number) == 0
     probe.wait(lambda: probe.commands[-1].is_zero, "zero as the last command")
-    arm.wait_standing()
+    arm.wait_rest()
     rest = probe.joint_pos
     sleep(0.5)
     assert probe.joint_pos == pytest.approx(rest, abs=1e-4)
@@ -157,9 +157,9 @@ def test_killed_controller_leaves_the_joints_moving_until_it_is_back(
     arm.control()
     probe.wait(lambda: len(probe.commands) > count, "commands of the new controller")
     assert probe.commands[count].is_zero
-    arm.wait_standing()
+    arm.wait_rest()
     probe.wait_state("IDLE")
-    probe.wait_goals_heard()
+    probe.wait_goals_subscribed()
     assert all(command.is_zero for command in probe.commands[count:])
     assert_reaches(probe, goals_at(planar8, planar8.home - 0.3))
 
@@ -167,11 +167,11 @@ def test_killed_controller_leaves_the_joints_moving_until_it_is_back(
 def test_joints_left_moving_stop_at_the_limits_of_the_urdf(arm: Arm, planar8: Robot) -> None:
     arm.switch_on()
     command = Float64MultiArray(data=(2.0 * planar8.joint_vel_limits).tolist())
-    arm.probe.wait_heard(arm.commands, subscriptions=2)  # probe and velocity controller
+    arm.probe.wait_subscribed(arm.commands, subscriptions=2)  # probe and velocity controller
     arm.commands.publish(command)
     arm.probe.wait(lambda: bool(arm.velocity().any()), "motion")
     assert arm.velocity() == pytest.approx(planar8.joint_vel_limits)
-    arm.wait_standing()
+    arm.wait_rest()
     assert arm.probe.joint_pos == pytest.approx(planar8.joint_pos_limits[:, 1], abs=0.05)
 
 
@@ -179,7 +179,7 @@ def test_command_that_is_not_finite_is_dropped_as_a_whole(
     arm: Arm, probe: Probe, planar8: Robot
 ) -> None:
     process = arm.switch_on()
-    probe.wait_heard(arm.commands, subscriptions=2)
+    probe.wait_subscribed(arm.commands, subscriptions=2)
     wanted = [0.1] * len(planar8.joint_names)
     arm.commands.publish(Float64MultiArray(data=wanted))
     probe.wait(lambda: arm.velocity() == pytest.approx(wanted), "motion")
@@ -192,7 +192,7 @@ def test_wrong_length_deactivates_and_the_joints_go_on(
     arm: Arm, probe: Probe, planar8: Robot
 ) -> None:
     process = arm.switch_on()
-    probe.wait_heard(arm.commands, subscriptions=2)
+    probe.wait_subscribed(arm.commands, subscriptions=2)
     wanted = [0.1] * len(planar8.joint_names)
     arm.commands.publish(Float64MultiArray(data=wanted))
     probe.wait(lambda: arm.velocity() == pytest.approx(wanted), "motion")
@@ -208,7 +208,7 @@ def test_halt_stops_the_joints_over_a_late_servo(arm: Arm, probe: Probe) -> None
     arm.control()
     arm.move(0.8)
     probe.call("halt")
-    arm.wait_standing()
+    arm.wait_rest()
     assert probe.value("state") == "HALTED"
 
 

@@ -38,7 +38,7 @@ class Watcher:
         """Wait for states sent from now on."""
         start = len(self.states)
         self._probe.wait(lambda: len(self.states) >= start + count, f"{count} joint states")
-        self._probe.wait_heard(self._publisher)
+        self._probe.wait_subscribed(self._publisher)
 
     def drive(self, joint_vel: list[float], seconds: float) -> None:
         """Send a command at 50 Hz."""

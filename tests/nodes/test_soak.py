@@ -102,7 +102,7 @@ def test_memory_and_control_periods_stay_as_they_are(
             longest_ms.append(float(values["loop period max [ms]"]))
 
     probe.node.create_subscription(DiagnosticArray, "/diagnostics", on_diagnostics, 10)
-    probe.wait_goals_heard()
+    probe.wait_goals_subscribed()
     probe.wait_state("IDLE")
     goal_sets = reachable_goals(probe.robot, 0, 20)
     start_s = monotonic()

@@ -94,7 +94,7 @@ def test_the_policy_drives_all_four_effectors_over_ros(
     )
     home = robot.forward_kinematics(robot.home)
     with Probe(robot, ros_domain_id) as probe:
-        probe.wait_goals_heard()
+        probe.wait_goals_subscribed()
         probe.wait_state("IDLE")
         for seed in range(ROUNDS):
             near = goals_near_home(robot, seed)

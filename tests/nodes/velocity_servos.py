@@ -1,4 +1,4 @@
-"""Joints that follow velocity commands late: a pure delay, then a first-order lag."""
+"""Joints that respond to velocity commands with a pure delay and a first-order lag."""
 
 import math
 from collections import deque
@@ -10,10 +10,10 @@ Vector = NDArray[np.float64]
 
 
 class VelocityServos:
-    """Velocity-controlled joints of a robot that keep the last command for ever.
+    """Velocity-controlled joints of a robot that hold the last command indefinitely.
 
-    position (n,) [rad or m] at the start; delay_s from a command to its first effect; lag_s: time
-    constant with which a velocity follows. Times are seconds on any clock that only goes forward.
+    position: (n,) at the start [rad or m]. delay_s: from a command to its first effect [s]. lag_s:
+    time constant of the velocity [s]. Times are seconds of any monotonic clock.
     """
 
     def __init__(self, position: ArrayLike, delay_s: float = 0.0, lag_s: float = 0.0) -> None:
@@ -21,19 +21,19 @@ class VelocityServos:
         self.velocity: Vector = np.zeros_like(self.position)
         self.target: Vector = np.zeros_like(self.position)
         self._delay_s, self._lag_s = delay_s, lag_s
-        self._coming: deque[tuple[float, Vector]] = deque()
+        self._pending: deque[tuple[float, Vector]] = deque()
         self._now_s = -math.inf
 
     def command(self, velocity: ArrayLike, now_s: float) -> None:
-        """Take a command (n,) [rad/s or m/s]; it holds until another comes."""
-        self._coming.append((now_s + self._delay_s, np.array(velocity, dtype=np.float64)))
+        """Accept a command (n,) [rad/s or m/s]; it holds until the next one."""
+        self._pending.append((now_s + self._delay_s, np.array(velocity, dtype=np.float64)))
 
     def advance(self, now_s: float) -> None:
-        """Move to now_s, exactly, whatever the steps."""
+        """Integrate to now_s, exactly for any step size."""
         if self._now_s == -math.inf:
             self._now_s = now_s
-        while self._coming and self._coming[0][0] <= now_s:
-            arrival_s, target = self._coming.popleft()
+        while self._pending and self._pending[0][0] <= now_s:
+            arrival_s, target = self._pending.popleft()
             self._move(max(arrival_s, self._now_s))
             self.target = target
         self._move(now_s)

@@ -1,4 +1,4 @@
-"""One thread for each test process: the networks are small, and processes share the machine."""
+"""One thread per test process: the networks are small, and processes share the machine."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread_without_denormals() -> Iterator[None]:
-    """As in `polyreach train`; afterwards denormals are back, which other tests need."""
+    """Same settings as `polyreach train`; restores denormals, which other tests need."""
     torch.set_num_threads(1)
     torch.set_flush_denormal(True)
     yield

@@ -1,4 +1,4 @@
-"""Point masses, one target per task, and small learners on them."""
+"""Point masses with one target per task, and small learners for them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -26,9 +26,9 @@ L = TypeVar("L", bound=OffPolicyLearner)
 class PointMasses(TaskEnv):
     """Points in the square [-1, 1]^2 that move by their action; each task has its own target.
 
-    Nothing in an observation, which is the position, tells the task, and the targets lie around the
-    middle: from there the tasks want opposite actions. An episode ends on the target, if `stop` is
-    a distance above 0.
+    The observation is the position and does not contain the task. The targets surround the centre,
+    where the tasks require opposite actions. An episode ends within the distance `stop` of the
+    target, if `stop` is above 0.
     """
 
     def __init__(
@@ -100,13 +100,13 @@ def make(
 
 
 def random_batch(tasks: int, count: int = 5, seed: int = 0, obs: int = 2, action: int = 2) -> Batch:
-    """`count` made-up transitions of each task, some of them terminal."""
-    draw = torch.Generator().manual_seed(seed)
+    """`count` random transitions of each task, some of them terminal."""
+    generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> Tensor:
-        return torch.randn(shape, generator=draw)
+        return torch.randn(shape, generator=generator)
 
-    terminated = (torch.rand(tasks, count, generator=draw) < 0.3).float()
+    terminated = (torch.rand(tasks, count, generator=generator) < 0.3).float()
     return Batch(
         normal(tasks, count, obs),
         torch.tanh(normal(tasks, count, action)),
@@ -117,17 +117,17 @@ def random_batch(tasks: int, count: int = 5, seed: int = 0, obs: int = 2, action
 
 
 def step_plainly(parameters: Any, rate: float = 1.0) -> torch.optim.Optimizer:
-    """Gradient descent, so that a step shows the gradient."""
+    """Plain gradient descent, whose step is the gradient times `rate`."""
     return torch.optim.SGD(list(parameters), lr=rate)
 
 
 def weights(network: torch.nn.Module) -> list[Tensor]:
-    """Copies of the parameters."""
+    """Copies of the parameters of a network."""
     return [parameter.detach().clone() for parameter in network.parameters()]
 
 
 def assert_same(left: Any, right: Any, where: str = "") -> None:
-    """Equal to the last bit, with the same types and keys all the way down."""
+    """Assert bitwise equality, with equal types and keys at every level."""
     assert type(left) is type(right), where
     if isinstance(left, Tensor):
         assert torch.equal(left, right), where
@@ -144,18 +144,19 @@ def assert_same(left: Any, right: Any, where: str = "") -> None:
 
 
 def assert_goes_on(fresh: Callable[[int], Any], folder: Path, before: int, after: int) -> None:
-    """Assert that a learner which is saved after `before` steps, and loaded into one of another
-    seed, makes the next `after` steps as if it had never stopped. `fresh` makes one from a seed.
+    """Assert that a learner resumes exactly: saved after `before` steps and loaded into a learner
+    with another seed, its next `after` steps equal those without the interruption. `fresh` makes a
+    learner from a seed.
     """
-    whole = fresh(0)
+    uninterrupted = fresh(0)
     for _ in range(before):
-        whole.step()
-    save_checkpoint(folder, whole.env_steps, whole.state_dict())
-    expected = [whole.step() for _ in range(after)]
+        uninterrupted.step()
+    save_checkpoint(folder, uninterrupted.env_steps, uninterrupted.state_dict())
+    expected = [uninterrupted.step() for _ in range(after)]
     resumed = fresh(7)
     resumed.step()
     state, _ = read_newest(folder)
     assert state is not None
     resumed.load_state_dict(state)
     assert_same([resumed.step() for _ in range(after)], expected)
-    assert_same(resumed.state_dict(), whole.state_dict())
+    assert_same(resumed.state_dict(), uninterrupted.state_dict())

@@ -1,4 +1,4 @@
-"""In place of robot_state_publisher: publishes its parameter robot_description, latched."""
+"""Stand-in for robot_state_publisher: publishes its parameter robot_description, latched."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""In place of the spawner of controller_manager: the same command line for what is used of it.
+"""Stand-in for the spawner of controller_manager, with the command-line options that are used here.
 
-The controllers are those of tests/nodes/forward_command_controller.py, which has a service for
-each in place of the services of controller_manager_msgs.
+The controllers are those of tests/nodes/forward_command_controller.py, which provides one service
+per controller instead of the services of controller_manager_msgs.
 """
 
 import argparse
@@ -18,7 +18,7 @@ TIMEOUT_S = 60.0
 
 
 def parse(argv: list[str]) -> argparse.Namespace:
-    """The arguments, without those of ROS."""
+    """Parse the arguments, without those of ROS."""
     parser = argparse.ArgumentParser()
     parser.add_argument("controller_names", nargs="+")
     parser.add_argument("-c", "--controller-manager", default="controller_manager")
@@ -27,7 +27,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Activate the controllers one after the other; returns the exit status."""
+    """Activate the controllers in order; returns the exit status."""
     arguments = parse(sys.argv)
     for path in arguments.param_file:
         yaml.safe_load(Path(path).read_text())
