@@ -201,7 +201,7 @@ def test_evaluation_measures_what_it_says() -> None:
     )
 
 
-def test_evaluation_allows_a_policy_what_the_controller_allows_it() -> None:
+def test_evaluation_applies_the_limits_of_the_controller() -> None:
     robot = load_robot(GANTRY)
     told = []
 
@@ -222,7 +222,7 @@ def test_evaluation_allows_a_policy_what_the_controller_allows_it() -> None:
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.02])
-def test_evaluation_counts_robots_that_come_near_themselves(
+def test_evaluation_counts_near_self_collisions(
     distance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     robot = load_robot("humanoid27")

@@ -40,7 +40,7 @@ def generate_test_description(robot: str) -> LaunchDescription:
 class SimTest(unittest.TestCase):
     """While the simulator runs."""
 
-    def test_joint_states(self, robot: str) -> None:
+    def test_all_joint_states_are_published(self, robot: str) -> None:
         """All joints of the model are published, the controlled ones at home."""
         wanted = load_robot(robot)
         messages: list[JointState] = []
@@ -51,7 +51,7 @@ class SimTest(unittest.TestCase):
         self.assertEqual(len(set(messages[-1].name)), wanted.model.njnt)
         self.assertEqual(len(messages[-1].position), wanted.model.njnt)
 
-    def test_moves_and_stops(self, robot: str) -> None:
+    def test_the_first_joint_moves_and_stops(self, robot: str) -> None:
         """The first joint follows its command, alone, and holds when commands end."""
         with Probe(load_robot(robot)) as probe:
             publisher = probe.node.create_publisher(

@@ -75,7 +75,9 @@ def test_demo_fails_with_exit_code_1(workspace: Workspace) -> None:
     assert "ended with exit code 1" in done.stdout
 
 
-def test_interrupted_demo_leaves_nothing_behind(workspace: Workspace, tmp_path: Path) -> None:
+def test_an_interrupted_demo_leaves_no_process_running(
+    workspace: Workspace, tmp_path: Path
+) -> None:
     log = tmp_path / "log.txt"
     with log.open("wb") as output:
         child = subprocess.Popen(

@@ -45,7 +45,7 @@ def test_bad_policies_are_refused_by_controller_and_evaluation(
 
 
 @pytest.mark.parametrize("path", sorted(SHIPPED.parent.glob("*.onnx")), ids=lambda path: path.stem)
-def test_shipped_policies_pass_with_their_time(path: Path) -> None:
+def test_shipped_policies_pass_the_time_limit(path: Path) -> None:
     checked = policy_file.read_policy_file(path)
     assert checked.runs == policy_trial.RUNS
     assert 1e-5 < checked.worst_compute_s < 0.01
@@ -60,7 +60,7 @@ def test_a_policy_of_more_than_half_a_period_is_refused(planar8: Robot, tmp_path
     assert Policy.load(SHIPPED, planar8).worst_compute_s < 0.5 / planar8.control_rate
 
 
-def test_a_policy_that_hardly_returns_meets_the_time_limit(
+def test_a_very_slow_policy_meets_the_time_limit(
     planar8: Robot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "slower.onnx"
@@ -90,7 +90,7 @@ def test_memory_past_the_limit_is_a_refusal(
     policy_file._tried.cache_clear()
 
 
-def test_the_bytes_that_were_checked_are_those_that_run(
+def test_the_checked_bytes_are_the_ones_that_run(
     planar8: Robot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "policy.onnx"
@@ -111,9 +111,7 @@ def test_the_bytes_that_were_checked_are_those_that_run(
     assert path.read_bytes() == b"another file"
 
 
-def test_files_of_the_same_bytes_are_tried_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_identical_files_are_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     policy_file._tried.cache_clear()
     first = policy_file.read_policy_file(SHIPPED)
     monkeypatch.setattr(policy_file, "run_limited", None)
@@ -122,7 +120,7 @@ def test_files_of_the_same_bytes_are_tried_once(
     assert policy_file.read_policy_file(copy).worst_compute_s == first.worst_compute_s
 
 
-def test_a_limit_that_was_met_once_is_tried_again(
+def test_a_policy_that_exceeded_a_limit_once_is_tried_again(
     planar8: Robot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     policy_file._tried.cache_clear()
@@ -150,7 +148,7 @@ def test_large_batches_are_computed_in_parts(
     assert batches == [10, 10, 5]
 
 
-def test_metadata_that_drives_the_terminal_is_shown_as_text(
+def test_metadata_with_terminal_escapes_are_shown_as_text(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "policy.onnx"
@@ -161,7 +159,7 @@ def test_metadata_that_drives_the_terminal_is_shown_as_text(
 
 
 @pytest.mark.parametrize("name", ["/tmp/robot.yaml", "../robot.yaml", 5, None])
-def test_a_policy_chooses_no_file_of_a_robot(
+def test_a_policy_file_cannot_select_robot_files(
     name: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`evaluate` takes the robot from the metadata: that is a name, never a path."""

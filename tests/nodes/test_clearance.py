@@ -132,7 +132,7 @@ def test_no_distance_changes_by_more_than_reach(name: str) -> None:
     assert greatest > 0.5  # and the bound is worth something
 
 
-def test_links_in_two_layers_never_come_near() -> None:
+def test_links_in_different_layers_never_collide() -> None:
     robot, rng = load_robot("planar8"), np.random.default_rng(4)
     gaps = dict(zip((clearance := Clearance(robot, 0.02)).pairs, clearance._gaps, strict=True))
     names = {robot.model.geom(geom).name: geom for geom in range(robot.model.ngeom)}
@@ -164,7 +164,7 @@ def test_gradient_by_finite_differences(name: str) -> None:
     assert compared > 200
 
 
-def test_filters_of_the_model_hold(tmp_path: Path) -> None:
+def test_collision_filters_of_the_model_apply(tmp_path: Path) -> None:
     """Unnamed geoms, geoms without collision, excluded bodies, and pairs that the model names."""
     (tmp_path / "robot.xml").write_text("""
 <mujoco>

@@ -17,18 +17,20 @@ BIN = Path(sys.executable).parent
 
 
 @pytest.mark.parametrize("options", [["--json"], []], ids=["json", "live"])
-def test_the_demo_ends_quietly(options: list[str], closed_pipe: int, tmp_path: Path) -> None:
+def test_the_demo_ends_quietly_with_a_closed_pipe(
+    options: list[str], closed_pipe: int, tmp_path: Path
+) -> None:
     words = ["demo", "--goal-sets", "1", "--picture", tmp_path / "a.png", *options]
     ended = run_unread([BIN / "polyreach", *words], closed_pipe, timeout_s=120.0)
     assert (ended.returncode, ended.stderr) == (CLOSED_OUTPUT, "")
 
 
-def test_the_goal_sender_ends_quietly(closed_pipe: int) -> None:
+def test_polyreach_goal_ends_quietly_with_a_closed_pipe(closed_pipe: int) -> None:
     ended = run_unread([BIN / "goal_node", "--help"], closed_pipe)
     assert (ended.returncode, ended.stderr) == (CLOSED_OUTPUT, "")
 
 
-def test_the_page_stays_when_its_terminal_is_gone(closed_pipe: int, ros_domain_id: int) -> None:
+def test_the_page_keeps_running_without_its_terminal(closed_pipe: int, ros_domain_id: int) -> None:
     pytest.importorskip("viser")
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

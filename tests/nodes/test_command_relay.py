@@ -101,7 +101,7 @@ def test_zero_within_the_timeout_after_the_last_command_while_moving() -> None:
     assert "no command for 0.038 s while moving" in hardware.relay.reason
 
 
-def test_silence_after_zero_is_no_trip() -> None:
+def test_no_commands_after_zero_is_not_a_trip() -> None:
     hardware = moving()
     hardware.send(REST)
     count = len(hardware.commands)
@@ -136,7 +136,7 @@ def test_a_trip_ends_after_rest_and_resume_in_any_order(first: str) -> None:
     assert hardware.relay.trips == 1
 
 
-def test_silence_is_rest_too() -> None:
+def test_no_commands_count_as_rest() -> None:
     hardware = tripped()
     hardware.wait(QUIET_TIMEOUTS * TIMEOUT_S)
     hardware.resume()
@@ -145,7 +145,7 @@ def test_silence_is_rest_too() -> None:
 
 
 @pytest.mark.parametrize("values", [None, (math.nan, 0.0), (9.0, 0.0), (0.0,), MOTION])
-def test_commands_that_are_dropped_are_no_rest(values: tuple[float, ...] | None) -> None:
+def test_dropped_commands_do_not_count_as_rest(values: tuple[float, ...] | None) -> None:
     hardware = tripped()
     hardware.resume()
     for _ in range(50):
@@ -173,7 +173,7 @@ def test_a_resume_ends_one_trip_only() -> None:
     assert hardware.relay.state is State.TRIPPED and hardware.relay.trips == 2
 
 
-def test_zero_repeats_at_start_until_commands_were_silent() -> None:
+def test_zero_repeats_at_start_until_commands_are_zero_or_absent() -> None:
     hardware = Hardware()
     hardware.wait(START_S + TIMEOUT_S)
     assert hardware.relay.state is State.IDLE
@@ -243,7 +243,7 @@ EVENTS = st.lists(
 
 @given(EVENTS)
 @example([("send", REST), ("stream", MOTION), ("late", 1.5), ("send", MOTION), ("resume", None)])
-def test_nothing_bad_leaves_and_no_motion_outlives_the_timeout(events: list) -> None:
+def test_no_bad_command_passes_and_no_motion_outlasts_the_timeout(events: list) -> None:
     hardware = Hardware()
     relay = hardware.relay
     quiet_s, resumed = 0.0, False  # since the last trip, by the words of the specification
@@ -287,7 +287,7 @@ def test_nothing_bad_leaves_and_no_motion_outlives_the_timeout(events: list) -> 
 
 
 @pytest.mark.parametrize("limits", [(), (0.0,), (-1.0,), (math.nan,), (math.inf,)])
-def test_limits_that_bound_nothing_are_refused(limits: tuple[float, ...]) -> None:
+def test_infinite_limits_are_refused(limits: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="velocity limits .*: expected finite numbers above 0"):
         CommandRelay(limits, TIMEOUT_S, 0.0)
 
@@ -314,7 +314,7 @@ def test_any_bytes_are_a_command_or_none(data: bytes, count: int) -> None:
     assert read is None or len(read) == count
 
 
-def test_commands_with_a_layout_are_none() -> None:
+def test_commands_with_a_layout_are_ignored() -> None:
     layout = MultiArrayLayout(dim=[MultiArrayDimension(label="a", size=2, stride=2)])
     message = Float64MultiArray(layout=layout, data=[1.0, 2.0])
     for count in range(12):

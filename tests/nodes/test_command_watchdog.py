@@ -99,7 +99,7 @@ def test_killed_controller(rig: Rig) -> None:
     assert rig.report["trips"] == "1"
 
 
-def test_paused_controller_does_not_move_again_by_itself(rig: Rig) -> None:
+def test_a_paused_controller_does_not_resume_motion_by_itself(rig: Rig) -> None:
     rig.move()
     rig.controller.popen.send_signal(signal.SIGSTOP)
     stopped_s = monotonic()
@@ -111,7 +111,7 @@ def test_paused_controller_does_not_move_again_by_itself(rig: Rig) -> None:
     rig.move(-0.5)
 
 
-def test_policy_that_takes_long(probe: Probe, start: Launcher, tmp_path: Path) -> None:
+def test_a_slow_policy_trips_the_watchdog(probe: Probe, start: Launcher, tmp_path: Path) -> None:
     rig = Rig(probe, start)
     rig.controller.stop(signal.SIGTERM)  # it may not have started yet, and ignore SIGINT
     start(slow_controller(tmp_path, 0.55), {"autostart": True})
@@ -194,7 +194,7 @@ def test_ended_watchdog_leaves_the_hardware_at_zero(rig: Rig, number: signal.Sig
     rig.probe.wait(lambda: not rig.hardware.speed, "zero as the last command", timeout_s=3.0)
 
 
-def test_deactivated_controller_is_no_trip(rig: Rig) -> None:
+def test_a_deactivated_controller_does_not_trip_the_watchdog(rig: Rig) -> None:
     rig.move()
     assert rig.probe.transition("deactivate")
     rig.report.wait("state", "IDLE")

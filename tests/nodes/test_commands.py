@@ -18,7 +18,7 @@ def in_an_empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def test_demo_ends_with_the_result_and_a_picture(tmp_path: Path) -> None:
+def test_demo_ends_with_the_result_and_a_plot(tmp_path: Path) -> None:
     done = run_process("demo", "humanoid27", "--goal-sets", "2")
     assert done.returncode == 0, done.stdout + done.stderr
     last = done.stdout.strip().splitlines()[-1]
@@ -28,7 +28,7 @@ def test_demo_ends_with_the_result_and_a_picture(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "demo-humanoid27.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_demo_tells_its_result_as_json_and_fails_when_goals_are_missed() -> None:
+def test_demo_prints_its_result_as_json_and_fails_when_goals_are_missed() -> None:
     done = run_process("demo", "--goal-sets", "1", "--seconds", "0.2", "--json")
     assert done.returncode == 1, done.stdout + done.stderr
     result = json.loads(done.stdout)

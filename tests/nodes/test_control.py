@@ -59,7 +59,7 @@ def test_closed_loop_reaches_the_goals_within_all_limits(
     assert np.linalg.norm(planar8.forward_kinematics(joint_pos) - goals, axis=-1).max() < 0.005
 
 
-def test_messages_of_other_devices_are_ignored(control: ReachControl) -> None:
+def test_joint_states_of_other_devices_are_ignored(control: ReachControl) -> None:
     assert control.receive(names(control), control.robot.home.tolist(), NOW) is Received.FRESH
     wheels = ["left_wheel", "right_wheel"]
     assert control.receive(wheels, [], NOW) is Received.NOTHING
@@ -117,7 +117,9 @@ def follow(control: ReachControl, joint_pos: np.ndarray, now_s: float) -> Receiv
     return control.receive(names(control), joint_pos.tolist(), now_s)
 
 
-def test_a_jump_is_believed_when_it_is_over_and_calm(control: ReachControl) -> None:
+def test_a_jump_is_accepted_when_the_joint_states_are_consistent_again(
+    control: ReachControl,
+) -> None:
     give_goals(control)
     here, there = np.zeros(8), np.eye(8)[2]
     times = NOW + 0.01 * np.arange(9)
@@ -131,7 +133,7 @@ def test_a_jump_is_believed_when_it_is_over_and_calm(control: ReachControl) -> N
     assert control.joint_states.refused_count == 1
 
 
-def test_a_sensor_that_flickers_stops_the_robot_for_as_long(control: ReachControl) -> None:
+def test_an_intermittent_sensor_stops_the_robot_while_it_fails(control: ReachControl) -> None:
     give_goals(control)
     follow(control, np.zeros(8), NOW)
     for number in range(1, 300):
@@ -141,7 +143,7 @@ def test_a_sensor_that_flickers_stops_the_robot_for_as_long(control: ReachContro
         assert not control.tick(now_s).any() and control.state(now_s) is State.STALE
 
 
-def test_a_jump_that_stays_is_a_fault_until_resumed(control: ReachControl) -> None:
+def test_a_persistent_jump_is_a_fault_until_resumed(control: ReachControl) -> None:
     give_goals(control)
     there = np.eye(8)[2]
     follow(control, np.zeros(8), NOW)
@@ -172,7 +174,7 @@ def test_a_jump_of_one_publisher_is_not_excused_by_another(control: ReachControl
     assert control.state(NOW + 0.011) is State.STALE and not control.tick(NOW + 0.011).any()
 
 
-def test_after_a_long_silence_any_position_is_believed(control: ReachControl) -> None:
+def test_after_a_long_outage_any_position_is_accepted(control: ReachControl) -> None:
     give_goals(control)
     follow(control, np.zeros(8), NOW)
     assert follow(control, np.full(8, 0.9), NOW + 1.0) is Received.FRESH
@@ -184,7 +186,7 @@ def hands_at_the_hips(robot: Robot, policy_file: Path) -> ReachControl:
     return control
 
 
-def test_joints_that_are_not_controlled_count_where_they_are() -> None:
+def test_uncontrolled_joints_are_modelled_at_their_measured_positions() -> None:
     robot = load_robot("humanoid27")
     control = hands_at_the_hips(robot, find_policy(robot.name))
     hips = [joint for joint in robot.held_joints if "hip" in joint.name]
@@ -257,7 +259,7 @@ def test_joints_that_do_not_track_their_commands_are_a_fault(
 
 
 @pytest.mark.parametrize("share", [1.0, 0.2])
-def test_joints_that_follow_are_no_fault(
+def test_joints_that_track_their_commands_are_not_a_fault(
     control: ReachControl, planar8: Robot, share: float
 ) -> None:
     """share: of the speed that was commanded, as in a slow simulation."""
@@ -305,7 +307,7 @@ class FullSpeed:
         ),
     ],
 )
-def test_rejected_goal_leaves_the_old_one(
+def test_a_rejected_goal_keeps_the_previous_one(
     control: ReachControl, effector: str, frame: str, position: tuple, reason: str
 ) -> None:
     give_goals(control)
@@ -317,7 +319,7 @@ def test_rejected_goal_leaves_the_old_one(
     assert np.array_equal(control.goals.active, active)
 
 
-def test_an_accepted_goal_forgets_the_rejection_of_its_effector_only(control: ReachControl) -> None:
+def test_an_accepted_goal_clears_the_rejection_of_its_effector_only(control: ReachControl) -> None:
     control.goals.set("left", "world", (0.5, 0.0, 0.0), NOW)
     control.goals.set("right", "", (0.5, 0.0, 0.0), NOW)
     assert "'left'" in control.goals.rejection and control.goals.rejected_effector == "left"

@@ -31,7 +31,7 @@ def test_periods_follow_the_robots_clock_at_any_rate(rate: float) -> None:
     assert all(elapsed == pytest.approx(PERIOD_S) for _, elapsed in found[1:])
 
 
-def test_a_clock_that_stands_does_not_hold_periods_up() -> None:
+def test_a_stopped_clock_does_not_delay_periods() -> None:
     found = begun([(min(t, 0.5), t) for t in steps(1.0)])
     longest = max(later - earlier for (earlier, _), (later, _) in pairwise(found))
     assert longest <= PATIENCE_S + 0.01
@@ -40,11 +40,11 @@ def test_a_clock_that_stands_does_not_hold_periods_up() -> None:
     assert all(elapsed == pytest.approx(PERIOD_S) for elapsed in late)
 
 
-def test_a_clock_that_never_went_does_not_hold_periods_up() -> None:
+def test_a_clock_that_never_started_does_not_delay_periods() -> None:
     assert len(begun([(0.0, t) for t in steps(1.0)])) > 0.9 / PERIOD_S
 
 
-def test_a_clock_that_goes_again_neither_stops_nor_doubles_periods() -> None:
+def test_a_clock_that_resumes_neither_stops_nor_doubles_periods() -> None:
     """It stands from 0.5 to 0.8 s and then goes on from where it stood."""
     clock = [(t if t < 0.5 else 0.5 if t < 0.8 else t - 0.3, t) for t in steps(1.5)]
     found = begun(clock)
@@ -55,14 +55,14 @@ def test_a_clock_that_goes_again_neither_stops_nor_doubles_periods() -> None:
 
 
 @pytest.mark.parametrize("jump_s", [-1000.0, -0.05, 0.05, 1000.0])
-def test_a_clock_that_is_set_does_not_hold_periods_up(jump_s: float) -> None:
+def test_a_clock_that_is_set_does_not_delay_periods(jump_s: float) -> None:
     found = begun([(t + (jump_s if t > 0.5 else 0.0), t) for t in steps(1.0)])
     gaps = [later - earlier for (earlier, _), (later, _) in pairwise(found)]
     assert max(gaps) <= 0.08, "a small step back is waited for, a large one is not"
     assert len(found) > 40
 
 
-def test_coarse_clock_is_no_standing_one() -> None:
+def test_a_coarse_clock_is_not_a_stopped_clock() -> None:
     """A clock that goes in steps of 25 ms, less than the patience."""
     period = ControlPeriod(PERIOD_S, PATIENCE_S, early_tolerance_s=0.0)
     period.restart(0, 0.0)

@@ -174,7 +174,7 @@ def test_a_halt_outlives_cleanup(
     probe.wait_moving()
 
 
-def test_errors_are_told_only_of_joint_states_that_came(
+def test_without_joint_states_no_errors_are_reported(
     controller: Process, probe: Probe, planar8: Robot
 ) -> None:
     probe.wait_goals_subscribed()
@@ -339,7 +339,7 @@ def test_clean_exit_in_every_lifecycle_state(
         assert not probe.commands
 
 
-def test_a_clock_that_stands_does_not_stop_the_control_periods(
+def test_a_stopped_clock_does_not_stop_the_control_periods(
     start: Launcher, probe: Probe, hardware: FakeHardware, planar8: Robot, policy_file: Path
 ) -> None:
     clock = probe.node.create_publisher(Clock, "/clock", 10)

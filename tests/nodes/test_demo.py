@@ -44,7 +44,7 @@ def test_shipped_policy_reaches_goals_over_ros(
     assert_within_limits(planar8, probe.commands)
 
 
-def test_demo_reaches_its_goals_and_writes_picture_and_json(tmp_path: Path) -> None:
+def test_demo_reaches_its_goals_and_writes_plot_and_json(tmp_path: Path) -> None:
     picture, results = tmp_path / "motion.png", tmp_path / "result.json"
     config = DemoConfig(goal_sets=2, seconds=40.0, picture=picture, json=results, live=False)
     result = run_demo(config)
@@ -73,7 +73,7 @@ def is_running(process_id: int) -> bool:
         return False
 
 
-def test_goals_missed_end_with_the_line_and_a_failure(policy_file: Path) -> None:
+def test_missed_goals_end_with_the_result_line_and_a_failure(policy_file: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", RUN, str(policy_file), "0.3", "1"],
         capture_output=True,
@@ -94,7 +94,7 @@ def test_goals_missed_end_with_the_line_and_a_failure(policy_file: Path) -> None
     [signal.SIGINT, signal.SIGTERM, signal.SIGKILL],
     ids=["SIGINT", "SIGTERM", "SIGKILL"],
 )
-def test_interrupt_leaves_no_process_behind(policy_file: Path, number: signal.Signals) -> None:
+def test_an_interrupt_leaves_no_process_running(policy_file: Path, number: signal.Signals) -> None:
     demo = subprocess.Popen(
         [sys.executable, "-c", RUN, str(policy_file), "60", "30"],
         stdout=subprocess.DEVNULL,

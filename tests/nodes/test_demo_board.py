@@ -6,7 +6,7 @@ from rich.console import Console
 from polyreach_nodes.demo.board import Board
 
 
-def test_errors_are_coloured_numbers_where_markup_is_off() -> None:
+def test_errors_are_coloured_without_console_markup() -> None:
     board = Board(("left", "right"), goal_sets=2, tolerance=0.02)
     board.finish(np.array([0.0012, 0.034]), 1.5)
     console = Console(markup=False, force_terminal=True, color_system="standard", width=60)

@@ -205,7 +205,7 @@ def test_wrong_policy_files_are_refused_with_the_reason(
     assert not idle.commands
 
 
-def test_a_good_policy_is_taken_after_all_those(idle: Probe) -> None:
+def test_a_good_policy_is_accepted_after_all_bad_ones(idle: Probe) -> None:
     assert set_parameter(idle, "policy", str(SHIPPED)) == (True, "")
     assert idle.transition("configure")
     assert idle.transition("cleanup")
@@ -269,7 +269,7 @@ def test_parameters_out_of_range_are_refused_and_change_nothing(
     active.wait_state("IDLE", "ACTIVE")
 
 
-def test_the_controller_still_works_after_all_those(active: Probe) -> None:
+def test_the_controller_works_after_all_faults(active: Probe) -> None:
     move(active, 0.3)
     active.wait(lambda: active.value("reached") == "true", "the goals")
     assert json.loads(active.metadata[-1])["robot"] == "planar8"

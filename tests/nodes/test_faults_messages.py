@@ -143,7 +143,7 @@ STOPPING: dict[str, tuple[Callable[[], Change], str]] = {
 
 
 @pytest.mark.parametrize("case", STOPPING)
-def test_joint_states_that_cannot_be_trusted_stop_the_robot(rig: Rig, case: str) -> None:
+def test_implausible_joint_states_stop_the_robot(rig: Rig, case: str) -> None:
     make, reason = STOPPING[case]
     rig.begin()
     since_s = rig.inject(make())
@@ -172,7 +172,7 @@ FAULTS: dict[str, tuple[Callable[[], Change], str]] = {
 
 
 @pytest.mark.parametrize("case", FAULTS)
-def test_what_a_person_must_look_at_is_a_fault_until_resumed(rig: Rig, case: str) -> None:
+def test_conditions_that_need_a_person_are_faults_until_resumed(rig: Rig, case: str) -> None:
     make, reason = FAULTS[case]
     rig.begin()
     rig.inject(make())
@@ -240,9 +240,7 @@ HARMLESS: dict[str, Callable[[], Change]] = {
 
 
 @pytest.mark.parametrize("case", HARMLESS)
-def test_joint_states_that_are_merely_odd_are_understood(
-    rig: Rig, planar8: Robot, case: str
-) -> None:
+def test_unusual_but_valid_joint_states_are_accepted(rig: Rig, planar8: Robot, case: str) -> None:
     rig.begin()
     rig.inject(HARMLESS[case]())
     start = len(rig.probe.commands)
@@ -300,7 +298,7 @@ BAD_GOALS: dict[str, tuple[tuple[float, float, float], str, str]] = {
 
 
 @pytest.mark.parametrize("case", BAD_GOALS)
-def test_bad_goals_leave_the_old_one(rig: Rig, case: str) -> None:
+def test_bad_goals_keep_the_previous_one(rig: Rig, case: str) -> None:
     position, frame, reason = BAD_GOALS[case]
     assert set_parameter(rig.probe, "workspace", [-2.0, -2.0, -1.0, 2.0, 2.0, 1.0])[0]
     rig.begin()
@@ -334,7 +332,7 @@ def test_one_goal_can_be_cleared(rig: Rig) -> None:
     rig.probe.wait_state("IDLE")
 
 
-def test_goals_at_1_khz_are_followed_and_disturb_nothing(rig: Rig, planar8: Robot) -> None:
+def test_goals_at_1_khz_are_followed_without_disturbance(rig: Rig, planar8: Robot) -> None:
     rig.begin()
     statuses, commands = len(rig.probe.statuses), len(rig.probe.commands)
     start_s, count = monotonic(), 0

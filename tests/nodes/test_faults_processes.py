@@ -109,7 +109,7 @@ def test_controller_paused_the_simulator_stops_by_itself(
     assert_within_limits(probe.robot, probe.commands[count:])
 
 
-def test_simulator_killed_and_started_again_somewhere_else(
+def test_a_killed_simulator_restarts_in_another_pose(
     simulator: Process, controller: Process, start: Launcher, probe: Probe
 ) -> None:
     move(probe, 0.6)
@@ -179,7 +179,7 @@ def test_time_jumps(start: Launcher, probe: Probe, jump_s: float) -> None:
     ],
     ids=["another name", "the same name"],
 )
-def test_two_controllers_on_one_robot_are_noticed_and_stop(
+def test_two_controllers_on_one_robot_are_detected_and_stop(
     controller: Process, start: Launcher, probe: Probe, words: tuple[str, ...], name: str
 ) -> None:
     hardware = FakeHardware(probe)
@@ -306,7 +306,7 @@ def test_a_policy_that_fails_while_the_robot_moves(
     hardware.stop()
 
 
-def test_a_disk_that_takes_no_recording(
+def test_a_recording_that_cannot_be_written_is_rejected(
     shared: SharedController, probe: Probe, hardware: FakeHardware, tmp_path: Path
 ) -> None:
     shared.reset({})

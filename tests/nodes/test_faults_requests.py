@@ -52,7 +52,7 @@ def change_state(probe: Probe, transition: int, label: str = "") -> bool:
         (0, "configure"),
     ],
 )
-def test_an_illegal_transition_is_refused_and_the_robot_moves_on(
+def test_an_illegal_transition_is_rejected_and_the_motion_continues(
     controller: Process, hardware: FakeHardware, probe: Probe, transition: int, label: str
 ) -> None:
     move(probe, 0.5)
@@ -78,7 +78,7 @@ def test_a_parameter_of_a_type_that_ros_does_not_know(
 
 
 @pytest.mark.parametrize("name", ["robot", "policy"])
-def test_a_file_that_fails_in_a_way_that_nobody_foresaw_is_a_refused_parameter(
+def test_a_file_that_fails_unexpectedly_is_a_rejected_parameter(
     start: Launcher, probe: Probe, tmp_path: Path, name: str
 ) -> None:
     """Whatever loading raises: here, an error that is no error of ours."""
@@ -126,7 +126,7 @@ def test_a_policy_that_never_returns_does_not_survive_a_signal(
     probe.wait(lambda: probe.commands[-1].is_zero, "a last zero from another thread", timeout_s=2.0)
 
 
-def test_a_node_that_waits_for_nothing_ends_at_a_signal(start: Launcher, probe: Probe) -> None:
+def test_an_idle_node_ends_at_a_signal(start: Launcher, probe: Probe) -> None:
     """An unconfigured controller has no timers that would wake it."""
     process = start("controller_node", {})
     probe.wait_state("UNCONFIGURED")

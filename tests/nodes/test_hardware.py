@@ -68,7 +68,7 @@ class Arm:
         return process
 
     def control(self) -> Process:
-        """Start the controller with the shipped policy; wait until the stand-in accepts commands."""
+        """Start the controller with the shipped policy; wait until commands are accepted."""
         accepted, remap = self.accepted, ("-r", f"~/commands:={COMMANDS}")
         process = self._start("controller_node", {"autostart": True}, *remap)
         self.probe.wait(lambda: self.accepted > accepted, "commands accepted by the stand-in")
@@ -118,7 +118,7 @@ def test_goals_are_reached_over_remapped_topics(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
-def test_last_command_is_zero_and_the_joints_stand(
+def test_the_last_command_is_zero_and_the_joints_are_at_rest(
     arm: Arm, probe: Probe, number: signal.Signals
 ) -> None:
     arm.switch_on(delay_s=0.02, lag_s=0.02)
@@ -132,7 +132,7 @@ def test_last_command_is_zero_and_the_joints_stand(
     assert probe.joint_pos == pytest.approx(rest, abs=1e-4)
 
 
-def test_killed_controller_leaves_the_joints_moving_until_it_is_back(
+def test_a_killed_controller_leaves_the_joints_moving_until_it_restarts(
     arm: Arm,
     probe: Probe,
     planar8: Robot,
@@ -188,7 +188,7 @@ def test_command_that_is_not_finite_is_dropped_as_a_whole(
     assert arm.velocity() == pytest.approx(wanted)
 
 
-def test_wrong_length_deactivates_and_the_joints_go_on(
+def test_a_wrong_length_deactivates_the_controller_and_the_joints_keep_moving(
     arm: Arm, probe: Probe, planar8: Robot
 ) -> None:
     process = arm.switch_on()
@@ -233,13 +233,15 @@ def motions(request: pytest.FixtureRequest) -> Motions:
 @pytest.mark.parametrize(
     ("delay_s", "speed_scale"), [(0.02, 1.0), (0.05, 1.0), (0.1, 0.5), (0.2, 0.25)]
 )
-def test_settles_in_spite_of_a_delay(motions: Motions, delay_s: float, speed_scale: float) -> None:
+def test_a_motion_settles_despite_a_delay(
+    motions: Motions, delay_s: float, speed_scale: float
+) -> None:
     for motion in motions(delay_s, speed_scale):
         assert motion.settled
         assert motion.overshoot < 0.1
 
 
-def test_too_long_a_delay_does_not_settle(motions: Motions) -> None:
+def test_a_motion_with_a_long_delay_does_not_settle(motions: Motions) -> None:
     assert not any(motion.settled for motion in motions(0.2, 1.0))
 
 
@@ -260,7 +262,7 @@ def test_shipped_joint_order_is_that_of_the_policy(name: str) -> None:
 
 
 @pytest.mark.parametrize("steps", [1, 7, 500])
-def test_servos_move_exactly_whatever_the_steps(steps: int) -> None:
+def test_servos_integrate_exactly_for_any_step_size(steps: int) -> None:
     servos = VelocityServos([1.0], delay_s=0.1, lag_s=0.05)
     servos.advance(0.0)
     servos.command([2.0], 0.0)

@@ -70,7 +70,7 @@ def test_acceleration_limits_hold_unless_the_position_limit_demands_more(
     st.lists(velocities, min_size=1, max_size=6),
     positions.filter(lambda q: (limits().low < q).all() and (q < limits().high).all()),
 )
-def test_from_rest_all_limits_hold_at_once_forever(
+def test_from_rest_all_limits_hold_together_at_all_times(
     wanted: list[np.ndarray], start: np.ndarray
 ) -> None:
     law = limits()
@@ -106,7 +106,7 @@ def test_hand_arithmetic() -> None:
     ("joint_pos", "wanted", "expected"),
     [(1.2, 1.0, 0.0), (1.2, -0.3, -0.3), (-1.2, -1.0, 0.0), (1.0, 1.0, 0.0)],
 )
-def test_beyond_a_limit_a_joint_stands_or_comes_back(
+def test_a_joint_beyond_a_limit_stands_or_returns(
     joint_pos: float, wanted: float, expected: float
 ) -> None:
     command = limits().apply(np.array([wanted, 0, 0]), np.zeros(3), np.array([joint_pos, 0.0, 1.0]))
@@ -141,7 +141,7 @@ def hostile(rng: np.random.Generator, plain: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("cases", [100_000, pytest.param(1_000_000, marks=pytest.mark.exhaustive)])
-def test_random_extreme_and_malformed_inputs_find_no_command_outside(cases: int) -> None:
+def test_no_random_extreme_or_malformed_input_gives_an_illegal_command(cases: int) -> None:
     """Wanted, previous and joint positions inside, at and beyond the limits; uneven time steps."""
     rng, law, done, malformed_cases = np.random.default_rng(7), limits(), 0, 0
     low, high = POS.T

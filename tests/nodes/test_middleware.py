@@ -128,7 +128,7 @@ def test_a_plain_node_shares_memory_and_listens_to_the_network(ros_domain_id: in
         {"ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST", "ROS_STATIC_PEERS": "10.0.0.7"},
     ],
 )
-def test_what_the_user_has_chosen_stays(chosen: dict[str, str]) -> None:
+def test_user_settings_of_the_middleware_take_precedence(chosen: dict[str, str]) -> None:
     assert without_shared_memory(chosen) == chosen
 
 
@@ -140,11 +140,11 @@ def test_what_the_user_has_chosen_stays(chosen: dict[str, str]) -> None:
         {"ROS_LOCALHOST_ONLY": "1"},
     ],
 )
-def test_what_stays_on_this_computer_gets_the_loopback_profile(local: dict[str, str]) -> None:
+def test_localhost_discovery_gets_the_loopback_profile(local: dict[str, str]) -> None:
     assert without_shared_memory(local) == loopback_environment(local)
 
 
-def test_what_leads_elsewhere_is_dropped() -> None:
+def test_settings_that_reach_other_hosts_are_dropped() -> None:
     given = {
         "HOME": "/home/me",
         "ROS_STATIC_PEERS": "10.0.0.7",
@@ -166,6 +166,8 @@ def test_what_leads_elsewhere_is_dropped() -> None:
         ({"RMW_IMPLEMENTATION": "rmw_cyclonedds_cpp"}, "LOCALHOST"),
     ],
 )
-def test_the_range_is_that_of_the_middleware(middleware: dict[str, str], expected: str) -> None:
+def test_the_discovery_range_depends_on_the_middleware(
+    middleware: dict[str, str], expected: str
+) -> None:
     environment = loopback_environment({**middleware, "ROS_AUTOMATIC_DISCOVERY_RANGE": "SUBNET"})
     assert environment["ROS_AUTOMATIC_DISCOVERY_RANGE"] == expected

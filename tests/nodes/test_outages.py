@@ -61,7 +61,7 @@ def bench(planar8: Robot, policy: Policy) -> Bench:
     return bench
 
 
-def test_motion_goes_on_by_itself_after_a_short_outage(bench: Bench) -> None:
+def test_motion_continues_after_a_short_outage(bench: Bench) -> None:
     bench.run(0.5 * OUTAGE_S, states=False)
     assert bench.state is State.STALE
     assert bench.run(0.2) > 0.1
@@ -105,7 +105,7 @@ def test_resume_during_an_outage_lets_the_next_joint_state_start_motion(bench: B
     assert bench.run(0.2) > 0.1
 
 
-def test_one_joint_that_is_missing_is_an_outage(bench: Bench) -> None:
+def test_one_missing_joint_is_an_outage(bench: Bench) -> None:
     names = list(bench.control.robot.joint_names)[1:]
     for _ in range(100):
         bench.now_s += STEP_S
@@ -114,7 +114,7 @@ def test_one_joint_that_is_missing_is_an_outage(bench: Bench) -> None:
     assert bench.state is State.FAULT
 
 
-def test_states_that_are_refused_for_long_are_an_outage(bench: Bench) -> None:
+def test_joint_states_refused_for_long_are_an_outage(bench: Bench) -> None:
     names = list(bench.control.robot.joint_names)
     for _ in range(100):
         bench.now_s += STEP_S
@@ -124,7 +124,7 @@ def test_states_that_are_refused_for_long_are_an_outage(bench: Bench) -> None:
     assert bench.run(0.2) == 0.0
 
 
-def test_any_outage_may_end_by_itself_where_that_is_asked_for(bench: Bench) -> None:
+def test_any_outage_may_end_by_itself_if_so_configured(bench: Bench) -> None:
     bench.control.watchdog.outage_timeout_s = 0.0
     bench.run(10.0, states=False)
     assert bench.run(0.2) > 0.1
@@ -137,9 +137,7 @@ def test_a_robot_that_starts_late_is_no_outage(planar8: Robot, policy: Policy) -
     assert bench.run(0.2) > 0.1
 
 
-def test_before_the_first_goal_there_is_nothing_that_could_go_on(
-    planar8: Robot, policy: Policy
-) -> None:
+def test_an_outage_before_the_first_goal_does_not_latch(planar8: Robot, policy: Policy) -> None:
     bench = Bench(planar8, policy)
     bench.control.activate()
     bench.run(0.1)

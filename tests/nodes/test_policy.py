@@ -66,7 +66,7 @@ def test_refused_files_are_named(policy_file: Path, planar8: Robot, tmp_path: Pa
         Policy.load(cut, planar8)
 
 
-def test_refused_for_another_robot(policy_file: Path) -> None:
+def test_a_policy_for_another_robot_is_refused_by_its_contract(policy_file: Path) -> None:
     with pytest.raises(ContractError, match="'robot': found planar8, expected humanoid27"):
         Policy.load(policy_file, load_robot("humanoid27"))
 
@@ -105,6 +105,6 @@ def test_changed_limits_are_refused(policy_file: Path, planar8: Robot, tmp_path:
         Policy.load(path, planar8)
 
 
-def test_missing_shipped_policy_lists_where_it_was_sought() -> None:
+def test_a_missing_shipped_policy_lists_the_searched_folders() -> None:
     with pytest.raises(ContractError, match=r"'nosuch-digrad\.onnx' in .*models"):
         find_policy("nosuch")

@@ -95,7 +95,7 @@ def test_joints_at_rest_before_their_goals_are_blocked(
     noise=st.floats(0.0, 0.002),
     speed_scale=st.sampled_from([1.0, 0.3, 0.1]),
 )
-def test_a_robot_that_freezes_is_always_reported(
+def test_a_robot_that_stops_moving_is_always_reported(
     start: float, end_share: float, way_s: float, noise: float, speed_scale: float
 ) -> None:
     """It approaches for way_s, then stands at some error, while the errors are noisy."""
@@ -118,7 +118,9 @@ def test_a_robot_that_freezes_is_always_reported(
     rate=st.floats(0.3, 5.0),
     speed_scale=st.sampled_from([1.0, 0.3, 0.1]),
 )
-def test_an_approach_is_never_reported(start: list[float], rate: float, speed_scale: float) -> None:
+def test_an_approaching_effector_is_never_reported(
+    start: list[float], rate: float, speed_scale: float
+) -> None:
     """Errors fall by exp(-rate t) at full speed, slower at a lower scale; a lever of 0.5 m."""
     trace = Trace(speed_scale)
     for _ in range(round(20.0 / speed_scale / PERIOD_S)):
@@ -131,7 +133,7 @@ def test_an_approach_is_never_reported(start: list[float], rate: float, speed_sc
 
 @pytest.mark.parametrize("period_s", [0.3, 0.6, 1.1])
 @pytest.mark.parametrize("least", [0.0, 0.05])
-def test_a_swing_through_the_goal_is_reported_with_its_joints(
+def test_an_oscillation_through_the_goal_is_reported_with_its_joints(
     period_s: float, least: float
 ) -> None:
     trace = Trace()
@@ -149,7 +151,7 @@ def test_a_swing_through_the_goal_is_reported_with_its_joints(
     assert trace.checker.reason == "no progress: joint 'knee' is moving to and fro"
 
 
-def test_a_policy_that_trembles_is_blocked_not_oscillating() -> None:
+def test_a_policy_with_small_oscillations_is_blocked_not_oscillating() -> None:
     trace = Trace()
     for number in range(round(12.0 / PERIOD_S)):
         sign = (-1.0) ** number
@@ -168,7 +170,7 @@ def test_a_joint_that_moves_on_has_a_second_window() -> None:
     assert trace.checker.reason == "no progress: joint 'hip' is moving"
 
 
-def test_one_effector_that_comes_nearer_is_enough_until_it_is_there() -> None:
+def test_one_approaching_effector_is_progress_until_it_arrives() -> None:
     trace = Trace()
     for _ in range(round(40.0 / PERIOD_S)):
         nearer = 1.0 * math.exp(-0.1 * trace.time_s)
@@ -178,7 +180,7 @@ def test_one_effector_that_comes_nearer_is_enough_until_it_is_there() -> None:
     assert trace.checker.state is State.BLOCKED
 
 
-def test_it_ends_with_progress_a_goal_and_resume() -> None:
+def test_progress_a_goal_and_resume_end_the_report() -> None:
     trace = Trace()
     trace.checker.set_goal(0, (0.5, 0.0, 0.0))
     ends: list[Callable[[], object]] = [
@@ -295,7 +297,7 @@ def test_motions_that_reach_their_goals_are_not_reported(
     assert good >= 0.97 * count and false == 0
 
 
-def test_swapped_hands_that_get_in_each_others_way_are_reported() -> None:
+def test_swapped_hands_that_block_each_other_are_reported() -> None:
     """One arm may hold while the other one comes nearer, at a tenth of its speed."""
     name = "humanoid27"
     robot, _ = loaded(name)

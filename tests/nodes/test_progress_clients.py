@@ -19,7 +19,7 @@ def test_a_reach_task_aborts_with_the_reason(state: str) -> None:
 
 
 @pytest.mark.parametrize("state", ["BLOCKED", "OSCILLATING"])
-def test_goals_of_others_that_are_stuck_do_not_end_it(state: str) -> None:
+def test_stuck_goals_of_other_clients_do_not_end_the_task(state: str) -> None:
     """The task's own goals are within the tolerance, and settle."""
     bench = Bench()
     task = reaching(bench, "left")

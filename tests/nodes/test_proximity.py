@@ -95,14 +95,14 @@ def test_hand_arithmetic(carts: Robot) -> None:
         (-0.02, -0.5, 1.0),
     ],
 )
-def test_from_full_speed_to_none(
+def test_speed_falls_from_full_to_zero_with_distance(
     carts: Robot, distance: float, speed: float, expected: float
 ) -> None:
     found = factor(carts, [speed, 0.0, 0.0], [0.9 - distance, 0.0, 0.0])
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_body_that_passes_in_front_is_seen(carts: Robot) -> None:
+def test_a_body_that_passes_in_front_is_detected(carts: Robot) -> None:
     """The right ball crosses the rail at 8 m/s: before and after, it is far from the left one."""
     assert factor(carts, [0.0, 0.0, 8.0], [0.9, 0.0, -1.0]) < 0.7
     assert factor(carts, [0.0, 0.0, 8.0], [0.6, 0.0, -1.0]) == 1.0
@@ -151,12 +151,12 @@ def test_a_fast_arm_does_not_pass_through_a_thin_post(tmp_path: Path, start: flo
         assert position[0] < -0.02  # the rod and the post touch at 0.022 rad
 
 
-def test_bodies_that_keep_their_distance_do_not_count(carts: Robot) -> None:
+def test_bodies_at_constant_distance_are_ignored(carts: Robot) -> None:
     """left_ball and left_shell overlap for ever."""
     assert factor(carts, [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]) == 1.0
 
 
-def test_walls(carts: Robot) -> None:
+def test_motion_stops_at_the_walls_of_the_workspace(carts: Robot) -> None:
     """The left effector is at 0.1 m + q; 0.1 m ahead; room over width + approach."""
     proximity = Proximity(carts, SLOW, STOP)
     proximity.set_workspace([-1.0, -1.0, -1.0, 1.5, 1.0, 1.0])
@@ -178,7 +178,7 @@ def test_walls(carts: Robot) -> None:
     st.floats(-0.03, 0.2),
     st.floats(0.0, 0.02),
 )
-def test_slowing_never_adds_speed_and_keeps_the_limits_when_it_can(
+def test_slowing_never_adds_speed_and_keeps_feasible_limits(
     carts: Robot, before: np.ndarray, share: np.ndarray, distance: float, elapsed_s: float
 ) -> None:
     proximity = Proximity(carts, SLOW, STOP)
@@ -283,7 +283,7 @@ def test_branches_that_pass_over_one_another_are_not_slowed() -> None:
         assert loop.slowed == 0
 
 
-def test_a_hand_stays_in_its_workspace() -> None:
+def test_a_hand_stays_in_the_workspace() -> None:
     robot = load_robot("humanoid27")
     loop = Loop(robot, delay=1)
     start = robot.forward_kinematics(robot.home)

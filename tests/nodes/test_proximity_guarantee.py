@@ -41,7 +41,7 @@ def test_hostile_goals(name: str) -> None:
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", CASES)
-def test_a_thousand_hostile_goals(name: str) -> None:
+def test_a_thousand_hostile_goals_cause_no_collision(name: str) -> None:
     check(name, range(EXHAUSTIVE))
 
 

@@ -174,7 +174,7 @@ def test_reaches_goals_with_feedback(
     assert 0.3 < result.elapsed < 20.0
 
 
-def test_a_newer_goal_takes_over(
+def test_a_newer_goal_preempts(
     controller: Process, reach: Reach, probe: Probe, planar8: Robot
 ) -> None:
     far, near = points(planar8, FAR), points(planar8, 0.2)
@@ -238,7 +238,7 @@ def test_cancel_leaves_goals_of_others_alone(
     assert probe.value("goal/middle") != ""
 
 
-def test_timeout_clears_and_tells_the_errors(
+def test_a_timeout_clears_the_goals_and_reports_the_errors(
     controller: Process, reach: Reach, probe: Probe, planar8: Robot
 ) -> None:
     sent = reach.send(
@@ -305,7 +305,7 @@ def test_a_controller_that_is_killed_ends_the_action(
     assert monotonic() - killed_s < 6.0
 
 
-def test_goals_that_others_change_end_the_action(
+def test_goals_changed_by_other_clients_end_the_action(
     controller: Process, reach: Reach, probe: Probe, planar8: Robot
 ) -> None:
     goals = points(planar8, FAR)
@@ -413,7 +413,7 @@ def test_clean_exit_without_an_action(
     assert "Traceback" not in server.output
 
 
-def test_a_client_that_goes_away_leaves_an_action_that_ends(
+def test_an_action_ends_after_its_client_is_gone(
     controller: Process, server: Process, probe: Probe, planar8: Robot, ros_domain_id: int
 ) -> None:
     with Probe(planar8, ros_domain_id) as other:

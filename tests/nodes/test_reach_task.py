@@ -199,7 +199,7 @@ def test_a_goal_that_never_arrived_needs_no_clearing(bench: Bench) -> None:
     assert task.done and bench.arm.cleared == []
 
 
-def test_goals_of_others_are_not_cleared(bench: Bench) -> None:
+def test_goals_of_other_clients_are_not_cleared(bench: Bench) -> None:
     task = reaching(bench, "left", "right")
     bench.arm.goals["left"] = (0.1, 0.0, 0.0)
     bench.run(task, 0.3)
@@ -209,7 +209,7 @@ def test_goals_of_others_are_not_cleared(bench: Bench) -> None:
     assert bench.arm.goals == {"left": (0.1, 0.0, 0.0)}
 
 
-def test_a_newer_task_takes_over_and_clears_what_it_inherited(bench: Bench) -> None:
+def test_a_newer_task_preempts_and_clears_the_goals_it_took_over(bench: Bench) -> None:
     old = reaching(bench, "left", "right")
     new = bench.task("right")
     new.take_over(old)
@@ -262,7 +262,7 @@ def test_a_controller_that_does_not_move_ends_it_at_once(bench: Bench, state: st
 
 
 @pytest.mark.parametrize("state", ["STALE", "WAITING"])
-def test_a_short_pause_is_no_end_and_a_long_one_is(bench: Bench, state: str) -> None:
+def test_a_short_pause_does_not_end_a_motion_and_a_long_one_does(bench: Bench, state: str) -> None:
     task = reaching(bench, "left")
     for _ in range(3):
         bench.arm.state = state

@@ -133,7 +133,7 @@ def test_every_value_is_read_back_by_the_bag_reader_of_rosbags(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("kind", [*TOPICS.values(), JointTrajectory, Imu, BatteryState])
-def test_the_bytes_after_a_message_are_cut_off(kind: type) -> None:
+def test_trailing_bytes_of_a_message_are_removed(kind: type) -> None:
     message = kind()
     data = serialize_message(message)
     length = length_of(kind)(data)
@@ -180,7 +180,7 @@ def test_a_message_is_recorded_as_it_was_when_written(tmp_path: Path) -> None:
     assert [m.ros_msg.data for m in read_ros2_messages(recorder.path)] == ["one", "two", "three"]
 
 
-def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(tmp_path: Path) -> None:
     first = record(tmp_path / "run.mcap", some_messages(1)).path
     whole = first.read_bytes()
     others = [record(tmp_path / "run.mcap", some_messages(2)).path for _ in range(2)]
@@ -189,7 +189,7 @@ def test_an_existing_file_is_left_alone(tmp_path: Path) -> None:
     assert [len(list(read_ros2_messages(path))) for path in others] == [8, 8]
 
 
-def test_a_long_recording_goes_on_in_further_files(
+def test_a_long_recording_continues_in_further_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recording, "PART_S", 0.2)
@@ -221,7 +221,7 @@ def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path, path: str, rea
         Recorder(tmp_path / path, TOPICS)
 
 
-def test_what_was_flushed_is_readable_at_any_cut(tmp_path: Path) -> None:
+def test_flushed_data_is_readable_after_truncation_anywhere(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "run.mcap", TOPICS)
     messages = some_messages(100)
     for topic, message, stamp_ns in messages[:200]:
@@ -292,7 +292,7 @@ class _HangingFile:
         return getattr(self._file, name)
 
 
-def test_a_full_queue_drops_and_counts_and_the_caller_goes_on(
+def test_a_full_queue_drops_and_counts_without_blocking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from polyreach_nodes.recording import mcap as recording
@@ -344,7 +344,7 @@ assert recorder.error == before
 """
 
 
-def test_a_full_disk_ends_the_recording_and_nothing_else(tmp_path: Path) -> None:
+def test_a_full_disk_ends_only_the_recording(tmp_path: Path) -> None:
     path = tmp_path / "run.mcap"
     done = subprocess.run(
         [sys.executable, "-c", FILL_THE_DISK, str(path)],
@@ -359,7 +359,7 @@ def test_a_full_disk_ends_the_recording_and_nothing_else(tmp_path: Path) -> None
     assert 0 < path.stat().st_size <= 200_000
 
 
-def test_writing_costs_the_caller_little(tmp_path: Path) -> None:
+def test_writing_takes_the_caller_little_time(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path / "run.mcap", TOPICS)
     messages = some_messages(250)
     costs_s = []
@@ -375,7 +375,7 @@ def test_writing_costs_the_caller_little(tmp_path: Path) -> None:
     assert len(list(read_ros2_messages(recorder.path))) == len(messages)
 
 
-def test_what_is_warmed_up_is_not_read_again(
+def test_warmed_up_files_are_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recording.warm_up(TOPICS.values())

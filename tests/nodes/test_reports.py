@@ -46,7 +46,7 @@ def test_only_the_last_ticks_count() -> None:
     assert statistics.values()["compute max [ms]"] == pytest.approx(20.0)
 
 
-def test_what_slows_or_ends_a_motion_is_in_the_message(planar8: Robot) -> None:
+def test_the_message_names_what_slows_or_ends_a_motion(planar8: Robot) -> None:
     control = ReachControl(planar8, Policy.load(find_policy("planar8"), planar8))
     control.activate()
     control.goals.timeout_s = 1.0

@@ -11,7 +11,7 @@ from shared import SharedController
 from polyreach_description import Robot
 
 
-def test_nothing_is_left_of_what_a_test_did(
+def test_the_shared_controller_is_reset_between_tests(
     shared: SharedController, probe: Probe, hardware: FakeHardware, planar8: Robot
 ) -> None:
     shared.reset({})
@@ -34,7 +34,7 @@ def test_nothing_is_left_of_what_a_test_did(
         move(probe, 0.3)
 
 
-def test_a_controller_that_ended_is_started_anew(
+def test_a_controller_that_ended_is_restarted(
     shared: SharedController, hardware: FakeHardware
 ) -> None:
     shared.controller.stop(signal.SIGKILL)

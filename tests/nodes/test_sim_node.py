@@ -94,7 +94,7 @@ def test_clock_runs_in_real_time_or_faster(
     assert np.median(factors) == pytest.approx(rate_factor, rel=0.15)
 
 
-def test_joints_follow_the_commands_and_stop_with_them(sim: Process, watcher: Watcher) -> None:
+def test_joints_track_the_commands_and_stop_with_them(sim: Process, watcher: Watcher) -> None:
     before = watcher.position()
     command = [0.5, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, -0.5]
     watcher.drive(command, 1.0)
@@ -134,7 +134,7 @@ def test_clean_exit(sim: Process, number: signal.Signals) -> None:
     assert sim.output == ""
 
 
-def test_wrong_robot_is_one_clear_line(start: Launcher) -> None:
+def test_a_wrong_robot_is_one_clear_line(start: Launcher) -> None:
     process = start("sim_node", {"robot": "octopus"})
     assert process.popen.wait(timeout=20) == 1
     assert "unknown robot 'octopus' (shipped: humanoid27, planar8" in process.output

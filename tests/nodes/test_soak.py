@@ -40,7 +40,7 @@ class _Stop(StopRequest):
         return self.spins > SPINS
 
 
-def test_spinning_leaves_nothing_behind(
+def test_spinning_leaves_no_thread_or_handle(
     ros_domain_id: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     context = Context()
@@ -86,7 +86,7 @@ class Memory:
 
 
 @pytest.mark.soak
-def test_memory_and_control_periods_stay_as_they_are(
+def test_memory_and_control_periods_stay_constant(
     start: Launcher, probe: Probe, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands = "commands:=polyreach_controller/commands"

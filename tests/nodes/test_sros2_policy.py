@@ -61,7 +61,7 @@ def covers(permission: Permission, use: Permission) -> bool:
     return permission[:2] == use[:2] and fnmatchcase(use[2], permission[2])
 
 
-def test_the_policy_lists_what_the_nodes_use_and_nothing_else(
+def test_the_sros2_policy_lists_exactly_what_the_nodes_use(
     start: Launcher, probe: Probe, policy_file: Path
 ) -> None:
     pytest.importorskip("polyreach_interfaces")

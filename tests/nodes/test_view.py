@@ -76,7 +76,7 @@ def test_serves_on_loopback_only_and_ends_at_once(view: View, number: signal.Sig
     assert process.output.strip() == f"polyreach view: http://127.0.0.1:{port}"
 
 
-def test_a_busy_port_is_one_clear_line(start: Launcher) -> None:
+def test_a_busy_port_is_one_clear_error_line(start: Launcher) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         words = ["-m", "polyreach_nodes.view_node", "--ros-args", "-p", f"port:={port}"]
@@ -119,7 +119,7 @@ def test_the_demo_serves_the_page_and_ends_in_time() -> None:
     assert listening_on(int(address.rsplit(":", 1)[1])) == set()
 
 
-def test_the_demo_tells_why_the_page_failed() -> None:
+def test_the_demo_reports_why_the_page_failed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
         words = [sys.executable, "-c", DEMO, "planar8", str(port), "30"]

@@ -74,7 +74,7 @@ def test_planar_effectors_keep_their_height(planar8: Robot) -> None:
     assert axes.tolist() == [[True, True, False]] * 3
 
 
-def test_everything_is_in_the_first_picture(planar8: Robot) -> None:
+def test_the_first_camera_view_shows_everything(planar8: Robot) -> None:
     samples = shapes.effector_samples(planar8)
     camera = shapes.first_camera(planar8, samples)
     for point in samples.reshape(-1, 3):
@@ -107,7 +107,7 @@ def reported(goal: np.ndarray | None, received: int) -> EffectorStatus:
     return EffectorStatus(None if goal is None else tuple(goal.tolist()), None, received)
 
 
-def test_a_dragged_goal_is_sent_at_a_limited_rate_and_the_last_always() -> None:
+def test_a_dragged_goal_is_sent_at_a_limited_rate_and_always_on_release() -> None:
     goal = GoalHandle("left")
     goal.grab(1)
     sent = []
@@ -194,7 +194,7 @@ def test_only_own_pages_may_connect(
 
 
 @pytest.mark.parametrize("position", [(1.0, 2.0), (1.0, 2.0, float("nan")), (1.0, 2.0, 3.0)])
-def test_a_browser_may_send_anything(position: tuple[float, ...]) -> None:
+def test_messages_of_a_browser_are_validated(position: tuple[float, ...]) -> None:
     posted: list[Any] = []
     event = SimpleNamespace(phase="update", client_id=1, target=SimpleNamespace(position=position))
     asyncio.run(Scene._on_drag(SimpleNamespace(_post=posted.append), 0, event))  # type: ignore[arg-type]

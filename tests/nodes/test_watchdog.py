@@ -15,7 +15,7 @@ def fresh(now_s: float = 10.0) -> Watchdog:
     return dog
 
 
-def test_waits_until_every_joint_was_seen() -> None:
+def test_motion_waits_until_every_joint_state_has_arrived() -> None:
     dog = Watchdog(joints=3, timeout_s=0.03)
     assert dog.state(10.0, has_goal=True) is State.WAITING
     assert not dog.received([0, 2], ["a", "c"], 10.0)
@@ -25,7 +25,7 @@ def test_waits_until_every_joint_was_seen() -> None:
     assert dog.state(10.01, has_goal=False) is State.IDLE
 
 
-def test_one_old_joint_is_enough_to_stop() -> None:
+def test_one_stale_joint_stops_the_robot() -> None:
     dog = fresh(10.0)
     assert not dog.received([0, 1], ["a", "b"], 10.029)
     assert dog.state(10.029, has_goal=True) is State.ACTIVE
@@ -38,7 +38,7 @@ def test_moves_only_within_the_timeout(age_s: float) -> None:
     assert Watchdog.state(fresh(0.0), age_s, has_goal=True) is expected
 
 
-def test_a_clock_that_runs_backwards_stops() -> None:
+def test_a_clock_that_runs_backwards_stops_the_robot() -> None:
     assert fresh(10.0).state(9.9, has_goal=True) is State.STALE
 
 

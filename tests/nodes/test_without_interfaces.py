@@ -22,7 +22,7 @@ def without_interfaces(*words: str) -> list[str]:
     return [sys.executable, "-c", WITHOUT, *words]
 
 
-def test_without_the_interfaces_it_says_what_to_build(ros_domain_id: int) -> None:
+def test_without_the_interfaces_the_error_names_the_build_command(ros_domain_id: int) -> None:
     done = subprocess.run(
         without_interfaces("reach_node"), capture_output=True, text=True, timeout=60, check=False
     )
@@ -32,7 +32,7 @@ def test_without_the_interfaces_it_says_what_to_build(ros_domain_id: int) -> Non
     assert "polyreach_interfaces is not built" in line and "make interfaces" in line
 
 
-def test_without_the_interfaces_everything_else_runs(
+def test_without_the_interfaces_all_other_nodes_run(
     probe: Probe, planar8: Robot, policy_file: Path, ros_domain_id: int
 ) -> None:
     goal = [f"{value:.4f}" for value in planar8.forward_kinematics(planar8.home + 0.2)[0]]

@@ -49,7 +49,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 
 @pytest.mark.slow
-def test_the_check_tells_who_shares_what(trained: Trained) -> None:
+def test_robot_check_reports_shared_joints(trained: Trained) -> None:
     check = trained.check
     assert check["effectors"] == ["left_hand", "right_hand", "camera", "tray"]
     assert check["shared joints"] == ["rail", "torso_yaw", "chest_pitch"]
@@ -60,7 +60,7 @@ def test_the_check_tells_who_shares_what(trained: Trained) -> None:
 
 
 @pytest.mark.slow
-def test_a_short_training_beats_its_start_by_far(trained: Trained) -> None:
+def test_a_short_training_clearly_beats_its_start(trained: Trained) -> None:
     figures = trained.figures
     # an untrained policy leaves 0.77 of the distance and reaches none
     assert figures["error_median_m"] < 0.45 * figures["start_error_median_m"]

@@ -112,7 +112,7 @@ def test_losses_are_those_of_their_definitions() -> None:
         assert losses[:, task].tolist() == pytest.approx([float(one) for one in expected], abs=1e-5)
 
 
-def test_heads_start_apart_and_trunks_alike() -> None:
+def test_heads_start_different_and_trunks_equal() -> None:
     learner = learner_of()
     for net, outputs in ((learner.actor.net, 4), (learner.critic, 1)):
         head = (8 + 1) * outputs
@@ -152,7 +152,7 @@ def test_an_update_touches_the_trunk_and_the_tasks_own_head_only() -> None:
     ]
 
 
-def test_all_tasks_at_once_go_down_their_mean() -> None:
+def test_all_tasks_together_descend_the_mean_loss() -> None:
     """Of the shared weights the mean of the tasks' gradients, of a head its task's share."""
     learner = learner_of(order="together", grad_clip=1e9)
     rollout = made_up_rollout(3)
@@ -175,7 +175,7 @@ def test_all_tasks_at_once_go_down_their_mean() -> None:
             assert torch.allclose(row.grad, g[task] * net.split, atol=1e-6)
 
 
-def test_where_nothing_is_shared_no_task_knows_of_another() -> None:
+def test_without_shared_weights_tasks_are_independent() -> None:
     """Twenty times the reward of one task, whose gradient is clipped: nothing of the others
     changes, to the last bit.
     """
@@ -222,7 +222,7 @@ def test_gradients_are_clipped_of_all_networks_together() -> None:
         ({"sharing": "none"}, [[0, 1, 2], [0, 1, 2]]),
     ],
 )
-def test_the_order_of_the_tasks(changes: dict[str, Any], expected: list[list[int]]) -> None:
+def test_the_task_order_is_configurable(changes: dict[str, Any], expected: list[list[int]]) -> None:
     env = PointMasses()
     learner = learner_of(env, t_max=2, **changes)
     learner.step()
@@ -231,7 +231,7 @@ def test_the_order_of_the_tasks(changes: dict[str, Any], expected: list[list[int
     assert learner.updates == len(expected) // 2
 
 
-def test_a_random_order_draws_each_turn() -> None:
+def test_a_random_order_draws_the_task_of_each_update() -> None:
     env = PointMasses()
     learner = learner_of(env, t_max=1, order="random")
     for _ in range(100):
@@ -241,7 +241,7 @@ def test_a_random_order_draws_each_turn() -> None:
     assert sum(counts) == 300 and min(counts) > 60
 
 
-def test_what_is_collected_is_what_happened() -> None:
+def test_the_rollout_equals_the_environment_steps() -> None:
     """Actions follow from the observations and the noise; a task's turn leaves the others."""
     env = PointMasses(3, 2, horizon=3)
     learner = learner_of(env, t_max=4)
@@ -283,7 +283,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_stopped_run_goes_on_to_the_last_bit(variant: str, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_bit_for_bit(variant: str, tmp_path: Path) -> None:
     def fresh(seed: int) -> A2C:
         env = PointMasses(3, 2, horizon=7, stop=0.15)
         return learner_of(env, seed, **VARIANTS[variant], final_lr=0.2)
@@ -326,7 +326,7 @@ def test_it_learns(variant: str) -> None:
         ({"entropy_weight": -1.0}, ("entropy_weight", "-1")),
     ],
 )
-def test_settings_that_no_run_can_have(changes: dict[str, Any], words: tuple[str, ...]) -> None:
+def test_illegal_run_settings_are_refused(changes: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(UserError) as found:
         A2CConfig(**changes)
     assert all(word in str(found.value) for word in words)

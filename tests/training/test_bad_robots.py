@@ -70,7 +70,9 @@ def refused(path: Path) -> str:
         "a long value",
     ],
 )
-def test_yaml_past_its_bounds_is_refused_at_once(tmp_path: Path, text: str, reason: str) -> None:
+def test_yaml_beyond_its_bounds_is_refused_immediately(
+    tmp_path: Path, text: str, reason: str
+) -> None:
     assert reason in refused(write_robot(tmp_path, text))
 
 
@@ -92,7 +94,7 @@ def test_merge_keys_and_aliases_of_honest_files_work(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "name", ["../../..", "a/b", "a b", "_a", "1a", "a\nb", "a" * 101, "ä", "."]
 )
-def test_names_that_are_no_names_are_refused(tmp_path: Path, name: str) -> None:
+def test_illegal_names_are_refused(tmp_path: Path, name: str) -> None:
     path = write_robot(tmp_path, name=f'"{printable(name)}"')
     assert "name " in refused(path)
     assert load_robot(write_robot(tmp_path, name="Arm-7_left")).name == "Arm-7_left"
@@ -142,7 +144,7 @@ def test_rich_shows_names_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixt
     ],
     ids=["replicate", "composite", "flexcomp"],
 )
-def test_models_of_too_many_elements_are_refused_unread(
+def test_models_with_too_many_elements_are_refused_without_loading(
     tmp_path: Path, parts: dict[str, str], reason: str
 ) -> None:
     assert reason in refused(write_robot(tmp_path, **parts))
@@ -168,7 +170,7 @@ def test_entities_are_not_written_out(tmp_path: Path) -> None:
     assert "MuJoCo cannot load" in refused(path)
 
 
-def test_models_that_name_other_files_are_tried_once(
+def test_models_that_include_other_files_are_tried_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[object] = []
@@ -215,7 +217,7 @@ def test_children_end_at_their_limits(tmp_path: Path, code: str, reason: str) ->
         run_limited(script, (), b"", Limits(cpu_s=1, memory_bytes=2**30))
 
 
-def test_children_have_the_paths_of_their_parent_and_nothing_of_its_start(tmp_path: Path) -> None:
+def test_child_processes_inherit_the_import_paths_without_site(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "import json, sys, numpy\n"
@@ -225,7 +227,7 @@ def test_children_have_the_paths_of_their_parent_and_nothing_of_its_start(tmp_pa
     assert run_limited(script, ("a", "b"), b"text", limits) == [["a", "b"], "text", False]
 
 
-def test_a_check_of_a_bad_robot_is_one_sentence(tmp_path: Path) -> None:
+def test_checking_a_bad_robot_prints_one_sentence(tmp_path: Path) -> None:
     path = write_robot(tmp_path, deep_yaml())
     command = [str(Path(sys.executable).parent / "polyreach"), "robot", "check", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

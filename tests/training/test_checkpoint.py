@@ -15,7 +15,7 @@ from polyreach.runs.checkpoint import (
 )
 
 
-def test_what_is_saved_is_read_back(tmp_path: Path) -> None:
+def test_a_saved_checkpoint_is_read_back(tmp_path: Path) -> None:
     state = {"weights": torch.randn(3, 4), "step": 7, "nested": {"list": [torch.arange(3)]}}
     save_checkpoint(tmp_path, 7, state)
     found, warnings = read_newest(tmp_path)
@@ -33,7 +33,7 @@ def test_only_the_two_newest_are_kept(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("*.partial"))
 
 
-def test_a_full_disk_keeps_the_checkpoint_before_and_nothing_else(
+def test_a_full_disk_keeps_only_the_previous_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save_checkpoint(tmp_path, 5, {"step": 5})
@@ -49,7 +49,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_nothing_else(
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "empty", "garbage"])
-def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_checkpoint_is_skipped(tmp_path: Path, damage: str) -> None:
     save_checkpoint(tmp_path, 1, {"step": 1, "weights": torch.zeros(100)})
     newest = save_checkpoint(tmp_path, 2, {"step": 2, "weights": torch.zeros(100)})
     content = bytearray(newest.read_bytes())
@@ -66,7 +66,7 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> Non
     assert len(warnings) == 1 and "corrupt" in warnings[0] and newest.name in warnings[0]
 
 
-def test_damaged_ones_set_aside_do_not_push_out_whole_ones(tmp_path: Path) -> None:
+def test_damaged_checkpoints_do_not_displace_intact_ones(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 100, {"step": 100})
     save_checkpoint(tmp_path, 200, {"step": 200}).write_bytes(b"x")
     found, _ = read_newest(tmp_path, set_aside=True)
@@ -77,7 +77,7 @@ def test_damaged_ones_set_aside_do_not_push_out_whole_ones(tmp_path: Path) -> No
     assert (tmp_path / "step-000000000200.corrupt").exists()
 
 
-def test_no_checkpoint_and_only_damaged_ones_are_told_apart(tmp_path: Path) -> None:
+def test_no_checkpoints_and_only_damaged_ones_give_different_errors(tmp_path: Path) -> None:
     assert read_newest(tmp_path) == (None, [])
     save_checkpoint(tmp_path, 1, {"step": 1}).write_bytes(b"")
     with pytest.raises(CheckpointError, match="no usable checkpoint"):

@@ -235,7 +235,7 @@ def test_a_restart_forgets_the_episode_before() -> None:
     assert same(env.step(action), other.step(action))
 
 
-def test_listed_tasks_are_stepped_in_their_order_and_the_others_stand_still() -> None:
+def test_listed_tasks_are_stepped_in_order_and_the_others_do_not_change() -> None:
     env, everyone = make(), make()
     actions = draw_actions(30)
     for action in actions[:10]:
@@ -263,7 +263,7 @@ def test_tasks_count_their_own_steps() -> None:
     assert env.step(action).truncated.tolist() == [[True, True]] + [[False, False]] * 7
 
 
-def test_resume_in_mid_episode_is_exact(tmp_path: Path) -> None:
+def test_resume_in_the_middle_of_an_episode_is_exact(tmp_path: Path) -> None:
     env = make(horizon=60)
     actions = draw_actions(130)
     for action in actions[:50]:

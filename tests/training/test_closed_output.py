@@ -78,7 +78,7 @@ def test_every_command_ends_quietly_when_its_output_is_closed(
     assert ended.stderr.splitlines() == expected
 
 
-def test_the_shell_sees_the_status_of_a_command_that_sigpipe_ends() -> None:
+def test_the_exit_status_is_that_of_sigpipe() -> None:
     line = f"{POLYREACH} robot urdf humanoid27 | head -1; echo ${{PIPESTATUS[0]}}"
     script = f"set -o pipefail; {line}; yes | head -1; echo ${{PIPESTATUS[0]}}"
     ended = subprocess.run(
@@ -90,7 +90,7 @@ def test_the_shell_sees_the_status_of_a_command_that_sigpipe_ends() -> None:
     assert ended.stderr == ""
 
 
-def test_messages_of_a_command_end_quietly_too(closed_pipe: int) -> None:
+def test_messages_of_a_command_to_a_closed_pipe_end_quietly(closed_pipe: int) -> None:
     ended = subprocess.run([POLYREACH, "nonsense"], stderr=closed_pipe, timeout=60, check=False)
     assert ended.returncode == CLOSED_OUTPUT
 
@@ -121,7 +121,7 @@ def test_other_errors_of_output_are_raised(
         print("something")
 
 
-def test_training_goes_on_when_its_output_is_closed(closed_pipe: int, tmp_path: Path) -> None:
+def test_training_continues_when_its_output_is_closed(closed_pipe: int, tmp_path: Path) -> None:
     # the progress is drawn from the start, as on a terminal
     environment = {**os.environ, "FORCE_COLOR": "1"}
     folder = tmp_path / "run"
@@ -139,7 +139,9 @@ def test_training_goes_on_when_its_output_is_closed(closed_pipe: int, tmp_path: 
 
 
 @pytest.mark.parametrize("nohup", [False, True], ids=["terminal", "terminal with nohup"])
-def test_training_on_a_terminal_that_is_closed(nohup: bool, tmp_path: Path) -> None:
+def test_training_on_a_closed_terminal_ends_or_continues_with_nohup(
+    nohup: bool, tmp_path: Path
+) -> None:
     def own_terminal() -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
         # whatever this process was started with

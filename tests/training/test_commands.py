@@ -20,7 +20,7 @@ def test_usage_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert all(f"  {name}" in out for name in COMMANDS)
 
 
-def test_list_tells_methods_environments_robots_and_policies(
+def test_list_shows_methods_environments_robots_and_policies(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["list", "--json"]) == 0
@@ -32,7 +32,7 @@ def test_list_tells_methods_environments_robots_and_policies(
     assert any(path.endswith("planar8-digrad.onnx") for path in listed["policies"])
 
 
-def test_list_shortens_long_sets_of_tasks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shortens_long_task_sets(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "mt10" in out and "and 40 more" in out and "besides all robots" in out
@@ -41,7 +41,7 @@ def test_list_shortens_long_sets_of_tasks(capsys: pytest.CaptureFixture[str]) ->
 @pytest.mark.parametrize(
     "robot", ["planar8", "humanoid27", str(GANTRY)], ids=lambda r: Path(r).parent.name or r
 )
-def test_robot_check_tells_what_it_found(robot: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_robot_check_reports_the_robot(robot: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["robot", "check", robot]) == 0
     out = capsys.readouterr().out
     found = load_robot(robot)

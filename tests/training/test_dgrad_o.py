@@ -45,7 +45,7 @@ def test_two_conflicting_gradients() -> None:
     assert found.tolist() == [[0.5, 0.5], [0.0, 1.0]]
 
 
-def test_gradients_that_do_not_conflict_are_left_alone() -> None:
+def test_gradients_that_do_not_conflict_are_unchanged() -> None:
     for gradients in ([[1.0, 0.0], [0.0, 1.0]], [[1.0, 2.0], [3.0, 0.5]]):
         assert project(torch.tensor(gradients)).tolist() == gradients
 
@@ -74,7 +74,7 @@ def test_opposite_and_zero_gradients() -> None:
 
 
 @pytest.mark.parametrize("tasks", [2, 3, 10])
-def test_surgery_in_inner_products_is_surgery_on_vectors(tasks: int) -> None:
+def test_surgery_on_inner_products_equals_surgery_on_vectors(tasks: int) -> None:
     draw = torch.Generator().manual_seed(tasks)
     projected = 0
     for _ in range(10):
@@ -86,7 +86,7 @@ def test_surgery_in_inner_products_is_surgery_on_vectors(tasks: int) -> None:
     assert projected > 5
 
 
-def test_orders() -> None:
+def test_fixed_and_random_orders_of_projection() -> None:
     assert fixed_order(3).tolist() == [[1, 2], [0, 2], [0, 1]]
     assert fixed_order(1).shape == (1, 0)
     draw = torch.Generator().manual_seed(0)

@@ -40,7 +40,7 @@ def test_the_heuristic_divides_by_the_number_of_tasks_that_share_the_joint() -> 
     assert gradient([1.0, 1.0, 1.0], heuristic=True) == [37.0, 11.0, 30.0, 400.0]
 
 
-def test_tasks_without_a_goal_have_no_say() -> None:
+def test_tasks_without_a_goal_have_no_influence() -> None:
     # task 1 is off: joint 0 has tasks 0 and 2, joint 1 task 0 only, joint 2 nobody
     assert gradient([1.0, 0.0, 1.0], heuristic=False) == [101.0, 2.0, 0.0, 400.0]
     assert gradient([1.0, 0.0, 1.0], heuristic=True) == [50.5, 2.0, 0.0, 400.0]
@@ -109,7 +109,7 @@ def test_the_actor_ascends_the_differential_gradient(critic: str, heuristic: boo
         assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-7)
 
 
-def test_a_multi_critic_sees_only_its_own_joints() -> None:
+def test_a_multi_critic_depends_only_on_its_own_joints() -> None:
     critic = Critic(2, 5, (16,), SETS, multi=True, activation="relu")
     features, action = torch.randn(7, 5), torch.randn(7, 4)
     base = critic(features, action)

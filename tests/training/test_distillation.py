@@ -114,7 +114,9 @@ def student_of(
 
 @pytest.mark.parametrize("direction", ["teacher_student", "student_teacher"])
 @pytest.mark.parametrize("match", ["distribution", "action"])
-def test_what_is_minimised(monkeypatch: pytest.MonkeyPatch, direction: str, match: str) -> None:
+def test_the_loss_of_every_direction_and_match(
+    monkeypatch: pytest.MonkeyPatch, direction: str, match: str
+) -> None:
     student = student_of(monkeypatch, direction=direction, match=match, std=0.2)
     student.prepare()
     obs = torch.rand(3, 5, 2) * 2 - 1
@@ -159,9 +161,7 @@ def test_an_update_touches_the_trunk_and_the_tasks_own_head_only(
 
 
 @pytest.mark.parametrize("squashes", [False, True])
-def test_the_student_acts_as_its_teachers_do(
-    monkeypatch: pytest.MonkeyPatch, squashes: bool
-) -> None:
+def test_the_student_imitates_its_teachers(monkeypatch: pytest.MonkeyPatch, squashes: bool) -> None:
     env = PointMasses()
     known = {"one": pulling_teacher("one", env, squashes)}
     student = student_of(monkeypatch, env, known=known)
@@ -183,7 +183,7 @@ def test_the_student_acts_as_its_teachers_do(
     assert torch.allclose(taught, torch.tanh(wanted) if squashes else wanted)
 
 
-def test_rollouts_are_the_students_with_their_probability_and_apart(
+def test_rollouts_of_the_students_have_their_probabilities_per_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each goes on where its own last rollout ended."""
@@ -211,7 +211,9 @@ def test_rollouts_are_the_students_with_their_probability_and_apart(
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_one_may_do_all_rollouts(monkeypatch: pytest.MonkeyPatch, share: float) -> None:
+def test_student_or_teacher_may_collect_all_rollouts(
+    monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
     student = student_of(monkeypatch, student_share=share)
     student.step()
     assert student.student_acts is (share == 1.0) and not student.elsewhere
@@ -250,7 +252,7 @@ def test_it_learns(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_stopped_run_goes_on_to_the_last_bit(
+def test_a_stopped_run_resumes_bit_for_bit(
     monkeypatch: pytest.MonkeyPatch, variant: str, tmp_path: Path
 ) -> None:
     def fresh(seed: int) -> Distillation:
@@ -260,7 +262,7 @@ def test_a_stopped_run_goes_on_to_the_last_bit(
     assert_goes_on(fresh, tmp_path, before=4, after=6)
 
 
-def test_a_run_does_not_go_on_with_another_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_does_not_resume_with_another_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
     env = PointMasses()
     student = student_of(monkeypatch, env)
     student.step()
@@ -271,7 +273,7 @@ def test_a_run_does_not_go_on_with_another_teacher(monkeypatch: pytest.MonkeyPat
         student_of(monkeypatch, env, known=changed).load_state_dict(state)
 
 
-def test_teachers_that_cannot_teach_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incompatible_teachers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     env = PointMasses()
     one, squashing = pulling_teacher("one", env), pulling_teacher("two", env, squashes=True)
     still = replace(pulling_teacher("three", env), distribution=None)

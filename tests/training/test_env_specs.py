@@ -67,7 +67,7 @@ def still(obs: Tensor) -> Tensor:
     return torch.zeros(*obs.shape[:2], 1)
 
 
-def test_an_evaluation_tells_return_and_success_of_every_task() -> None:
+def test_an_evaluation_reports_return_and_success_of_every_task() -> None:
     record = MetaWorldSpec("mt3").evaluate(TinyTasks(4), still)
     assert record == {
         "return": 4.5,
@@ -79,7 +79,7 @@ def test_an_evaluation_tells_return_and_success_of_every_task() -> None:
     }
 
 
-def test_cheetahs_are_measured_by_their_return_alone() -> None:
+def test_cheetahs_are_evaluated_by_return_only() -> None:
     record = CheetahSpec("cheetah8").evaluate(TinyTasks(1), still)
     assert record == {"return": 4.5, "return_near": 3.0, "return_far": 6.0}
     assert CheetahSpec("cheetah8").note({"return": 1234.5}) == "return 1,234"
@@ -169,9 +169,7 @@ def test_an_unknown_environment_is_refused_with_the_legal_ones(
         assert name in str(caught.value)
 
 
-def test_a_move_to_another_machine_is_remembered(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_change_of_machine_is_recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, config = train_config(["mtsac", "cheetah8"])
     folder = RunFolder(tmp_path)
     folder.create(config)

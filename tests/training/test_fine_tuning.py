@@ -70,7 +70,7 @@ def test_it_starts_as_the_policy_of_the_task(monkeypatch: pytest.MonkeyPatch, sh
 
 
 @pytest.mark.parametrize(("actor_layers", "critic_layers"), [(1, 1), (2, 1), (3, 2)])
-def test_all_but_the_last_layers_stay_to_the_last_bit(
+def test_all_but_the_last_layers_stay_bitwise_equal(
     monkeypatch: pytest.MonkeyPatch, actor_layers: int, critic_layers: int
 ) -> None:
     tuned = tuned_from(
@@ -104,7 +104,7 @@ def test_all_but_the_last_layers_stay_to_the_last_bit(
             assert torch.equal(tuned.actor.state_dict()[key], value), key
 
 
-def test_what_is_frozen_does_not_count_in_the_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frozen_layers_do_not_count_in_gradient_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
     tuned = tuned_from(monkeypatch, run_of(trained()), grad_clip=1e-3)
     tuned.step()
     rows = [own[0].grad for own in tuned.own]
@@ -138,7 +138,7 @@ def test_it_learns_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
     assert score() > 0.5 * start
 
 
-def test_a_stopped_run_goes_on_without_its_start(
+def test_a_stopped_run_resumes_without_its_start_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     def fresh(seed: int = 0) -> FineTuning:
@@ -164,7 +164,7 @@ def test_a_stopped_run_goes_on_without_its_start(
     assert resumed.state_dict()["start_sha256"] == "c" * 64
 
 
-def test_starts_that_cannot_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_illegal_start_runs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     run = run_of(trained(steps=0))
 
     def prepare(run: RunState = run, **changes: Any) -> None:

@@ -45,7 +45,7 @@ def is_whole(text: str) -> bool:
         ("", False),
     ],
 )
-def test_half_sentences_are_noticed(text: str, whole: bool) -> None:
+def test_cut_off_sentences_are_detected(text: str, whole: bool) -> None:
     assert is_whole(text) == whole
 
 

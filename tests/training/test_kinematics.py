@@ -38,7 +38,7 @@ def test_effectors_equal_mujoco_to_a_micrometre(robot: Robot, dtype: torch.dtype
     assert expected.std(axis=0).max() > 0.05
 
 
-def test_effectors_are_in_the_base_frame_whatever_the_other_joints_are_held_at() -> None:
+def test_effector_positions_in_the_base_frame_do_not_depend_on_held_joints() -> None:
     robot = load_robot(GANTRY)
     data = mujoco.MjData(robot.model)
     data.qpos[:] = robot.qpos(robot.home)
@@ -65,7 +65,7 @@ def test_jacobian_equals_finite_differences_of_mujoco(robot: Robot) -> None:
             assert np.allclose(found[joint].numpy(), expected.ravel(), atol=1e-7)
 
 
-def test_jacobian_is_in_the_units_asked_for(robot: Robot) -> None:
+def test_jacobian_has_the_requested_units(robot: Robot) -> None:
     joint_pos = torch.tensor(random_configurations(robot, 4))
     scale = np.linspace(0.5, 3.0, len(robot.joint_names))
     plain = ForwardKinematics(robot.tree, torch.float64)(joint_pos).jacobian

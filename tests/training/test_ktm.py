@@ -141,7 +141,7 @@ def test_actor_and_targets_are_delayed() -> None:
     assert moved == [every, critic_only, critic_only] * 2 + [every]
 
 
-def test_teachers_do_not_feel_each_other() -> None:
+def test_teachers_are_independent() -> None:
     runs = [learner_of() for _ in range(2)]
     for update in range(4):
         batch, noise = random_batch(3, 6, seed=update), torch.randn(3, 6, 2)
@@ -219,7 +219,7 @@ def test_illegal_settings(changes: dict[str, Any], message: str) -> None:
         KTMConfig(**changes)
 
 
-def test_the_teachers_leave_steps_to_the_student() -> None:
+def test_the_teachers_must_leave_steps_to_the_student() -> None:
     # 120 steps, 6 at a time: the teachers' last ends at 114 of them, or takes them all
     learner_of(teacher_share=0.95).prepare()
     with pytest.raises(UserError, match="0.97 of 120 steps is 120, but must .* leave steps to"):

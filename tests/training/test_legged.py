@@ -264,7 +264,7 @@ def test_a_fall_terminates_without_a_bonus_and_restarts(
     assert not step.success.any()
 
 
-def test_a_simulation_that_runs_away_terminates_with_finite_numbers(
+def test_a_diverging_simulation_terminates_with_finite_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)  # MuJoCo writes its warnings into a file
@@ -339,7 +339,7 @@ def test_threads_do_not_change_the_numbers(group: str, threads: int) -> None:
     threaded.close()
 
 
-def test_listed_tasks_are_stepped_in_their_order_and_the_others_stand_still() -> None:
+def test_listed_tasks_are_stepped_in_order_and_the_others_do_not_change() -> None:
     env, everyone = make(), make()
     actions = draw_actions(10, env)
     for action in actions[:6]:
@@ -363,7 +363,7 @@ def test_tasks_count_their_own_steps() -> None:
     assert env.step(nothing(env)).truncated.tolist() == [[True, True]] + [[False, False]] * 2
 
 
-def test_resume_in_mid_episode_is_exact(tmp_path: Path) -> None:
+def test_resume_in_the_middle_of_an_episode_is_exact(tmp_path: Path) -> None:
     env = make(horizon=60)
     actions = draw_actions(250, env)
     for action in actions[:50]:
@@ -414,7 +414,7 @@ def test_the_command_line_finds_the_environments(group: str) -> None:
     assert env_spec.note({"return": 1234.5}) == "return 1,234"
 
 
-def test_pictures_follow_the_robot(tmp_path: Path) -> None:
+def test_rendered_images_track_the_robot(tmp_path: Path) -> None:
     path = tmp_path / "pictures.npy"
     errors = []
     for backend in ("osmesa", "egl"):
@@ -443,7 +443,7 @@ def test_pictures_follow_the_robot(tmp_path: Path) -> None:
     assert leaning.nonzero()[1][top].mean() > torso.nonzero()[1].mean() + 3.0  # x is to the right
 
 
-def test_without_opengl_it_is_said_what_to_set() -> None:
+def test_without_opengl_the_error_names_the_variable_to_set() -> None:
     blind = {key: value for key, value in os.environ.items() if "DISPLAY" not in key}
     done = subprocess.run(
         [sys.executable, "-c", DRAW, "never.npy"],

@@ -91,19 +91,19 @@ def test_the_sets_are_those_of_the_package() -> None:
 
 
 @pytest.mark.parametrize("reward", ["v1", "v2"])
-def test_every_number_is_the_package_s_own_on_mt10(reward: str) -> None:
+def test_every_number_equals_that_of_the_package_on_mt10(reward: str) -> None:
     successes = {name: compare_with_the_package(name, reward, 90) for name in TASK_SETS["mt10"]}
     assert sum(count > 0 for count in successes.values()) >= 5
 
 
-def test_a_success_that_asks_for_a_grasp_is_the_package_s_own() -> None:
+def test_success_with_a_grasp_equals_that_of_the_package() -> None:
     # the only one of the 50 whose success depends on contact forces
     assert compare_with_the_package("stick-push-v3", "v2", 130) > 0
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("reward", ["v1", "v2"])
-def test_every_number_is_the_package_s_own_on_mt50(reward: str) -> None:
+def test_every_number_equals_that_of_the_package_on_mt50(reward: str) -> None:
     successes = {name: compare_with_the_package(name, reward, 150) for name in TASK_SETS["mt50"]}
     assert sum(count > 0 for count in successes.values()) >= 30
 
@@ -122,7 +122,7 @@ def test_goals_are_those_of_the_package_s_single_task_benchmark(name: str) -> No
     assert goals.shape[0] == GOALS
 
 
-def test_environments_that_share_a_simulation_do_not_feel_each_other() -> None:
+def test_environments_that_share_a_simulation_are_independent() -> None:
     shared = Simulation("pick-place-v3", "v1")
     alone = [Simulation("pick-place-v3", "v1") for _ in range(3)]
     rng = np.random.default_rng(0)
@@ -162,7 +162,7 @@ def equal(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("steps", [0, 1, 20])
-def test_what_was_loaded_can_be_saved_again(steps: int) -> None:
+def test_a_loaded_checkpoint_can_be_saved_again(steps: int) -> None:
     env = MetaWorldEnv("mt10", 20, SMALL)
     env.reset(seed=1)
     play(env, random_actions(env, 7))
@@ -205,7 +205,7 @@ def test_a_saved_state_stays_as_it_was() -> None:
         assert same(play(env, actions[5:]), first)
 
 
-def test_episodes_are_cut_off_at_the_horizon_and_start_anew() -> None:
+def test_episodes_are_truncated_at_the_horizon_and_restart() -> None:
     env = MetaWorldEnv("mt3", 3, replace(SMALL, goals="fixed"))
     start = env.reset(seed=0)
     assert start.shape == (3, 1, 39) and start.dtype == torch.float32
@@ -254,7 +254,7 @@ def test_seeds_are_honoured() -> None:
     assert not torch.equal(steps[11].obs[..., 36:], first[..., 36:])
 
 
-def test_training_and_evaluation_know_the_same_goals() -> None:
+def test_training_and_evaluation_use_the_same_goals() -> None:
     training = MetaWorldEnv("mt3", 30, replace(SMALL, horizon=1))
     evaluation = MetaWorldEnv("mt3", 1, SMALL, seed=99, every_goal=True)
     assert evaluation.envs_per_task == GOALS
@@ -312,12 +312,12 @@ def test_actions_beyond_one_are_clipped_and_one_that_is_no_number_is_refused() -
         (lambda: MetaWorldConfig(workers=-1), "workers is -1"),
     ],
 )
-def test_what_cannot_be_is_refused(call: Callable[[], Any], words: str) -> None:
+def test_illegal_arguments_are_refused(call: Callable[[], Any], words: str) -> None:
     with pytest.raises(UserError, match=words):
         call()
 
 
-def test_a_step_that_cannot_be_is_refused() -> None:
+def test_an_impossible_step_is_refused() -> None:
     env = MetaWorldEnv("mt3", 3, SMALL)
     with pytest.raises(RuntimeError, match="reset"):
         env.step(torch.zeros(3, 1, 4))
@@ -371,7 +371,7 @@ def test_two_processes_give_the_same_numbers_and_their_state_moves() -> None:
 
 
 @pytest.mark.fault
-def test_a_process_that_dies_is_a_clear_error_and_none_is_left() -> None:
+def test_a_process_that_dies_is_a_clear_error_and_leaves_no_other_process() -> None:
     env = MetaWorldEnv("mt3", 3, replace(SMALL, workers=2))
     processes = list(env._pool._processes)  # type: ignore[attr-defined]
     try:
@@ -384,7 +384,7 @@ def test_a_process_that_dies_is_a_clear_error_and_none_is_left() -> None:
     assert not any(process.is_alive() for process in processes)
 
 
-def test_an_error_in_a_process_is_told_in_full() -> None:
+def test_an_error_in_a_process_is_reported_in_full() -> None:
     env = MetaWorldEnv("mt3", 3, replace(SMALL, workers=1))
     try:
         env.reset(seed=0)

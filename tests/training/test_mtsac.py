@@ -171,7 +171,7 @@ def test_heads_of_mtmhsac_learn_from_their_own_task_only(share: str) -> None:
     assert trunk == [[True]] * len(trunk)
 
 
-def test_sac_shares_all_and_independent_sac_nothing() -> None:
+def test_mtsac_shares_all_weights_and_independent_sac_none() -> None:
     def owners(kind: type[MTSAC]) -> set[tuple[int, ...]]:
         learner = make(kind, SACConfig())
         return {
@@ -220,7 +220,7 @@ def test_an_independent_agent_is_a_learner_of_one_task(clip: float) -> None:
         assert torch.allclose(single.alpha()[0], together.alpha()[task], rtol=1e-6)
 
 
-def test_an_independent_agent_does_not_feel_the_others() -> None:
+def test_an_independent_agent_is_unaffected_by_the_others() -> None:
     runs = [make(IndependentSAC, SACConfig()) for _ in range(2)]
     for update in range(4):
         batch, noise = random_batch(3, 6, seed=update), torch.randn(2, 3, 6, 2)
@@ -238,7 +238,7 @@ def test_an_independent_agent_does_not_feel_the_others() -> None:
     assert not torch.equal(one, other)
 
 
-def test_temperatures_of_tasks_are_apart() -> None:
+def test_temperatures_of_tasks_are_separate() -> None:
     learner = make(MTSAC, SACConfig(alpha_lr=0.1))
     for _ in range(5):
         learner.update_alpha(torch.tensor([[9.0], [2.0], [-9.0]]), None)
@@ -259,7 +259,7 @@ def test_collecting_is_uniform_until_the_first_update() -> None:
         assert torch.equal(learner.replay.store[:, 2 * row : 2 * row + 2, 2:4], uniform)
 
 
-def test_transitions_keep_the_state_before_a_restart_and_who_was_cut_off() -> None:
+def test_transitions_keep_the_state_before_a_restart_and_the_truncation() -> None:
     env = PointMasses(3, 2, horizon=2, stop=0.4)
     learner = make(MTSAC, SACConfig(), env, learning_starts=30)
     for _ in range(12):
@@ -282,7 +282,7 @@ def test_rewards_are_scaled_for_the_critics_only() -> None:
     assert torch.equal(plain.obs, scaled.obs) and float(plain.reward.abs().min()) > 0
 
 
-def test_learning_rates_fall_in_a_line() -> None:
+def test_learning_rates_decrease_linearly() -> None:
     learner = make(
         MTSAC, SACConfig(alpha_lr=0.4), total_steps=100, actor_lr=0.1, critic_lr=0.2, final_lr=0.5
     )
@@ -331,7 +331,7 @@ def test_illegal_settings(changes: dict[str, Any], message: str) -> None:
         replace(SACConfig(), **changes)
 
 
-def test_a_run_must_not_be_over_before_its_first_update() -> None:
+def test_a_run_that_ends_before_its_first_update_is_refused() -> None:
     # 5 transitions of each task are there after 3 steps of 2 environments each
     make(MTSAC, SACConfig(), PointMasses(3, 2), learning_starts=5, total_steps=18).prepare()
     late = make(MTSAC, SACConfig(), PointMasses(3, 2), learning_starts=5, total_steps=17)
@@ -354,7 +354,7 @@ def test_a_learner_starts_learning_with_a_replay_smaller_than_its_start() -> Non
     assert learner.updates == 1 and learner.replay.size == [6, 6]
 
 
-def test_twins_start_apart_and_targets_as_their_critics() -> None:
+def test_twin_critics_start_different_and_targets_equal_to_their_critics() -> None:
     learner = make(MTSAC, SACConfig())
     critic, target = learner.critic, learner.target_critic
     assert isinstance(critic, TaskCritic) and not any(p.requires_grad for p in target.parameters())

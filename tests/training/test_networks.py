@@ -72,7 +72,7 @@ def test_a_layer_starts_as_that_of_torch() -> None:
 
 
 @pytest.mark.parametrize("sharing", SHARINGS)
-def test_perceptrons_share_what_they_say(sharing: Sharing) -> None:
+def test_perceptrons_share_the_declared_weights(sharing: Sharing) -> None:
     net: Any = TaskMLP(2, T, 4, (6, 7), 3, sharing)
     x = torch.randn(2, T, B, 4)
     found = net(x)
@@ -121,7 +121,7 @@ def test_the_rows_of_some_tasks_are_those_of_the_full_call(name: str, rows: list
 
 
 @pytest.mark.parametrize("sharing", SHARINGS)
-def test_the_loss_of_a_task_reaches_only_what_it_may(sharing: Sharing) -> None:
+def test_the_loss_of_a_task_has_gradients_only_for_its_weights(sharing: Sharing) -> None:
     net: Any = TaskMLP(2, T, 4, (6, 7), 3, sharing)
     net(torch.randn(2, T, B, 4))[:, 1].square().sum().backward()
     for layer, own in ((net.head, sharing != "all"), (net.layers[1], sharing == "none")):

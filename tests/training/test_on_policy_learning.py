@@ -99,7 +99,7 @@ def test_it_learns(variant: str) -> None:
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 5])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_stopped_run_goes_on_to_the_last_bit(variant: str, stop: int, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_bit_for_bit(variant: str, stop: int, tmp_path: Path) -> None:
     """Before and among the iterations that are measured, right after the split, and later."""
 
     def fresh(seed: int = 0) -> PPO:
@@ -136,7 +136,7 @@ def test_the_same_seed_is_the_same_run(variant: str) -> None:
     assert_same(runs[0].state_dict(), runs[1].state_dict())
 
 
-def test_a_run_that_is_killed_before_the_split_goes_on_across_it(tmp_path: Path) -> None:
+def test_a_run_killed_before_the_split_resumes_across_it(tmp_path: Path) -> None:
     words = """train specialization biped2 --steps 4800 --num-envs 8 --seed 3 --eval-every 1200
         --eval-goals 2 --checkpoint-minutes 0.005 --env-config.horizon 50
         --method-config.hidden 16 16 --method-config.batch-steps 160 --method-config.minibatch 16

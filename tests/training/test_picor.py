@@ -107,7 +107,7 @@ def test_an_unchanged_policy_has_advantage_zero(
     assert_same(weights(learner.actor), before)
 
 
-def test_temperatures_that_move_meanwhile_are_no_violation() -> None:
+def test_a_change_of_temperature_is_not_a_violation() -> None:
     learner = begun(8, soft_advantage=True)
     prepared = learner.prepare_correction()
     learner.alpha.log_alpha.data += 1.0
@@ -186,7 +186,7 @@ def test_a_step_of_the_correction_descends_its_objective() -> None:
         assert not torch.equal(wanted, old_value)
 
 
-def test_the_correction_brings_the_policy_back() -> None:
+def test_the_correction_restores_the_constraint() -> None:
     learner = begun(8, correction_steps=60, actor_lr=3e-3, constraint=-0.01)
     body: Any = learner.critic.body
     body.head.weight.data *= 20
@@ -273,7 +273,7 @@ def test_the_first_update_is_of_a_drawn_task() -> None:
     assert set(first) == {0, 1, 2}
 
 
-def test_without_adaptive_weights_all_tasks_count_the_same() -> None:
+def test_without_adaptive_weights_all_tasks_have_equal_weight() -> None:
     for adaptive, expected in ((True, 0.8), (False, 1 / 3)):
         learner = begun(3, adaptive_weights=adaptive)
         learner.alpha.log_alpha.data = torch.tensor([[2.0], [2.0 + math.log(8)], [2.0]]).log()
@@ -281,7 +281,7 @@ def test_without_adaptive_weights_all_tasks_count_the_same() -> None:
         assert float(found["weight_max"]) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_temperature_moves_as_fast_whenever_its_task_is_drawn() -> None:
+def test_a_temperature_changes_equally_fast_however_often_its_task_is_drawn() -> None:
     learner = make(PiCor, PiCorConfig(alpha_lr=1e-3))
     moved = {}
     for task, updates_before in ((0, 0), (1, 300), (2, 0)):

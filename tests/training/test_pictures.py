@@ -33,7 +33,7 @@ def test_the_parts_of_a_network_by_hand() -> None:
     }
 
 
-def test_the_picture_shows_the_layers_as_they_act() -> None:
+def test_a_split_unit_is_a_column_of_its_layer() -> None:
     """A unit whose weights are split is a column of its layer."""
     actor = SplitActor(2, 3, (4,), 2, 1.0, one_hot=False)
     theta = torch.zeros(2, len(actor.net.split))
@@ -85,7 +85,7 @@ def test_draw_writes_what_is_split_and_the_motion(hoppers: Path, tmp_path: Path)
         ({"start_s": -1.0}, "start is -1, but must be at least 0"),
     ],
 )
-def test_numbers_that_no_picture_can_have(
+def test_illegal_drawing_settings_are_refused(
     words: dict[str, float], message: str, hoppers: Path, tmp_path: Path
 ) -> None:
     settings = {"start_s": 0.0, "every_s": 0.1, "frames": 2, **words}

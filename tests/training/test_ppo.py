@@ -187,7 +187,7 @@ def test_rewards_are_scaled_for_the_value_function_only() -> None:
     assert torch.allclose(scaled.batches[0].advantage, plain.batches[0].advantage, atol=1e-5)
 
 
-def test_the_policy_that_is_improved_is_the_one_that_collected() -> None:
+def test_the_improved_policy_is_the_collecting_policy() -> None:
     learner = recorder(epochs=3)
     for _ in range(3):
         count = len(learner.minibatches)
@@ -260,7 +260,7 @@ def test_an_epoch_takes_every_step_once() -> None:
     assert not torch.equal(orders[0][0], orders[0][1])
 
 
-def test_a_batch_smaller_than_a_minibatch_is_one() -> None:
+def test_a_batch_smaller_than_a_minibatch_is_one_minibatch() -> None:
     learner = recorder(minibatch=64)
     learner.step()
     assert [part.log_prob.shape for part in learner.minibatches] == [(3, 20)] * 2
@@ -299,7 +299,7 @@ def test_the_one_hot_vector_reaches_policy_and_value_function() -> None:
     assert torch.equal(action[0], action[1]) and without.batches[0].x.shape == (3, 20, 2)
 
 
-def test_the_learning_rate_falls_in_a_line() -> None:
+def test_the_learning_rate_decreases_linearly() -> None:
     learner = learner_of(lr=0.1, final_lr=0.5)
     for steps, factor in ((0, 1.0), (300, 0.75), (600, 0.5), (700, 0.5)):
         learner.env_steps = steps

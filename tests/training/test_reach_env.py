@@ -118,7 +118,7 @@ def test_acceleration_limits_are_those_of_the_controller() -> None:
     env.close()
 
 
-def test_episodes_are_truncated_by_time_never_terminated_and_start_anew_in_the_same_step() -> None:
+def test_episodes_are_truncated_by_time_never_terminated_and_restart_in_the_same_step() -> None:
     env = make(count=4)
     env.reset(seed=3)
     assert env.horizon == 20

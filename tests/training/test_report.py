@@ -88,7 +88,7 @@ def test_bootstrap_interval_covers_the_mean_where_tasks_share_their_run() -> Non
     assert 0.85 < np.mean(covered) < 0.99
 
 
-def test_order_by_hand() -> None:
+def test_order_of_variants_by_hand() -> None:
     ours = {"a": 3.0, "b": 1.0, "c": 9.0, "not published": 5.0}
     theirs = {"not run": 7.0, "b": 10.0, "c": 30.0, "a": 40.0}
     places, correlation = compare_order(ours, theirs)
@@ -421,7 +421,7 @@ def sliced_clock(job: Job) -> Callable[[], float]:
     return lambda: 1e9 if count() > before else 0.0
 
 
-def test_a_slice_ends_with_a_checkpoint_and_the_next_goes_on(
+def test_a_slice_ends_with_a_checkpoint_and_the_next_resumes(
     endless: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = ReportOptions(
@@ -460,7 +460,7 @@ def test_a_signal_stops_all_runs_with_a_checkpoint(endless: Experiment, tmp_path
     assert all(newest(job) >= 400 for job in jobs)
 
 
-def test_the_command_to_go_on_has_all_options() -> None:
+def test_the_resume_command_has_all_options() -> None:
     options = ReportOptions(
         ("sac-mt3",), only=("sac", "picor"), slice_minutes=8.5, out=Path("a b"), partial=True
     )
@@ -551,7 +551,7 @@ def test_a_run_whose_start_is_left_out_is_refused(
         write_report(options, Console(quiet=True))
 
 
-def test_episodes_of_the_last_policies_stand_beside_the_papers(
+def test_the_report_lists_episodes_of_the_last_policies_beside_the_papers(
     trained_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     figures = {("cheetah-smallfoot", "SmallFoot"): "1 ± 2", ("cheetah-smallfoot", "SmallLeg"): "3"}

@@ -169,7 +169,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize(("change", "words"), MISTAKES.values(), ids=MISTAKES.keys())
-def test_mistakes_are_told_in_one_sentence(
+def test_errors_are_one_sentence(
     edited: Callable, change: Callable[[dict], None], words: list[str]
 ) -> None:
     path = edited(change)
@@ -240,7 +240,7 @@ def replace_in_model(path: Path, old: str, new: str) -> None:
         *("weld", "connect", "locked", "belt"),
     ],
 )
-def test_mistakes_in_the_model_are_told_in_one_sentence(
+def test_errors_in_the_model_are_one_sentence(
     edited: Callable, old: str, new: str, words: list[str]
 ) -> None:
     path = edited(lambda content: None)
@@ -259,7 +259,7 @@ def test_a_key_written_twice_is_refused(edited: Callable) -> None:
         load_robot(path)
 
 
-def test_a_key_that_is_no_name_is_refused(edited: Callable) -> None:
+def test_a_key_that_is_not_a_string_is_refused(edited: Callable) -> None:
     path = edited(lambda content: None)
     path.write_text(path.read_text() + "? [a, b]\n: 1\n")
     with pytest.raises(RobotError, match="key .* in line .* must be a name"):
@@ -312,7 +312,7 @@ def test_limits_written_once_for_several_joints(edited: Callable) -> None:
     assert (robot.joint_acc_limits == 5.0).all()
 
 
-def test_policies_use_speeds_that_a_joint_reaches_soon() -> None:
+def test_policies_use_speeds_that_a_joint_reaches_in_0_15_s() -> None:
     planar8, gantry = load_robot("planar8"), load_robot(ROBOTS / "gantry" / "robot.yaml")
     assert (planar8.action_speeds == planar8.joint_vel_limits).all()
     assert dict(zip(gantry.joint_names, gantry.action_speeds.round(9), strict=True)) == {

@@ -93,7 +93,7 @@ def test_meshes_are_found_in_packages_and_beside_the_file(make: Make) -> None:
     ]
 
 
-def test_meshes_that_cannot_be_used_are_told_all_at_once(make: Make) -> None:
+def test_all_unusable_meshes_are_reported_in_one_error(make: Make) -> None:
     path = make({"a": "package://nowhere/a.stl", "c": "../meshes/left/part.glb"})
     (path.parent / "chain_description/meshes/left/part.glb").write_bytes(b"glTF")
     text = refused(path)
@@ -123,7 +123,7 @@ def test_links_that_always_touch_are_named_and_can_be_left_out(make: Make) -> No
     assert free.sha256 == digest
 
 
-def test_links_that_are_near_at_home_are_told(make: Make) -> None:
+def test_links_that_are_close_at_home_are_reported(make: Make) -> None:
     part = "package://chain_description/meshes/right/part.obj"
     path = make({"a": part, "c": part}, home={"jb": 1.0, "jc": 1.0})
     assert near_links(load_robot(path)) == [("a", "c")]
@@ -141,7 +141,7 @@ def test_links_that_are_near_at_home_are_told(make: Make) -> None:
         ("a", "'no_collision' must list links and pairs"),
     ],
 )
-def test_mistakes_in_no_collision_are_told(make: Make, value: object, reason: str) -> None:
+def test_errors_in_no_collision_are_reported(make: Make, value: object, reason: str) -> None:
     assert reason in refused(make({}, no_collision=value))
 
 

@@ -46,7 +46,7 @@ def test_advantages_with_a_termination_and_a_time_limit(lam: float, expected: li
     assert found.flatten().tolist() == expected
 
 
-def test_an_end_is_that_of_one_environment_alone() -> None:
+def test_an_episode_ends_in_one_environment_alone() -> None:
     reward = torch.ones(3, 2, 2)
     terminated, truncated = torch.zeros(2, 3, 2, 2, dtype=torch.bool)
     terminated[1, 0, 1] = truncated[1, 1, 0] = True

@@ -109,7 +109,7 @@ def test_routing_by_hand() -> None:
     assert net(x).flatten().tolist() == pytest.approx(expected, rel=1e-5)
 
 
-def test_losses_are_weighed_by_the_temperatures() -> None:
+def test_losses_are_weighted_by_the_temperatures() -> None:
     learner = make(SoftModularization, SoftModularizationConfig(**TINY), grad_clip=1e6)
     learner.alpha.log_alpha.data = torch.tensor([[0.5], [1.0], [2.0]]).log()
     optimizer = step_plainly(learner.actor.parameters())

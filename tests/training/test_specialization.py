@@ -130,7 +130,7 @@ def test_the_weights_with_the_largest_disagreement_are_split(
     assert not learner.joint and learner.actor.net.split.tolist() == chosen
 
 
-def test_what_is_averaged_over_iterations_decides() -> None:
+def test_the_average_over_iterations_selects_the_weights() -> None:
     """Weight 0 disagrees much once, weight 1 a little twice: variances 9 + 0 and 4 + 4, standard
     deviations 3 + 0 and 2 + 2.
     """
@@ -166,7 +166,7 @@ def test_the_value_function_is_split_by_its_own_gradients() -> None:
     assert without.actor.net.split.all() and not without.critic.split.any()
 
 
-def test_the_largest_scores() -> None:
+def test_the_weights_with_the_largest_scores_are_split() -> None:
     score = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0])
     for share, count in ((0.0, 0), (0.125, 1), (0.25, 2), (0.5, 4), (1.0, 8)):
         found = largest(score, share)
@@ -228,13 +228,13 @@ def test_the_disagreement_is_that_of_the_whole_rollout_before_its_epochs() -> No
     assert float(expected[chosen].min()) >= float(expected[~chosen].max())
 
 
-def test_metrics_tell_how_much_is_split() -> None:
+def test_metrics_report_the_share_of_split_weights() -> None:
     learner = learner_of(specialized=0.5)
     found = [learner.step()["split"] for _ in range(4)]
     assert found == pytest.approx([0.0, 0.0, 0.5, 0.5])
 
 
-def test_the_split_leaves_the_policy_as_it_is() -> None:
+def test_the_split_does_not_change_the_policy() -> None:
     learner = learner_of(value_gradients=True)
     for _ in range(2):
         learner.step()
@@ -258,7 +258,7 @@ def test_the_split_leaves_the_policy_as_it_is() -> None:
         assert state[net.own]["step"] == state[net.shared]["step"]
 
 
-def test_shared_weights_stay_equal_and_split_ones_part() -> None:
+def test_shared_weights_stay_equal_and_split_weights_diverge() -> None:
     learner = learner_of(specialized=0.3)
     for _ in range(3):
         learner.step()
@@ -304,7 +304,7 @@ def alone(together: Specialization, task: int) -> PPO:
     return single
 
 
-def test_with_everything_split_every_task_is_trained_alone() -> None:
+def test_with_everything_split_tasks_are_trained_separately() -> None:
     together = learner_of(joint_steps=0, specialized=1.0, value_gradients=True)
     assert not together.joint and all(net.split.all() for net in together.nets)
     singles = [alone(together, task) for task in range(3)]
@@ -323,7 +323,7 @@ def test_with_everything_split_every_task_is_trained_alone() -> None:
         assert float((net.weights()[0] - net.weights()[1]).detach().abs().mean()) > 1e-2
 
 
-def test_with_everything_split_a_task_does_not_feel_the_others() -> None:
+def test_with_everything_split_tasks_are_independent() -> None:
     runs = [learner_of(joint_steps=0, specialized=1.0) for _ in range(2)]
     for update in range(5):
         batch = made_up_batch(runs[0], seed=update)
@@ -347,7 +347,7 @@ class OneTaskPaysMore(PointMasses):
         return step
 
 
-def test_separate_training_is_separate_in_every_respect() -> None:
+def test_separate_training_shares_nothing() -> None:
     settings = {"value_gradients": True, "own_statistics": True}
     separate, other = (
         learner_of(env, joint_steps=0, specialized=1.0, **settings)
@@ -366,7 +366,7 @@ def test_separate_training_is_separate_in_every_respect() -> None:
 
 
 @pytest.mark.parametrize(("specialized", "count"), [(0.05, 5), (0.25, 24), (0.5, 47)])
-def test_a_random_selection_takes_as_many(specialized: float, count: int) -> None:
+def test_a_random_selection_has_the_same_size(specialized: float, count: int) -> None:
     chosen = []
     for seed in (0, 0, 1):
         learner = learner_of(seed=seed, selection="random", specialized=specialized)
@@ -380,7 +380,7 @@ def test_a_random_selection_takes_as_many(specialized: float, count: int) -> Non
     assert torch.equal(chosen[0], chosen[1]) and not torch.equal(chosen[0], chosen[2])
 
 
-def test_every_weight_is_as_likely_in_a_random_selection() -> None:
+def test_every_weight_is_equally_likely_in_a_random_selection() -> None:
     learner = linear_learner(selection="random", specialized=1 / 3)
     counts = torch.zeros(3)
     for _ in range(900):

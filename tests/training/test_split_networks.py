@@ -41,7 +41,7 @@ def test_the_perceptron_by_hand() -> None:
     assert net.layers(net.weights())[-1].tolist() == [[7.0], [7.0]]
 
 
-def test_a_task_sees_the_shared_weights_and_its_own() -> None:
+def test_a_task_uses_the_shared_weights_and_its_own() -> None:
     net = scattered(SplitMLP(3, WIDTHS))
     x = torch.randn(3, 7, 4)
     theta, found = net.weights(), output(net, x)
@@ -106,7 +106,7 @@ def trained(net: SplitMLP, optimizer: torch.optim.Optimizer, seed: int) -> None:
     optimizer.step()
 
 
-def test_a_copy_starts_as_the_weight_was_with_its_moments() -> None:
+def test_a_copy_starts_with_the_value_and_moments_of_its_weight() -> None:
     net = SplitMLP(3, WIDTHS, extra=(0.0,))
     optimizer = torch.optim.Adam(net.parameters(), lr=0.1, fused=True)
     for seed in range(3):
@@ -153,7 +153,7 @@ def test_a_second_split_leaves_the_first_alone() -> None:
         assert torch.equal(optimizer.state[net.own][name][:, :10], old[:, :10])
 
 
-def test_shared_weights_stay_equal_and_own_ones_part() -> None:
+def test_shared_weights_stay_equal_and_per_task_weights_diverge() -> None:
     net = SplitMLP(3, WIDTHS)
     optimizer = torch.optim.Adam(net.parameters(), lr=0.1)
     chosen = torch.arange(len(net.split)) % 4 == 0
@@ -167,7 +167,7 @@ def test_shared_weights_stay_equal_and_own_ones_part() -> None:
         assert (theta[one] != theta[other])[chosen].all()
 
 
-def test_the_last_layers() -> None:
+def test_the_last_layers_are_trained() -> None:
     # 4 6 + 6, 6 5 + 5, 5 2 + 2, and 1
     net = SplitMLP(2, WIDTHS, extra=(0.0,))
     for count, first in ((0, 77), (1, 65), (2, 30), (3, 0), (4, 0)):
@@ -175,7 +175,7 @@ def test_the_last_layers() -> None:
         assert not chosen[:first].any() and chosen[first:].all()
 
 
-def test_weights_of_their_own_can_be_drawn_anew() -> None:
+def test_per_task_weights_can_be_drawn_anew() -> None:
     net = SplitMLP(3, WIDTHS, extra=(-1.0,), last_gain=0.01)
     chosen = net.last_layers(2)
     net.split_at_start(chosen)
@@ -201,7 +201,7 @@ def test_sizes_of_the_parts_of_theta() -> None:
     assert net.sizes == [24, 6, 30, 5, 10, 2, 1] and sum(net.sizes) == len(net.shared)
 
 
-def test_statistics_are_those_of_everything_that_was_seen() -> None:
+def test_statistics_include_all_observations() -> None:
     normalizer = Normalizer(3)
     draw = np.random.default_rng(0)
     seen = []
@@ -219,7 +219,7 @@ def test_statistics_are_those_of_everything_that_was_seen() -> None:
     np.testing.assert_allclose(normalizer(x).numpy(), expected.clip(-5, 5), atol=2e-3)
 
 
-def test_outliers_are_clipped_and_constants_are_not_blown_up() -> None:
+def test_outliers_are_clipped_and_constants_are_not_amplified() -> None:
     normalizer = Normalizer(2)
     start = torch.tensor([[7.0, -0.5], [-9.0, 2.0]])
     assert normalizer(start).tolist() == [[5.0, -0.5], [-5.0, 2.0]]
@@ -251,7 +251,7 @@ def actor(one_hot: bool = False) -> SplitActor:
     return SplitActor(3, 4, (8, 8), 2, initial_std=0.5, one_hot=one_hot)
 
 
-def test_the_policy_starts_still_and_with_its_standard_deviation() -> None:
+def test_the_policy_starts_with_zero_mean_and_its_standard_deviation() -> None:
     policy = actor()
     obs = torch.randn(3, 50, 4)
     mean, log_std = policy.distribution(obs)
@@ -282,7 +282,7 @@ def test_observations_are_normalised_and_the_one_hot_vector_is_not() -> None:
     assert torch.allclose(policy.mean_action(obs[listed], listed), action, atol=1e-6)
 
 
-def test_the_policy_sees_its_task_only_by_the_one_hot_vector() -> None:
+def test_the_policy_is_conditioned_on_the_task_only_by_the_one_hot_vector() -> None:
     obs = torch.randn(1, 6, 4).expand(3, 6, 4)
     blind, told = (actor(one_hot).mean_action(obs) for one_hot in (False, True))
     assert torch.equal(blind[0], blind[1]) and torch.equal(blind[0], blind[2])

@@ -101,7 +101,7 @@ def test_it_learns(variant: str) -> None:
     [(variant, stop) for variant in VARIANTS for stop in (1, 6)]
     + [("ktm", 15), ("ktm", 21), ("picor", 15), ("dgrad-o, mean, random", 15)],
 )
-def test_a_stopped_run_goes_on_to_the_last_bit(variant: str, stop: int, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_bit_for_bit(variant: str, stop: int, tmp_path: Path) -> None:
     """Before learning; among the updates; of KTM-DRL also in the transfer and after it; of PiCor in
     the middle of a task's turn.
     """
@@ -188,6 +188,6 @@ def test_compiled_is_the_same(
             assert torch.allclose(one, other, rtol=0, atol=1e-5)
 
 
-def test_a_method_that_cannot_be_compiled_says_so() -> None:
+def test_a_method_that_cannot_be_compiled_is_reported() -> None:
     with pytest.raises(UserError, match="compile"):
         learner_of("ktm", PointMasses(), 300, **SMALL, compile=True)

@@ -84,7 +84,7 @@ def test_a_single_effector_is_a_single_task(one_armed: Robot) -> None:
 
 
 @pytest.mark.parametrize("effectors", [2, 3, 4])
-def test_the_task_of_every_mask(effectors: int) -> None:
+def test_every_mask_has_its_task(effectors: int) -> None:
     for mask in itertools.product((0.0, 1.0), repeat=effectors):
         expected = mask.index(1.0) if sum(mask) == 1 else effectors
         found = task_of(torch.tensor([mask]))
@@ -99,7 +99,7 @@ def test_served_joints_are_those_between_base_and_an_active_effector() -> None:
     assert served_joints(active, sets).tolist() == expected
 
 
-def test_hand_over_by_hand() -> None:
+def test_blending_with_least_squares_by_hand() -> None:
     # two joints: place, one feature between, least squares, far
     near = torch.tensor([0.1, 0.9, 7.0, 0.3, -0.6, 0.0])
     half = torch.tensor([0.1, 0.9, 7.0, 0.3, -0.6, 0.5])
@@ -114,7 +114,7 @@ def test_hand_over_by_hand() -> None:
 
 
 @pytest.mark.parametrize("mode", ["kinematic", "dynamic"])
-def test_velocity_actions_are_those_of_the_robots_with_unserved_joints_at_rest(mode: str) -> None:
+def test_velocity_actions_leave_unserved_joints_at_rest(mode: str) -> None:
     env = make(action="velocity", mode=mode)
     env.reset(0)
     plain = ReachEnv(env.robots.robot, env.num_envs, env.robots.config)
@@ -241,7 +241,7 @@ def test_tasks_that_are_not_stepped_keep_their_state_exactly(mode: str) -> None:
     env.close()
 
 
-def test_a_task_steps_as_if_the_others_did_not() -> None:
+def test_a_task_steps_independently_of_the_others() -> None:
     together, alone = make(), make()
     together.reset(0), alone.reset(0)
     for seed in range(15):  # before any episode ends, the order of random numbers plays no part
@@ -275,7 +275,7 @@ def test_state_is_restored_exactly(mode: str) -> None:
     first.close(), second.close()
 
 
-def test_everything_random_comes_from_the_seed() -> None:
+def test_all_random_numbers_depend_on_the_seed() -> None:
     first, second = make(), make()
     a, b = first.reset(5), second.reset(5)
     assert torch.equal(a, b) and not torch.equal(a, second.reset(6))

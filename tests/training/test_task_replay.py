@@ -82,7 +82,7 @@ def test_the_greatest_random_number_draws_the_last_transition(
 
 
 @pytest.mark.parametrize("added", [3, 10, 27])
-def test_a_restored_replay_goes_on_the_same(added: int) -> None:
+def test_a_restored_replay_continues_identically(added: int) -> None:
     first, second = (Replay(2, 10, 2, 2, CPU) for _ in range(2))
     for index in range(added):
         first.add(random_batch(2, 1, seed=index))

@@ -47,7 +47,7 @@ def gantry_env(**changes: Any) -> TaskReachEnv:
     return env
 
 
-def test_the_digest_of_a_teacher_outlives_new_settings(
+def test_the_digest_of_a_teacher_is_unchanged_by_new_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make_run(tmp_path, "independent-sac", GANTRY, *SMALL)
@@ -106,7 +106,7 @@ def test_every_kind_of_policy_teaches(kind: str, tmp_path: Path) -> None:
     assert teacher.rows == tuple(range(count))
 
 
-def test_the_digest_is_of_what_a_teacher_does(tmp_path: Path) -> None:
+def test_the_digest_depends_on_the_actions_of_a_teacher(tmp_path: Path) -> None:
     words = ("mtsac", GANTRY, "--num-envs", "8", *SMALL)
     learner, path = make_run(tmp_path, *words), str(tmp_path)
     env = gantry_env()
@@ -120,7 +120,7 @@ def test_the_digest_is_of_what_a_teacher_does(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("features", ["paper", "kinematic"])
-def test_the_state_is_read_off_the_features(features: Any) -> None:
+def test_the_state_is_recovered_from_the_features(features: Any) -> None:
     for name in ("planar8", GANTRY):
         robot = load_robot(name)
         low, high = torch.tensor(robot.joint_pos_limits).float().T
@@ -138,7 +138,7 @@ def test_the_state_is_read_off_the_features(features: Any) -> None:
         assert torch.allclose(again, x, atol=1e-4)
 
 
-def test_a_teacher_sees_its_own_features_and_its_actions_are_translated(tmp_path: Path) -> None:
+def test_a_teacher_receives_its_own_features_and_its_actions_are_converted(tmp_path: Path) -> None:
     """A teacher of configurations drives the student's robots as it drives its own."""
     words = ("mtsac", GANTRY, "--num-envs", "8", *SMALL, "--env-config.action", "configuration")
     learner = make_run(tmp_path, *words)
@@ -182,7 +182,7 @@ def test_an_exported_policy_teaches() -> None:
         read_teacher(str(path), PointMasses())
 
 
-def test_what_cannot_be_a_teacher(tmp_path: Path) -> None:
+def test_runs_that_cannot_teach_are_refused(tmp_path: Path) -> None:
     cheetahs = find_env_spec("cheetah-smallfoot", True).make(
         train_config(["a2c", "cheetah-smallfoot"])[1].env_config, 1, "cpu", 1, 0
     )

@@ -111,7 +111,7 @@ def test_a_killed_run_resumes_bit_for_bit(run_of: str, extra: list[str], tmp_pat
     assert logged_steps(tmp_path / "killed") == [record["step"] for record in found]
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -> None:
+def test_a_run_killed_before_its_first_checkpoint_restarts(tmp_path: Path) -> None:
     done = run("train", "digrad", "planar8", *SMALL, "--out", tmp_path / "whole")
     assert done.returncode == 0, done.stderr
     killed = tmp_path / "killed"
@@ -128,7 +128,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again(tmp_path: Path) -
     assert len(RunFolder(killed).read_metrics()) == 4
 
 
-def test_an_evaluation_that_was_lost_is_made_again(finished: Path, tmp_path: Path) -> None:
+def test_a_lost_evaluation_is_repeated(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
     found = RunFolder(folder)
@@ -140,7 +140,7 @@ def test_an_evaluation_that_was_lost_is_made_again(finished: Path, tmp_path: Pat
     assert again.keys() == expected.keys() and again["step"] == expected["step"] == 800
 
 
-def test_a_run_of_an_own_robot_tells_where_its_path_is_relative_to(
+def test_a_run_of_a_user_robot_reports_the_base_of_its_relative_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, config = train_config(["digrad", str(PICKER), "--preset", "paper"])
@@ -203,7 +203,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_folder_tells_everything(finished: Path) -> None:
+def test_a_run_folder_contains_everything(finished: Path) -> None:
     assert list(finished.glob("events.out.tfevents.*"))
     config = RunFolder(finished).read_config()
     assert (config.method, config.env, config.seed, config.method_config.hidden) == (
@@ -291,7 +291,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("words", "expected"), REFUSED.values(), ids=REFUSED.keys())
-def test_mistakes_on_the_command_line_are_told_in_one_line(
+def test_errors_on_the_command_line_are_one_line(
     words: list[str], expected: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -309,7 +309,7 @@ def test_a_mistake_ends_the_process_with_status_2() -> None:
     assert len(done.stderr.strip().splitlines()) == 1 and "unknown method 'digrd'" in done.stderr
 
 
-def test_a_run_that_diverges_says_so(tmp_path: Path) -> None:
+def test_a_run_that_diverges_is_reported(tmp_path: Path) -> None:
     words = ["a2c", "cheetah-smallfoot", "--steps", "1000", "--num-envs", "2"]
     done = run("train", *words, "--method-config.lr", "1e30", "--out", tmp_path / "run")
     assert done.returncode == 2 and "Traceback" not in done.stderr
@@ -341,7 +341,7 @@ def test_a_run_of_another_configuration_is_refused(finished: Path) -> None:
     assert sorted((path.name, path.stat().st_mtime_ns) for path in finished.rglob("*")) == before
 
 
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+def test_a_damaged_newest_checkpoint_falls_back_to_the_previous_one(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     assert run("train", "digrad", "planar8", *SMALL, "--out", folder).returncode == 0
     expected = last_state(folder)
@@ -364,5 +364,5 @@ def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path: Path
         "digrad planar8 --preset tuned --steps 10 --num-envs 4 --seed 0 --threads 4 --device cuda",
     ],
 )
-def test_a_run_tells_the_command_that_started_it(line: str) -> None:
+def test_a_run_records_the_command_that_started_it(line: str) -> None:
     assert train_config(shlex.split(line))[1].command == f"polyreach train {line}"

@@ -43,7 +43,7 @@ def test_returns_of_a_run(tmp_path: Path) -> None:
         play_run(tmp_path, "cheetah")
 
 
-def test_the_policy_of_one_task_does_all(tmp_path: Path) -> None:
+def test_a_single_task_policy_is_played_on_any_task(tmp_path: Path) -> None:
     learner = make_run(tmp_path, "fine-tuning", "cheetah-smallleg", "--num-envs", "1", *SHORT)
     expected = returns_of(learner, "cheetah-bigfoot", 0)
     found = play_run(tmp_path, "cheetah-bigfoot", episodes=5)
