@@ -29,23 +29,23 @@ def addresses_of(process_id: int) -> list[Address]:
         with suppress(FileNotFoundError):  # closed meanwhile
             if (name := os.readlink(file)).startswith("socket:["):
                 sockets.add(name[8:-1])
-    found = []
+    addresses = []
     for table in ("udp", "udp6", "tcp", "tcp6"):
         for line in Path(f"/proc/{process_id}/net/{table}").read_text().splitlines()[1:]:
             _, local, *_, inode = line.split()[:10]
             if inode in sockets:
                 host = local.partition(":")[0]
                 words = [bytes.fromhex(host[i : i + 8])[::-1] for i in range(0, len(host), 8)]
-                found.append(ip_address(b"".join(words)))
-    return found
+                addresses.append(ip_address(b"".join(words)))
+    return addresses
 
 
 def wait_for_sockets(process: "subprocess.Popen[bytes]", count: int) -> list[Address]:
     deadline = monotonic() + 60
-    while len(found := addresses_of(process.pid)) < count:
+    while len(addresses := addresses_of(process.pid)) < count:
         assert process.poll() is None and monotonic() < deadline
         sleep(0.05)
-    return found
+    return addresses
 
 
 def test_the_demo_cannot_be_reached_from_a_network(tmp_path: Path) -> None:

@@ -83,11 +83,11 @@ def record(path: Path, messages: list[tuple[str, object, int]]) -> Recorder:
 
 def read_cut_off(path: Path) -> list[Message]:
     """The messages of a file that may end anywhere."""
-    found: list[Message] = []
+    actual: list[Message] = []
     with path.open("rb") as file, suppress(EndOfFile, struct.error):
         records = StreamReader(file, validate_crcs=True).records
-        found.extend(record for record in records if isinstance(record, Message))
-    return found
+        actual.extend(record for record in records if isinstance(record, Message))
+    return actual
 
 
 def test_every_value_is_read_back_by_the_readers_of_mcap(tmp_path: Path) -> None:
@@ -202,9 +202,9 @@ def test_a_long_recording_continues_in_further_files(
         sleep(0.01)
     recorder.close()
     parts = [tmp_path / name for name in ("run.mcap", "run-2.mcap", "run-3.mcap")]
-    found = [[m.ros_msg.data for m in read_ros2_messages(part)] for part in parts]
-    assert [text for part in found for text in part] == sent
-    assert all(found[:2])
+    actual = [[m.ros_msg.data for m in read_ros2_messages(part)] for part in parts]
+    assert [text for part in actual for text in part] == sent
+    assert all(actual[:2])
 
 
 @pytest.mark.parametrize(
@@ -273,9 +273,9 @@ def test_a_kill_loses_no_more_than_a_second(tmp_path: Path) -> None:
             process.send_signal(signal.SIGKILL)
             process.wait()
     written = [int(line) for line in log.read_text().splitlines() if len(line) == 19]
-    found = read_cut_off(path)
-    assert [message.sequence for message in found] == [*range(len(found))]
-    assert written[-1] - found[-1].log_time < 1e9
+    actual = read_cut_off(path)
+    assert [message.sequence for message in actual] == [*range(len(actual))]
+    assert written[-1] - actual[-1].log_time < 1e9
     with pytest.raises(EndOfFile), path.open("rb") as file:
         list(StreamReader(file).records)
 

@@ -96,12 +96,12 @@ def test_an_update_is_that_of_stable_baselines3() -> None:
     # there a time limit is a reward
     rollout = made_up_rollout(1, limits=False)
     peer = peer_of(learner, rollout)
-    found = learner.update_on(rollout, [0]).tolist()
+    actual = learner.update_on(rollout, [0]).tolist()
     peer.train()
     logged = peer.logger.name_to_value
-    assert found[0] == pytest.approx(float(logged["train/policy_loss"]), abs=1e-5)
-    assert found[1] == pytest.approx(float(logged["train/value_loss"]), rel=1e-5)
-    assert found[2] == pytest.approx(-float(logged["train/entropy_loss"]), abs=1e-5)
+    assert actual[0] == pytest.approx(float(logged["train/policy_loss"]), abs=1e-5)
+    assert actual[1] == pytest.approx(float(logged["train/value_loss"]), rel=1e-5)
+    assert actual[2] == pytest.approx(-float(logged["train/entropy_loss"]), abs=1e-5)
     for own, network, linears in zip(learner.own, learner.nets, linears_of(peer), strict=True):
         gradient = own[0].grad
         assert gradient is not None

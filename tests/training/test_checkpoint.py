@@ -18,9 +18,9 @@ from polyreach.runs.checkpoint import (
 def test_a_saved_checkpoint_is_read_back(tmp_path: Path) -> None:
     state = {"weights": torch.randn(3, 4), "step": 7, "nested": {"list": [torch.arange(3)]}}
     save_checkpoint(tmp_path, 7, state)
-    found, warnings = read_newest(tmp_path)
-    assert found is not None and not warnings
-    assert torch.equal(found["weights"], state["weights"]) and found["step"] == 7  # type: ignore[arg-type]
+    actual, warnings = read_newest(tmp_path)
+    assert actual is not None and not warnings
+    assert torch.equal(actual["weights"], state["weights"]) and actual["step"] == 7  # type: ignore[arg-type]
 
 
 def test_only_the_two_newest_are_kept(tmp_path: Path) -> None:
@@ -61,16 +61,16 @@ def test_a_damaged_checkpoint_is_skipped(tmp_path: Path, damage: str) -> None:
         "garbage": b"x" * 500,
     }
     newest.write_bytes(damaged[damage])
-    found, warnings = read_newest(tmp_path)
-    assert found is not None and found["step"] == 1
+    actual, warnings = read_newest(tmp_path)
+    assert actual is not None and actual["step"] == 1
     assert len(warnings) == 1 and "corrupt" in warnings[0] and newest.name in warnings[0]
 
 
 def test_damaged_checkpoints_do_not_displace_intact_ones(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 100, {"step": 100})
     save_checkpoint(tmp_path, 200, {"step": 200}).write_bytes(b"x")
-    found, _ = read_newest(tmp_path, set_aside=True)
-    assert found == {"step": 100}
+    actual, _ = read_newest(tmp_path, set_aside=True)
+    assert actual == {"step": 100}
     save_checkpoint(tmp_path, 150, {"step": 150})
     save_checkpoint(tmp_path, 230, {"step": 230}).write_bytes(b"x")
     assert read_newest(tmp_path)[0] == {"step": 150}

@@ -236,14 +236,14 @@ def test_a_restart_forgets_the_episode_before() -> None:
 
 
 def test_listed_tasks_are_stepped_in_order_and_the_others_do_not_change() -> None:
-    env, everyone = make(), make()
+    env, full_env = make(), make()
     actions = draw_actions(30)
     for action in actions[:10]:
         env.step(action)
-        everyone.step(action)
+        full_env.step(action)
     before = states(env)
     step = env.step(actions[10, [5, 2]], tasks=(5, 2))
-    whole = everyone.step(actions[10])
+    whole = full_env.step(actions[10])
     assert step.obs.shape == (2, 2, 17) and step.reward.shape == (2, 2)
     assert torch.equal(step.obs, whole.obs[[5, 2]])
     assert torch.equal(step.reward, whole.reward[[5, 2]])
@@ -252,7 +252,7 @@ def test_listed_tasks_are_stepped_in_order_and_the_others_do_not_change() -> Non
     assert not torch.equal(states(env)[[5, 2]], before[[5, 2]])
     env.step(actions[10, others], tasks=others)
     for action in actions[11:]:
-        assert same(env.step(action), everyone.step(action))
+        assert same(env.step(action), full_env.step(action))
 
 
 def test_tasks_count_their_own_steps() -> None:

@@ -49,7 +49,7 @@ BODIES: dict[str, Callable[[int, int, int], nn.Module]] = {
 def test_a_layer_is_one_product_per_member_and_task(own: int) -> None:
     layer = TaskLinear(2, own, 3, 4)
     x = torch.randn(2, T, B, 3)
-    found = layer(x)
+    actual = layer(x)
     for member in range(2):
         for task in range(T):
             row = task if own == T else 0
@@ -59,7 +59,9 @@ def test_a_layer_is_one_product_per_member_and_task(own: int) -> None:
                     sum(x[member, task, sample, i] * weight[i, o] for i in range(3)) + bias[o]
                     for o in range(4)
                 ]
-                assert torch.allclose(found[member, task, sample], torch.stack(expected), atol=1e-6)
+                assert torch.allclose(
+                    actual[member, task, sample], torch.stack(expected), atol=1e-6
+                )
 
 
 def test_a_layer_starts_as_that_of_torch() -> None:
@@ -75,8 +77,8 @@ def test_a_layer_starts_as_that_of_torch() -> None:
 def test_perceptrons_share_the_declared_weights(sharing: Sharing) -> None:
     net: Any = TaskMLP(2, T, 4, (6, 7), 3, sharing)
     x = torch.randn(2, T, B, 4)
-    found = net(x)
-    assert found.shape == (2, T, B, 3)
+    actual = net(x)
+    assert actual.shape == (2, T, B, 3)
     for member in range(2):
         for task in range(T):
             h = x[member, task]
@@ -87,7 +89,7 @@ def test_perceptrons_share_the_declared_weights(sharing: Sharing) -> None:
                 h = (h @ layer.weight[member, own] + layer.bias[member, own]).clamp(min=0)
             own = 0 if sharing == "all" else task
             out = h @ net.head.weight[member, own] + net.head.bias[member, own]
-            assert torch.allclose(found[member, task], out, atol=1e-6)
+            assert torch.allclose(actual[member, task], out, atol=1e-6)
     trunk, heads = (T if sharing == "none" else 1), (1 if sharing == "all" else T)
     assert [layer.weight.shape[1] for layer in net.layers] == [trunk, trunk]
     assert net.head.weight.shape == (2, heads, 7, 3)
@@ -156,9 +158,9 @@ def test_log_probability_and_its_gradient_are_those_of_torch_distributions() -> 
     wanted_log_prob = squashed.log_prob(wanted).sum(dim=-1)
     assert torch.allclose(action, wanted.float(), atol=1e-5)
     assert torch.allclose(log_prob, wanted_log_prob.float(), atol=1e-4)
-    found = torch.autograd.grad(log_prob.sum(), list(actor.parameters()))[0][0]
+    actual = torch.autograd.grad(log_prob.sum(), list(actor.parameters()))[0][0]
     expected = torch.autograd.grad(wanted_log_prob.sum(), reference)[0]
-    assert torch.allclose(found, expected.float(), rtol=1e-3, atol=1e-4)
+    assert torch.allclose(actual, expected.float(), rtol=1e-3, atol=1e-4)
 
 
 def test_the_density_of_an_action_integrates_to_one() -> None:
@@ -186,8 +188,8 @@ def test_the_standard_deviation_is_limited() -> None:
 
 def test_a_deterministic_actor_squashes_and_critics_differ() -> None:
     actor = DeterministicActor(Fixed(torch.tensor([[[[0.5, -3.0]]]])))
-    found = actor.mean_action(torch.zeros(1, 1, 1)).flatten().tolist()
-    assert found == pytest.approx([math.tanh(0.5), math.tanh(-3.0)], rel=1e-6)
+    actual = actor.mean_action(torch.zeros(1, 1, 1)).flatten().tolist()
+    assert actual == pytest.approx([math.tanh(0.5), math.tanh(-3.0)], rel=1e-6)
     body: Any = TaskMLP(2, T, 6, (8,), 1, "all")
     critic = TaskCritic(body, 2)
     obs, action = torch.randn(T, B, 4), torch.randn(T, B, 2)

@@ -44,11 +44,11 @@ def test_a_loss_by_hand() -> None:
         torch.tensor([[1.0, -1.0, 1.0, -1.0]]),
         torch.tensor([[0.0, 1.0, 2.0, 5.0]]),
     )
-    found = learner.losses(batch, *(net.weights() for net in learner.nets))[:, 0].tolist()
+    actual = learner.losses(batch, *(net.weights() for net in learner.nets))[:, 0].tolist()
     # min(r A, clip(r) A): 1.2, -1.5, 0.5, -0.8
-    assert found[0] == pytest.approx(0.6 / 4, abs=1e-6)
-    assert found[1] == pytest.approx((4 + 1 + 0 + 9) / 4)
-    assert found[2] == pytest.approx(1 + math.log(2 * math.pi))
+    assert actual[0] == pytest.approx(0.6 / 4, abs=1e-6)
+    assert actual[1] == pytest.approx((4 + 1 + 0 + 9) / 4)
+    assert actual[2] == pytest.approx(1 + math.log(2 * math.pi))
 
 
 def test_a_change_of_the_mean_action_costs() -> None:
@@ -59,9 +59,9 @@ def test_a_change_of_the_mean_action_costs() -> None:
     x = torch.tensor([[[1.0, 2.0], [0.0, 0.0], [5.0, 5.0]]])
     next_x = torch.tensor([[[1.0, 4.0], [3.0, -1.0], [5.0, 5.0]]])
     batch = Batch(x, next_x, x, zeros, zeros, zeros)
-    found = learner.losses(batch, *(net.weights() for net in learner.nets))
+    actual = learner.losses(batch, *(net.weights() for net in learner.nets))
     # 0.5 (4 + 10 + 0) / 3
-    assert float(found[0].detach()) == pytest.approx(7 / 3)
+    assert float(actual[0].detach()) == pytest.approx(7 / 3)
 
 
 class Recorder(PPO):
@@ -133,15 +133,15 @@ def test_values_bootstrap_at_time_limits_and_not_at_terminations() -> None:
     learner.critic = SplitMLP(3, (2, 2, 1))
     learner.critic.shared.data = torch.tensor([1e-3, 0.0, 0.0, 1e-3, 0.0, 0.0, 1e3, 1e3, 0.0])
     rollout = learner.collect()
-    found = learner.batch_of(rollout)
+    actual = learner.batch_of(rollout)
     worth = 0.5 * rollout.next_obs.sum(dim=-1) * ~rollout.terminated
-    assert torch.allclose(found.target, by_task(rollout.reward + worth), atol=1e-4)
+    assert torch.allclose(actual.target, by_task(rollout.reward + worth), atol=1e-4)
     cut = by_task(rollout.ended & ~rollout.terminated)
     assert cut.any() and float(by_task(worth)[cut].abs().min()) > 1e-3
     advantage = by_task(rollout.reward + worth - rollout.obs.sum(dim=-1))
     centred = advantage - advantage.mean(dim=1, keepdim=True)
     expected = centred / centred.square().mean(dim=1, keepdim=True).sqrt()
-    assert torch.allclose(found.advantage, expected, atol=1e-3)
+    assert torch.allclose(actual.advantage, expected, atol=1e-3)
 
 
 class Unequal(PointMasses):
@@ -154,19 +154,19 @@ class Unequal(PointMasses):
 
 def test_advantages_of_every_task_are_normalised_apart() -> None:
     learner = learner_of(env=Unequal())
-    found = learner.batch_of(learner.collect()).advantage
-    assert torch.allclose(found.mean(dim=1), torch.zeros(3), atol=1e-5)
-    assert torch.allclose(found.std(dim=1, correction=0), torch.ones(3), atol=1e-4)
+    actual = learner.batch_of(learner.collect()).advantage
+    assert torch.allclose(actual.mean(dim=1), torch.zeros(3), atol=1e-5)
+    assert torch.allclose(actual.std(dim=1, correction=0), torch.ones(3), atol=1e-4)
 
 
 def test_pooled_advantages_are_normalised_together() -> None:
     learner = learner_of(env=Unequal(), pooled_advantages=True)
-    found = learner.batch_of(learner.collect())
+    actual = learner.batch_of(learner.collect())
     critic = learner.critic.layers(learner.critic.weights())
-    advantage = found.target - learner.critic.run(critic, found.x)[..., 0]
+    advantage = actual.target - learner.critic.run(critic, actual.x)[..., 0]
     expected = (advantage - advantage.mean()) / advantage.std(correction=0)
-    assert torch.allclose(found.advantage, expected, atol=1e-4)
-    assert found.advantage[1].std() > 10 * found.advantage[0].std()
+    assert torch.allclose(actual.advantage, expected, atol=1e-4)
+    assert actual.advantage[1].std() > 10 * actual.advantage[0].std()
 
 
 def test_an_iteration_may_be_one_step_of_each_task() -> None:
@@ -206,13 +206,13 @@ def test_the_improved_policy_is_the_collecting_policy() -> None:
         assert torch.allclose(batch.log_prob, expected, atol=1e-5)
         # in the first minibatch r(theta) = 1
         first = learner.minibatches[count]
-        found = learner.actor.outputs(net.layers(theta), first.x)
-        ratio = (normal_log_prob(first.action, *found) - first.log_prob).exp()
+        actual = learner.actor.outputs(net.layers(theta), first.x)
+        ratio = (normal_log_prob(first.action, *actual) - first.log_prob).exp()
         assert torch.allclose(ratio, torch.ones(()), rtol=0, atol=1e-6)
         # and later not any more
         last = learner.minibatches[-1]
-        found = learner.actor.outputs(net.layers(net.weights().detach()), last.x)
-        ratio = (normal_log_prob(last.action, *found) - last.log_prob).exp()
+        actual = learner.actor.outputs(net.layers(net.weights().detach()), last.x)
+        ratio = (normal_log_prob(last.action, *actual) - last.log_prob).exp()
         assert float((ratio - 1).abs().max()) > 1e-3
         assert not torch.equal(normalizer.mean, mean)
 
@@ -251,9 +251,9 @@ def test_an_epoch_takes_every_step_once() -> None:
         assert (place.sum(dim=2) == 1).all() and (place.sum(dim=1) <= 1).all()
         rows = place.float().argmax(dim=2)
         orders.append(rows)
-        for column, found in zip(batch, drawn, strict=True):
-            index = rows if column.ndim == 2 else rows[..., None].expand_as(found)
-            assert torch.equal(column.gather(1, index), found)
+        for column, actual in zip(batch, drawn, strict=True):
+            index = rows if column.ndim == 2 else rows[..., None].expand_as(actual)
+            assert torch.equal(column.gather(1, index), actual)
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert not torch.equal(orders[one], orders[other])
     # every task has an order of its own
@@ -268,20 +268,20 @@ def test_a_batch_smaller_than_a_minibatch_is_one_minibatch() -> None:
 
 def test_metrics_are_means_over_minibatches() -> None:
     learner = recorder()
-    found: list[Tensor] = []
+    actual: list[Tensor] = []
     plain = learner.update_on
 
     def remembered(batch: Batch) -> Tensor:
-        found.append(plain(batch))
-        return found[-1]
+        actual.append(plain(batch))
+        return actual[-1]
 
     learner.update_on = remembered  # type: ignore[method-assign]
     metrics = learner.step()
     assert metrics.pop("reward") == float(learner.rollouts[0].reward.mean())
     assert list(metrics) == ["policy_loss", "value_loss", "entropy"]
-    expected = torch.stack(found).mean(dim=0).tolist()
+    expected = torch.stack(actual).mean(dim=0).tolist()
     assert list(metrics.values()) == pytest.approx(expected, rel=1e-6)
-    assert len(found) == 10 and metrics["entropy"] == pytest.approx(2.84, abs=0.1)
+    assert len(actual) == 10 and metrics["entropy"] == pytest.approx(2.84, abs=0.1)
 
 
 def test_the_one_hot_vector_reaches_policy_and_value_function() -> None:

@@ -83,15 +83,15 @@ def peer_of(learner: PPO, batch: Batch) -> Any:
 def weights_of(peer: Any) -> tuple[list[Tensor], list[Tensor]]:
     """Weights and biases of the peer's policy and value function, in the order of theta."""
     policy = peer.policy
-    found = []
+    actual = []
     for body, head in (
         (policy.mlp_extractor.policy_net, policy.action_net),
         (policy.mlp_extractor.value_net, policy.value_net),
     ):
         linear = [layer for layer in body if isinstance(layer, torch.nn.Linear)] + [head]
-        found.append([part for layer in linear for part in (layer.weight, layer.bias)])
-    found[0].append(policy.log_std)
-    return found[0], found[1]
+        actual.append([part for layer in linear for part in (layer.weight, layer.bias)])
+    actual[0].append(policy.log_std)
+    return actual[0], actual[1]
 
 
 def as_theta(parts: list[Tensor]) -> Tensor:

@@ -42,8 +42,8 @@ def test_advantages_with_a_termination_and_a_time_limit(lam: float, expected: li
     next_value = column(1.0, 9.0, 7.0, 2.5, 3.0)
     terminated = column(0, 1, 0, 0, 0).bool()
     truncated = column(0, 0, 1, 0, 0).bool()
-    found = advantages(rollout_of(reward, terminated, truncated), value, next_value, 0.5, lam)
-    assert found.flatten().tolist() == expected
+    actual = advantages(rollout_of(reward, terminated, truncated), value, next_value, 0.5, lam)
+    assert actual.flatten().tolist() == expected
 
 
 def test_an_episode_ends_in_one_environment_alone() -> None:
@@ -51,12 +51,12 @@ def test_an_episode_ends_in_one_environment_alone() -> None:
     terminated, truncated = torch.zeros(2, 3, 2, 2, dtype=torch.bool)
     terminated[1, 0, 1] = truncated[1, 1, 0] = True
     value = torch.zeros(3, 2, 2)
-    found = advantages(rollout_of(reward, terminated, truncated), value, value + 2.0, 0.5, 0.5)
+    actual = advantages(rollout_of(reward, terminated, truncated), value, value + 2.0, 0.5, 0.5)
     # delta = 2, and 1 after a termination; gamma lambda = 1/4
     whole, fell, cut = [2.625, 2.5, 2.0], [2.25, 1.0, 2.0], [2.5, 2.0, 2.0]
-    assert found[:, 0, 0].tolist() == found[:, 1, 1].tolist() == whole
-    assert found[:, 0, 1].tolist() == fell
-    assert found[:, 1, 0].tolist() == cut
+    assert actual[:, 0, 0].tolist() == actual[:, 1, 1].tolist() == whole
+    assert actual[:, 0, 1].tolist() == fell
+    assert actual[:, 1, 0].tolist() == cut
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.95, 1.0])
@@ -75,7 +75,7 @@ def test_advantages_are_those_of_stable_baselines3(lam: float) -> None:
     # a row's value is that of the state reached before, unless a new episode began
     last = torch.randn(1, tasks, each, generator=draw)
     next_value = torch.where(ended, fresh, torch.cat([value[1:], last]))
-    found = advantages(rollout_of(reward, terminated, truncated), value, next_value, gamma, lam)
+    actual = advantages(rollout_of(reward, terminated, truncated), value, next_value, gamma, lam)
 
     space = Box(-1.0, 1.0, (1,), np.float32)
     buffer = buffers.RolloutBuffer(steps, space, space, "cpu", lam, gamma, tasks * each)
@@ -84,8 +84,8 @@ def test_advantages_are_those_of_stable_baselines3(lam: float) -> None:
     buffer.values[:] = value.flatten(1).numpy()
     buffer.episode_starts[1:] = ended[:-1].flatten(1).numpy()
     buffer.compute_returns_and_advantage(last.flatten(), ended[-1].flatten().numpy())
-    expected = torch.from_numpy(buffer.advantages).view_as(found)
-    assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+    expected = torch.from_numpy(buffer.advantages).view_as(actual)
+    assert torch.allclose(actual, expected, rtol=0, atol=1e-5)
     assert 0 < int(terminated.sum()) < int(ended.sum()) < ended.numel()
 
 
@@ -106,8 +106,8 @@ def test_probabilities_and_entropy_of_normal_distributions() -> None:
     action, mean = torch.randn(2, 3, 5, 4, generator=draw)
     log_std = torch.randn(3, 1, 4, generator=draw)
     known = Independent(Normal(mean, log_std.exp().expand_as(mean)), 1)
-    found = normal_log_prob(action, mean, log_std)
-    assert torch.allclose(found, known.log_prob(action), rtol=1e-5, atol=1e-5)
+    actual = normal_log_prob(action, mean, log_std)
+    assert torch.allclose(actual, known.log_prob(action), rtol=1e-5, atol=1e-5)
     assert torch.allclose(normal_entropy(log_std).expand(3, 5), known.entropy(), atol=1e-5)
     # two standard deviations off, of std 1/2: -2 + log 2 - log sqrt(2 pi)
     one = normal_log_prob(*torch.tensor([[[[2.0]]], [[[1.0]]], [[[-math.log(2.0)]]]]))

@@ -67,8 +67,8 @@ def test_the_network_is_its_equations(layers: int, modules: int) -> None:
     for parameter in net.parameters():
         parameter.mul_(2)
     x = torch.randn(2, T, 5, 4)
-    found = net(x)
-    assert found.shape == (2, T, 5, 3)
+    actual = net(x)
+    assert actual.shape == (2, T, 5, 3)
     uneven = 0.0
     for member in range(2):
         for task in range(T):
@@ -76,7 +76,7 @@ def test_the_network_is_its_equations(layers: int, modules: int) -> None:
                 expected, routing = route_and_run(
                     net, member, task, x[member, task, sample], modules
                 )
-                assert torch.allclose(found[member, task, sample], expected, atol=1e-5)
+                assert torch.allclose(actual[member, task, sample], expected, atol=1e-5)
                 assert len(routing) == layers - 1
                 for p_hat in routing:
                     assert torch.allclose(p_hat.sum(dim=1), torch.ones(modules))

@@ -134,7 +134,7 @@ def test_the_average_over_iterations_selects_the_weights() -> None:
     """Weight 0 disagrees much once, weight 1 a little twice: variances 9 + 0 and 4 + 4, standard
     deviations 3 + 0 and 2 + 2.
     """
-    found = {}
+    actual = {}
     for disagreement in ("variance", "std"):
         learner = linear_learner(disagreement=disagreement, specialized=1 / 3)
         for first in (3.0, 0.0):
@@ -143,8 +143,8 @@ def test_the_average_over_iterations_selects_the_weights() -> None:
             learner.measure(linear_batch())
         learner.env_steps = 180
         learner.split_if_due()
-        found[disagreement] = learner.actor.net.split.tolist()
-    assert found == {"variance": [True, False, False], "std": [False, True, False]}
+        actual[disagreement] = learner.actor.net.split.tolist()
+    assert actual == {"variance": [True, False, False], "std": [False, True, False]}
 
 
 def test_the_value_function_is_split_by_its_own_gradients() -> None:
@@ -169,9 +169,9 @@ def test_the_value_function_is_split_by_its_own_gradients() -> None:
 def test_the_weights_with_the_largest_scores_are_split() -> None:
     score = torch.tensor([3.0, 1.0, 4.0, 1.0, 5.0, 9.0, 2.0, 6.0])
     for share, count in ((0.0, 0), (0.125, 1), (0.25, 2), (0.5, 4), (1.0, 8)):
-        found = largest(score, share)
-        assert int(found.sum()) == count
-        assert sorted(score[found].tolist()) == sorted(score.tolist())[8 - count :]
+        actual = largest(score, share)
+        assert int(actual.sum()) == count
+        assert sorted(score[actual].tolist()) == sorted(score.tolist())[8 - count :]
     # of equal ones those that come first stay
     assert largest(torch.zeros(4), 0.5).tolist() == [False, False, True, True]
 
@@ -230,8 +230,8 @@ def test_the_disagreement_is_that_of_the_whole_rollout_before_its_epochs() -> No
 
 def test_metrics_report_the_share_of_split_weights() -> None:
     learner = learner_of(specialized=0.5)
-    found = [learner.step()["split"] for _ in range(4)]
-    assert found == pytest.approx([0.0, 0.0, 0.5, 0.5])
+    actual = [learner.step()["split"] for _ in range(4)]
+    assert actual == pytest.approx([0.0, 0.0, 0.5, 0.5])
 
 
 def test_the_split_does_not_change_the_policy() -> None:

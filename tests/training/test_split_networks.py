@@ -35,16 +35,16 @@ def test_the_perceptron_by_hand() -> None:
     net.split[2] = True
     net.shared.data = torch.tensor([0.5, -1.0, 99.0, 0.25, 7.0])
     net.own.data[:, 2] = torch.tensor([2.0, -3.0])
-    found = output(net, torch.tensor([[[4.0]], [[6.0]]])).flatten().tolist()
+    actual = output(net, torch.tensor([[[4.0]], [[6.0]]])).flatten().tolist()
     # tanh(0.5 x - 1), times the task's own weight, plus 0.25
-    assert found == pytest.approx([2 * math.tanh(1.0) + 0.25, -3 * math.tanh(2.0) + 0.25])
+    assert actual == pytest.approx([2 * math.tanh(1.0) + 0.25, -3 * math.tanh(2.0) + 0.25])
     assert net.layers(net.weights())[-1].tolist() == [[7.0], [7.0]]
 
 
 def test_a_task_uses_the_shared_weights_and_its_own() -> None:
     net = scattered(SplitMLP(3, WIDTHS))
     x = torch.randn(3, 7, 4)
-    theta, found = net.weights(), output(net, x)
+    theta, actual = net.weights(), output(net, x)
     for task in range(3):
         assert torch.equal(theta[task][net.split], net.own[task][net.split])
         assert torch.equal(theta[task][~net.split], net.shared[~net.split])
@@ -59,7 +59,7 @@ def test_a_task_uses_the_shared_weights_and_its_own() -> None:
             layers += [linear, nn.Tanh()]
         expected = nn.Sequential(*layers[:-1])(x[task])
         assert len(rest) == 0
-        assert torch.allclose(found[task], expected, atol=1e-5)
+        assert torch.allclose(actual[task], expected, atol=1e-5)
 
 
 def test_weights_start_with_norm_one() -> None:
@@ -92,10 +92,10 @@ def test_gradients_are_those_of_the_chain_rule() -> None:
     theta = net.weights().detach().requires_grad_()
     loss = net.run(net.layers(theta), x).square().mean(dim=(1, 2)).sum()
     net.set_gradients(torch.autograd.grad(loss, theta)[0])
-    found = (net.shared.grad, net.own.grad)
+    actual = (net.shared.grad, net.own.grad)
     # the loss of a shared weight is the mean over tasks, that of an own one its task's
-    assert found[0] is not None and torch.allclose(found[0], shared / 3, atol=1e-6)
-    assert found[1] is not None and torch.allclose(found[1], own, atol=1e-6)
+    assert actual[0] is not None and torch.allclose(actual[0], shared / 3, atol=1e-6)
+    assert actual[1] is not None and torch.allclose(actual[1], own, atol=1e-6)
     assert float(shared.abs().max()) > 0.1 and float(own.abs().max()) > 0.1
 
 
@@ -264,8 +264,8 @@ def test_actions_without_noise_are_legal() -> None:
     policy.net.shared.data *= 1000
     obs = torch.randn(3, 50, 4)
     raw = policy.distribution(obs)[0]
-    found = policy.mean_action(obs)
-    assert torch.equal(found, raw.clamp(-1.0, 1.0)) and float(raw.detach().abs().max()) > 1.5
+    actual = policy.mean_action(obs)
+    assert torch.equal(actual, raw.clamp(-1.0, 1.0)) and float(raw.detach().abs().max()) > 1.5
 
 
 def test_observations_are_normalised_and_the_one_hot_vector_is_not() -> None:

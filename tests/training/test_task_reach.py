@@ -87,9 +87,9 @@ def test_a_single_effector_is_a_single_task(one_armed: Robot) -> None:
 def test_every_mask_has_its_task(effectors: int) -> None:
     for mask in itertools.product((0.0, 1.0), repeat=effectors):
         expected = mask.index(1.0) if sum(mask) == 1 else effectors
-        found = task_of(torch.tensor([mask]))
-        assert found.shape == (1, effectors + 1)
-        assert found.sum() == 1 and int(found.argmax()) == expected
+        actual = task_of(torch.tensor([mask]))
+        assert actual.shape == (1, effectors + 1)
+        assert actual.sum() == 1 and int(actual.argmax()) == expected
 
 
 def test_served_joints_are_those_between_base_and_an_active_effector() -> None:
@@ -106,9 +106,9 @@ def test_blending_with_least_squares_by_hand() -> None:
     away = torch.tensor([0.1, 0.9, 7.0, 0.3, -0.6, 1.0])
     own = torch.tensor([[0.2, -0.9]] * 3, requires_grad=True)
     # towards 0.2 from 0.1: 2 x 0.1; towards -0.9 from 0.9: full speed
-    found = hand_over(torch.stack([near, half, away]), own)
-    assert torch.allclose(found, torch.tensor([[0.3, -0.6], [0.25, -0.8], [0.2, -1.0]]))
-    found.sum().backward()
+    actual = hand_over(torch.stack([near, half, away]), own)
+    assert torch.allclose(actual, torch.tensor([[0.3, -0.6], [0.25, -0.8], [0.2, -1.0]]))
+    actual.sum().backward()
     assert own.grad is not None  # straight through, where the speed was clipped too
     assert torch.allclose(own.grad, torch.tensor([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]))
 
@@ -181,9 +181,9 @@ def test_first_episodes_last_up_to_twice_the_horizon_and_later_ones_the_horizon(
     env.reset(0)
     ends: list[list[int]] = [[] for _ in range(env.num_envs)]
     for step in range(1, 61):
-        found = env.step(random_action(env, step))
-        assert not found.terminated.any()
-        for row in found.truncated.flatten().nonzero()[:, 0].tolist():
+        actual = env.step(random_action(env, step))
+        assert not actual.terminated.any()
+        for row in actual.truncated.flatten().nonzero()[:, 0].tolist():
             ends[row].append(step)
     first = {own[0] for own in ends}
     assert min(first) >= 20 and max(first) < 40 and len(first) == 20
@@ -269,8 +269,8 @@ def test_state_is_restored_exactly(mode: str) -> None:
     assert any(step.truncated.any() for step in expected)
     second.reset(8)
     second.load_state_dict(state)
-    found = play(second, 23, 60)
-    assert all(same(a, b) for a, b in zip(expected, found, strict=True))
+    actual = play(second, 23, 60)
+    assert all(same(a, b) for a, b in zip(expected, actual, strict=True))
     assert torch.equal(first.error, second.error)
     first.close(), second.close()
 
