@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import seconds_per_call
-from polyreach.envs.reach.reach import ReachEnv
+from polyreach.envs.reach.effector_reach import EffectorReachEnv
+from polyreach.envs.reach.reach import ReachConfig
 from polyreach.methods.deterministic import Step
-from polyreach.methods.digrad import DiGrad, tuned_preset
+from polyreach.methods.digrad import DiGrad, DiGradConfig, tuned_for_robots
+from polyreach.methods.off_policy import move_target
 from polyreach.networks.actor_critic import EnsembleMLP
 from polyreach_description import load_robot
 
@@ -24,17 +26,17 @@ class NaiveDiGrad:
         self.critic_optimizer = torch.optim.Adam(
             self.critics.parameters(), lr=learner.config.critic_lr, foreach=False
         )
-        parameters = self.learner.policy.actor.parameters()
+        parameters = self.learner.actor.mu.parameters()
         self.actor_optimizer = torch.optim.Adam(
             parameters, lr=learner.config.actor_lr, foreach=False
         )
 
     def update(self, step: Step) -> None:
         """Same arithmetic as DiGrad.update on a prepared batch."""
-        learner, config = self.learner, self.learner.digrad_config
+        learner, config = self.learner, self.learner.config
         tasks = len(learner.critic.action_sets)
         with torch.no_grad():
-            action = learner.policy.act(step.next_features, step.active, learner.target_actor)
+            action = learner.actor.act(step.next_features, step.active, learner.target_actor)
             noise = torch.randn(action.shape).clamp(-2, 2) * config.target_noise
             x = torch.cat([step.next_features, (action + noise).clamp(-1, 1)], dim=-1)
             y = torch.minimum(*(target(x) for target in self.targets)) * config.gamma
@@ -47,7 +49,7 @@ class NaiveDiGrad:
                 (error.mean() / len(self.critics)).backward()
         nn.utils.clip_grad_norm_(self.critics.parameters(), config.grad_clip, foreach=False)
         self.critic_optimizer.step()
-        action = learner.policy.act(step.features, step.active)
+        action = learner.actor.act(step.features, step.active)
         leaf = action.detach().requires_grad_()
         gradient = torch.zeros_like(leaf)
         count = torch.zeros_like(leaf)
@@ -59,9 +61,9 @@ class NaiveDiGrad:
             count += member
         self.actor_optimizer.zero_grad()
         action.backward(-(gradient / count.clamp(min=1)) / len(gradient))
-        nn.utils.clip_grad_norm_(learner.policy.actor.parameters(), config.grad_clip, foreach=False)
+        nn.utils.clip_grad_norm_(learner.actor.mu.parameters(), config.grad_clip, foreach=False)
         self.actor_optimizer.step()
-        pairs = [(self.targets, self.critics), (learner.target_actor, learner.policy.actor)]
+        pairs = [(self.targets, self.critics), (learner.target_actor, learner.actor.mu)]
         with torch.no_grad():
             for targets, online in pairs:
                 for target, parameter in zip(
@@ -86,20 +88,21 @@ def _unstack(net: EnsembleMLP) -> list[nn.Sequential]:
 
 def measure(robot: str) -> list[tuple[str, str]]:
     """Rows (comparison, ratio) for one robot."""
-    config, env_config = tuned_preset()
-    config = replace(config, replay_size=20_000)
-    env = ReachEnv(load_robot(robot), 256, replace(env_config, configurations=500))
+    config = replace(tuned_for_robots(DiGradConfig()), replay_size=20_000)
+    env_config = ReachConfig(reward="precise", all_active=0.7, action_repeat=4, configurations=500)
+    env = EffectorReachEnv(load_robot(robot), 256, env_config)
     learner = DiGrad(config, env, 10_000_000, 0)
     while learner.updates < 3:
         learner.step()
     naive = NaiveDiGrad(learner)
-    step = learner._prepare(learner.replay.sample(config.batch_size, learner.generator))
+    step = learner.look_up(learner.sample())
     _check_equal(learner, naive, step)
 
     def ours() -> None:
         learner.update_critic(step)
         learner.update_actor(step)
-        learner.move_targets()
+        move_target(learner.target_actor, learner.actor.mu, config.tau)
+        move_target(learner.target_critic, learner.critic, config.tau)
 
     seconds = seconds_per_call(
         {"ours": ours, "naive": lambda: naive.update(step), "all": learner.update}
