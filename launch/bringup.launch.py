@@ -47,7 +47,7 @@ def check_packages() -> None:
 
 
 def existing(given: str, argument: str, shipped: Path, robot: str) -> Path:
-    """The given file, else the shipped one; FileNotFoundError names the argument that is wrong."""
+    """The given file, or else the shipped one; FileNotFoundError names the wrong argument."""
     path = Path(given) if given else shipped
     if path.is_file():
         return path.resolve()
@@ -69,7 +69,7 @@ def shipped_urdf(robot: str) -> Path:
 
 
 def hardware(context: LaunchContext) -> list[Action]:
-    """robot_state_publisher, ros2_control and its controllers; the launch ends with any of them."""
+    """Nodes of robot_state_publisher and ros2_control; the launch ends when any of them ends."""
     check_packages()
     robot = text(context, "robot")
     share = Path(get_package_share_directory("polyreach"))
@@ -121,7 +121,7 @@ def hardware(context: LaunchContext) -> list[Action]:
     )
 
     def on_process_exit(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
-        """An exception in a handler ends the launch, and `ros2 launch` with exit code 1."""
+        """Raise an exception, which ends the launch and makes `ros2 launch` exit with 1."""
         if event.returncode:
             raise RuntimeError(f"'{event.process_name}' ended with exit code {event.returncode}")
         if context.is_shutdown or event.action is spawner:
@@ -140,7 +140,7 @@ def hardware(context: LaunchContext) -> list[Action]:
 
 
 def launch_setup(context: LaunchContext) -> list[Action]:
-    """Hardware or simulator, and the controller."""
+    """Actions for hardware or simulator, and for the controller."""
     if text(context, "sim").lower() == "false":
         return hardware(context)
     watchdog = text(context, "watchdog").lower() or "false"
@@ -152,7 +152,7 @@ def launch_setup(context: LaunchContext) -> list[Action]:
 
 
 def generate_launch_description() -> LaunchDescription:
-    """Describe a whole robot; urdf and controllers_file are of sim:=false."""
+    """Describe a whole robot; urdf and controllers_file apply to sim:=false."""
     arguments = declare(
         *("sim", *PASSED, "watchdog", "urdf", "controllers_file"),
         robot=ControllerParameters.robot,

@@ -12,7 +12,7 @@ from polyreach_nodes.parameters import ControllerParameters
 
 
 def parameter_files(robot: str, params_file: str) -> list[str]:
-    """The given parameter file, else the shipped one of the robot, if there is one."""
+    """The given parameter file, or else the robot's shipped one, if it exists."""
     if params_file:
         if not Path(params_file).is_file():
             raise FileNotFoundError(f"params_file '{params_file}' does not exist")
@@ -23,7 +23,7 @@ def parameter_files(robot: str, params_file: str) -> list[str]:
 
 
 def launch_setup(context: LaunchContext) -> list[Node]:
-    """The nodes, with the parameter file first and launch arguments after it."""
+    """Nodes with the parameter file; launch arguments override it."""
     velocity_controller = text(context, "velocity_controller")
     topic = f"{velocity_controller}/commands"
     has_watchdog = text(context, "watchdog").lower() == "true"

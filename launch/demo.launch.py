@@ -1,4 +1,4 @@
-"""Simulator, controller and goals for them; the exit code says whether all were reached."""
+"""Simulator, controller and goals; the exit code reports whether all goals were reached."""
 
 from launch import LaunchContext, LaunchDescription
 from launch.actions import RegisterEventHandler, Shutdown
@@ -30,7 +30,7 @@ def generate_launch_description() -> LaunchDescription:
     )
 
     def on_process_exit(event: ProcessExited, context: LaunchContext) -> Shutdown | None:
-        """An exception in a handler is what makes `ros2 launch` exit with 1."""
+        """Raise an exception, which makes `ros2 launch` exit with 1."""
         if event.returncode:
             raise RuntimeError(f"'{event.process_name}' ended with exit code {event.returncode}")
         if context.is_shutdown:

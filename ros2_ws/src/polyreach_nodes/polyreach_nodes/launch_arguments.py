@@ -53,12 +53,12 @@ ARGUMENTS = {
     **{spec.name: _of_parameter(spec, True) for spec in launch_specs(ControllerParameters)},
     "namespace": Argument("Namespace of nodes and topics; with sim:=false of TF too."),
     "use_sim_time": Argument(
-        "Let the control loop follow the simulator's /clock, which stamps joint states then.",
+        "Run the control loop on the simulator's /clock, which then also stamps joint states.",
         "false",
         BOOLEAN,
     ),
     "log_level": Argument(
-        "Least severe messages that are logged.",
+        "Lowest severity of the messages that are logged.",
         "info",
         ("debug", "info", "warn", "error", "fatal"),
     ),
@@ -66,7 +66,7 @@ ARGUMENTS = {
         "Parameter file of controller and command watchdog; empty: config/<robot>.yaml."
     ),
     "watchdog": Argument(
-        "Send the commands through the command watchdog, a process of its own that publishes zero "
+        "Send the commands through the command watchdog, a separate process that publishes zero "
         "when they stop.",
         "false",
         BOOLEAN,
@@ -78,12 +78,12 @@ ARGUMENTS = {
         BOOLEAN,
     ),
     "velocity_controller": Argument(
-        "Controller of ros2_control that takes the commands (with sim:=false, its name in "
-        "controllers_file); empty: they stay on ~/commands (with watchdog:=true on commands), "
+        "Controller of ros2_control that receives the commands (with sim:=false, its name in "
+        "controllers_file); empty: commands stay on ~/commands (with watchdog:=true on commands), "
         "where the simulator receives them."
     ),
     "commands": Argument(
-        "Topic of the joint velocity commands that move the robot; those of the command watchdog: "
+        "Topic of the joint velocity commands that move the robot; with the command watchdog: "
         "commands.",
         "polyreach_controller/commands",
     ),

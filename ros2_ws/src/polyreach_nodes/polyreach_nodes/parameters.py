@@ -99,15 +99,15 @@ class ControllerParameters:
     )
     following_timeout: float = parameter(
         2.0,
-        "Time for which a joint may fail to track its command before that is a fault; ROS may take "
-        "as long to bring commands to a robot that has just started. 0: no limit.",
+        "Time for which a joint may fail to track its command before that is a fault; discovery of "
+        "a robot that has just started may take as long. 0: no limit.",
         unit="s",
         range=(0.0, 60.0),
     )
     outage_timeout: float = parameter(
         0.5,
-        "Time without valid joint states after which motion waits for ~/resume when they come "
-        "again; 0: it always goes on by itself.",
+        "Time without valid joint states after which motion waits for ~/resume; 0: motion always "
+        "continues by itself.",
         unit="s of wall time",
         range=(0.0, 3600.0),
     )
@@ -117,7 +117,7 @@ class ControllerParameters:
     )
     progress_timeout: float = parameter(
         5.0,
-        "Time at full speed without an effector that comes nearer to its goal, after which the "
+        "Time at full speed without progress of any effector towards its goal, after which the "
         "state is BLOCKED or OSCILLATING; 0: never.",
         unit="s",
         range=(0.0, 60.0),
@@ -127,8 +127,8 @@ class ControllerParameters:
     )
     record: str = parameter(
         "",
-        "Name of a new .mcap file in record_folder, to which observation and action of every "
-        "period are recorded; every hour another file begins. Empty: no recording.",
+        "Name of a new .mcap file in record_folder, which records observation and action of every "
+        "period; a new file starts every hour. Empty: no recording.",
     )
 
     def check(self) -> None:
@@ -185,17 +185,17 @@ class WatchdogParameters:
     )
     velocity_limits: tuple[float, ...] = parameter(
         (),
-        "Limits of every joint in the order of the commands; unset: those of the controller's "
-        "~/policy_metadata, as it first publishes them. Set them if others can publish metadata.",
+        "Limits of every joint in the order of the commands; unset: those of the first message on "
+        "the controller's ~/policy_metadata. Set them if other nodes can publish metadata.",
         unit="rad/s or m/s",
         settable=Settable.START,
         example="[1.0, 1.0]",
     )
     timeout: float = parameter(
         0.0,
-        "Time after a command that is not zero within which the next one has to come, or zero is "
-        f"published; 0: {COMMAND_PERIODS:g} control periods of the metadata. For a slow simulator, "
-        "divide it by the real-time factor.",
+        "Maximum time from a nonzero command to the next command, after which zero is published; "
+        f"0: {COMMAND_PERIODS:g} control periods of the metadata. For a slow simulator, divide it "
+        "by the real-time factor.",
         unit="s of wall time",
         range=(0.0, MAX_COMMAND_TIMEOUT_S),
         settable=Settable.START,
@@ -268,7 +268,7 @@ class DemoParameters:
     json: str = parameter("", "Path of the result as JSON; empty: none.", settable=Settable.START)
     watchdog: bool = parameter(
         False,
-        "Send the commands through the command watchdog, a process of its own that publishes zero "
+        "Send the commands through the command watchdog, a separate process that publishes zero "
         "when they stop.",
         settable=Settable.START,
         launch=True,
@@ -286,10 +286,10 @@ class ReachParameters:
         settable=Settable.START,
     )
     tolerance: float = parameter(
-        0.02, "For action goals whose tolerance is 0.", unit="m", range=(1e-4, 1.0)
+        0.02, "Tolerance of action goals that set 0.", unit="m", range=(1e-4, 1.0)
     )
     timeout: float = parameter(
-        30.0, "For action goals whose timeout is 0.", unit="s of wall time", range=(0.1, 3600.0)
+        30.0, "Timeout of action goals that set 0.", unit="s of wall time", range=(0.1, 3600.0)
     )
     settle_time: float = parameter(
         0.3,
@@ -313,11 +313,11 @@ class ViewParameters:
     )
     host: str = parameter(
         "127.0.0.1",
-        "Address to listen on; everybody who can reach it can move the robot.",
+        "Address to listen on; anyone who can reach it can move the robot.",
         settable=Settable.START,
     )
     port: int = parameter(
-        8080, "Port to listen on; 0: any free one.", range=(0, 65535), settable=Settable.START
+        8080, "Port to listen on; 0: any free port.", range=(0, 65535), settable=Settable.START
     )
     shadows: bool = parameter(
         True, "Draw shadows; false for a browser without a GPU.", settable=Settable.START
