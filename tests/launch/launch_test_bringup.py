@@ -1,4 +1,4 @@
-"""bringup.launch.py with sim:=true: goals are reached at the speed that was asked for."""
+"""bringup.launch.py with sim:=true: goals are reached at the requested speed."""
 
 # ruff: noqa: PT009 (unittest runs this, and its assertions say what they saw)
 

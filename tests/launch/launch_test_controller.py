@@ -1,4 +1,4 @@
-"""controller.launch.py: comes up as autostart asks for, takes transitions, ends cleanly."""
+"""controller.launch.py: starts as set by autostart, accepts transitions, exits cleanly."""
 
 # ruff: noqa: PT009 (unittest runs this, and its assertions say what they saw)
 

@@ -1,4 +1,4 @@
-"""sim.launch.py: the robot moves as commanded, stops when commands stop, ends cleanly."""
+"""sim.launch.py: the robot moves as commanded, stops when commands stop, exits cleanly."""
 
 # ruff: noqa: PT009 (unittest runs this, and its assertions say what they saw)
 

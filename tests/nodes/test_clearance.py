@@ -1,4 +1,4 @@
-"""Adaptive checks find what checks everywhere on the way find, and their bounds hold."""
+"""The adaptive check finds the same collisions as an exhaustive one, and its bounds hold."""
 
 from pathlib import Path
 

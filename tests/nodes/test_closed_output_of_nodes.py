@@ -1,4 +1,4 @@
-"""Nodes and the demo when nobody reads their terminal any more."""
+"""Nodes and the demo after their terminal was closed."""
 
 import socket
 import subprocess

@@ -1,4 +1,4 @@
-"""The state machine of the command watchdog, and what it reads from serialised messages."""
+"""The state machine of the command watchdog, and its reading of serialised messages."""
 
 import json
 import math
@@ -243,7 +243,7 @@ EVENTS = st.lists(
 
 @given(EVENTS)
 @example([("send", REST), ("stream", MOTION), ("late", 1.5), ("send", MOTION), ("resume", None)])
-def test_no_bad_command_passes_and_no_motion_outlasts_the_timeout(events: list) -> None:
+def test_nothing_bad_leaves_and_no_motion_outlives_the_timeout(events: list) -> None:
     hardware = Hardware()
     relay = hardware.relay
     quiet_s, resumed = 0.0, False  # since the last trip, by the words of the specification

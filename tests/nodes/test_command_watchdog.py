@@ -1,6 +1,6 @@
 """The command watchdog between controllers that fail and hardware that holds the last command.
 
-That such hardware goes on without it is in test_hardware.py.
+test_hardware.py shows that such hardware keeps moving without it.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""A policy file is believed only where its metadata fits the robot."""
+"""A policy file is accepted only if its metadata match the robot."""
 
 import json
 

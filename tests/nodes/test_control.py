@@ -1,4 +1,4 @@
-"""One control period after another, without ROS."""
+"""Sequences of control periods, without ROS."""
 
 import shutil
 from pathlib import Path

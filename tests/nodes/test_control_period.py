@@ -1,4 +1,4 @@
-"""Control periods by the robot's clock, and by a steady one when that stands."""
+"""Control periods on the robot's clock, and on a steady one when that clock stops."""
 
 from itertools import pairwise
 

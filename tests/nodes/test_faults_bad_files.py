@@ -1,4 +1,4 @@
-"""Robot files, policy files and recordings that would harm, named to a running controller."""
+"""Harmful robot files, policy files and recordings, given to a running controller."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Joint states and goals that go wrong in every way, sent to one running controller."""
+"""Faulty joint states and goals, sent to one running controller."""
 
 from collections.abc import Callable, Iterator
 from time import monotonic, sleep

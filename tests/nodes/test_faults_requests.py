@@ -1,4 +1,4 @@
-"""Requests that no node expects, and policies that do not return: the process goes on, or ends."""
+"""Requests that no node expects, and policies that do not return: the process survives or ends."""
 
 import signal
 import sys

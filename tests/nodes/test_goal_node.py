@@ -1,4 +1,4 @@
-"""The goal sender as a user calls it."""
+"""`polyreach goal` as a user calls it."""
 
 from pathlib import Path
 

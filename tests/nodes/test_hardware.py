@@ -1,4 +1,4 @@
-"""The controller before hardware that behaves as ros2_control does, and as late as hardware is."""
+"""The controller with hardware that behaves like ros2_control and responds with a delay."""
 
 import math
 import signal

@@ -1,4 +1,4 @@
-"""Limits hold for every input that there can be."""
+"""Limits hold for every possible input."""
 
 import numpy as np
 import pytest

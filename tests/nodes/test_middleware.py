@@ -1,4 +1,4 @@
-"""Which addresses the sockets of running nodes are bound to, and whether they share memory."""
+"""Socket addresses and shared memory of running nodes."""
 
 import os
 import subprocess

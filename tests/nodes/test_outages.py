@@ -1,4 +1,4 @@
-"""Joint states that are missing for long: motion waits for a person, without ROS."""
+"""Long outages of the joint states, without ROS: motion waits for ~/resume."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Whether the controller sees that no effector comes nearer to its goal, and why."""
+"""Detection that no effector approaches its goal, and the reason."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Clients of a controller that reports no progress."""
+"""Reactions of clients to a controller that reports no progress."""
 
 import pytest
 from test_reach_task import Bench, reaching

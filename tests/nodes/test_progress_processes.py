@@ -1,4 +1,4 @@
-"""A robot that gets no nearer, over real processes: status, action and `polyreach goal`."""
+"""A robot without progress, with real processes: status, action and `polyreach goal`."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The robot does not touch itself, nor leave its workspace, and is not slowed without need."""
+"""The robot does not touch itself, nor leave its workspace, and is not slowed unnecessarily."""
 
 from collections import deque
 from pathlib import Path

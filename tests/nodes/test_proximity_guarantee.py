@@ -1,4 +1,4 @@
-"""No goal brings two bodies below the stop distance, and joints that harm nothing go on."""
+"""No goal brings two bodies below the stop distance, and harmless joints keep moving."""
 
 import hostile
 import numpy as np

@@ -1,4 +1,4 @@
-"""The reach action as a client sees it, with its server and the controller as processes."""
+"""The reach action from a client, with its server and the controller as processes."""
 
 import math
 import signal

@@ -1,4 +1,4 @@
-"""The state machine of a reach action, with a controller made of a few lines."""
+"""The state machine of a reach action, with a minimal fake controller."""
 
 import math
 from collections.abc import Sequence

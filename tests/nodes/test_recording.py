@@ -1,4 +1,4 @@
-"""Recordings are read back with the standard readers, whole, cut off, and after every mishap."""
+"""Recordings are read back with the standard readers, complete, truncated, after failures."""
 
 import signal
 import struct

@@ -1,4 +1,4 @@
-"""The controller that tests share is as new for each of them, whatever the one before did."""
+"""The controller shared by tests is in its initial state for each of them."""
 
 import signal
 

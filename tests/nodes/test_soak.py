@@ -1,4 +1,4 @@
-"""Nodes that run for long: what grows, and whether control periods get longer.
+"""Nodes that run for a long time: memory and control periods stay constant.
 
 The soak takes 3 minutes in `make test-all`; POLYREACH_SOAK_MINUTES=20 takes as many.
 """

@@ -1,4 +1,4 @@
-"""The page as a process: whose requests it answers, and what dragging does to the robot."""
+"""The page as a process: connections it accepts, and the effect of mouse input."""
 
 import signal
 import socket

@@ -1,4 +1,4 @@
-"""Parts of the page that need no browser: shapes, handles, joint states, whom it answers."""
+"""Parts of the page that need no browser: shapes, handles, joint states, connections."""
 
 import asyncio
 import socket

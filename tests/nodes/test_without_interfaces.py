@@ -1,4 +1,4 @@
-"""The nodes where polyreach_interfaces is not built: only the action server needs it."""
+"""Nodes without polyreach_interfaces: only the action server needs it."""
 
 import os
 import signal

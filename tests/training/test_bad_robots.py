@@ -1,4 +1,4 @@
-"""Robot files that would hang, fill the memory, write elsewhere or drive the terminal."""
+"""Robot files that would hang, fill the memory, write other files or control the terminal."""
 
 import subprocess
 import sys

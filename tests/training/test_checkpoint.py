@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, the previous one used when the newest is damaged."""
+"""Checkpoints: written completely or not at all; a damaged newest one falls back."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""A run folder that somebody else has made: nothing in it is executed."""
+"""Untrusted run folders: nothing in them is executed."""
 
 import io
 from hashlib import sha256

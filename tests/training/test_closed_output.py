@@ -1,4 +1,4 @@
-"""Commands whose output nobody reads any more: they end quietly, and training loses nothing."""
+"""Commands with a closed output end quietly, and training loses nothing."""
 
 import errno
 import fcntl

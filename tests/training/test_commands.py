@@ -1,4 +1,4 @@
-"""Commands that tell: list, robot show, robot check, help."""
+"""Commands that print: list, robot show, robot check, help."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""D-Grad (A): the layer by hand, its random start, and what it is for."""
+"""D-Grad (A): the layer by hand, its random initialisation, and its effect on gradients."""
 
 from typing import Any
 

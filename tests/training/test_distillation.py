@@ -1,4 +1,4 @@
-"""Distillation: the divergence, whose rollouts there are, and runs that learn, go on where they
+"""Distillation: the divergence, who collects rollouts, and runs that learn, resume where they
 stopped, and refuse other teachers.
 """
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: what starts it, what it leaves alone, and that it learns and goes on."""
+"""Fine-tuning: its start run, its frozen layers, learning and exact resume."""
 
 from dataclasses import replace
 from pathlib import Path

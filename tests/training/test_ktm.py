@@ -1,4 +1,4 @@
-"""KTM-DRL: TD3 and the transfer by hand, and when which phase is on."""
+"""KTM-DRL: TD3 and the transfer by hand, and the order of the phases."""
 
 import math
 from typing import Any

@@ -1,4 +1,4 @@
-"""PPO and specialisation: they learn, and go on exactly where they stopped."""
+"""PPO and specialisation: they learn, and resume exactly."""
 
 import random
 import signal

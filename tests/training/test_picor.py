@@ -1,4 +1,4 @@
-"""PiCor: weights, constraint and correction by hand; what an iteration may touch."""
+"""PiCor: weights, constraint and correction by hand; which weights an iteration changes."""
 
 import math
 from typing import Any

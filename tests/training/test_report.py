@@ -1,4 +1,4 @@
-"""The report: its statistics by hand, and an experiment that stops, goes on and is drawn."""
+"""The report: its statistics by hand, and an experiment that stops, resumes and is plotted."""
 
 import io
 import math

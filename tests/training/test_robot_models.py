@@ -1,4 +1,4 @@
-"""Models as people have them: URDFs with meshes and mimic joints, links that touch, weak joints."""
+"""Models in practice: URDFs with meshes and mimic joints, links that touch, weak joints."""
 
 from collections.abc import Callable
 from pathlib import Path

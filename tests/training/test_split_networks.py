@@ -1,4 +1,4 @@
-"""Weights that are shared or each task's own, and the running normalisation, against arithmetic."""
+"""Shared and per-task weights and the running normalisation, against arithmetic."""
 
 import math
 from copy import deepcopy

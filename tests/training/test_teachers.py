@@ -1,4 +1,4 @@
-"""Teachers: what is asked of every kind of trained policy, and what cannot be one."""
+"""Teachers: requirements for every kind of trained policy, and illegal ones."""
 
 import json
 from pathlib import Path
