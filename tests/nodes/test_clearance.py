@@ -42,7 +42,7 @@ def motions(robot: Robot, count: int, seed: int) -> list[tuple[np.ndarray, np.nd
 
 
 def way_of(robot: Robot, joint_pos: np.ndarray, command: np.ndarray) -> np.ndarray:
-    """As the docstring of Proximity has it."""
+    """As in the docstring of Proximity."""
     late_s = (3.0 + EXTRA_PERIODS) / robot.control_rate
     ahead_s = late_s + (np.abs(command) / robot.joint_acc_limits).max()
     low, high = robot.joint_pos_limits.T

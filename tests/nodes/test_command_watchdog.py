@@ -229,7 +229,7 @@ def test_metadata_of_another_robot_changes_no_limits(rig: Rig) -> None:
 def test_parameters_replace_the_metadata_and_numpy_is_not_imported(
     probe: Probe, start: Launcher
 ) -> None:
-    """Without any controller; the modules are those of a process that has relayed commands."""
+    """Without a controller; modules loaded by a process that has relayed commands."""
     program = f"import sys; from polyreach_nodes.{NODE} import main; status = main(); "
     program += "print('modules', *sys.modules); sys.exit(status)"
     words = ("--ros-args", "-p", "velocity_limits:=[0.5, 0.25]", "-p", f"timeout:={TIMEOUT_S}")

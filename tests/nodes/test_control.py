@@ -222,7 +222,7 @@ def test_a_joint_below_the_effectors_must_stay_at_home(
         assert control.receive(everyone, [*[0.0] * 7, off], NOW + 0.01) is Received.INVALID
         assert control.state(NOW + 0.01) is State.STALE
         assert "'shared_1' is not controlled and must stay at 0" in control.reason(NOW + 0.01)
-    # told by a publisher of its own, it is not excused by the others
+    # a joint with its own publisher is not excused by the others
     assert control.receive(list(robot.joint_names), [0.0] * 7, NOW + 0.02) is Received.FRESH
     assert control.state(NOW + 0.02) is State.STALE
     control.receive(["shared_1"], [0.01], NOW + 0.02)

@@ -45,7 +45,7 @@ def test_a_clock_that_never_started_does_not_delay_periods() -> None:
 
 
 def test_a_clock_that_resumes_neither_stops_nor_doubles_periods() -> None:
-    """It stands from 0.5 to 0.8 s and then goes on from where it stood."""
+    """The clock stops from 0.5 to 0.8 s and then continues from there."""
     clock = [(t if t < 0.5 else 0.5 if t < 0.8 else t - 0.3, t) for t in steps(1.5)]
     found = begun(clock)
     gaps = [later - earlier for (earlier, _), (later, _) in pairwise(found)]
@@ -63,7 +63,7 @@ def test_a_clock_that_is_set_does_not_delay_periods(jump_s: float) -> None:
 
 
 def test_a_coarse_clock_is_not_a_stopped_clock() -> None:
-    """A clock that goes in steps of 25 ms, less than the patience."""
+    """A clock with steps of 25 ms, shorter than the patience."""
     period = ControlPeriod(PERIOD_S, PATIENCE_S, early_tolerance_s=0.0)
     period.restart(0, 0.0)
     for steady in steps(0.5):

@@ -25,7 +25,7 @@ def metadata(**changes: object) -> Make:
 
 
 def raw_metadata(key: str, text: str) -> Make:
-    """Metadata that is no JSON, or that no writer of JSON would make."""
+    """Metadata that are not JSON, or that no JSON writer produces."""
 
     def make(path: Path) -> None:
         model = onnx.load(SHIPPED)

@@ -66,7 +66,7 @@ def test_an_illegal_transition_is_rejected_and_the_motion_continues(
 def test_a_parameter_of_a_type_that_ros_does_not_know(
     controller: Process, hardware: FakeHardware, probe: Probe
 ) -> None:
-    """rclpy 7.1.6 raises out of its own service; there is no answer, but the robot moves on."""
+    """rclpy 7.1.6 raises in its own service; there is no answer, but the motion continues."""
     move(probe, 0.5)
     client = probe.node.create_client(SetParameters, f"{probe.controller}/set_parameters")
     wrong = Parameter(name="tolerance", value=ParameterValue(type=77))
@@ -81,7 +81,7 @@ def test_a_parameter_of_a_type_that_ros_does_not_know(
 def test_a_file_that_fails_unexpectedly_is_a_rejected_parameter(
     start: Launcher, probe: Probe, tmp_path: Path, name: str
 ) -> None:
-    """Whatever loading raises: here, an error that is no error of ours."""
+    """An unexpected exception while loading."""
     script = tmp_path / "controller"
     script.write_text(
         f"#!{sys.executable}\n"

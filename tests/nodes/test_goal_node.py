@@ -13,7 +13,7 @@ from polyreach_description import Robot
 
 @pytest.fixture
 def goal(planar8: Robot) -> np.ndarray:
-    """Where `left` is with every joint a bit turned [m]."""
+    """Position of `left` with every joint turned slightly [m]."""
     return planar8.forward_kinematics(planar8.home - 0.2)[0]
 
 

@@ -217,7 +217,7 @@ Motions = Callable[[float, float], list[Motion]]
 
 @pytest.fixture(scope="module", params=list_robots())
 def motions(request: pytest.FixtureRequest) -> Motions:
-    """Motions with the shipped policy over joints that follow late."""
+    """Motions of the shipped policy with joints that respond with a delay."""
     robot = load_robot(request.param)
     policy = Policy.load(find_policy(robot.name), robot)
     starts = robot.sample_configuration(np.random.default_rng(0), 4)

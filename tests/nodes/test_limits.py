@@ -136,7 +136,7 @@ EXTREMES = np.array(
 
 
 def hostile(rng: np.random.Generator, plain: np.ndarray) -> np.ndarray:
-    """Replace a tenth of the values by extremes."""
+    """Replace a tenth of the values by extreme ones."""
     return np.where(rng.random(plain.shape) < 0.1, rng.choice(EXTREMES, plain.shape), plain)
 
 

@@ -15,7 +15,7 @@ OUTAGE_S = 0.5
 
 
 class Bench:
-    """A controller on its way to goals, with joints that follow perfectly."""
+    """A controller moving to goals, with joints that track their commands exactly."""
 
     def __init__(self, robot: Robot, policy: Policy) -> None:
         self.control = ReachControl(robot, policy)

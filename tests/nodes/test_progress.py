@@ -225,7 +225,7 @@ def loaded(name: str) -> tuple[Robot, Policy]:
 
 
 class Run:
-    """The controller with joints that follow late, without ROS."""
+    """The controller with joints that respond with a delay, without ROS."""
 
     def __init__(
         self, name: str, start: np.ndarray, goals: np.ndarray, delay_s: float, speed_scale: float

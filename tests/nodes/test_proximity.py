@@ -152,7 +152,7 @@ def test_a_fast_arm_does_not_pass_through_a_thin_post(tmp_path: Path, start: flo
 
 
 def test_bodies_at_constant_distance_are_ignored(carts: Robot) -> None:
-    """left_ball and left_shell overlap for ever."""
+    """left_ball and left_shell always overlap."""
     assert factor(carts, [0.5, 0.0, 0.0], [0.0, 0.0, 0.0]) == 1.0
 
 

@@ -46,7 +46,7 @@ def test_a_thousand_hostile_goals_cause_no_collision(name: str) -> None:
 
 
 def test_one_arm_is_held_and_the_other_reaches_its_goal() -> None:
-    """The left hand is sent into the chest; the right one gets a goal when the left one stands."""
+    """The left hand is sent into the chest; the right hand gets a goal when the left is at rest."""
     control = controller("humanoid27")
     robot, proximity = control.robot, control.pipeline.proximity
     control.activate()

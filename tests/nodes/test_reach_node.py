@@ -98,7 +98,7 @@ class Reach:
 
 @pytest.fixture
 def server(request: pytest.FixtureRequest, start: Launcher) -> Process:
-    """Beside the shared controller, if the test has that."""
+    """In the domain of the shared controller, if the test uses it."""
     parameters = {"settle_time": 0.3}
     shared = shared_by(request)
     if shared is None:
@@ -123,7 +123,7 @@ def controller(shared: SharedController, policy_file: Path) -> Process:
 
 
 def points(robot: Robot, offset: float) -> dict[str, np.ndarray]:
-    """Where the effectors are with every joint `offset` from home [m]."""
+    """Effector positions with every joint `offset` from home [m]."""
     return dict(
         zip(robot.effector_names, robot.forward_kinematics(robot.home + offset), strict=True)
     )

@@ -23,7 +23,7 @@ LEFT, RIGHT = (0.5, 0.25, 0.0), (0.5, -0.25, 0.0)
 
 
 class FakeController:
-    """Takes goals and requests to clear them when the test lets it answer."""
+    """Accepts goals and requests to clear them when the test allows an answer."""
 
     def __init__(self) -> None:
         self.controller = "arm"

@@ -281,7 +281,7 @@ def test_a_kill_loses_no_more_than_a_second(tmp_path: Path) -> None:
 
 
 class _HangingFile:
-    """A file on a disk that does not answer until it is told to."""
+    """A file on a disk that does not answer until it is released."""
 
     def __init__(self, file: object, hangs: list[bool]) -> None:
         self._file, self._hangs = file, hangs

@@ -129,7 +129,7 @@ def test_the_demo_reports_why_the_page_failed() -> None:
 
 
 class Person:
-    """Uses the page of planar8, which stands in a tab as it was first seen."""
+    """Uses the page of planar8 in a tab in its initial state."""
 
     def __init__(self, tab: Tab, probe: Probe) -> None:
         self.tab = tab
@@ -198,7 +198,7 @@ class Person:
 
 
 def wait_goal(probe: Probe, effector: str, there: bool, timeout_s: float = 10.0) -> bool:
-    """Wait until an effector has a goal, or has none; whether it is so."""
+    """Wait until an effector has a goal, or has none; returns whether this happened."""
     end_s = monotonic() + timeout_s
     while bool(probe.value(f"goal/{effector}")) != there:
         if monotonic() > end_s:

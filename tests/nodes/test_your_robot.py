@@ -26,7 +26,7 @@ ROUNDS = 3
 
 @dataclass(frozen=True)
 class Trained:
-    """What the commands made, and what they said."""
+    """Files and output of the commands."""
 
     policy: Path
     check: dict

@@ -298,7 +298,7 @@ def score(learner: A2C) -> float:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_learns(variant: str) -> None:
-    """More than what a policy gets that does not know its task, and goes to the middle."""
+    """Better than a policy that is not conditioned on the task and goes to the centre."""
     config = A2CConfig(hidden=(16, 16), critic_hidden=(16, 16), lr=5e-3, final_lr=0.1, gamma=0.8)
     steps = 5 * 3 * 16 * (120 if variant in ("cycle", "random") else 250)
     config = replace(config, **VARIANTS[variant])

@@ -29,7 +29,7 @@ QUICK_S = 5.0  # [s]; without bounds it is hours, or all of the memory
 
 
 def refused(path: Path) -> str:
-    """Why a robot is refused: in one line, soon, and with the file's name."""
+    """Error message of a refused robot: one line, quick, with the file's name."""
     begun_s = monotonic()
     with pytest.raises(RobotError) as error:
         load_robot(path)

@@ -59,7 +59,7 @@ def learner_of(
 
 
 class RecordedStep:
-    """Keeps what an optimiser is given, in place of a step."""
+    """Records the gradients given to an optimiser instead of taking a step."""
 
     def __init__(self, parameters: list[Tensor]) -> None:
         self.parameters = parameters

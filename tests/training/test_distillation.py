@@ -231,7 +231,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_learns(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
-    """Nearly what the teacher gets, which knows the targets."""
+    """Nearly the return of the teacher, which knows the targets."""
     env = PointMasses(3, 8, horizon=10)
     changes = VARIANTS[variant]
     updates = 300 if changes.get("order") == "together" or "sharing" in changes else 100

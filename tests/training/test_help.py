@@ -55,7 +55,7 @@ def squashed(text: str) -> str:
 
 
 def fields_of(options: type[Any]) -> Iterator[tuple[str, str]]:
-    """Name and help text of every option, and what is said of each group of options."""
+    """Name and help text of every option, and the text of every group of options."""
     for field in dataclasses.fields(options):
         if isinstance(field.type, type) and dataclasses.is_dataclass(field.type):
             yield field.name, " ".join((field.type.__doc__ or "").split())

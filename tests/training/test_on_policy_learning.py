@@ -61,7 +61,7 @@ def score(learner: PPO) -> float:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_learns(variant: str) -> None:
-    """A policy that is not told its task goes to the middle, from where all targets are as near;
+    """A policy that is not conditioned on the task goes to the centre, equally far from targets;
     the others, and one that is split in joint training's second half, to the targets.
     """
     learner = learner_of(

@@ -24,7 +24,7 @@ TINY = PPOConfig(hidden=(8, 8), batch_steps=60, minibatch=4, epochs=2, lr=1e-2)
 def learner_of(
     config: PPOConfig = TINY, env: TaskEnv | None = None, seed: int = 0, **changes: Any
 ) -> PPO:
-    """On three point masses, unless told otherwise; a run of 600 steps."""
+    """On three point masses by default; a run of 600 steps."""
     return PPO(replace(config, **changes), env or PointMasses(), 600, seed)
 
 
@@ -65,7 +65,7 @@ def test_a_change_of_the_mean_action_costs() -> None:
 
 
 class Recorder(PPO):
-    """Remembers rollouts, batches and minibatches."""
+    """Records rollouts, batches and minibatches."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -256,7 +256,7 @@ def test_an_epoch_takes_every_step_once() -> None:
             assert torch.equal(column.gather(1, index), actual)
     for one, other in ((0, 1), (0, 2), (1, 2)):
         assert not torch.equal(orders[one], orders[other])
-    # every task has an order of its own
+    # every task has its own order
     assert not torch.equal(orders[0][0], orders[0][1])
 
 

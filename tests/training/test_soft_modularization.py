@@ -157,6 +157,6 @@ def test_its_defaults_are_the_deep_version() -> None:
     ("name", "least"), [("embedding", 1), ("layers", 2), ("modules", 1), ("width", 1)]
 )
 def test_illegal_settings(name: str, least: int) -> None:
-    # one layer of modules has no routing, so that nothing would tell the task
+    # one layer of modules has no routing, so nothing would depend on the task
     with pytest.raises(UserError, match=f"{name} is {least - 1}, but must be at least {least}"):
         SoftModularizationConfig(**dict[str, Any]({name: least - 1}))

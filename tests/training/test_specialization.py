@@ -32,7 +32,7 @@ TINY = SpecializationConfig(
 
 
 def learner_of(env: TaskEnv | None = None, seed: int = 0, **changes: Any) -> Specialization:
-    """On three point masses, unless told otherwise; a run of 600 steps."""
+    """On three point masses by default; a run of 600 steps."""
     return Specialization(replace(TINY, **changes), env or PointMasses(), 600, seed)
 
 
@@ -297,7 +297,7 @@ def test_with_nothing_split_it_is_ppo() -> None:
 
 
 def alone(together: Specialization, task: int) -> PPO:
-    """PPO on one task, with the weights that `together` has for `task`."""
+    """PPO on one task, with the weights of `together` for `task`."""
     single = PPO(together.config, PointMasses(1), 600, 0)
     for one, every in zip(single.nets, together.nets, strict=True):
         one.shared.data = every.weights()[task].detach().clone()

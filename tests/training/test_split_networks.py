@@ -17,7 +17,7 @@ WIDTHS = (4, 6, 5, 2)
 
 
 def scattered(net: SplitMLP, seed: int = 0) -> SplitMLP:
-    """`net` with a third of its weights split, and all of them drawn anew."""
+    """`net` with a third of its weights split and new random values for all."""
     draw = torch.Generator().manual_seed(seed)
     net.split = torch.rand(net.split.shape, generator=draw) < 1 / 3
     net.shared.data = torch.randn(net.shared.shape, generator=draw)
@@ -100,7 +100,7 @@ def test_gradients_are_those_of_the_chain_rule() -> None:
 
 
 def trained(net: SplitMLP, optimizer: torch.optim.Optimizer, seed: int) -> None:
-    """One step down made-up gradients."""
+    """One descent step along made-up gradients."""
     draw = torch.Generator().manual_seed(seed)
     net.set_gradients(torch.randn(net.own.shape, generator=draw))
     optimizer.step()

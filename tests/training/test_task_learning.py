@@ -60,7 +60,7 @@ def score(learner: OffPolicyLearner) -> float:
 
 
 def score_to_the_middle() -> float:
-    """What a policy gets that does not know its task, and goes where all are equally near."""
+    """Return of a policy that is not conditioned on the task and goes to the centre."""
     env = PointMasses(3, 40, horizon=10)
     return float(play_episodes(env, lambda obs: -4 * obs, seed=99).returns.mean())
 

@@ -51,7 +51,7 @@ def assert_same(left: object, right: object, where: str = "") -> None:
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
-    """Until a checkpoint of at least `step` is there."""
+    """Wait for a checkpoint of at least `step`."""
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
         found = list_checkpoints(folder / "checkpoints")
