@@ -22,6 +22,8 @@ PACKAGES = {
     "polyreach_nodes": ROOT / "ros2_ws/src/polyreach_nodes/polyreach_nodes",
 }
 
+PICTURE_PLACE = "<!-- the picture of the layers: only on the site -->"
+
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Fill the lists of the navigation that follow from the code."""
@@ -44,6 +46,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     pages = {
         "index.md": _page_from(ROOT / "README.md", "index.md"),
         **{name: _page_from(ROOT / name, name) for name in TOP_PAGES},
+        "CONTRIBUTING.md": _with_picture(_page_from(ROOT / "CONTRIBUTING.md", "CONTRIBUTING.md")),
         **{f"models/{card.name}": _page_from(card, f"models/{card.name}") for card in _cards()},
         "models/index.md": _list_of_cards(),
         "methods/index.md": method_pages.overview_page(),
@@ -67,6 +70,12 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
 def _page_from(path: Path, address: str) -> str:
     return site_links(path.read_text(encoding="utf-8"), path, address)
+
+
+def _with_picture(markdown: str) -> str:
+    before, place, after = markdown.partition(PICTURE_PLACE)
+    assert place, f"CONTRIBUTING.md has no line {PICTURE_PLACE}"
+    return f"{before}![folders and the imports between them](layers.svg)\n{after}"
 
 
 def _cards() -> list[Path]:

@@ -224,6 +224,7 @@ RULES = (
     Rule(r"polyreach ", parses),
     Rule(r"make ", is_a_target, "its recipe takes minutes, or is what runs this test"),
     Rule(r"python -m benchmarks", is_a_benchmark, "make test-all runs all of them in small"),
+    Rule(r"python -m pytest ", names_files, "it would run tests in a test"),
     Rule(r"(python|launch_test) \S+\.py", is_a_file, "takes minutes, or " + ROS),
     Rule(r"ros2 launch ", starts_a_launch_file, ROS + "; tests/launch has its launch tests"),
     Rule(r"ros2 run polyreach_nodes ", starts_a_node, ROS + "; tests/nodes start the same program"),
