@@ -185,7 +185,7 @@ def test_without_shared_weights_tasks_are_independent() -> None:
         rollout = made_up_rollout(3)
         rollout.reward[:, 2] *= factor
         learner.update_on(rollout, learner.everyone)
-        learner.see(rollout)
+        learner.update_normalizer(rollout)
         runs.append(learner)
     for one, other in zip(runs[0].nets, runs[1].nets, strict=True):
         assert torch.equal(one.own[:2], other.own[:2])

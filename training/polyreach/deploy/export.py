@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from polyreach.methods import get_method
 from polyreach.networks.policy import RobotPolicy
 from polyreach.robot.features import Observation
-from polyreach.runs.restore import newest_state, restored_learner
 from polyreach.runs.run import RunConfig, RunFolder, load_run_robot
+from polyreach.runs.trained_policy import newest_state, restore_learner
 from polyreach_description import Robot
 from polyreach_description.contract import (
     INPUTS,
@@ -65,7 +65,7 @@ def load_run_policy(folder: Path) -> tuple[RobotPolicy, Robot, RunConfig, dict[s
     robot = load_run_robot(config)
     state = newest_state(run, config)
     progress = {"steps": state["env_steps"], "updates": state["updates"]}
-    policy = restored_learner(config, state).robot_policy()
+    policy = restore_learner(config, state).robot_policy()
     return policy.eval(), robot, config, progress
 
 

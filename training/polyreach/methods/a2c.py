@@ -98,10 +98,10 @@ class A2C(HeadsLearner):
         """A rollout of `tasks` and the update on it; the metrics (5,)."""
         rollout = self.collect(tasks)
         found = self.update_on(rollout, tasks)
-        self.see(rollout)
+        self.update_normalizer(rollout)
         return torch.cat([rollout.reward.mean()[None], found])
 
-    def see(self, rollout: Rollout) -> None:
+    def update_normalizer(self, rollout: Rollout) -> None:
         """Take a rollout into the statistics of the observations."""
         self.actor.normalizer.update(by_task(rollout.obs))
 

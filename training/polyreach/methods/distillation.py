@@ -11,7 +11,7 @@ so that either's episodes are all its own. The student has no critic.
 The text says KL(teacher || student), and means eq. 4; but eq. 4 as printed is
 KL(student || teacher). Both are options, see `direction`.
 
-A teacher is any policy of this package (see teachers.py). What is matched:
+A teacher is any trained policy (see trained_policy.py). What is matched:
 
 - `match` distribution: its normal distribution. Policies of A2C and PPO draw the action itself, and
   the environment clips it. Those of the SAC family draw u and do tanh(u); what is matched is the
@@ -38,9 +38,9 @@ from polyreach.errors import UserError, check_choice, check_range
 from polyreach.methods.learner import Metrics, NoisyAct
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.multi_head import HeadsConfig, HeadsLearner, tuned_heads
+from polyreach.methods.trained_policy import AdaptedPolicy, Normal, PolicyReader
 from polyreach.networks.gaussian import normal_divergence
 from polyreach.networks.multi_head import GaussianHeads
-from polyreach.runs.teachers import Normal, Teacher, read_teacher
 from polyreach.storage.rollout import by_task
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: distillation"
@@ -118,14 +118,14 @@ class Distillation(HeadsLearner):
         self.actor.to(self.device)
         self.parts["actor"] = self.actor
         self.optimize(self.actor.net, lr=config.lr)
-        self.teachers: list[Teacher] = []
+        self.teachers: list[AdaptedPolicy] = []
         # whose rollouts the environment is in, and where the other's are
         self.student_acts = config.student_share > 0
         self.elsewhere: dict[str, Any] = {}
 
-    def prepare(self) -> None:
+    def prepare(self, read: PolicyReader) -> None:
         """Read the teachers, which only training needs. Raises UserError if they cannot teach."""
-        self.teachers = read_teachers(self.config, self.env)
+        self.teachers = read_teachers(self.config, self.env, read)
         self.actor.squash.fill_(self.config.match == "distribution" and self.teachers[0].squashes)
         if 0.0 < self.config.student_share < 1.0 and not self.elsewhere:
             own = {"env": copy.deepcopy(self.env.state_dict()), "obs": self.obs.clone()}
@@ -142,10 +142,9 @@ class Distillation(HeadsLearner):
 
     def step(self) -> Metrics:
         """Every task's turn: a rollout and the update on it; the metrics are means over turns."""
-        if not self.teachers:
-            self.prepare()
-        found = torch.stack([self.turn(tasks) for tasks in self.turns()]).mean(dim=0).tolist()
-        return dict(zip(("reward", "divergence", "grad_norm"), found, strict=True))
+        assert self.teachers, "prepare or resume comes first"
+        means = torch.stack([self.turn(tasks) for tasks in self.turns()]).mean(dim=0).tolist()
+        return dict(zip(("reward", "divergence", "grad_norm"), means, strict=True))
 
     def turn(self, tasks: list[int]) -> Tensor:
         """A rollout of `tasks` and the update on it; the metrics (3,)."""
@@ -181,7 +180,7 @@ class Distillation(HeadsLearner):
         means, log_stds = zip(*answers, strict=True)
         return torch.cat(means), torch.cat(log_stds)
 
-    def answer(self, teacher: Teacher, obs: Tensor, tasks: list[int]) -> Normal:
+    def answer(self, teacher: AdaptedPolicy, obs: Tensor, tasks: list[int]) -> Normal:
         """The same of one teacher."""
         rows = torch.tensor([teacher.rows[task] for task in tasks], device=self.device)
         if self.config.match == "distribution":
@@ -214,10 +213,9 @@ class Distillation(HeadsLearner):
         }
         return {**super().state_dict(), **own}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def resume(self, state: dict[str, Any], read: PolicyReader) -> None:
         """Restore what state_dict returned. Raises UserError if a teacher has changed since."""
-        self.elsewhere = copy.deepcopy(state["elsewhere"])
-        self.prepare()
+        self.teachers = read_teachers(self.config, self.env, read)
         for teacher in self.teachers:
             known = state["teachers"].get(teacher.path, teacher.sha256)
             if known != teacher.sha256:
@@ -225,11 +223,18 @@ class Distillation(HeadsLearner):
                     f"teacher '{teacher.path}' has changed since the run was started (sha256 "
                     f"{known[:12]}... there, {teacher.sha256[:12]}... now)"
                 )
+        self.load_state_dict(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned, but for the teachers."""
         super().load_state_dict(state)
+        self.elsewhere = copy.deepcopy(state["elsewhere"])
         self.student_acts = state["student_acts"]
 
 
-def read_teachers(config: DistillationConfig, env: TaskEnv) -> list[Teacher]:
+def read_teachers(
+    config: DistillationConfig, env: TaskEnv, read: PolicyReader
+) -> list[AdaptedPolicy]:
     """The teachers of a student: one for all tasks, or one for each.
 
     Raises UserError if they do not fit the tasks or each other.
@@ -239,8 +244,8 @@ def read_teachers(config: DistillationConfig, env: TaskEnv) -> list[Teacher]:
             f"teachers are {len(config.teachers)}, but must be one for all tasks, or one for each "
             f"of {', '.join(env.task_names)}, in turn (--method-config.teachers)"
         )
-    read = {path: read_teacher(path, env) for path in dict.fromkeys(config.teachers)}
-    teachers = [read[path] for path in config.teachers]
+    by_path = {path: read(path).adapt(env) for path in dict.fromkeys(config.teachers)}
+    teachers = [by_path[path] for path in config.teachers]
     each = teachers if len(teachers) > 1 else teachers * env.tasks
     for task, (teacher, name) in enumerate(zip(each, env.task_names, strict=True)):
         if teacher.rows[task] < 0:

@@ -9,6 +9,7 @@ code the actor's second hidden layer as well: `actor_layers` 2. Standard deviati
 actor's output layer gives, start at the start's: `initial_std` says nothing here.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,9 +22,9 @@ from polyreach.errors import UserError, check_range
 from polyreach.methods.a2c import A2C, A2CConfig, tuned_a2c
 from polyreach.methods.learner import Metrics
 from polyreach.methods.method import BENCHMARKS, Method
+from polyreach.methods.trained_policy import PolicyReader, RunPolicy
 from polyreach.networks.multi_head import HeadSharing
 from polyreach.networks.per_task_weights import SplitMLP
-from polyreach.runs.teachers import RunState, read_run
 from polyreach.storage.rollout import Rollout
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: fine-tuning"
@@ -69,7 +70,7 @@ class FineTuning(A2C):
         ]
         self.start_sha256 = ""
 
-    def prepare(self) -> None:
+    def prepare(self, read: PolicyReader) -> None:
         """Take over the networks of the start, which only a new run needs.
 
         Raises UserError if there are none, or if they were trained for something else.
@@ -77,12 +78,19 @@ class FineTuning(A2C):
         path = self.config.start
         if not path:
             raise UserError("start is empty: name a run folder of a2c with --method-config.start")
-        run = read_run(path)
-        row = source_row(self.config, run)
-        check_alike(self.config, self.env, run)
-        for name, net in (("actor", self.actor.net), ("critic", self.critic)):
-            prefix = "net." if name == "actor" else ""
-            theta = stored_weights(run.state[name], prefix)[row]
+        start = read(path)
+        if not isinstance(start, RunPolicy) or not isinstance(start.config, A2CConfig):
+            kind = f"a run of {start.method}" if isinstance(start, RunPolicy) else "a policy file"
+            raise UserError(
+                f"'{path}' is {kind}, but fine-tuning starts from a run of a2c or fine-tuning"
+            )
+        row = source_row(self.config, start)
+        check_alike(self.config, self.env, start)
+        actor = start.actor.state_dict()
+        for name, net, theta in (
+            ("actor", self.actor.net, stored_weights(actor, "net.")[row]),
+            ("critic", self.critic, stored_weights(start.critic)[row]),
+        ):
             if theta.shape != net.shared.shape:
                 raise UserError(
                     f"the {name} of '{path}' has {len(theta)} weights, but that of this run "
@@ -90,21 +98,20 @@ class FineTuning(A2C):
                 )
             adopt(net, theta)
         for name in ("count", "mean", "var"):
-            stored = run.state["actor"][f"normalizer.{name}"]
+            stored = actor[f"normalizer.{name}"]
             stored = stored[row] if stored.dim() == 3 else stored
             getattr(self.actor.normalizer, name).copy_(stored)
-        self.start_sha256 = run.sha256
+        self.start_sha256 = start.sha256
 
     def step(self) -> Metrics:
         """One rollout of every task and the update on it."""
-        if not self.start_sha256:
-            self.prepare()
+        assert self.start_sha256, "prepare or resume comes first"
         return super().step()
 
-    def see(self, rollout: Rollout) -> None:
+    def update_normalizer(self, rollout: Rollout) -> None:
         """The statistics of the observations stay."""
 
-    def descend(self, gradients: Any, tasks: list[int]) -> Tensor:
+    def descend(self, gradients: Sequence[Tensor], tasks: list[int]) -> Tensor:
         """One step of the optimiser along g_i (T', P) of the weights that are trained."""
         kept = [g * trained for g, trained in zip(gradients, self.trained, strict=True)]
         return super().descend(kept, tasks)
@@ -119,32 +126,26 @@ class FineTuning(A2C):
         self.start_sha256 = state["start_sha256"]
 
 
-def source_row(config: FineTuningConfig, run: RunState) -> int:
-    """The number of the task of `run` that `config` asks for. Raises UserError if it has none."""
-    if not isinstance(run.config.method_config, A2CConfig):
-        raise UserError(
-            f"'{config.start}' is a run of {run.config.method}, but fine-tuning starts from a run "
-            "of a2c or fine-tuning"
-        )
-    if config.source_task in run.tasks:
-        return run.tasks.index(config.source_task)
-    if not config.source_task and len(run.tasks) == 1:
+def source_row(config: FineTuningConfig, start: RunPolicy) -> int:
+    """The number of the task of `start` that `config` asks for. Raises UserError if it has none."""
+    if config.source_task in start.tasks:
+        return start.tasks.index(config.source_task)
+    if not config.source_task and len(start.tasks) == 1:
         return 0
     raise UserError(
-        f"source_task is '{config.source_task}', but '{config.start}' has: {', '.join(run.tasks)}"
+        f"source_task is '{config.source_task}', but '{config.start}' has: {', '.join(start.tasks)}"
     )
 
 
-def check_alike(config: FineTuningConfig, env: TaskEnv, run: RunState) -> None:
-    """Raise UserError if the networks of `run` mean something else than those of `config`."""
-    settings: list[tuple[str, Any, Any]] = [
-        (name, getattr(run.config.method_config, name), getattr(config, name))
+def check_alike(config: FineTuningConfig, env: TaskEnv, start: RunPolicy) -> None:
+    """Raise UserError if the networks of `start` mean something else than those of `config`."""
+    settings: list[tuple[str, object, object]] = [
+        (name, getattr(start.config, name), getattr(config, name))
         for name in ("hidden", "critic_hidden", "reward_scale")
     ]
-    sizes = run.state["actor"]["normalizer.mean"].shape[-1], env.obs_size
-    settings.append(("the size of an observation", *sizes))
+    settings.append(("the size of an observation", start.obs_size, env.obs_size))
     if isinstance(env, TaskReachEnv):
-        robots = run.config.env_config, env.robots.config
+        robots = start.env_config, env.robots.config
         settings += [
             (name, *(getattr(one, name) for one in robots)) for name in ("features", "action")
         ]
@@ -155,7 +156,7 @@ def check_alike(config: FineTuningConfig, env: TaskEnv, run: RunState) -> None:
             )
 
 
-def stored_weights(state: dict[str, Tensor], prefix: str) -> Tensor:
+def stored_weights(state: Mapping[str, Tensor], prefix: str = "") -> Tensor:
     """theta of every task (T, P) of a SplitMLP that was saved under `prefix`."""
     split, own, shared = (state[prefix + name] for name in ("split", "own", "shared"))
     return torch.where(split, own, shared)

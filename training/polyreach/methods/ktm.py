@@ -42,6 +42,7 @@ from polyreach.methods.off_policy import (
     move_target,
     tuned_for_robots,
 )
+from polyreach.methods.trained_policy import PolicyReader
 from polyreach.networks.mlp import DeterministicActor, Sharing, TaskCritic, TaskMLP
 from polyreach.storage.replay import Batch
 
@@ -93,9 +94,9 @@ class KTM(OffPolicyLearner):
         self.transferred = 0
         self.parts |= {"teachers": self.teachers, "student": self.student}
 
-    def prepare(self) -> None:
+    def prepare(self, read: PolicyReader) -> None:
         """Raise UserError if teachers or student would have nothing to learn from."""
-        super().prepare()
+        super().prepare(read)
         share, each = self.config.teacher_share, self.env.num_envs
         # the teachers' last step is a whole one
         taught = math.ceil(share * self.total_steps / each) * each

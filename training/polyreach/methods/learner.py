@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.task_env import TaskEnv, TaskStep
+from polyreach.methods.trained_policy import PolicyReader
 from polyreach.networks.policy import Policy, RobotPolicy
 from polyreach.storage.rollout import Rollout
 
@@ -58,8 +59,18 @@ class Learner(ABC):
         """The policy as what drives a robot. Raises UserError if the environment has none."""
         return self.env.robot_policy(self.actor)
 
-    def prepare(self) -> None:  # noqa: B027
-        """Read what a new run starts from. Raises UserError if it cannot be had."""
+    def prepare(self, read: PolicyReader) -> None:  # noqa: B027
+        """What a new run does first; `read` reads the trained policies that it starts from.
+
+        Raises UserError for a run that cannot be.
+        """
+
+    def resume(self, state: dict[str, Any], read: PolicyReader) -> None:
+        """Restore what state_dict returned; `read` reads the trained policies that the run needs.
+
+        Raises UserError if they have changed since.
+        """
+        self.load_state_dict(state)
 
     def normal(self, *shape: int) -> Tensor:
         """Standard normal numbers."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError, check_range, check_widths
 from polyreach.methods.learner import Learner, Metrics
+from polyreach.methods.trained_policy import PolicyReader
 from polyreach.networks.policy import Policy
 from polyreach.storage.replay import Batch, Replay
 
@@ -100,7 +101,7 @@ class OffPolicyLearner(Learner):
         )
         self.parts["replay"] = self.replay
 
-    def prepare(self) -> None:
+    def prepare(self, read: PolicyReader) -> None:
         """Raise UserError if the run is over before its first update."""
         if self.first_update > self.total_steps:
             each = " of each task" if self.env.tasks > 1 else ""

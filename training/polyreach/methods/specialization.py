@@ -28,6 +28,7 @@ from polyreach.errors import UserError, check_choice, check_range
 from polyreach.methods.learner import Metrics
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.ppo import PPO, Batch, PPOConfig, tuned_ppo
+from polyreach.methods.trained_policy import PolicyReader
 from polyreach.networks.per_task_weights import SplitMLP
 
 PAPER = "Yu et al. 2017, Multi-task Learning with Gradient Guided Policy Specialization"
@@ -94,7 +95,7 @@ class Specialization(PPO):
         self.joint = True
         self.split_if_due()
 
-    def prepare(self) -> None:
+    def prepare(self, read: PolicyReader) -> None:
         """Raise UserError if nothing would be split, or if there is nothing to choose by."""
         config = self.config
         if self.env.tasks == 1 and config.guided:

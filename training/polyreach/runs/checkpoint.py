@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from polyreach.errors import UserError
+from polyreach.runs.version_0_1 import from_version_0_1
 
 MAGIC = b"polyreach-checkpoint-1\n"
 KEEP = 2
@@ -77,7 +78,7 @@ def step_of(path: Path) -> int:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read one checkpoint. Raises CheckpointError if it is not whole, or holds more than tensors
+    """Read one checkpoint, of this version or of 0.1. Raises CheckpointError if it is not whole, or holds more than tensors
     and plain values: nothing in it is executed.
     """
     content = path.read_bytes()
@@ -98,7 +99,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"checkpoint '{path}' is refused: it holds a {type(state).__name__}, not a dict"
         )
-    return state
+    return from_version_0_1(state)
 
 
 def read_newest(folder: Path, set_aside: bool = False) -> tuple[dict[str, Any] | None, list[str]]:

@@ -1,10 +1,10 @@
-"""Pictures of trained policies: which weights each task has of its own, and robots with legs in
+"""Plots of trained policies: the weights that each task has of its own, and robots with legs in
 motion.
 """
 
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from polyreach.envs.legged.legged import LeggedConfig, LeggedEnv
 from polyreach.envs.legged.render import render_states
 from polyreach.errors import UserError, check_range
-from polyreach.runs.teachers import read_run
+from polyreach.runs.trained_policy import read_run
 from polyreach.plotting import file_pyplot
-from polyreach.runs.restore import restored_learner
+from polyreach.networks.policy import Policy
 from polyreach.networks.per_task_weights import SplitActor, SplitMLP
 
 
@@ -29,22 +29,22 @@ def draw_run(folder: Path, out: Path, start_s: float, every_s: float, frames: in
     check_range("every", every_s, 1e-3)
     check_range("frames", frames, 1, 40)
     run = read_run(str(folder))
-    actor = restored_learner(run.config, run.state).actor
+    actor = run.actor
     name, written = folder.resolve().name, []
     out.mkdir(parents=True, exist_ok=True)
     if isinstance(actor, SplitActor):
         written.append(out / f"{name}-split.png")
         title = f"{name}: weights that each task has of its own"
         draw_split(actor, title, written[-1])
-    settings = run.config.env_config
+    settings = run.env_config
     if isinstance(settings, LeggedConfig):
         written.append(out / f"{name}-motion.png")
-        env = LeggedEnv(run.config.env, len(run.tasks), settings)
+        env = LeggedEnv(run.env, len(run.tasks), settings)
         draw_motion(actor, env, start_s, every_s, frames, written[-1])
     if not written:
         raise UserError(
-            f"nothing to draw of '{folder}': its method {run.config.method} splits no weights, and "
-            f"'{run.config.env}' has no legs"
+            f"nothing to draw of '{folder}': its method {run.method} splits no weights, and "
+            f"'{run.env}' has no legs"
         )
     return written
 
@@ -97,7 +97,7 @@ def draw_split(actor: SplitActor, title: str, path: Path) -> None:
 
 @torch.no_grad()
 def draw_motion(
-    actor: Any, env: LeggedEnv, start_s: float, every_s: float, frames: int, path: Path
+    policy: Policy, env: LeggedEnv, start_s: float, every_s: float, frames: int, path: Path
 ) -> None:
     """A row of pictures for each task: `frames` of them from `start_s` on, `every_s` apart [s].
 
@@ -110,7 +110,7 @@ def draw_motion(
     for number in range(first + stride * (frames - 1) + 1):
         if number >= first and (number - first) % stride == 0:
             states.append(env.states[:, 0])
-        obs = env.step(actor.mean_action(obs)).obs
+        obs = env.step(policy.mean_action(obs)).obs
     shown = torch.stack(states, dim=1)  # (T, frames, S)
     size = (1.6 * frames, 2.1 * env.tasks)
     figure, panels = pyplot.subplots(

@@ -21,6 +21,7 @@ from polyreach.envs.env_spec import Record
 from polyreach.methods import get_method
 from polyreach.methods.learner import Learner
 from polyreach.runs.run import RunConfig, RunError, RunFolder, load_run_env_spec
+from polyreach.runs.trained_policy import read_policy
 
 SAVING_SHARE = 0.05  # of the time goes into checkpoints at most
 
@@ -85,7 +86,7 @@ def train(
     ):
         learner = make_learner(config.method_config, env, config.steps, config.seed)
         if not resume:
-            learner.prepare()
+            learner.prepare(read_policy)
 
         def evaluate() -> Record:
             return env_spec.evaluate(evaluation, learner.policy)
@@ -189,12 +190,12 @@ def _restore(learner: Learner, folder: RunFolder, config: RunConfig, console: Co
         folder.drop_metrics_after(0)
         return 0.0
     wall_s = state.pop("wall_s", None)
-    learner.load_state_dict(state)
+    learner.resume(state, read_policy)
     folder.drop_metrics_after(learner.env_steps)
     console.print(f"going on at step {learner.env_steps:,} of {config.steps:,}")
     if wall_s is not None:
         return float(wall_s)
-    # checkpoints of earlier versions do not tell the time, but their evaluations do
+    # checkpoints of earlier versions lack the time, but their evaluations have it
     return max((float(record["wall_s"]) for record in folder.read_metrics()), default=0.0)
 
 

@@ -12,8 +12,8 @@ from polyreach.envs.registry import find_env_spec
 from polyreach.envs.env_spec import EVALUATION_SEED
 from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError, check_range
-from polyreach.runs.teachers import read_teacher
 from polyreach.runs.run import RunFolder
+from polyreach.runs.trained_policy import read_run
 
 
 class Returns(NamedTuple):
@@ -34,7 +34,7 @@ def play_run(folder: Path, env: str = "", episodes: int = 20) -> dict[str, Retur
     config = RunFolder(folder).read_config()
     env_spec = find_env_spec(env or config.env, task_conditioned=True)
     with closing(env_spec.make_evaluation(config.env_config, episodes, "cpu", 1)) as evaluation:
-        policy = read_teacher(str(folder), evaluation)
+        policy = read_run(str(folder)).adapt(evaluation)
         for name, row in zip(evaluation.task_names, policy.rows, strict=True):
             if row < 0:
                 raise UserError(f"the run in '{folder}' does not know the task '{name}'")

@@ -6,19 +6,18 @@ own.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import gymnasium
-import mujoco
 import numpy as np
 import torch
 from gymnasium.spaces import Box
 from gymnasium.vector import AutoresetMode, VectorEnv
-from mujoco import rollout
 from numpy.typing import NDArray
 from torch import Tensor
 
 from polyreach.envs.env_spec import EnvConfig
+from polyreach.envs.reach.dynamics import BatchDynamics
 from polyreach.envs.reach.reward import REWARDS, RewardName, reward_size
 from polyreach.envs.task_env import check_finite
 from polyreach.errors import UserError, check_range
@@ -110,7 +109,11 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self.generator = torch.Generator(device=self.device)
         self.generator.manual_seed(seed)
         self._dynamics = (
-            _Dynamics(robot, num_envs, config, threads) if config.mode == "dynamic" else None
+            BatchDynamics(
+                robot, num_envs, config.action_repeat, config.acceleration_limits, threads
+            )
+            if config.mode == "dynamic"
+            else None
         )
         size = self.joints + 4 * self.effectors
         self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float32)
@@ -266,51 +269,3 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         """Stop the simulation threads."""
         if self._dynamics is not None:
             self._dynamics.close()
-
-
-class _Dynamics:
-    """N copies of the simulated robot, one array of states stepped by MuJoCo's threaded rollout."""
-
-    def __init__(self, robot: Robot, num_envs: int, config: ReachConfig, threads: int) -> None:
-        self.robot, self.model, periods = robot, robot.simulation_model(), config.action_repeat
-        period = 1.0 / robot.control_rate  # [s]
-        self.substeps = max(1, round(period / self.model.opt.timestep))  # of a control period
-        self.model.opt.timestep = period / self.substeps
-        self.data = [mujoco.MjData(self.model) for _ in range(threads)]
-        self.rollout = rollout.Rollout(nthread=threads if threads > 1 else 0)
-        size = mujoco.mj_stateSize(self.model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
-        # a full physics state is time, qpos, qvel, act
-        self.qpos = slice(1, 1 + self.model.nq)
-        self.state = np.zeros((num_envs, size))
-        self.state[:, self.qpos] = robot.qpos(robot.home)
-        self.states = np.zeros((num_envs, periods * self.substeps, size))
-        self.command = np.zeros((num_envs, len(robot.joint_names)))
-        # by how much it may have changed in each control period of an action (periods, nu)
-        self.change = np.full((periods, len(robot.joint_names)), np.inf)
-        if config.acceleration_limits:
-            self.change = robot.joint_acc_limits * period * np.arange(1, periods + 1)[:, None]
-
-    def reset(self, which: NDArray[np.bool_], joint_pos: NDArray[np.float32]) -> None:
-        """Put the robots in `which` (N,) at rest at their row of joint_pos (N, nu)."""
-        self.state[which] = 0.0
-        self.state[which, self.qpos] = self.robot.qpos(joint_pos[which])
-        self.command[which] = 0.0
-
-    def step(self, joint_vel: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Go over to joint_vel (N, nu) and hold it; joint positions (N, nu) after the action."""
-        told = self.command[:, None]
-        commands = np.clip(joint_vel[:, None], told - self.change, told + self.change)
-        self.command[:] = commands[:, -1]
-        self.rollout.rollout(
-            self.model,
-            self.data,
-            self.state,
-            np.repeat(self.robot.simulation_ctrl(commands), self.substeps, axis=1),
-            state=self.states,
-        )
-        self.state[:] = self.states[:, -1]
-        return cast(NDArray[np.float64], self.state[:, 1 + self.robot.qpos_adr])
-
-    def close(self) -> None:
-        """Stop the threads."""
-        self.rollout.close()
