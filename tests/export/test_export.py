@@ -25,11 +25,12 @@ from polyreach.deploy.evaluate import (
 )
 from polyreach.deploy.export import ExportedPolicy, write_onnx
 from polyreach.envs.env_spec import preset_name
-from polyreach.envs.reach.reach import ReachEnv, _Dynamics
+from polyreach.envs.reach.dynamics import BatchDynamics
+from polyreach.envs.reach.effector_reach import EffectorReachEnv
 from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, get_method
-from polyreach.methods.deterministic import Policy
+from polyreach.networks.actor_critic import ReachPolicy
 from polyreach.robot.features import Observation, split_observation
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, list_robots, load_robot
@@ -40,25 +41,26 @@ GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")
 MODELS = Path(__file__).parents[2] / "models"
 
 
-def fresh_policy(robot: Robot, method: str, preset: str) -> Policy:
+def fresh_policy(robot: Robot, method: str, preset: str) -> ReachPolicy:
     spec = find_env_spec(robot.name, task_conditioned=False)
     config, env_config = get_method(method).preset(preset_name(preset), spec)
-    env = ReachEnv(robot, 2, replace(env_config, configurations=50))
+    env = EffectorReachEnv(robot, 2, replace(env_config, configurations=50))
     config = replace(config, hidden=(32, 32), replay_size=config.batch_size)
-    policy: Policy = get_method(method).learner(config, env, 1000, 0).policy  # type: ignore[attr-defined]
+    policy = get_method(method).learner(config, env, 1000, 0).robot_policy()
+    assert isinstance(policy, ReachPolicy)
     with torch.no_grad():  # a fresh head is almost zero: every input should matter
-        policy.actor.net.head.weight.mul_(30.0)
+        policy.mu.net.head.weight.mul_(30.0)
     return policy.eval()
 
 
-Exported = Callable[[str, str, str], tuple[Policy, Path]]
+Exported = Callable[[str, str, str], tuple[ReachPolicy, Path]]
 
 
 @pytest.fixture(scope="session")
 def exported(once: Callable[[str, Callable[[Path], object]], Path]) -> Exported:
     """The fresh policy of a robot, a method and a preset, and its file, which is written once."""
 
-    def make(name: str, method: str, preset: str) -> tuple[Policy, Path]:
+    def make(name: str, method: str, preset: str) -> tuple[ReachPolicy, Path]:
         robot = load_robot(name)
         policy = fresh_policy(robot, method, preset)
         path = once(
@@ -208,14 +210,14 @@ def test_evaluation_applies_the_limits_of_the_controller() -> None:
     def act(obs: torch.Tensor) -> torch.Tensor:
         return torch.ones(len(obs), len(robot.joint_names))
 
-    def step(dynamics: _Dynamics, joint_vel: NDArray[np.float32]) -> NDArray[np.float64]:
+    def step(dynamics: BatchDynamics, joint_vel: NDArray[np.float32]) -> NDArray[np.float64]:
         found = plain(dynamics, joint_vel)
         told.append(dynamics.command.copy())
         return found
 
-    plain = _Dynamics.step
+    plain = BatchDynamics.step
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Dynamics, "step", step)
+        patch.setattr(BatchDynamics, "step", step)
         evaluate_actions(act, robot, EvaluationConfig(goals=2, seconds=0.5))
     assert told[0] == pytest.approx(np.tile(robot.joint_acc_limits / robot.control_rate, (2, 1)))
     assert told[-1] == pytest.approx(np.tile(robot.joint_vel_limits, (2, 1)))

@@ -5,7 +5,6 @@ agree, it does what the actor did in training.
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -20,11 +19,12 @@ from polyreach.deploy.export import (
     write_onnx,
 )
 from polyreach.deploy.policy_card import measure_and_describe
-from polyreach.deploy.task_policy import TaskPolicy
 from polyreach.envs.reach.reach import ReachEnv
+from polyreach.envs.reach.task_policy import TaskPolicy
 from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.envs.registry import find_env_spec
 from polyreach.methods import METHODS, get_method
+from polyreach.networks.policy import Policy
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.run import RunConfig
 from polyreach.runs.training import train
@@ -39,7 +39,7 @@ CONFIGURATION = TaskReachConfig(configurations=100)
 VELOCITY = replace(CONFIGURATION, features="paper", action="velocity")
 
 
-class RandomActor(nn.Module):
+class RandomActor(Policy):
     """One random layer for each task."""
 
     def __init__(self, tasks: int, inputs: int, outputs: int) -> None:
@@ -48,19 +48,19 @@ class RandomActor(nn.Module):
         weight = torch.randn(tasks, inputs, outputs, generator=generator) / inputs**0.5
         self.weight = nn.Parameter(weight)
 
-    def mean_action(self, obs: Tensor) -> Tensor:
+    def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
         """obs: (T, B, F)."""
         return torch.tanh(obs @ self.weight)
 
 
-class ConstantActor(nn.Module):
+class ConstantActor(Policy):
     """Task t drives every joint at (t + 1) / 10 of its limit."""
 
     def __init__(self, joints: int) -> None:
         super().__init__()
         self.joints = joints
 
-    def mean_action(self, obs: Tensor) -> Tensor:
+    def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
         """obs: (T, B, F)."""
         level = torch.arange(1, len(obs) + 1) / 10
         return level[:, None, None].expand(len(obs), obs.shape[1], self.joints)
@@ -74,7 +74,7 @@ def make_env(robot: Robot, config: TaskReachConfig, count: int) -> TaskReachEnv:
 def random_policy(robot: Robot, config: TaskReachConfig) -> TaskPolicy:
     env = make_env(robot, config, 1)
     actor = RandomActor(env.tasks, env.obs_size, env.action_size)
-    return TaskPolicy(actor, robot, config).eval()
+    return TaskPolicy(actor, robot, config.features, config.action).eval()
 
 
 NAMED = {"planar8": "planar8", "humanoid27": "humanoid27", "gantry": GANTRY, "rail_arm": RAIL_ARM}
@@ -116,7 +116,7 @@ def test_onnx_runtime_equals_torch_for_every_mask(case: str, tmp_path: Path) -> 
 
 def test_the_mask_selects_the_task(tmp_path: Path) -> None:
     robot = load_robot("planar8")
-    policy = TaskPolicy(ConstantActor(8), robot, VELOCITY)
+    policy = TaskPolicy(ConstantActor(8), robot, "paper", "velocity")
     path = tmp_path / "policy.onnx"
     write_onnx(policy, robot, robot_metadata(robot), path)
     masks = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]])
@@ -163,11 +163,11 @@ def test_every_method_has_an_actor_that_exports(method: str, tmp_path: Path) -> 
     config, env_config = get_method(method).preset("tuned", spec)
     env = make_env(robot, replace(env_config, configurations=100), 4)
     small = {"replay_size": 200} if hasattr(config, "replay_size") else {}
-    learner: Any = get_method(method).learner(replace(config, **small), env, 100_000, 0)
+    learner = get_method(method).learner(replace(config, **small), env, 100_000, 0)
     for net in getattr(learner, "nets", ()):  # some weights of each task's own
         net.own.data += 0.2 * torch.randn(net.own.shape)
         net.split |= torch.rand(net.split.shape) > 0.5
-    policy = TaskPolicy(learner.actor, robot, env_config).eval()
+    policy = learner.robot_policy().eval()
     path = tmp_path / "policy.onnx"
     write_onnx(policy, robot, robot_metadata(robot), path)
     env.reset(1)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.task_env import TaskEnv, TaskStep
+from polyreach.errors import UserError
 from polyreach.methods.off_policy import OffPolicyLearner, TaskConditionedConfig
+from polyreach.methods.trained_policy import PolicyReader, TrainedPolicy
 from polyreach.runs.checkpoint import read_newest, save_checkpoint
 from polyreach.storage.replay import Batch
 
@@ -143,7 +145,18 @@ def assert_same(left: Any, right: Any, where: str = "") -> None:
         assert left == right, where
 
 
-def assert_goes_on(fresh: Callable[[int], Any], folder: Path, before: int, after: int) -> None:
+def no_policies(path: str) -> TrainedPolicy:
+    """Reads the trained policies of a run that needs none."""
+    raise UserError(f"'{path}' is not a run folder")
+
+
+def assert_goes_on(
+    fresh: Callable[[int], Any],
+    folder: Path,
+    before: int,
+    after: int,
+    read: PolicyReader = no_policies,
+) -> None:
     """Assert that a learner resumes exactly: saved after `before` steps and loaded into a learner
     with another seed, its next `after` steps equal those without the interruption. `fresh` makes a
     learner from a seed.
@@ -157,6 +170,6 @@ def assert_goes_on(fresh: Callable[[int], Any], folder: Path, before: int, after
     resumed.step()
     state, _ = read_newest(folder)
     assert state is not None
-    resumed.load_state_dict(state)
+    resumed.resume(state, read)
     assert_same([resumed.step() for _ in range(after)], expected)
     assert_same(resumed.state_dict(), uninterrupted.state_dict())

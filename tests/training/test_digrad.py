@@ -8,11 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.effector_reach import EffectorReachEnv
+from polyreach.envs.reach.reach import ReachConfig
 from polyreach.envs.reach.reward import REWARDS
+from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError
 from polyreach.methods.ddpg import DDPG, DDPGConfig
-from polyreach.methods.deterministic import DeterministicConfig, DeterministicLearner
+from polyreach.methods.deterministic import DeterministicConfig, DeterministicLearner, Step
 from polyreach.methods.digrad import DiGrad, DiGradConfig, differential_gradient
 from polyreach.networks.actor_critic import Critic
 from polyreach.robot.features import split_observation
@@ -54,8 +56,14 @@ def small(**changes: object) -> dict:
 def learner_of(
     kind: type[DeterministicLearner], config: DeterministicConfig, env_config: ReachConfig
 ) -> DeterministicLearner:
-    env = ReachEnv(load_robot("planar8"), 16, replace(env_config, configurations=300), seed=1)
+    settings = replace(env_config, configurations=300)
+    env = EffectorReachEnv(load_robot("planar8"), 16, settings, seed=1)
     return kind(config, env, 10_000, 0)  # type: ignore[call-arg, arg-type]
+
+
+def batch_of(learner: DeterministicLearner, count: int) -> Step:
+    """`count` transitions of the replay, as an update sees them."""
+    return learner.look_up(learner.replay.sample(count, learner.generator))
 
 
 class RecordedStep:
@@ -79,8 +87,8 @@ def test_the_actor_ascends_the_differential_gradient(critic: str, heuristic: boo
     learner = learner_of(DiGrad, config, ReachConfig(reward="paper", all_active=0.5))
     for _ in range(10):
         learner.step()
-    step = learner._prepare(learner.replay.sample(8, learner.generator))
-    parameters = list(learner.policy.actor.parameters())
+    step = batch_of(learner, 8)
+    parameters = list(learner.actor.mu.parameters())
     recorded = RecordedStep(parameters)
     learner.apply = recorded  # type: ignore[method-assign]
     learner.update_actor(step)
@@ -90,16 +98,18 @@ def test_the_actor_ascends_the_differential_gradient(critic: str, heuristic: boo
         features, active = step.features[row : row + 1], step.active[row : row + 1]
         for joint in range(8):
             tasks = [
-                i for i in range(3) if learner.env.robot.action_sets[i, joint] and active[0, i]
+                i
+                for i in range(3)
+                if learner.env.robots.robot.action_sets[i, joint] and active[0, i]
             ]
             g = 0.0
             for task in tasks:
-                action = learner.policy.act(features, active).detach().requires_grad_()
+                action = learner.actor.act(features, active).detach().requires_grad_()
                 learner.critic(features, action)[0, 0, task].backward()
                 assert action.grad is not None
                 g += float(action.grad[0, joint]) / (len(tasks) if heuristic else 1)
             if tasks:
-                mu_j = learner.policy.act(features, active)[0, joint]
+                mu_j = learner.actor.act(features, active)[0, joint]
                 for total, part in zip(
                     expected, torch.autograd.grad(mu_j, parameters), strict=True
                 ):
@@ -126,8 +136,8 @@ def test_targets_of_each_task_bootstrap_from_that_task() -> None:
     learner = learner_of(DiGrad, config, ReachConfig(reward="paper"))
     for _ in range(5):
         learner.step()
-    step = learner._prepare(learner.replay.sample(8, learner.generator))
-    action = learner.policy.act(step.next_features, step.active, learner.target_actor)
+    step = batch_of(learner, 8)
+    action = learner.actor.act(step.next_features, step.active, learner.target_actor)
     q = learner.target_critic(step.next_features, action)
     expected = 0.5 * step.reward + 0.9 * torch.minimum(q[0], q[1])
     assert torch.allclose(learner.target(step), expected)
@@ -139,7 +149,7 @@ def test_the_critic_loss_leaves_out_tasks_without_a_goal() -> None:
     )
     for _ in range(8):
         learner.step()
-    step = learner._prepare(learner.replay.sample(32, learner.generator))
+    step = batch_of(learner, 32)
     assert 0 < float(step.weight.mean()) < 1
     q = learner.critic(step.features, step.action)[0]
     expected = (step.weight * (q - learner.target(step)) ** 2).sum(dim=1).mean()
@@ -150,9 +160,10 @@ def test_the_critic_loss_leaves_out_tasks_without_a_goal() -> None:
 
 def test_joints_that_serve_no_active_effector_stand_still() -> None:
     learner = learner_of(DiGrad, DiGradConfig(**small()), ReachConfig(all_active=0.0))
-    obs, _ = learner.env.reset(seed=0)
-    moved = learner.policy(obs).abs() > 0
-    served = (learner.env.active @ torch.tensor(learner.env.robot.action_sets).float()) > 0
+    moved = learner.policy(learner.env.reset(seed=0))[0].abs() > 0
+    served = (
+        learner.env.robots.active @ torch.tensor(learner.env.robots.robot.action_sets).float()
+    ) > 0
     assert torch.equal(moved, served) and not served.all()
 
 
@@ -162,17 +173,17 @@ def test_relabelled_rewards_are_those_of_the_new_goals() -> None:
     for _ in range(10):
         learner.step()
     batch = learner.replay.sample(32, learner.generator)
-    obs, next_obs = learner._relabel_goals(batch.obs, batch.next_obs)
-    changed = (obs[:, 8:17] != batch.obs[:, 8:17]).any(dim=1)
+    obs, next_obs = learner.relabel_goals(batch.obs[0], batch.next_obs[0])
+    changed = (obs[:, 8:17] != batch.obs[0, :, 8:17]).any(dim=1)
     assert 0.2 < changed.float().mean() < 0.8
-    assert torch.equal(obs[:, 8:], next_obs[:, 8:]) and torch.equal(obs[:, :8], batch.obs[:, :8])
-    learner._relabel_goals = lambda *_: (obs, next_obs)  # type: ignore[method-assign]
-    step = learner._prepare(batch)
+    assert torch.equal(obs[:, 8:], next_obs[:, 8:]) and torch.equal(obs[:, :8], batch.obs[0, :, :8])
+    learner.relabel_goals = lambda *_: (obs, next_obs)  # type: ignore[method-assign]
+    step = learner.look_up(batch)
     parts = split_observation(next_obs, 3)
-    error = (learner.env.kinematics(parts.joint_pos).effector - parts.goals).norm(dim=-1)
+    error = (learner.env.robots.kinematics(parts.joint_pos).effector - parts.goals).norm(dim=-1)
     expected = REWARDS["precise"](error, parts.active, 0.02)
     assert torch.allclose(step.reward, expected, atol=1e-5)
-    assert not torch.allclose(step.reward[changed], batch.reward[changed], atol=1e-2)
+    assert not torch.allclose(step.reward[changed], batch.reward[0, changed], atol=1e-2)
 
 
 def test_transitions_across_a_restart_keep_the_state_before_it() -> None:
@@ -181,8 +192,9 @@ def test_transitions_across_a_restart_keep_the_state_before_it() -> None:
     )
     for _ in range(40):
         learner.step()
-    kept = learner.replay.size
-    obs, next_obs = learner.replay.store.obs[:kept], learner.replay.store.next_obs[:kept]
+    everything = torch.arange(learner.replay.size[0])[None]
+    batch = learner.replay.take(everything)
+    obs, next_obs = batch.obs[0], batch.next_obs[0]
     assert torch.equal(obs[:, 8:], next_obs[:, 8:])
     step = (obs[:, :8] - next_obs[:, :8]).abs().amax()
     assert step <= 2.5 / 50 + 1e-5
@@ -208,12 +220,10 @@ def test_a_residual_actor_needs_kinematic_features() -> None:
 
 
 def mean_error(learner: DeterministicLearner) -> float:
-    env = ReachEnv(load_robot("planar8"), 200, replace(learner.env.config, all_active=1.0), seed=50)
-    obs, _ = env.reset(seed=51)
-    with torch.no_grad():
-        for _ in range(env.horizon):
-            obs, *_, infos = env.step(learner.policy(obs))
-    return float(infos["error"].mean())
+    settings = replace(learner.env.robots.config, all_active=1.0)
+    env = EffectorReachEnv(load_robot("planar8"), 200, settings, seed=50, stagger=False)
+    play_episodes(env, learner.policy, seed=51)
+    return float(env.error.mean())
 
 
 LEARNING = {"hidden": (64, 64), "batch_size": 128, "replay_size": 50_000, "learning_starts": 640}

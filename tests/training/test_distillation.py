@@ -2,7 +2,8 @@
 stopped, and refuse other teachers.
 """
 
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,10 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, Normal, TransformedDistribution, kl_divergence
 from torch.distributions.transforms import TanhTransform
 
-from polyreach.envs.task_env import play_episodes
+from polyreach.envs.task_env import TaskEnv, play_episodes
 from polyreach.errors import UserError
-from polyreach.methods import distillation
 from polyreach.methods.distillation import DIVERGENCE, Distillation, DistillationConfig
-from polyreach.runs.teachers import Teacher
+from polyreach.methods.trained_policy import AdaptedPolicy, PolicyReader, TrainedPolicy
 
 
 def normals(*shape: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -80,7 +80,7 @@ def test_squashing_does_not_change_the_divergence() -> None:
 
 def pulling_teacher(
     name: str, env: PointMasses, squashes: bool = False, gain: float = 4.0, sha256: str = "a" * 64
-) -> Teacher:
+) -> AdaptedPolicy:
     """Goes to the target of each task."""
 
     def distribution(obs: Tensor, tasks: Tensor) -> tuple[Tensor, Tensor]:
@@ -90,35 +90,50 @@ def pulling_teacher(
     def action(obs: Tensor, tasks: Tensor) -> Tensor:
         return distribution(obs, tasks)[0].clamp(-1, 1)
 
-    return Teacher(name, sha256, (0, 1, 2), action, distribution, squashes)
+    return AdaptedPolicy(name, sha256, (0, 1, 2), action, distribution, squashes)
+
+
+@dataclass(frozen=True)
+class Adapted(TrainedPolicy):
+    """A trained policy that acts as `policy` in every environment."""
+
+    policy: AdaptedPolicy
+
+    def adapt(self, env: TaskEnv) -> AdaptedPolicy:
+        return self.policy
+
+
+def reader(teachers: Iterable[AdaptedPolicy]) -> PolicyReader:
+    """Reads `teachers` by their paths, from nowhere."""
+    policies = {
+        teacher.path: Adapted(teacher.path, teacher.sha256, "", teacher) for teacher in teachers
+    }
+    return policies.__getitem__
 
 
 def student_of(
-    monkeypatch: pytest.MonkeyPatch,
     env: PointMasses | None = None,
     seed: int = 0,
-    known: dict[str, Teacher] | None = None,
+    teachers: Sequence[AdaptedPolicy] = (),
     total_steps: int = 1000,
     **changes: Any,
 ) -> Distillation:
-    """A small student of teachers that are not read from anywhere."""
+    """A small student, prepared, by default of one pulling teacher."""
     env = env or PointMasses()
-    teachers = known or {"one": pulling_teacher("one", env)}
-    monkeypatch.setattr(distillation, "read_teacher", lambda path, env: teachers[path])
+    teachers = teachers or (pulling_teacher("one", env),)
     settings = replace(
-        DistillationConfig(hidden=(16, 16), teachers=tuple(teachers)),
+        DistillationConfig(hidden=(16, 16), teachers=tuple(teacher.path for teacher in teachers)),
         **changes,
     )
-    return Distillation(settings, env, total_steps, seed)
+    student = Distillation(settings, env, total_steps, seed)
+    student.prepare(reader(teachers))
+    return student
 
 
 @pytest.mark.parametrize("direction", ["teacher_student", "student_teacher"])
 @pytest.mark.parametrize("match", ["distribution", "action"])
-def test_the_loss_of_every_direction_and_match(
-    monkeypatch: pytest.MonkeyPatch, direction: str, match: str
-) -> None:
-    student = student_of(monkeypatch, direction=direction, match=match, std=0.2)
-    student.prepare()
+def test_the_loss_of_every_direction_and_match(direction: str, match: str) -> None:
+    student = student_of(direction=direction, match=match, std=0.2)
     obs = torch.rand(3, 5, 2) * 2 - 1
     tasks = [0, 1, 2]
     found = student.losses(obs, student.wanted(obs, tasks), None, student.actor.net.weights())
@@ -133,23 +148,18 @@ def test_the_loss_of_every_direction_and_match(
     assert torch.allclose(found, expected.sum(dim=-1).mean(dim=-1), rtol=1e-4)
 
 
-def test_each_head_has_its_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_head_has_its_teacher() -> None:
     env = PointMasses()
-    known = {
-        name: pulling_teacher(name, env, gain=gain)
-        for name, gain in (("slow", 1.0), ("fast", 2.0), ("faster", 3.0))
-    }
-    student = student_of(monkeypatch, env, known=known)
-    student.prepare()
+    gains = {"slow": 1.0, "fast": 2.0, "faster": 3.0}
+    teachers = [pulling_teacher(name, env, gain=gain) for name, gain in gains.items()]
+    student = student_of(env, teachers=teachers)
     obs = torch.zeros(2, 4, 2)
     mean, _ = student.wanted(obs, [2, 1])
     assert torch.allclose(mean, torch.stack([3 * env.target[2], 2 * env.target[1]]).expand(2, 4, 2))
 
 
-def test_an_update_touches_the_trunk_and_the_tasks_own_head_only(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    student = student_of(monkeypatch)
+def test_an_update_touches_the_trunk_and_the_tasks_own_head_only() -> None:
+    student = student_of()
     student.step()
     net = student.actor.net
     own, shared = net.own.detach().clone(), net.shared.detach().clone()
@@ -161,11 +171,9 @@ def test_an_update_touches_the_trunk_and_the_tasks_own_head_only(
 
 
 @pytest.mark.parametrize("squashes", [False, True])
-def test_the_student_imitates_its_teachers(monkeypatch: pytest.MonkeyPatch, squashes: bool) -> None:
+def test_the_student_imitates_its_teachers(squashes: bool) -> None:
     env = PointMasses()
-    known = {"one": pulling_teacher("one", env, squashes)}
-    student = student_of(monkeypatch, env, known=known)
-    student.prepare()
+    student = student_of(env, teachers=[pulling_teacher("one", env, squashes)])
     with torch.no_grad():
         student.actor.net.own.add_(2.0)
     obs = torch.rand(3, 5, 2)
@@ -187,7 +195,7 @@ def test_rollouts_of_the_students_have_their_probabilities_per_task(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each goes on where its own last rollout ended."""
-    student = student_of(monkeypatch, PointMasses(3, 2, horizon=1000), student_share=0.3, t_max=2)
+    student = student_of(PointMasses(3, 2, horizon=1000), student_share=0.3, t_max=2)
     places: dict[bool, Tensor] = {}
     seen = []
     collect = student.collect
@@ -211,10 +219,8 @@ def test_rollouts_of_the_students_have_their_probabilities_per_task(
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0])
-def test_student_or_teacher_may_collect_all_rollouts(
-    monkeypatch: pytest.MonkeyPatch, share: float
-) -> None:
-    student = student_of(monkeypatch, student_share=share)
+def test_student_or_teacher_may_collect_all_rollouts(share: float) -> None:
+    student = student_of(student_share=share)
     student.step()
     assert student.student_acts is (share == 1.0) and not student.elsewhere
 
@@ -230,13 +236,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_it_learns(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
+def test_it_learns(variant: str) -> None:
     """Nearly the return of the teacher, which knows the targets."""
     env = PointMasses(3, 8, horizon=10)
     changes = VARIANTS[variant]
     updates = 300 if changes.get("order") == "together" or "sharing" in changes else 100
     steps = updates * 5 * 24
-    student = student_of(monkeypatch, env, total_steps=steps, lr=5e-3, final_lr=0.1, **changes)
+    student = student_of(env, total_steps=steps, lr=5e-3, final_lr=0.1, **changes)
     test = PointMasses(3, 40, horizon=10)
 
     def score(act: Any) -> float:
@@ -252,38 +258,34 @@ def test_it_learns(monkeypatch: pytest.MonkeyPatch, variant: str) -> None:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_a_stopped_run_resumes_bit_for_bit(
-    monkeypatch: pytest.MonkeyPatch, variant: str, tmp_path: Path
-) -> None:
+def test_a_stopped_run_resumes_bit_for_bit(variant: str, tmp_path: Path) -> None:
     def fresh(seed: int) -> Distillation:
         env = PointMasses(3, 2, horizon=7, stop=0.15)
-        return student_of(monkeypatch, env, seed, **VARIANTS[variant], final_lr=0.2)
+        return student_of(env, seed, **VARIANTS[variant], final_lr=0.2)
 
-    assert_goes_on(fresh, tmp_path, before=4, after=6)
+    read = reader([pulling_teacher("one", PointMasses())])
+    assert_goes_on(fresh, tmp_path, before=4, after=6, read=read)
 
 
-def test_a_run_does_not_resume_with_another_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_does_not_resume_with_another_teacher() -> None:
     env = PointMasses()
-    student = student_of(monkeypatch, env)
+    student = student_of(env)
     student.step()
     state = student.state_dict()
     assert state["teachers"] == {"one": "a" * 64}
-    changed = {"one": pulling_teacher("one", env, sha256="b" * 64)}
+    changed = reader([pulling_teacher("one", env, sha256="b" * 64)])
     with pytest.raises(UserError, match="teacher 'one' has changed since.*aaaaaaaaaaaa.*bbbbbbbb"):
-        student_of(monkeypatch, env, known=changed).load_state_dict(state)
+        student_of(env).resume(state, changed)
 
 
-def test_incompatible_teachers_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_incompatible_teachers_are_refused() -> None:
     env = PointMasses()
     one, squashing = pulling_teacher("one", env), pulling_teacher("two", env, squashes=True)
     still = replace(pulling_teacher("three", env), distribution=None)
     lost = replace(one, rows=(0, -1, 2))
 
-    def prepare(*teachers: Teacher, **changes: Any) -> Distillation:
-        known = {teacher.path: teacher for teacher in teachers}
-        student = student_of(monkeypatch, env, known=known, **changes)
-        student.prepare()
-        return student
+    def prepare(*teachers: AdaptedPolicy, **changes: Any) -> Distillation:
+        return student_of(env, teachers=teachers, **changes)
 
     with pytest.raises(UserError, match="teachers are 2, but must be one .* target_1, target_2"):
         prepare(one, squashing)

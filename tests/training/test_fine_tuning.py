@@ -1,24 +1,27 @@
 """Fine-tuning: its start run, its frozen layers, learning and exact resume."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from task_fakes import PointMasses, assert_same
+from task_fakes import PointMasses, assert_same, no_policies
 
+from polyreach.envs.env_spec import EnvConfig
 from polyreach.envs.reach.task_reach import TaskReachConfig
 from polyreach.envs.registry import find_env_spec
 from polyreach.envs.task_env import TaskEnv, play_episodes
 from polyreach.errors import UserError
-from polyreach.methods import fine_tuning
 from polyreach.methods.a2c import A2C, A2CConfig
 from polyreach.methods.fine_tuning import FineTuning, FineTuningConfig
+from polyreach.methods.mtsac import SACConfig
+from polyreach.methods.trained_policy import FilePolicy, RunPolicy, TrainedPolicy
+from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.checkpoint import read_newest, save_checkpoint
-from polyreach.runs.teachers import RunState
 
+MODELS = Path(__file__).parents[2] / "models"
 WIDTHS: dict[str, Any] = {"hidden": (16, 16), "critic_hidden": (16, 16)}
 
 
@@ -31,31 +34,45 @@ def trained(sharing: Any = "trunk", tasks: int = 3, steps: int = 20, **changes: 
     return learner
 
 
-def run_of(learner: A2C) -> RunState:
-    config = SimpleNamespace(method_config=learner.config, method="a2c")
-    return RunState(config, learner.env.task_names, learner.state_dict(), "c" * 64)
+def run_of(learner: A2C, env_config: EnvConfig | None = None) -> RunPolicy:
+    """The policy of `learner` as that of a run of A2C."""
+    env = learner.env
+    return RunPolicy(
+        path="runs/start",
+        sha256="c" * 64,
+        robot_sha256="",
+        method="a2c",
+        config=learner.config,
+        env="targets",
+        env_config=env_config or EnvConfig(),
+        tasks=env.task_names,
+        obs_size=env.obs_size,
+        action_size=env.action_size,
+        actor=copy.deepcopy(learner.actor),
+        critic=learner.critic.state_dict(),
+    )
 
 
 def tuned_from(
-    monkeypatch: pytest.MonkeyPatch,
-    run: RunState,
+    run: TrainedPolicy,
     env: TaskEnv | None = None,
     seed: int = 0,
     total_steps: int = 1000,
     **changes: Any,
 ) -> FineTuning:
-    monkeypatch.setattr(fine_tuning, "read_run", lambda path: run)
+    """Prepared for a run that starts from `run`."""
     settings = replace(
         FineTuningConfig(**WIDTHS, start="runs/start", source_task="target_1"), **changes
     )
-    return FineTuning(settings, env or PointMasses(1), total_steps, seed)
+    tuned = FineTuning(settings, env or PointMasses(1), total_steps, seed)
+    tuned.prepare(lambda path: run)
+    return tuned
 
 
 @pytest.mark.parametrize("sharing", ["trunk", "none"])
-def test_it_starts_as_the_policy_of_the_task(monkeypatch: pytest.MonkeyPatch, sharing: Any) -> None:
+def test_it_starts_as_the_policy_of_the_task(sharing: Any) -> None:
     start = trained(sharing)
-    tuned = tuned_from(monkeypatch, run_of(start), PointMasses(2))
-    tuned.prepare()
+    tuned = tuned_from(run_of(start), PointMasses(2))
     obs = 2 * torch.rand(3, 9, 2) - 1
     obs[:] = obs[1]
     mean, log_std = start.actor.distribution(obs)
@@ -70,18 +87,14 @@ def test_it_starts_as_the_policy_of_the_task(monkeypatch: pytest.MonkeyPatch, sh
 
 
 @pytest.mark.parametrize(("actor_layers", "critic_layers"), [(1, 1), (2, 1), (3, 2)])
-def test_all_but_the_last_layers_stay_bitwise_equal(
-    monkeypatch: pytest.MonkeyPatch, actor_layers: int, critic_layers: int
-) -> None:
+def test_all_but_the_last_layers_stay_bitwise_equal(actor_layers: int, critic_layers: int) -> None:
     tuned = tuned_from(
-        monkeypatch,
         run_of(trained()),
         PointMasses(2),
         actor_layers=actor_layers,
         critic_layers=critic_layers,
         entropy_weight=0.1,
     )
-    tuned.prepare()
     before = {
         name: {key: value.clone() for key, value in net.state_dict().items()}
         for name, net in (("actor", tuned.actor), ("critic", tuned.critic))
@@ -104,8 +117,8 @@ def test_all_but_the_last_layers_stay_bitwise_equal(
             assert torch.equal(tuned.actor.state_dict()[key], value), key
 
 
-def test_frozen_layers_do_not_count_in_gradient_clipping(monkeypatch: pytest.MonkeyPatch) -> None:
-    tuned = tuned_from(monkeypatch, run_of(trained()), grad_clip=1e-3)
+def test_frozen_layers_do_not_count_in_gradient_clipping() -> None:
+    tuned = tuned_from(run_of(trained()), grad_clip=1e-3)
     tuned.step()
     rows = [own[0].grad for own in tuned.own]
     whole = torch.cat([row for row in rows if row is not None])
@@ -115,7 +128,7 @@ def test_frozen_layers_do_not_count_in_gradient_clipping(monkeypatch: pytest.Mon
         assert not row[~chosen].any() and row[chosen].any()
 
 
-def test_it_learns_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_learns_another_task() -> None:
     """From a policy that goes to the second of three targets to one that goes to the first."""
     long: dict[str, Any] = {"lr": 5e-3, "final_lr": 0.1, "gamma": 0.8}
     source = A2C(
@@ -124,8 +137,7 @@ def test_it_learns_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
     while source.env_steps < 60_000:
         source.step()
     env = PointMasses(1, 16, horizon=10)
-    tuned = tuned_from(monkeypatch, run_of(source), env, total_steps=20_000, **long)
-    tuned.prepare()
+    tuned = tuned_from(run_of(source), env, total_steps=20_000, **long)
 
     def score() -> float:
         played = play_episodes(PointMasses(1, 40, horizon=10), tuned.actor.mean_action, seed=99)
@@ -138,12 +150,10 @@ def test_it_learns_another_task(monkeypatch: pytest.MonkeyPatch) -> None:
     assert score() > 0.5 * start
 
 
-def test_a_stopped_run_resumes_without_its_start_run(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_stopped_run_resumes_without_its_start_run(tmp_path: Path) -> None:
     def fresh(seed: int = 0) -> FineTuning:
         env = PointMasses(2, 2, horizon=7, stop=0.15)
-        return tuned_from(monkeypatch, run_of(trained()), env, seed, final_lr=0.2)
+        return tuned_from(run_of(trained()), env, seed, final_lr=0.2)
 
     whole = fresh()
     for _ in range(4):
@@ -151,24 +161,19 @@ def test_a_stopped_run_resumes_without_its_start_run(
     save_checkpoint(tmp_path, whole.env_steps, whole.state_dict())
     after = [whole.step() for _ in range(6)]
     resumed = fresh(seed=7)
-
-    def gone(path: str) -> RunState:
-        raise UserError(f"'{path}' is not a run folder")
-
-    monkeypatch.setattr(fine_tuning, "read_run", gone)
     state, _ = read_newest(tmp_path)
     assert state is not None
-    resumed.load_state_dict(state)
+    resumed.resume(state, no_policies)
     assert_same([resumed.step() for _ in range(6)], after)
     assert_same(resumed.state_dict(), whole.state_dict())
     assert resumed.state_dict()["start_sha256"] == "c" * 64
 
 
-def test_illegal_start_runs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_illegal_start_runs_are_refused() -> None:
     run = run_of(trained(steps=0))
 
-    def prepare(run: RunState = run, **changes: Any) -> None:
-        tuned_from(monkeypatch, run, **changes).prepare()
+    def prepare(run: TrainedPolicy = run, **changes: Any) -> None:
+        tuned_from(run, **changes)
 
     with pytest.raises(UserError, match="start is empty"):
         prepare(start="")
@@ -185,14 +190,15 @@ def test_illegal_start_runs_are_refused(monkeypatch: pytest.MonkeyPatch) -> None
         find_env_spec("planar8", True).make(TaskReachConfig(action=action), 4, "cpu", 1, 0)
         for action in ("velocity", "configuration")
     ]
-    reaching = run_of(A2C(A2CConfig(**WIDTHS), robots[0], 1000, seed=5))
-    reaching.config.env_config = robots[0].robots.config
-    tuned_from(monkeypatch, reaching, robots[0], source_task="left").prepare()
+    reaching = run_of(A2C(A2CConfig(**WIDTHS), robots[0], 1000, seed=5), robots[0].robots.config)
+    tuned_from(reaching, robots[0], source_task="left")
     with pytest.raises(UserError, match="action is velocity in 'runs/start' and configuration"):
-        tuned_from(monkeypatch, reaching, robots[1], source_task="left").prepare()
-    other = replace(run, config=SimpleNamespace(method_config=None, method="mtsac"))
+        tuned_from(reaching, robots[1], source_task="left")
     with pytest.raises(UserError, match="run of mtsac, but fine-tuning starts from a run of a2c"):
-        prepare(other)
+        prepare(replace(run, config=SACConfig(), method="mtsac"))
+    path = MODELS / "planar8-mtsac.onnx"
+    with pytest.raises(UserError, match="is a policy file, but fine-tuning starts from a run of"):
+        prepare(FilePolicy(str(path), "", "", PolicyFile(path)))
     for changes in ({"sharing": "trunk"}, {"actor_layers": 0}, {"critic_layers": 4}):
         with pytest.raises(UserError, match=next(iter(changes))):
             FineTuningConfig(**changes)

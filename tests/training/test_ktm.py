@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from task_fakes import assert_same, make, random_batch, step_plainly, weights
+from task_fakes import assert_same, make, no_policies, random_batch, step_plainly, weights
 from torch import Tensor
 
 from polyreach.errors import UserError
@@ -221,10 +221,10 @@ def test_illegal_settings(changes: dict[str, Any], message: str) -> None:
 
 def test_the_teachers_must_leave_steps_to_the_student() -> None:
     # 120 steps, 6 at a time: the teachers' last ends at 114 of them, or takes them all
-    learner_of(teacher_share=0.95).prepare()
+    learner_of(teacher_share=0.95).prepare(no_policies)
     with pytest.raises(UserError, match="0.97 of 120 steps is 120, but must .* leave steps to"):
-        learner_of(teacher_share=0.97).prepare()
+        learner_of(teacher_share=0.97).prepare(no_policies)
     with pytest.raises(UserError, match="0.05 of 120 steps is 6, but must be at least the 12 "):
-        learner_of(teacher_share=0.05).prepare()
+        learner_of(teacher_share=0.05).prepare(no_policies)
     # a replay that is full is enough to begin with
-    learner_of(teacher_share=0.05, learning_starts=1000, replay_size=2).prepare()
+    learner_of(teacher_share=0.05, learning_starts=1000, replay_size=2).prepare(no_policies)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from task_fakes import SMALL, PointMasses, make, random_batch, step_plainly, weights
+from task_fakes import SMALL, PointMasses, make, no_policies, random_batch, step_plainly, weights
 from torch import Tensor, nn
 from torch.distributions import Normal, TanhTransform, TransformedDistribution
 
@@ -333,10 +333,12 @@ def test_illegal_settings(changes: dict[str, Any], message: str) -> None:
 
 def test_a_run_that_ends_before_its_first_update_is_refused() -> None:
     # 5 transitions of each task are there after 3 steps of 2 environments each
-    make(MTSAC, SACConfig(), PointMasses(3, 2), learning_starts=5, total_steps=18).prepare()
+    make(MTSAC, SACConfig(), PointMasses(3, 2), learning_starts=5, total_steps=18).prepare(
+        no_policies
+    )
     late = make(MTSAC, SACConfig(), PointMasses(3, 2), learning_starts=5, total_steps=17)
     with pytest.raises(UserError, match="steps is 17, but the first update comes after 18"):
-        late.prepare()
+        late.prepare(no_policies)
     for _ in range(3):
         late.step()
     assert late.updates == 1 and late.env_steps == 18

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_teachers import GANTRY, SMALL, make_run
+from test_trained_policy import GANTRY, SMALL, make_run
 
 from polyreach.deploy.export import load_run_policy
 from polyreach.envs.cheetahs import CheetahConfig, CheetahEnv

@@ -1,4 +1,4 @@
-"""Teachers: requirements for every kind of trained policy, and illegal ones."""
+"""Trained policies: requirements for every kind of them, and illegal ones."""
 
 import json
 from pathlib import Path
@@ -11,13 +11,15 @@ from task_fakes import PointMasses
 from polyreach.commands.train import train_config
 from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.envs.registry import find_env_spec
+from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError
 from polyreach.methods import get_method
+from polyreach.methods.trained_policy import AdaptedPolicy, state_of
 from polyreach.robot.features import FEATURES, Observation
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.checkpoint import save_checkpoint
 from polyreach.runs.run import RunConfig, RunFolder
-from polyreach.runs.teachers import read_run, read_teacher, state_of
+from polyreach.runs.trained_policy import read_policy, read_run
 from polyreach_description import load_robot
 from polyreach_description.contract import PolicyInputs
 
@@ -39,6 +41,11 @@ def make_run(folder: Path, *words: str) -> Any:
             parameter += 0.1 * torch.randn(parameter.shape)
     save_checkpoint(RunFolder(folder).checkpoints, 0, learner.state_dict())
     return learner
+
+
+def adapted(path: str, env: TaskEnv) -> AdaptedPolicy:
+    """The policy at `path`, as it acts in `env`."""
+    return read_policy(path).adapt(env)
 
 
 def gantry_env(**changes: Any) -> TaskReachEnv:
@@ -84,7 +91,7 @@ def test_every_kind_of_policy_teaches(kind: str, tmp_path: Path) -> None:
     learner = make_run(tmp_path / "run", kind, GANTRY, *words)
     env = gantry_env()
     count = env.tasks
-    teacher = read_teacher(str(tmp_path / "run"), env)
+    teacher = adapted(str(tmp_path / "run"), env)
     obs = env.reset(3)
     rows = torch.tensor(list(range(count))[::-1])
     expected = learner.actor.mean_action(obs.flip(0))
@@ -110,13 +117,13 @@ def test_the_digest_depends_on_the_actions_of_a_teacher(tmp_path: Path) -> None:
     words = ("mtsac", GANTRY, "--num-envs", "8", *SMALL)
     learner, path = make_run(tmp_path, *words), str(tmp_path)
     env = gantry_env()
-    first = read_teacher(path, env).sha256
+    first = adapted(path, env).sha256
     save_checkpoint(tmp_path / "checkpoints", 6, {**learner.state_dict(), "wall_s": 9.0})
-    assert read_teacher(path, env).sha256 == first
+    assert adapted(path, env).sha256 == first
     with torch.no_grad():
         next(learner.actor.parameters()).flatten()[0] += 1e-6
     save_checkpoint(tmp_path / "checkpoints", 12, learner.state_dict())
-    assert read_teacher(path, env).sha256 != first
+    assert adapted(path, env).sha256 != first
 
 
 @pytest.mark.parametrize("features", ["paper", "kinematic"])
@@ -145,7 +152,7 @@ def test_a_teacher_receives_its_own_features_and_its_actions_are_converted(tmp_p
     own = gantry_env(features="kinematic", action="configuration")
     other = gantry_env(features="paper", action="velocity")
     obs, seen = own.reset(4), other.reset(4)
-    teacher = read_teacher(str(tmp_path), other)
+    teacher = adapted(str(tmp_path), other)
     assert teacher.distribution is None
     tasks = torch.arange(own.tasks)
     for _ in range(5):
@@ -155,14 +162,14 @@ def test_a_teacher_receives_its_own_features_and_its_actions_are_converted(tmp_p
         obs, seen = (step.obs for step in steps)
     make_run(tmp_path / "velocity", *words[:-1], "velocity")
     with pytest.raises(UserError, match="gives action 'velocity'.*made 'configuration'"):
-        read_teacher(str(tmp_path / "velocity"), own)
+        adapted(str(tmp_path / "velocity"), own)
 
 
 def test_an_exported_policy_teaches() -> None:
     path = MODELS / "planar8-mtsac.onnx"
     env = find_env_spec("planar8", True).make(TaskReachConfig(action="velocity"), 8, "cpu", 1, 5)
     assert isinstance(env, TaskReachEnv)
-    teacher = read_teacher(str(path), env)
+    teacher = adapted(str(path), env)
     obs = env.reset(3)
     robots = env.robots
     inputs = PolicyInputs(robots.joint_pos, robots.goals, robots.active)
@@ -175,11 +182,11 @@ def test_an_exported_policy_teaches() -> None:
     assert teacher.distribution is None
     configuration = find_env_spec("planar8", True).make(TaskReachConfig(), 8, "cpu", 1, 5)
     with pytest.raises(UserError, match="joint velocities, but the student's action is 'conf"):
-        read_teacher(str(path), configuration)
+        adapted(str(path), configuration)
     with pytest.raises(UserError, match="of another robot than '.*gantry'"):
-        read_teacher(str(path), gantry_env(action="velocity"))
+        adapted(str(path), gantry_env(action="velocity"))
     with pytest.raises(UserError, match="policy of a robot, but the student's environment is none"):
-        read_teacher(str(path), PointMasses())
+        adapted(str(path), PointMasses())
 
 
 def test_runs_that_cannot_teach_are_refused(tmp_path: Path) -> None:
@@ -187,21 +194,21 @@ def test_runs_that_cannot_teach_are_refused(tmp_path: Path) -> None:
         train_config(["a2c", "cheetah-smallfoot"])[1].env_config, 1, "cpu", 1, 0
     )
     with pytest.raises(UserError, match="is not a run folder"):
-        read_teacher(str(tmp_path), cheetahs)
+        adapted(str(tmp_path), cheetahs)
     make_run(tmp_path / "gantry", "mtsac", GANTRY, "--num-envs", "8", *SMALL)
     with pytest.raises(UserError, match="sizes .* but the student's have \\(17, 6\\)"):
-        read_teacher(str(tmp_path / "gantry"), cheetahs)
+        adapted(str(tmp_path / "gantry"), cheetahs)
     make_run(tmp_path / "cheetah", "a2c", "cheetah6", "--num-envs", "6", *SMALL)
-    teacher = read_teacher(str(tmp_path / "cheetah"), cheetahs)
+    teacher = adapted(str(tmp_path / "cheetah"), cheetahs)
     assert teacher.rows == (0,)
     other = find_env_spec("cheetah", True).make(
         train_config(["a2c", "cheetah"])[1].env_config, 1, "cpu", 1, 0
     )
-    assert read_teacher(str(tmp_path / "cheetah"), other).rows == (-1,)
+    assert adapted(str(tmp_path / "cheetah"), other).rows == (-1,)
     _, config = train_config(["ddpg", GANTRY])
     RunFolder(tmp_path / "ddpg").create(config)
-    with pytest.raises(UserError, match="ddpg, which is not told its task: export it"):
-        read_teacher(str(tmp_path / "ddpg"), gantry_env())
+    with pytest.raises(UserError, match="ddpg, which is not conditioned on the task: export it"):
+        adapted(str(tmp_path / "ddpg"), gantry_env())
     RunFolder(tmp_path / "empty").create(train_config(["mtsac", GANTRY])[1])
     with pytest.raises(UserError, match="has no checkpoint yet"):
-        read_teacher(str(tmp_path / "empty"), gantry_env())
+        adapted(str(tmp_path / "empty"), gantry_env())
