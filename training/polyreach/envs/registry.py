@@ -8,17 +8,21 @@ from polyreach.envs.reach.spec import EffectorReachSpec, TaskReachSpec
 from polyreach.errors import UserError
 from polyreach_description import is_robot_file, list_robots
 
-ENV_MODULES: tuple[str, ...] = (
-    "polyreach.envs.metaworld.spec",
-    "polyreach.envs.cheetahs",
-    "polyreach.envs.legged.spec",
+MODULES = (
+    "metaworld.spec",
+    "cheetahs",
+    "legged.spec",
 )
-"""Modules of the kinds of environments that are no robots; `SPEC` of each is its EnvSpec."""
+"""Modules of polyreach.envs, one for each kind of environments that are no robots; SPEC in each
+describes it.
+"""
 
 
 def list_envs() -> dict[str, type[EnvSpec[Any, Any]]]:
     """Every environment that is no robot, by name, and its kind."""
-    specs: list[type[EnvSpec[Any, Any]]] = [import_module(name).SPEC for name in ENV_MODULES]
+    specs: list[type[EnvSpec[Any, Any]]] = [
+        import_module(f"polyreach.envs.{module}").SPEC for module in MODULES
+    ]
     return {env: spec for spec in specs for env in spec.envs}
 
 
