@@ -1,16 +1,16 @@
 """D-Grad (O): deconflicting gradients via optimisation (d-grad-2019, section 4.3, algorithm 1);
 published later as gradient surgery, PCGrad (Yu et al. 2020, arXiv:2001.06782).
 
-It differs from MTSAC in one step: the gradients of the tasks are projected before they are added
-up, in actor and critics. g_i is the gradient of task i, K the number of tasks.
+It differs from MTSAC in one step: the gradients of the tasks are projected before they are summed,
+in actor and critics. g_i is the gradient of task i, K the number of tasks.
 
-What the paper leaves open, and what is done here. Algorithm 1 does not say whether line 7 uses the
-original g_j or the projected one: the original. Its order of the tasks j is fixed; a fresh random
-order for every i (as in PCGrad) is an option. The paper adds the projected gradients; their mean is
-an option, which matters to the clipping of gradients only.
+What the paper leaves open, and the choices made here. Algorithm 1 does not state whether line 7
+uses the original g_j or the projected one; here it is the original. Its order of the tasks j is
+fixed; a new random order for every i (as in PCGrad) is an option. The paper sums the projected
+gradients; their mean is an option, which matters only where gradients are clipped.
 
-Only inner products decide what is projected, and the result is a combination of the g_i. So the
-algorithm runs on the K x K inner products and ends in one weight per task.
+The projections depend only on inner products, and the result is a linear combination of the g_i.
+The algorithm therefore runs on the K x K inner products and gives one weight per task.
 """
 
 from collections.abc import Sequence
@@ -46,7 +46,7 @@ class DGradOConfig(SACConfig):
 
 
 class DGradO(GradientSurgery):
-    """Gradients that conflict are projected."""
+    """MTSAC with projected gradients."""
 
     paper = PAPER
     config: DGradOConfig
@@ -56,7 +56,7 @@ class DGradO(GradientSurgery):
         return self.task_weights(gradients @ gradients.T) @ gradients
 
     def combine_stacks(self, stacks: Sequence[Tensor]) -> list[Tensor]:
-        """The same without the vectors (T, P): parameter by parameter."""
+        """The same, parameter by parameter, without building the vectors (K, P)."""
         weight = self.task_weights(inner_products(stacks))  # (K,)
         return [torch.einsum("k,mkio->mio", weight, stack)[:, None] for stack in stacks]
 
@@ -83,7 +83,7 @@ def project_conflicts(gram: Tensor, order: Tensor) -> Tensor:
     coefficients = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
     squared_norm = gram.diagonal().clamp(min=torch.finfo(gram.dtype).tiny)
     for j in order.T:
-        # g_i . g_j of what is left of g_i, for all i at once
+        # g_i . g_j with the projected g_i, for all i at once
         product = (coefficients * gram[j]).sum(dim=1)
         # g_i <- g_i - (g_i . g_j / |g_j|^2) g_j where g_i . g_j < 0
         share = product.clamp(max=0) / squared_norm[j]
@@ -93,12 +93,12 @@ def project_conflicts(gram: Tensor, order: Tensor) -> Tensor:
 
 def fixed_order(tasks: int, device: torch.device | None = None) -> Tensor:
     """(K, K - 1): for every task the others, first to last."""
-    everyone = torch.arange(tasks - 1, device=device).expand(tasks, -1)
-    return everyone + (everyone >= torch.arange(tasks, device=device)[:, None])
+    others = torch.arange(tasks - 1, device=device).expand(tasks, -1)
+    return others + (others >= torch.arange(tasks, device=device)[:, None])
 
 
 def random_order(tasks: int, generator: torch.Generator) -> Tensor:
-    """(K, K - 1): for every task the others, each row in a random order of its own."""
+    """(K, K - 1): for every task the others, in a random order drawn for each row."""
     keys = torch.rand(tasks, tasks - 1, generator=generator, device=generator.device)
     return fixed_order(tasks, generator.device).gather(1, keys.argsort(dim=1))
 

@@ -1,7 +1,7 @@
 """Independent SAC: one agent per task, nothing shared (the grey line of PiCor's Fig. 2).
 
-The agents are trained side by side in the same batched update. Each has weights, temperature and
-replay of its own, and its gradient is clipped on its own, so that none knows of the others.
+The agents are trained side by side in one batched update, but independently: each has its weights,
+its temperature and its replay, and its gradient is clipped separately.
 """
 
 import torch
@@ -16,7 +16,7 @@ PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; on
 
 
 class IndependentSAC(MTSAC):
-    """T agents in one."""
+    """One agent per task, in one batch."""
 
     paper = PAPER
 
@@ -27,7 +27,7 @@ class IndependentSAC(MTSAC):
     def descend(
         self, optimizer: torch.optim.Optimizer, network: nn.Module, task_loss: Tensor
     ) -> Tensor:
-        """Step every agent down its own loss; returns the mean of the norms of their gradients."""
+        """Step every agent down its loss; returns the mean of the norms of their gradients."""
         return descend_apart(optimizer, network, task_loss, self.config.grad_clip)
 
 

@@ -1,7 +1,7 @@
 """MTMHSAC: multi-task SAC with a head per task (Yu et al. 2019, arXiv:1910.10897; "Multi-head SAC"
 of D-Grad, section 5, MTMHSAC of PiCor).
 
-It differs from MTSAC in the last layer of actor and critics, of which every task has its own.
+It differs from MTSAC in the last layer of actor and critics: each task has a last layer.
 """
 
 from torch import nn
@@ -14,7 +14,7 @@ PAPER = "Yu et al. 2019, Meta-World: multi-task multi-head SAC (MTMHSAC)"
 
 
 class MTMHSAC(MTSAC):
-    """A shared trunk, a head per task."""
+    """A shared trunk with a head per task."""
 
     paper = PAPER
 

@@ -1,15 +1,16 @@
 """MTSAC: soft actor-critic on several tasks (Haarnoja et al. 2018, arXiv:1812.05905; multi-task as
-in Yu et al. 2019, arXiv:1910.10897), and what every method of this family is made of.
+in Yu et al. 2019, arXiv:1910.10897), and the base of the SAC family.
 
 Letters are PiCor's (Bai et al. 2023, eq. 1, 2, 6, 7): theta the soft Q-functions, theta_bar their
-targets, phi the policy, alpha_z the temperature of task z, B_z the replay of task z. One network
-for all tasks; the task's one-hot z is appended to its input. Each task has its own replay and its
-own temperature; a batch holds as many transitions of each task, row t of (T, B, dim) those of task
-t, and the loss is the mean over tasks.
+targets, phi the policy, alpha_z the temperature of task z, B_z the replay of task z. All tasks
+share one network; the task's one-hot vector z is appended to its input. Each task has a replay and
+a temperature. A batch holds B transitions of each task, those of task t in row t of (T, B, dim);
+the loss is the mean over tasks.
 
-What the papers leave open, and what is done here: twin critics, tau 0.005, rates 3e-4, temperatures
-start at 1, target entropy -|A|, gradients clipped at norm 1, log standard deviation in [-20, 2];
-one update after each step of all environments. Time limits truncate, so targets bootstrap there.
+What the papers leave open, and the choices made here: twin critics, tau 0.005, rates 3e-4,
+temperatures start at 1, target entropy -|A|, gradients clipped at norm 1, log standard deviation in
+[-20, 2]; one update after each step of all environments. Time limits truncate, so targets bootstrap
+there.
 """
 
 import copy
@@ -83,7 +84,7 @@ class MTSAC(OffPolicyLearner):
             "critic_optimizer": self.critic_optimizer,
             "alpha_optimizer": self.alpha_optimizer,
         }
-        # what losses are computed with: the networks themselves
+        # the networks of the losses
         self.loss_actor: GaussianActor = self.actor
         self.loss_critic: TaskCritic = self.critic
         if config.compile:
@@ -91,7 +92,7 @@ class MTSAC(OffPolicyLearner):
             self.actor_losses = compiled(self.actor_losses, self.device)  # type: ignore[method-assign]
 
     def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
-        """A network of this method."""
+        """The network of the actor or of the critics."""
         return TaskMLP(members, self.env.tasks, inputs, self.config.hidden, outputs, "all")
 
     def explore(self, obs: Tensor, tasks: Tensor | None) -> Tensor:
@@ -101,7 +102,7 @@ class MTSAC(OffPolicyLearner):
         return action
 
     def make_alpha_optimizer(self) -> torch.optim.Optimizer:
-        """What moves the temperatures."""
+        """The optimiser of the temperatures."""
         return self.adam(self.alpha.parameters(), self.config.alpha_lr)
 
     def update(self) -> Metrics:
@@ -112,10 +113,10 @@ class MTSAC(OffPolicyLearner):
 
     def update_on(self, batch: Batch, noise: Tensor) -> dict[str, Tensor]:
         """The update as a function of tensors: batch (T, B, .), noise (2, T, B, A)."""
-        found = self.update_critic(batch, noise[0])
-        found |= self.update_actor(batch, noise[1])
+        metrics = self.update_critic(batch, noise[0])
+        metrics |= self.update_actor(batch, noise[1])
         move_target(self.target_critic, self.critic, self.config.tau)
-        return found
+        return metrics
 
     def update_critic(
         self, batch: Batch, noise: Tensor, tasks: Tensor | None = None
@@ -174,12 +175,13 @@ class MTSAC(OffPolicyLearner):
     def descend(
         self, optimizer: torch.optim.Optimizer, network: nn.Module, task_loss: Tensor
     ) -> Tensor:
-        """Step `network` down the task losses (T',); returns the norm of the gradient."""
+        """Step `network` down the mean of the task losses (T',); returns the norm of the gradient.
+        """
         return descend_together(optimizer, network, task_loss, self.config.grad_clip)
 
 
 class Temperatures(nn.Module):
-    """alpha_z of every task, kept as its logarithm (T, 1)."""
+    """alpha_z of every task, stored as log alpha_z (T, 1)."""
 
     def __init__(self, tasks: int, initial: float) -> None:
         super().__init__()
@@ -192,23 +194,23 @@ class Temperatures(nn.Module):
 
 
 def compiled(function: Callable[..., Any], device: torch.device) -> Callable[..., Any]:
-    """`function` in one compiled graph, and its backward pass in another; on a GPU both run as CUDA
+    """`function` compiled to one graph, its backward pass to another; on a GPU both run as CUDA
     graphs.
     """
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     return torch.compile(function, mode=mode, fullgraph=True)
 
 
-def as_floats(found: Mapping[str, Tensor]) -> Metrics:
-    """Scalars as plain numbers, brought from the device at once."""
-    return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+def as_floats(scalars: Mapping[str, Tensor]) -> Metrics:
+    """Scalars as Python floats, copied from the device in one transfer."""
+    return dict(zip(scalars, torch.stack(list(scalars.values())).tolist(), strict=True))
 
 
 SACConfigT = TypeVar("SACConfigT", bound=SACConfig)
 
 
 def tuned_sac(config: SACConfigT) -> SACConfigT:
-    """`config` with the numbers of the SAC family on robots; temperatures start low."""
+    """`config` with the settings of the SAC family on robots; temperatures start low."""
     return replace(tuned_for_robots(config), alpha_lr=3e-3, initial_alpha=0.1)
 
 

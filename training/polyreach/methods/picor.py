@@ -1,7 +1,7 @@
 """PiCor: multi-task deep reinforcement learning with policy correction (Bai et al. 2023, AAAI).
 
-It differs from MTSAC in that every K iterations one task z is drawn, in which the policy then acts
-and improves, and that every improvement is followed by a correction. Letters are the paper's: pi_t
+It differs from MTSAC in two ways: every K iterations one task z is drawn, on which the policy then
+acts and improves, and every improvement is followed by a correction. Letters are the paper's: pi_t
 the policy before an iteration, pi'_t after the soft actor-critic step on z (eq. 6, 7), pi_phi after
 the correction, which minimises
 
@@ -9,18 +9,18 @@ the correction, which minimises
     c_tilde = max(0, c (1 - gamma) - sum_z w_z E_{s ~ B_z, a ~ pi_phi}[A^{pi_t}(s, a)])
     w = softmax(alpha / tau)                                                                   (9)
 
-What the paper leaves open, and what is done here. c, lambda, tau and K are not given: see
+What the paper leaves open, and the choices made here. c, lambda, tau and K are not given: see
 PiCorConfig. d^{pi_t} is the replay of each task. A^{pi_t}(s, a) = min Q(s, a) - E_{a' ~ pi_t}[min
-Q(s, a')] with the critics of that moment; both expectations are estimated with one action per state
-and with the same random numbers, so that an unchanged policy has advantage 0 exactly. The
-divergence is that of the normal distributions before tanh, which is the same, on the same states.
-Line 16 of Algorithm 1, "update phi by minimizing L", is `correction_steps` steps with the actor's
-optimiser; in the first of them the divergence is 0 and has no gradient, so it counts from the
-second on. A correction that has nothing to correct, c_tilde = 0 at pi'_t, is left out. Tasks are
-drawn uniformly; before the first update all of them are explored at random.
+Q(s, a')] with the current critics; both expectations are estimated with one action per state and
+with the same random numbers, so that an unchanged policy has advantage 0 exactly. The divergence is
+that of the normal distributions before tanh, which tanh does not change, on the same states. Line
+16 of Algorithm 1, "update phi by minimizing L", is `correction_steps` steps of the actor's
+optimiser; in the first of them the divergence is 0 and has no gradient, so it acts from the second
+step on. The correction is skipped where c_tilde = 0 at pi'_t. Tasks are drawn uniformly; before the
+first update all of them are explored with random actions.
 
-Ablations (Table 2): `adaptive_weights` off gives every task the weight 1/N ("Ada"), `correction`
-off leaves only the first phase ("Cor").
+Ablations (Table 2): without `adaptive_weights` every task has the weight 1/N ("Ada"); without
+`correction` only the first phase is left ("Cor").
 """
 
 import math
@@ -47,16 +47,16 @@ class PiCorConfig(SACConfig):
     """Settings of PiCor."""
 
     task_steps: int = 1
-    """Iterations between two draws of the task, K; the default is the best of docs/picor-search.md.
-    The next four settings have the values from which that search started; its one seed does not
-    separate their alternatives.
+    """Iterations between two draws of the task, K; the default is the best value in
+    docs/picor-search.md. The next four settings keep the values from which that search started; its
+    single seed does not separate the alternatives.
     """
     constraint: float = -0.01
-    """Loss of performance that is allowed, c; negative, near 0."""
+    """Allowed loss of performance, c; negative, near 0."""
     penalty: float = 100.0
     """Weight of the constraint, lambda."""
     temperature: float = 1.0
-    """Smoothness of the weights of the tasks, tau in eq. 9."""
+    """Temperature of the softmax that weights the tasks, tau in eq. 9."""
     correction_steps: int = 2
     """Steps of the correction after each update of the policy."""
     soft_advantage: bool = False
@@ -64,9 +64,9 @@ class PiCorConfig(SACConfig):
     a).
     """
     adaptive_weights: bool = True
-    """Weight the tasks by their temperatures; otherwise all tasks have the same weight."""
+    """Weight the tasks by their temperatures alpha; otherwise all tasks have the same weight."""
     correction: bool = True
-    """Correct the policy; otherwise it is only improved on the drawn task."""
+    """Correct the policy; otherwise it is only improved on the task that was drawn."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -80,7 +80,7 @@ class PiCorConfig(SACConfig):
 
 
 class Before(NamedTuple):
-    """What the policy pi_t, before both phases, was worth."""
+    """Values of the policy pi_t before both phases."""
 
     obs: Tensor  # (N, B, O), states of all tasks
     noise: Tensor  # (N, B, A), by which actions are drawn, then and later
@@ -89,7 +89,7 @@ class Before(NamedTuple):
 
 
 class PiCor(MTSAC):
-    """Improve on one task, correct for all."""
+    """Policy improvement on one task, then correction for all tasks."""
 
     paper = PAPER
     config: PiCorConfig
@@ -100,7 +100,7 @@ class PiCor(MTSAC):
         self.iterations = 0
 
     def make_alpha_optimizer(self) -> torch.optim.Optimizer:
-        """What moves the temperature of the drawn task, and no other's, which have no gradient."""
+        """The optimiser of the temperatures; only that of the drawn task has a gradient."""
         # views, not copies: they stay the temperatures
         self.log_alphas = [nn.Parameter(row) for row in self.alpha.log_alpha.detach()]
         return self.adam(self.log_alphas, self.config.alpha_lr)
@@ -129,18 +129,18 @@ class PiCor(MTSAC):
         # policy optimization phase on task z
         batch = self.sample([self.task])
         noise = self.normal(2, *batch.action.shape)
-        found = self.update_critic(batch, noise[0], tasks)
-        correct = self.prepare_correction() if self.config.correction else None
-        found |= self.update_actor(batch, noise[1], tasks)
+        metrics = self.update_critic(batch, noise[0], tasks)
+        before = self.prepare_correction() if self.config.correction else None
+        metrics |= self.update_actor(batch, noise[1], tasks)
         # policy correction phase on all tasks
-        if correct is not None:
-            found |= self.correct_policy(correct)
+        if before is not None:
+            metrics |= self.correct_policy(before)
         move_target(self.target_critic, self.critic, self.config.tau)
-        return as_floats(found)
+        return as_floats(metrics)
 
     @torch.no_grad()
     def prepare_correction(self) -> "Before":
-        """What the correction compares with, of a fresh batch of every task."""
+        """The values that the correction compares with, on a new batch of every task."""
         obs = self.sample().obs
         noise = self.normal(*obs.shape[:2], self.env.action_size)
         bonus = self.alpha().detach().clone() * self.config.soft_advantage
@@ -152,7 +152,7 @@ class PiCor(MTSAC):
         return q - bonus * log_prob
 
     def correct_policy(self, before: "Before") -> dict[str, Tensor]:
-        """Move pi'_t, the policy of this moment, towards the constraint set (line 16)."""
+        """Move pi'_t, the current policy, towards the constraint set (line 16)."""
         obs, noise, bonus, value = before
         config = self.config
         tasks = self.env.tasks
@@ -165,7 +165,7 @@ class PiCor(MTSAC):
         )
         with torch.no_grad():
             improved = self.actor.distribution(obs)
-        found: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
         for step in range(config.correction_steps):
             mean, log_std = self.actor.distribution(obs)
             # A^{pi_t}(s, a) = min Q(s, a) - E_{a' ~ pi_t}[min Q(s, a')]
@@ -173,7 +173,7 @@ class PiCor(MTSAC):
             advantage = (now - value).mean(dim=-1)  # (N,)
             violation = constraint_violation(advantage, weight, config.constraint, config.gamma)
             if step == 0:
-                found = {"violation": violation.detach(), "weight_max": weight.max()}
+                metrics = {"violation": violation.detach(), "weight_max": weight.max()}
                 if violation == 0:
                     break
             # L = KL(pi_phi || pi'_t) + lambda/2 c_tilde^2  (10)
@@ -181,7 +181,7 @@ class PiCor(MTSAC):
             loss = divergence + 0.5 * config.penalty * violation.square()
             gradients = torch.autograd.grad(loss, list(self.actor.parameters()))
             step_clipped(self.actor_optimizer, gradients, config.grad_clip)
-        return found
+        return metrics
 
     def update_alpha(self, log_prob: Tensor, tasks: Tensor | None) -> None:
         """Take one step of the temperature of the drawn task; log_prob: (1, B)."""
@@ -209,7 +209,7 @@ def constraint_violation(advantage: Tensor, weight: Tensor, c: float, gamma: flo
     return (c * (1 - gamma) - (weight * advantage).sum()).clamp(min=0)
 
 
-# tau as the temperatures, which start low
+# tau on the scale of the temperatures, which start low
 TUNED = replace(tuned_sac(PiCorConfig()), temperature=0.01)
 
 METHOD = Method(

@@ -10,9 +10,11 @@ routing from layer l to layer l + 1, g^l_j the output of module j in layer l.
     output = sum_j W_j g^L_j                                                        (7)
     w_z = exp(-alpha_z) / sum_z' exp(-alpha_z')                                     (8)
 
-The shallow version has two layers of two modules of 256, the deep one four of four of 128. What is
-left open, and what is done here: f has one hidden layer and is 400 wide, as h is, which is linear;
-the modules of the first layer read f(s); z enters by h only.
+The shallow version has two layers of two modules of width 256, the deep one four layers of four
+modules of width 128.
+
+What the paper leaves open, and the choices made here: f has one hidden layer, and f and h are 400
+wide; h is linear; the modules of the first layer read f(s); z enters through h only.
 """
 
 from dataclasses import dataclass, replace
@@ -50,12 +52,12 @@ class SoftModularizationConfig(SACConfig):
         super().__post_init__()
         for name in ("embedding", "modules", "width"):
             check_range(name, getattr(self, name), 1)
-        # the task enters by the routing between layers
+        # the task enters through the routing between layers
         check_range("layers", self.layers, 2)
 
 
 class SoftModularization(MTSAC):
-    """Modules of which a routing network makes a soft combination for every task and state."""
+    """Modules whose outputs a routing network combines softly, for every task and state."""
 
     paper = PAPER
     config: SoftModularizationConfig
@@ -134,7 +136,7 @@ class ModularNetwork(nn.Module):
         return out
 
     def _run_modules(self, index: int, x: Tensor) -> Tensor:
-        """Each module on its own input: (M, n, T', B, in) -> (M, n, T', B, d)."""
+        """Every module applied to its input: (M, n, T', B, in) -> (M, n, T', B, d)."""
         y = functional.relu(self.layers[index](x.flatten(0, 1)))
         return y.unflatten(0, (self.members, self.modules_per_layer))
 

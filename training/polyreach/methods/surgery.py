@@ -1,5 +1,6 @@
-"""Gradient surgery: MTSAC whose step follows a combination of the tasks' gradients, in actor and
-critics. A method is one function, `combine`; see dgrad_o.py.
+"""Gradient surgery: MTSAC whose actor and critics step along a combination of the tasks' gradients.
+
+A method of this kind is one function, `combine`; see dgrad_o.py.
 """
 
 import copy
@@ -18,7 +19,7 @@ from polyreach.networks.mlp import TaskLinear, shared_product
 
 
 class GradientSurgery(MTSAC, ABC):
-    """MTSAC with a gradient for every task. T tasks, P weights of a network."""
+    """MTSAC with one gradient per task, for T tasks and the P weights of a network."""
 
     def __init__(self, config: SACConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
         super().__init__(config, env, total_steps, seed)
@@ -44,11 +45,11 @@ class GradientSurgery(MTSAC, ABC):
 
 
 def with_task_gradients(network: Any, tasks: int) -> Any:
-    """`network` over again, on the same weights, but such that the gradient of a loss with respect
-    to its parameters is one for every task, (M, T, in, out).
+    """A view of `network` on the same weights whose parameters have one gradient per task,
+    (M, T, in, out).
 
-    It costs no more than an ordinary gradient: row i of a batch is task i's, so the gradients of
-    the tasks are the terms of the sum that an ordinary backward pass would have added up.
+    It costs no more than an ordinary gradient: row i of a batch belongs to task i, so the gradients
+    of the tasks are the terms of the sum that an ordinary backward pass computes.
     """
     view = copy.deepcopy(network)
     originals = dict(network.named_modules())
@@ -61,7 +62,7 @@ def with_task_gradients(network: Any, tasks: int) -> Any:
 
 
 class _TaskGradientLinear(nn.Module):
-    """The linear layer `shared` (of M members), its weights as if every task had its own."""
+    """The linear layer `shared` of M members, with its weights expanded to one copy per task."""
 
     def __init__(self, shared: TaskLinear, tasks: int) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ class _TaskGradientLinear(nn.Module):
 
 
 class _TaskGradientProduct(torch.autograd.Function):
-    """shared_product, with the gradients of weight and bias left apart by task."""
+    """shared_product whose gradients of weight and bias are not summed over tasks."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
