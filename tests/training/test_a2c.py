@@ -170,7 +170,7 @@ def test_all_tasks_together_descend_the_mean_loss() -> None:
         shared = learner.shared[part].grad
         assert shared is not None
         assert torch.allclose(shared, g.sum(dim=0) * ~net.split, atol=1e-6)
-        for task, row in enumerate(learner.own[part]):
+        for task, row in enumerate(learner.per_task[part]):
             assert row.grad is not None
             assert torch.allclose(row.grad, g[task] * net.split, atol=1e-6)
 
@@ -184,7 +184,7 @@ def test_without_shared_weights_tasks_are_independent() -> None:
         learner = learner_of(**SHARED_ALONE)
         rollout = made_up_rollout(3)
         rollout.reward[:, 2] *= factor
-        learner.update_on(rollout, learner.everyone)
+        learner.update_on(rollout, learner.all_tasks)
         learner.update_normalizer(rollout)
         runs.append(learner)
     for one, other in zip(runs[0].nets, runs[1].nets, strict=True):
@@ -207,7 +207,7 @@ def test_gradients_are_clipped_of_all_networks_together() -> None:
         for task in tasks:
             pieces = []
             for one in (free, clipped):
-                rows = [own[task].grad for own in one.own] + [row.grad for row in one.shared]
+                rows = [own[task].grad for own in one.per_task] + [row.grad for row in one.shared]
                 pieces.append(torch.cat([row for row in rows if row is not None]))
             assert float(pieces[1].norm()) == pytest.approx(0.01, rel=1e-3)
             scale = float(pieces[1].norm() / pieces[0].norm())
@@ -264,7 +264,7 @@ def test_statistics_of_each_task() -> None:
     draw = torch.Generator().manual_seed(0)
     parts = [torch.randn(2, count, 3, generator=draw) * 3 + 1 for count in (5, 1, 9)]
     parts = [part * torch.tensor([1.0, 4.0])[:, None, None] for part in parts]
-    normalizer, whole = Normalizer(3, own=2), torch.cat(parts, dim=1)
+    normalizer, whole = Normalizer(3, rows=2), torch.cat(parts, dim=1)
     for part in parts:
         normalizer.update(part)
     mean, std = whole.mean(dim=1, keepdim=True), whole.std(dim=1, keepdim=True, correction=0)

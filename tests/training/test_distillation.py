@@ -184,7 +184,7 @@ def test_the_student_imitates_its_teachers(squashes: bool) -> None:
     assert float(mean.abs().max()) > 1
     assert student.actor.squashes is squashes
     with torch.no_grad():
-        noisy = student.own_act([0, 1, 2])(obs, torch.full((3, 5, 2), 50.0))
+        noisy = student.actor_act([0, 1, 2])(obs, torch.full((3, 5, 2), 50.0))
     assert (float(noisy.abs().max()) <= 1) is squashes
     taught = student.teacher_act([0, 1, 2])(obs, torch.zeros(3, 5, 2))
     wanted = 4 * (env.target - obs)

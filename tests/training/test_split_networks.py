@@ -231,7 +231,7 @@ def test_outliers_are_clipped_and_constants_are_not_amplified() -> None:
 
 
 def test_statistics_of_each_row() -> None:
-    together, rows = Normalizer(2, own=3), [Normalizer(2) for _ in range(3)]
+    together, rows = Normalizer(2, rows=3), [Normalizer(2) for _ in range(3)]
     draw = torch.Generator().manual_seed(0)
     for count in (4, 9):
         x = torch.randn(3, count, 2, generator=draw) * torch.tensor([1.0, 5.0, 0.2])[:, None, None]

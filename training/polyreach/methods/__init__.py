@@ -24,7 +24,7 @@ MODULES = (
     "distillation",
     "fine_tuning",
 )
-"""Modules of this package, one for each method; METHOD in each describes it."""
+"""Modules of this package, one per method; METHOD in each is its record."""
 
 _REGISTERED: tuple[Method, ...] = tuple(
     import_module(f"{__name__}.{module}").METHOD for module in MODULES

@@ -3,23 +3,23 @@ and 3.1.4; A2C is the synchronous form of Mnih et al. 2016, arXiv:1602.01783).
 
 Letters are the paper's: theta the policy's weights, V the value function, A the advantage (eq. 3),
 t_max the steps of a rollout, E_1 ... E_n the environments, h_i the head of E_i, which gives mean
-and log variance of the actions. Vanilla multi-task (`sharing` trunk) goes round E_1 to E_n: a
-rollout of E_i, an update of the shared layers and of h_i, the next. From scratch (`sharing` none)
-every task has networks of its own; the agents are trained side by side in one batched update, and
-none knows of the others.
+and log variance of the actions. Vanilla multi-task (`sharing` trunk) cycles through E_1 to E_n: a
+rollout of E_i, then an update of the shared layers and of h_i. From scratch (`sharing` none) every
+task has separate networks; the agents are trained side by side in one batched update, but
+independently.
 
-What the paper leaves open, and what is done here, mostly as in the authors' public code: tanh; 16
-environments of each task (set by --num-envs, the total); gamma 0.99, value loss weighted by 0.5,
-gradients of actor and critic clipped together at norm 0.5, RMSprop with alpha 0.99 and eps 1e-5,
-observations normalised and clipped at 5, no scaling of rewards; a unit's weights drawn normally and
-scaled to norm 1, the actor's outputs to 0.01, so that standard deviations start at 1. Statistics of
-the observations take in a rollout after its update.
+What the paper leaves open, and the choices made here, mostly those of the authors' public code:
+tanh; 16 environments of each task (set by --num-envs, the total); gamma 0.99, value loss weighted
+by 0.5, gradients of actor and critic clipped together at norm 0.5, RMSprop with alpha 0.99 and eps
+1e-5, observations normalised and clipped at 5, no scaling of rewards; the weights of a unit drawn
+normally and scaled to norm 1, those of the actor's outputs to 0.01, so that standard deviations
+start at 1. The statistics of the observations are updated with a rollout after its update.
 
-Departures. A return of n steps ends with each rollout, and at a time limit too, where the value of
-the state that was reached bootstraps. The text gives the critic "3 fully-connected layers", and in
-the multi-task case one shared layer: here it is two hidden layers, all of them shared, and the
-output, as in the public code. The entropy is that of the normal distribution. In RMSprop the
-moments of a head rest while other heads have their turn.
+Departures. A return of n steps ends with each rollout, and also at a time limit, where the value of
+the state that was reached bootstraps. The text gives the critic "3 fully-connected layers", one of
+them shared in the multi-task case; here it has two hidden layers, both shared, and the output, as
+in the public code. The entropy is that of the normal distribution. The moments of a head in RMSprop
+do not change in the turns of other heads.
 """
 
 from dataclasses import dataclass, replace
@@ -53,7 +53,7 @@ class A2CConfig(HeadsConfig):
     entropy_weight: float = 0.01
     """Weight of the policy's entropy in the loss."""
     reward_scale: float = 1.0
-    """Factor on the rewards that the critic sees."""
+    """Factor on the rewards in returns and advantages."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -66,7 +66,7 @@ class A2CConfig(HeadsConfig):
 
 
 class A2C(HeadsLearner):
-    """An actor and a critic with a head per task, or one of each for every task."""
+    """An actor and a critic with a head per task, or one actor and one critic per task."""
 
     paper = PAPER
 
@@ -89,20 +89,20 @@ class A2C(HeadsLearner):
         self.optimize(self.actor.net, self.critic, lr=config.lr)
 
     def step(self) -> Metrics:
-        """Every task's turn: a rollout and the update on it; the metrics are means over turns."""
-        found = torch.stack([self.turn(tasks) for tasks in self.turns()]).mean(dim=0).tolist()
+        """A turn of every task: a rollout and an update on it; metrics are means over turns."""
+        metrics = torch.stack([self.turn(tasks) for tasks in self.turns()]).mean(dim=0).tolist()
         names = ("reward", "policy_loss", "value_loss", "entropy", "grad_norm")
-        return dict(zip(names, found, strict=True))
+        return dict(zip(names, metrics, strict=True))
 
     def turn(self, tasks: list[int]) -> Tensor:
         """A rollout of `tasks` and the update on it; the metrics (5,)."""
         rollout = self.collect(tasks)
-        found = self.update_on(rollout, tasks)
+        metrics = self.update_on(rollout, tasks)
         self.update_normalizer(rollout)
-        return torch.cat([rollout.reward.mean()[None], found])
+        return torch.cat([rollout.reward.mean()[None], metrics])
 
     def update_normalizer(self, rollout: Rollout) -> None:
-        """Take a rollout into the statistics of the observations."""
+        """Update the statistics of the observations with a rollout."""
         self.actor.normalizer.update(by_task(rollout.obs))
 
     def update_on(self, rollout: Rollout, tasks: list[int]) -> Tensor:
@@ -121,8 +121,8 @@ class A2C(HeadsLearner):
     def losses(
         self, rollout: Rollout, tasks: Tensor | None, theta: Tensor, critic: Tensor
     ) -> Tensor:
-        """Of the weights of policy and value function (T', P): the policy's loss of every task, the
-        value function's, and the entropy (3, T').
+        """Losses of policy and value function and the entropy of every task (3, T'), as functions
+        of the weights `theta` of the policy and `critic` of the value function (T', P).
         """
         x = self.actor.normalize(by_task(rollout.obs), tasks)  # (T', S n, O)
         layers = self.critic.layers(critic)
@@ -154,7 +154,7 @@ A2CConfigT = TypeVar("A2CConfigT", bound=A2CConfig)
 
 
 def tuned_a2c(config: A2CConfigT) -> A2CConfigT:
-    """`config` with the numbers of A2C and fine-tuning on robots."""
+    """`config` with the settings of A2C and fine-tuning on robots."""
     return replace(tuned_heads(config), critic_hidden=(256, 256), gamma=0.95, reward_scale=0.1)
 
 

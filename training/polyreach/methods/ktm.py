@@ -1,22 +1,22 @@
 """KTM-DRL: knowledge transfer in multi-task deep reinforcement learning (Xu et al. 2020), a
 baseline of PiCor (2023).
 
-Three phases in one run. First every task has a teacher of its own, trained by TD3 (Fujimoto et al.
-2018, arXiv:1802.09477); the teachers learn side by side in one batched update. Then, without any
-environment step, one student for all tasks learns from the teachers' replay:
+A run has three phases. First, every task has a teacher, trained by TD3 (Fujimoto et al. 2018,
+arXiv:1802.09477); the teachers learn side by side in one batched update. Then, without environment
+steps, one student for all tasks learns from the teachers' replay:
 
     critics: min E_{B_z}[(Q_1(s, a, z) - Q_1^z(s, a))^2 + (Q_2(s, a, z) - Q_2^z(s, a))^2]
     actor:   max E_{B_z}[Q_1^z(s, mu(s, z))]
 
-with Q^z the critics of the teacher of task z. Last the student goes on by TD3 on all tasks, from a
-replay per task ("hierarchical experience replay"). The student is the policy that is evaluated and
-exported.
+with Q^z the critics of the teacher of task z. Last, the student is trained by TD3 on all tasks,
+from a replay per task ("hierarchical experience replay"). The student is the policy that is
+evaluated and exported.
 
-What the papers leave open, and what is done here. The teachers' share of the environment steps and
-the number of transfer updates are options; the steps of the teachers are counted among those of the
-run. The replays go on from the teachers' transitions, the newest of which give way last. The
-student's targets start as its networks are after the transfer. Noise on target actions is clipped
-on both sides.
+What the papers leave open, and the choices made here. The teachers' share of the environment steps
+and the number of transfer updates are options; the teachers' steps count as steps of the run. The
+replays keep the teachers' transitions until newer ones replace them, oldest first. The student's
+target networks start as copies of its networks after the transfer. Noise on target actions is
+clipped on both sides.
 """
 
 import copy
@@ -58,7 +58,7 @@ class KTMConfig(TaskConditionedConfig):
     teacher_share: float = 0.5
     """Share of the run's environment steps in which the teachers are trained."""
     transfer_updates: int = 10_000
-    """Updates of the student from the teachers, without environment steps."""
+    """Updates of the student towards the teachers, without environment steps."""
     exploration_noise: float = 0.1
     """Standard deviation of the noise on actions (TD3's)."""
     target_noise: float = 0.2
@@ -79,7 +79,7 @@ class KTMConfig(TaskConditionedConfig):
 
 
 class KTM(OffPolicyLearner):
-    """Teachers, transfer, and the student on its own."""
+    """A TD3 teacher per task, the transfer to the student, and TD3 on the student."""
 
     paper = PAPER
     config: KTMConfig
@@ -95,27 +95,27 @@ class KTM(OffPolicyLearner):
         self.parts |= {"teachers": self.teachers, "student": self.student}
 
     def prepare(self, read: PolicyReader) -> None:
-        """Raise UserError if teachers or student would have nothing to learn from."""
+        """Raise UserError if the teachers or the student would have no updates."""
         super().prepare(read)
         share, each = self.config.teacher_share, self.env.num_envs
         # the teachers' last step is a whole one
-        taught = math.ceil(share * self.total_steps / each) * each
-        if not self.first_update <= taught < self.total_steps:
+        teacher_steps = math.ceil(share * self.total_steps / each) * each
+        if not self.first_update <= teacher_steps < self.total_steps:
             raise UserError(
-                f"the teachers' share of {share:g} of {self.total_steps} steps is {taught}, but "
-                f"must be at least the {self.first_update} before the first update, and leave "
+                f"the teachers' share of {share:g} of {self.total_steps} steps is {teacher_steps}, "
+                f"but must be at least the {self.first_update} before the first update, and leave "
                 "steps to the student"
             )
 
     @property
     def agent(self) -> "TD3":
-        """Who acts and learns by TD3 now."""
+        """The agents that act and learn by TD3 now: teachers or student."""
         done = not self.teaching and self.transferred == self.config.transfer_updates
         return self.student if done else self.teachers
 
     @property
     def teaching(self) -> bool:
-        """Whether the teachers are still trained."""
+        """Whether the run is in the phase of the teachers."""
         return self.env_steps < self.config.teacher_share * self.total_steps
 
     def explore(self, obs: Tensor, tasks: Tensor | None) -> Tensor:
@@ -128,10 +128,10 @@ class KTM(OffPolicyLearner):
         """A step of all environments and the updates after it, or an update of the transfer."""
         if not self.teaching and self.transferred < self.config.transfer_updates:
             self.schedule_rates()
-            found = self.transfer(self.sample())
+            metrics = self.transfer(self.sample())
             self.transferred += 1
             self.updates += 1
-            return as_floats(found)
+            return as_floats(metrics)
         return super().step()
 
     def update(self) -> Metrics:
@@ -144,10 +144,10 @@ class KTM(OffPolicyLearner):
         """One update of the student from the teachers."""
         teachers, student = self.teachers, self.student
         with torch.no_grad():
-            wanted = teachers.critic(batch.obs, batch.action)  # Q_1^z, Q_2^z: (2, T, B)
+            target = teachers.critic(batch.obs, batch.action)  # Q_1^z, Q_2^z: (2, T, B)
         q = student.critic(batch.obs, batch.action)
         # E[(Q_1 - Q_1^z)^2 + (Q_2 - Q_2^z)^2]
-        loss = twin_loss(q, wanted)  # (T,)
+        loss = twin_loss(q, target)  # (T,)
         student.descend(student.critic_optimizer, student.critic, loss, self.config.grad_clip)
         # max E[Q_1^z(s, mu(s, z))]
         value = teachers.critic(batch.obs, student.actor(batch.obs))[0].mean(dim=-1)  # (T,)
@@ -161,8 +161,8 @@ class KTM(OffPolicyLearner):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
-        own = {"transferred": self.transferred, "actor": self.actor.state_dict()}
-        return {**super().state_dict(), **own}
+        student = {"transferred": self.transferred, "actor": self.actor.state_dict()}
+        return {**super().state_dict(), **student}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what state_dict returned."""
@@ -235,11 +235,11 @@ class TD3:
             getattr(self, name).load_state_dict(state[name])
 
 
-def twin_loss(q: Tensor, wanted: Tensor) -> Tensor:
-    """E[(Q_1 - Q_1^z)^2 + (Q_2 - Q_2^z)^2] of every task (T,), for q (2, T, B) and what both should
-    be (2, T, B), or one for both (T, B).
+def twin_loss(q: Tensor, target: Tensor) -> Tensor:
+    """E[(Q_1 - y_1)^2 + (Q_2 - y_2)^2] of every task (T,), for q (2, T, B) and the targets y
+    (2, T, B), or one target for both (T, B).
     """
-    return (q - wanted).square().mean(dim=-1).sum(dim=0)
+    return (q - target).square().mean(dim=-1).sum(dim=0)
 
 
 METHOD = Method(

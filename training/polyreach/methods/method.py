@@ -1,4 +1,4 @@
-"""What a method registers: its name, its paper, its learner, and its settings by preset."""
+"""The registration of a method: its name, paper, learner, and settings by preset."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import Field, dataclass, field
@@ -9,7 +9,7 @@ from polyreach.errors import UserError
 from polyreach.methods.learner import Learner
 
 BENCHMARKS: tuple[str, ...] = ("metaworld", "cheetahs", "legged")
-"""Kinds of environments that the papers use, where `tuned` is the same as `paper`."""
+"""Kinds of the papers' environments, for which preset `tuned` is the same as `paper`."""
 
 
 class MethodConfig(Protocol):
@@ -19,13 +19,13 @@ class MethodConfig(Protocol):
 
 
 def unchanged(settings: EnvConfig, preset: PresetName) -> EnvConfig:
-    """The environment's own settings."""
+    """The environment's settings as they are."""
     return settings
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method as `polyreach train METHOD` runs it; every file of a method ends with one."""
+    """A method that `polyreach train METHOD` runs; the module of a method ends with its record."""
 
     name: str
     """METHOD in `polyreach train METHOD ENV`."""
@@ -38,8 +38,8 @@ class Method:
     tuned: Mapping[str, MethodConfig] = field(default_factory=dict)
     """Preset `tuned`, by the kind of the environment (EnvSpec.name)."""
     task_conditioned: bool = True
-    """Whether the policy is conditioned on one task at a time; otherwise it drives robots, with a
-    reward per effector.
+    """Whether the policy is conditioned on a task id; otherwise it acts on robots with all
+    effectors at once.
     """
     env_settings: Callable[[EnvConfig, PresetName], EnvConfig] = unchanged
     """Changes of the environment's settings that the method needs."""

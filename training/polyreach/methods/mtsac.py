@@ -175,8 +175,7 @@ class MTSAC(OffPolicyLearner):
     def descend(
         self, optimizer: torch.optim.Optimizer, network: nn.Module, task_loss: Tensor
     ) -> Tensor:
-        """Step `network` down the mean of the task losses (T',); returns the norm of the gradient.
-        """
+        """Step down the mean of the task losses (T',); returns the norm of the gradient."""
         return descend_together(optimizer, network, task_loss, self.config.grad_clip)
 
 

@@ -1,5 +1,5 @@
-"""What the methods of multitask-continuous-control-2018 share: settings, and training by short
-rollouts of one task after the other with a step of the optimiser after each.
+"""What the methods of multitask-continuous-control-2018 share: settings, and training on short
+rollouts of one task after the other, with a step of the optimiser after each.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from polyreach.storage.rollout import Rollout
 
 Order = Literal["cycle", "random", "together"]
 
-RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-5  # the authors' public code's
+RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-5  # as in the authors' public code
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,14 @@ class HeadsConfig:
     hidden: tuple[int, ...] = (64, 64)
     """Widths of the actor's hidden layers."""
     sharing: HeadSharing = "trunk"
-    """trunk: the tasks share the hidden layers, and each task has a head of its own. none: each
-    task has a network of its own, and all are trained side by side.
+    """trunk: the tasks share the hidden layers, and each task has a head. none: each task has a
+    network, and all are trained side by side.
     """
     order: Order = "cycle"
     """cycle: an update on a rollout of the first task, then of the second, and so on. random: the
     same number of updates, each on a randomly drawn task (as in the authors' public code of
-    distillation). together: one update on rollouts of all tasks. If nothing is shared, it is always
-    together.
+    distillation). together: one update on rollouts of all tasks; always used where nothing is
+    shared.
     """
     t_max: int = 5
     """Steps of a rollout (the paper: 5)."""
@@ -59,27 +59,28 @@ class HeadsConfig:
 
 
 class HeadsLearner(Learner):
-    """Trains networks, the actor's first, by rollouts of its turns: lists of tasks."""
+    """Trains the networks in turns: each is a rollout of some tasks and an update on it."""
 
     actor: GaussianHeads
     nets: tuple[SplitMLP, ...]
+    """The actor's first."""
 
     def __init__(self, config: HeadsConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
         super().__init__(config, env, total_steps, seed)
         self.t_max, self.grad_clip = config.t_max, config.grad_clip
         self.order: Order = config.order if config.sharing == "trunk" else "together"
         self.reduce, self.norm = SHARING[config.sharing]
-        self.everyone = list(range(env.tasks))
+        self.all_tasks = list(range(env.tasks))
 
     def optimize(self, *nets: SplitMLP, lr: float) -> None:
-        """Make RMSprop for `nets`. A task's own weights have a place of their own in it, so that
-        their moments rest while other tasks have their turn.
+        """Create RMSprop for `nets`. The weights of each task are separate parameters, so that
+        their moments do not change in the turns of other tasks.
         """
         self.nets = nets
-        # views: they stay those of the networks
+        # views: steps change the weights of the networks
         self.shared = [net.shared.detach() for net in nets]
-        self.own = [net.own.detach().unbind(0) for net in nets]
-        parameters = [part for own in self.own for part in own] + self.shared
+        self.per_task = [net.own.detach().unbind(0) for net in nets]
+        parameters = [row for rows in self.per_task for row in rows] + self.shared
         self.optimizer = torch.optim.RMSprop(
             parameters, lr=lr, alpha=RMSPROP_ALPHA, eps=RMSPROP_EPS, foreach=True
         )
@@ -87,24 +88,24 @@ class HeadsLearner(Learner):
         self.parts["optimizer"] = self.optimizer
 
     def turns(self) -> list[list[int]]:
-        """The tasks of each update in one step, in turn."""
+        """The tasks of each update of one step, in order."""
         if self.order == "together":
-            return [self.everyone]
+            return [self.all_tasks]
         if self.order == "cycle":
-            return [[task] for task in self.everyone]
+            return [[task] for task in self.all_tasks]
         count = self.env.tasks
         drawn = torch.randint(count, (count,), generator=self.generator, device=self.device)
         return [[task] for task in drawn.tolist()]
 
     def collect(self, tasks: list[int], act: NoisyAct | None = None) -> Rollout:
-        """A rollout (S, T', n, .) of `tasks`, by `act` or else by the learner's own actor."""
-        everyone = len(tasks) == self.env.tasks
-        act = act or self.own_act(tasks)
-        return self.roll_out(act, self.t_max, None if everyone else tasks)
+        """A rollout (S, T', n, .) of `tasks` with `act`, by default with the learner's actor."""
+        all_tasks = len(tasks) == self.env.tasks
+        act = act or self.actor_act(tasks)
+        return self.roll_out(act, self.t_max, None if all_tasks else tasks)
 
     @torch.no_grad()
-    def own_act(self, tasks: list[int]) -> NoisyAct:
-        """The actor as it is now."""
+    def actor_act(self, tasks: list[int]) -> NoisyAct:
+        """The learner's actor with its current weights."""
         actor, index = self.actor, self.index(tasks)
         layers, normalize = (
             actor.net.layers(actor.net.weights(index)),
@@ -118,7 +119,7 @@ class HeadsLearner(Learner):
         return act
 
     def index(self, tasks: list[int]) -> Tensor | None:
-        """`tasks` as the networks take them."""
+        """`tasks` as an argument of the networks: None for all."""
         if len(tasks) == self.env.tasks:
             return None
         return torch.tensor(tasks, device=self.device)
@@ -132,10 +133,12 @@ class HeadsLearner(Learner):
         norm = self.norm(parts)  # () or (T', 1)
         scale = (self.grad_clip / (norm + 1e-6)).clamp(max=1.0)
         self.optimizer.zero_grad()
-        for (shared, own), shared_rows, own_rows in zip(parts, self.shared, self.own, strict=True):
-            shared_rows.grad = shared * scale.amin()
-            for task, row in zip(tasks, own * scale, strict=True):
-                own_rows[task].grad = row
+        for (shared, per_task), shared_weights, task_weights in zip(
+            parts, self.shared, self.per_task, strict=True
+        ):
+            shared_weights.grad = shared * scale.amin()
+            for task, gradient in zip(tasks, per_task * scale, strict=True):
+                task_weights[task].grad = gradient
         self.schedule_rates()
         self.optimizer.step()
         self.updates += 1
@@ -143,17 +146,17 @@ class HeadsLearner(Learner):
 
 
 Parts = Sequence[tuple[Tensor, Tensor]]
-"""Gradients of the shared weights (P,) and of the tasks' own (T', P) of every network."""
+"""Gradients of the shared weights (P,) and of the weights per task (T', P), of every network."""
 
 
 def norm_together(parts: Parts) -> Tensor:
-    """The norm () of all."""
+    """The norm () of all gradients together."""
     return torch.stack([part.square().sum() for pair in parts for part in pair]).sum().sqrt()
 
 
 def norm_apart(parts: Parts) -> Tensor:
-    """The norm of each task's own (T', 1), where nothing is shared."""
-    squares = torch.stack([own.square().sum(dim=1, keepdim=True) for _, own in parts])
+    """The norm of the gradients of each task (T', 1), where nothing is shared."""
+    squares = torch.stack([per_task.square().sum(dim=1, keepdim=True) for _, per_task in parts])
     return squares.sum(dim=0).sqrt()
 
 
@@ -161,13 +164,14 @@ SHARING: dict[HeadSharing, tuple[Callable[[Tensor], Tensor], Callable[[Parts], T
     "trunk": (torch.mean, norm_together),
     "none": (torch.sum, norm_apart),
 }
-"""What is made of the tasks' losses (T',), and the norm that is clipped."""
+"""How the losses of the tasks (T',) are reduced, and the norm that is clipped."""
+
 
 HeadsConfigT = TypeVar("HeadsConfigT", bound=HeadsConfig)
 
 
 def tuned_heads(config: HeadsConfigT) -> HeadsConfigT:
-    """`config` with what these methods share on robots: updates of all tasks at once, larger
-    networks and rates that fall.
+    """`config` with the settings that these methods share on robots: updates of all tasks at once,
+    larger networks and rates that fall.
     """
     return replace(config, hidden=(256, 256), order="together", lr=1e-3, final_lr=0.05)

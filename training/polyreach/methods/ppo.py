@@ -3,19 +3,19 @@ one policy for all tasks, as in the joint training of gradient-guided-specializa
 IV-A.
 
 Letters are the paper's: theta the policy's weights, r(theta) the ratio of probabilities, A the
-advantage, eps the clipping, R_i the rollout of task i. The policy is not told its task, unless its
-one-hot vector is appended (the paper's baseline `append`). Each task fills an equal part of the
-batch, row t of (T, B, dim), and the loss is the mean over tasks (eq. 3).
+advantage, eps the clipping, R_i the rollout of task i. The policy is conditioned on the task only
+where its one-hot vector is appended (the paper's baseline `append`). Each task fills an equal part
+of the batch, row t of (T, B, dim), and the loss is the mean over tasks (eq. 3).
 
-What the paper leaves open, and what is done here: networks, normalisation and numbers of OpenAI
-Baselines, which it uses: tanh, a state-independent standard deviation, ten epochs of minibatches of
-64 of each task, Adam from 3e-4 down to 0 without clipping of gradients, gamma 0.99, lambda 0.95,
-advantages normalised (here of each task on its own, see `pooled_advantages`). Observations are
-normalised by the statistics of all rollouts before, so that the policy that collects and the one
-that is improved are the same; where they hardly vary they are divided by 0.01, and not by 0.1 as
-there. eps stays what it is; there it fell to 0 with the rate when the paper was written. Time
-limits truncate, so values bootstrap there. The value function is one network for all tasks, with
-the policy's input.
+What the paper leaves open, and the choices made here: networks, normalisation and numbers are those
+of OpenAI Baselines, which the paper uses: tanh, a state-independent standard deviation, ten epochs
+of minibatches of 64 of each task, Adam from 3e-4 down to 0 without clipping of gradients, gamma
+0.99, lambda 0.95, normalised advantages (here separately for each task, see `pooled_advantages`).
+Observations are normalised by the statistics of all earlier rollouts, so that the policy that
+collects is the policy that is improved; observations that hardly vary are divided by 0.01
+(Baselines: 0.1). eps is constant; in Baselines it fell to 0 with the rate when the paper was
+written. Time limits truncate, so values bootstrap there. The value function is one network for all
+tasks, with the policy's input.
 """
 
 from dataclasses import dataclass, replace
@@ -48,7 +48,7 @@ class PPOConfig:
     biped 8,000). Rounded down to whole steps of all environments.
     """
     minibatch: int = 64
-    """Steps of each task in a minibatch; what is left over in an epoch waits for the next."""
+    """Steps of each task in a minibatch; steps that do not fill one are left out of the epoch."""
     epochs: int = 10
     """Passes over the batch in an iteration (Baselines: 10)."""
     clip: float = 0.2
@@ -68,19 +68,20 @@ class PPOConfig:
     initial_std: float = 1.0
     """Standard deviation of the actions at the start."""
     reward_scale: float = 1.0
-    """Factor on the rewards that the value function sees."""
+    """Factor on the rewards in returns and advantages."""
     smoothness: float = 0.0
     """Weight of the change of the mean action from one state to the next in the policy's loss
-    (Mysore et al. 2021, arXiv:2012.06644). The paper has none; the presets of robots set it.
+    (Mysore et al. 2021, arXiv:2012.06644). The paper has no such term; preset `tuned` has one on
+    robots.
     """
     one_hot: bool = False
     """Append the task's one-hot vector to the observation (the baseline `append`)."""
     own_statistics: bool = False
-    """Normalise the observations of each task by the task's own statistics."""
+    """Normalise the observations of each task by the statistics of that task."""
     pooled_advantages: bool = False
-    """Normalise the advantages by mean and standard deviation of the batch of all tasks, instead of
-    each task's own. This is joint training as if there were one task; a task whose returns vary
-    more has more weight.
+    """Normalise the advantages by mean and standard deviation of the whole batch, instead of those
+    of each task. This is joint training as on one task; a task whose returns vary more has more
+    weight.
     """
 
     def __post_init__(self) -> None:
@@ -97,13 +98,13 @@ class PPOConfig:
 
 
 class Batch(NamedTuple):
-    """A rollout as PPO learns from it."""
+    """A rollout with what the updates need."""
 
-    x: Tensor  # (T, B, in), what the networks see
-    next_x: Tensor  # (T, B, in), what they see after it
+    x: Tensor  # (T, B, in), input of the networks
+    next_x: Tensor  # (T, B, in), input of the networks at the next state
     action: Tensor  # (T, B, A)
-    log_prob: Tensor  # (T, B), of the policy that collected it
-    advantage: Tensor  # (T, B), normalised, in every task if not pooled
+    log_prob: Tensor  # (T, B), of the policy that collected the rollout
+    advantage: Tensor  # (T, B), normalised, for each task if not pooled
     target: Tensor  # (T, B), of the value function
 
 
@@ -149,7 +150,7 @@ class PPO(Learner):
 
     @torch.no_grad()
     def collect(self) -> Rollout:
-        """S steps of all environments with the policy as it is."""
+        """S steps of all environments with the current policy."""
         layers = self.actor.net.layers(self.actor.net.weights())
 
         def act(obs: Tensor, noise: Tensor) -> Tensor:
@@ -165,7 +166,7 @@ class PPO(Learner):
         after = self.actor.normalize(by_task(rollout.next_obs))
         critic = self.critic.layers(self.critic.weights())
         value, next_value = (
-            by_step(self.critic.run(critic, seen)[..., 0], self.steps) for seen in (x, after)
+            by_step(self.critic.run(critic, inputs)[..., 0], self.steps) for inputs in (x, after)
         )
         scaled = rollout._replace(reward=self.config.reward_scale * rollout.reward)
         advantage = advantages(scaled, value, next_value, self.config.gamma, self.config.lam)
@@ -183,8 +184,8 @@ class PPO(Learner):
         """The epochs over a batch; the metrics are means over its minibatches."""
         count = batch.log_prob.shape[1]
         size = min(self.config.minibatch, count)
-        found = []
-        # in one tensor, so that a minibatch is gathered at once
+        losses = []  # (3,) of every minibatch
+        # in one tensor, so that a minibatch is one gather
         flags = torch.stack([batch.log_prob, batch.advantage, batch.target], dim=-1)
         table = torch.cat([batch.x, batch.next_x, batch.action, flags], dim=-1)  # (T, B, width)
         widths = [*(part.shape[-1] for part in (batch.x, batch.next_x, batch.action)), 1, 1, 1]
@@ -195,14 +196,14 @@ class PPO(Learner):
             for rows in shuffled[:, : count // size * size].split(size, dim=1):
                 x, next_x, action, *scalars = rows.split(widths, dim=-1)
                 minibatch = Batch(x, next_x, action, *(scalar[..., 0] for scalar in scalars))
-                found.append(self.update_on(minibatch))
+                losses.append(self.update_on(minibatch))
                 self.updates += 1
-        means = torch.stack(found).mean(dim=0).tolist()
+        means = torch.stack(losses).mean(dim=0).tolist()
         return dict(zip(("policy_loss", "value_loss", "entropy"), means, strict=True))
 
     def update_on(self, batch: Batch) -> Tensor:
-        """One step of the optimiser down the losses of a minibatch; returns, as means over tasks,
-        the policy's loss, the value function's, and the entropy (3,).
+        """One step of the optimiser on a minibatch; returns means over tasks of the loss of the
+        policy, the loss of the value function, and the entropy (3,).
         """
         *gradients, losses = self.task_gradients(batch)
         for net, gradient in zip(self.nets, gradients, strict=True):
@@ -221,8 +222,8 @@ class PPO(Learner):
         return policy, value, losses.detach()
 
     def losses(self, batch: Batch, theta: Tensor, critic: Tensor) -> Tensor:
-        """Of the weights of policy (T, P) and value function (T, P'): the policy's loss of every
-        task, the value function's, and the entropy (3, T).
+        """Losses of policy and value function and the entropy of every task (3, T), as functions of
+        the weights `theta` (T, P) and `critic` (T, P').
         """
         layers = self.actor.net.layers(theta)
         mean, log_std = self.actor.outputs(layers, batch.x)
@@ -244,7 +245,7 @@ PPOConfigT = TypeVar("PPOConfigT", bound=PPOConfig)
 
 
 def tuned_ppo(config: PPOConfigT) -> PPOConfigT:
-    """`config` with the numbers of PPO and specialisation on robots: discount, rewards and
+    """`config` with the settings of PPO and specialisation on robots: discount, rewards and
     smoothness as in polyreach.methods.off_policy.tuned_for_robots.
     """
     return replace(

@@ -1,19 +1,19 @@
 """Gradient-guided policy specialisation (Yu et al. 2017, arXiv:1709.07979): one policy learns all
-tasks jointly, then the weights that the tasks disagree about get a copy for each task.
+tasks jointly, then the weights on which the tasks disagree get a copy for each task.
 
 Letters are the paper's: theta the policy's weights, N tasks, g_i the gradient of the PPO loss on
 the rollout R_i of task i (eq. 5), v_j the variance of g_1[j] ... g_N[j] (Algorithm 1), M the number
 of weights that stay shared, jt the samples of joint training, sp the share of weights that are
 split. Everything else is PPO, see ppo.py.
 
-What the paper leaves open, and what is done here: v_j is averaged over the last 10 iterations
-before jt, each measured on the whole rollout before its epochs; all of theta can be split, biases
-and standard deviations too; a copy starts with the weight's value and with its moments in Adam.
-With sp = 0 that is joint training, with jt = 0 and sp = 1 a policy per task; the value function
-and the statistics of the observations stay one for all tasks, as the paper's value function does.
-Training that is separate in every respect has `value_gradients` and `own_statistics` besides. The
-authors' public code takes the standard deviation instead of the variance and the gradients of the
-value function too: see `disagreement` and `value_gradients`.
+What the paper leaves open, and the choices made here: v_j is averaged over the last 10 iterations
+before jt, each measured on the whole rollout before its epochs; all of theta can be split,
+including biases and standard deviations; a copy starts with the weight's value and with its moments
+in Adam. sp = 0 is joint training, jt = 0 with sp = 1 a policy per task; the value function and the
+statistics of the observations remain common to all tasks, as the paper's value function does. For
+training that is separate in every respect, set `value_gradients` and `own_statistics` too. The
+authors' public code uses the standard deviation instead of the variance, and also the gradients of
+the value function: see `disagreement` and `value_gradients`.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ DISAGREEMENT: dict[str, Callable[[Tensor], Tensor]] = {
     "variance": lambda g: g.var(dim=0, correction=0),
     "std": lambda g: g.std(dim=0, correction=0),
 }
-"""Of the tasks' gradients (T, P), per weight (P,)."""
+"""The disagreement per weight (P,), from the tasks' gradients (T, P)."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class SpecializationConfig(PPOConfig):
     specialized: float = 0.25
     """Share of the weights that are split, 0 to 1 (the paper's sp)."""
     selection: Literal["gradient", "random"] = "gradient"
-    """gradient: the weights that the tasks disagree about most. random: any weights (the paper's
+    """gradient: the weights on which the tasks disagree most. random: random weights (the paper's
     baseline).
     """
     disagreement: Literal["variance", "std"] = "variance"
@@ -57,7 +57,7 @@ class SpecializationConfig(PPOConfig):
     average_iterations: int = 10
     """Iterations before the split over which the disagreement is averaged."""
     value_gradients: bool = False
-    """Split the value function as well, by the gradients of its own loss."""
+    """Split the value function as well, by the gradients of its loss."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -68,8 +68,8 @@ class SpecializationConfig(PPOConfig):
         check_choice(self, selection=("gradient", "random"), disagreement=DISAGREEMENT)
         if self.guided and self.joint_steps == 0:
             raise UserError(
-                f"joint_steps is 0, so that there are no gradients by which to choose: specialized "
-                f"is {self.specialized:g}, but must be 0 or 1 then, or selection random"
+                "joint_steps is 0, so that there are no gradients to choose weights by: "
+                f"specialized is {self.specialized:g}, but must be 0 or 1 then, or selection random"
             )
 
     @property
@@ -96,11 +96,11 @@ class Specialization(PPO):
         self.split_if_due()
 
     def prepare(self, read: PolicyReader) -> None:
-        """Raise UserError if nothing would be split, or if there is nothing to choose by."""
+        """Raise UserError if nothing would be split, or if one task gives no disagreement."""
         config = self.config
         if self.env.tasks == 1 and config.guided:
             raise UserError(
-                f"the environment has one task, which disagrees with none: specialized is "
+                f"the environment has one task, so that no tasks disagree: specialized is "
                 f"{config.specialized:g}, but must be 0 or 1, or selection random"
             )
         if config.specialized and config.joint_steps >= self.total_steps:
@@ -110,7 +110,7 @@ class Specialization(PPO):
             )
 
     def improve(self, batch: Batch) -> Metrics:
-        """The epochs over a batch, and in the joint phase what comes before and after them."""
+        """The epochs over a batch; in the joint phase the disagreement is measured before them."""
         following = (self.config.average_iterations - 1) * self.steps * self.env.num_envs
         if self.joint and self.env_steps + following >= self.config.joint_steps:
             self.measure(batch)
@@ -119,9 +119,9 @@ class Specialization(PPO):
         return {**metrics, "split": float(self.actor.net.split.float().mean())}
 
     def measure(self, batch: Batch) -> None:
-        """Add the disagreement of the tasks about each weight in a batch."""
-        found = self.task_gradients(batch)[: len(self.candidates)]
-        for total, gradients in zip(self.disagreement, found, strict=True):
+        """Add the disagreement of the tasks on each weight in a batch."""
+        per_network = self.task_gradients(batch)[: len(self.candidates)]
+        for total, gradients in zip(self.disagreement, per_network, strict=True):
             # v_j = variance(g_1[j], ..., g_N[j])
             total += DISAGREEMENT[self.config.disagreement](gradients)
 
@@ -138,8 +138,8 @@ class Specialization(PPO):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
-        own = {"joint": self.joint, "disagreement": self.disagreement}
-        return {**super().state_dict(), **own}
+        phase = {"joint": self.joint, "disagreement": self.disagreement}
+        return {**super().state_dict(), **phase}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what state_dict returned."""
@@ -149,8 +149,8 @@ class Specialization(PPO):
 
 
 def largest(score: Tensor, share: float) -> Tensor:
-    """Which ones (P,) bool of the scores (P,) are the largest `share`, the rest being the M
-    smallest; of equal ones those that come first stay.
+    """Mask (P,) of the largest `share` of the scores (P,); the M smallest remain, of equal scores
+    the first.
     """
     chosen = torch.zeros_like(score, dtype=torch.bool)
     smallest = score.argsort(stable=True)[: len(score) - round(share * len(score))]

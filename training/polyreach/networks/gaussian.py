@@ -65,8 +65,8 @@ class GaussianActor(NormalPolicy):
 
 
 def draw_action(mean: Tensor, log_std: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-    """The tanh of what is drawn from N(mean, std) with standard normal `noise`, all (T', B, A), and
-    its log pi (T', B).
+    """tanh of a draw from N(mean, std) with standard normal `noise`, all (T', B, A), and its log pi
+    (T', B).
     """
     u = mean + log_std.exp() * noise
     # log pi(a|s) = log N(u; mean, std) - sum log(1 - tanh(u)^2)

@@ -18,7 +18,7 @@ Sharing = Literal["all", "trunk", "none"]
 
 
 class Body(Protocol):
-    """What actors and critics are built on."""
+    """The network of an actor or a critic."""
 
     def __call__(self, x: Tensor, tasks: Tensor | None = None) -> Tensor:
         """x: (M, T', B, in) -> (M, T', B, out)."""
@@ -57,10 +57,10 @@ def shared_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 class TaskMLP(nn.Module):
-    """`members` perceptrons with ReLU that share all weights among tasks, all but the heads, or
-    none.
+    """`members` perceptrons with ReLU, whose tasks share all weights, all but those of the last
+    layer (`sharing` trunk), or none.
 
-    Where anything is shared, the task's one-hot vector z is appended to the input.
+    Where weights are shared, the task's one-hot vector z is appended to the input.
     """
 
     def __init__(

@@ -11,13 +11,13 @@ from polyreach.networks.per_task_weights import Normalizer, SplitMLP
 from polyreach.networks.policy import NormalPolicy
 
 HeadSharing = Literal["trunk", "none"]
-"""trunk: the tasks share the hidden layers. none: each task has a network of its own."""
+"""trunk: the tasks share the hidden layers. none: the tasks share nothing."""
 
 
 def task_network(
     tasks: int, widths: Sequence[int], sharing: HeadSharing, last_gain: float = 1.0
 ) -> SplitMLP:
-    """A network whose last layer is each task's own, or all of whose layers are."""
+    """A network with one last layer per task, or with all layers per task."""
     net = SplitMLP(tasks, widths, last_gain=last_gain)
     net.split_at_start(net.last_layers(1 if sharing == "trunk" else len(widths)))
     return net
@@ -27,8 +27,8 @@ class GaussianHeads(NormalPolicy):
     """pi(a|s) of every task: a normal distribution of independent actions whose mean and log
     variance are the outputs of the task's head.
 
-    Observations are normalised: by the statistics of all tasks where the tasks share layers, else
-    each by its task's own.
+    Observations are normalised by the statistics of all tasks where the tasks share layers, and
+    otherwise by those of each task.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class GaussianHeads(NormalPolicy):
         initial_std: float,
     ) -> None:
         super().__init__()
-        self.normalizer = Normalizer(obs_size, own=0 if sharing == "trunk" else tasks)
+        self.normalizer = Normalizer(obs_size, rows=0 if sharing == "trunk" else tasks)
         self.net = task_network(tasks, (obs_size, *hidden, 2 * actions), sharing, last_gain=0.01)
         with torch.no_grad():
             for theta in (self.net.shared[None], self.net.own):
@@ -56,7 +56,7 @@ class GaussianHeads(NormalPolicy):
         return self.outputs(layers, self.normalize(obs, tasks))
 
     def normalize(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
-        """What the networks see of observations (T', B, O), in the same shape."""
+        """The input of the networks for observations (T', B, O), of the same shape."""
         return self.normalizer.of_rows(tasks)(obs)
 
     def outputs(self, layers: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,7 +65,7 @@ class GaussianHeads(NormalPolicy):
         return mean, 0.5 * log_var
 
     def to_action(self, u: Tensor) -> Tensor:
-        """What is done when u was drawn; the environment clips it."""
+        """The action for a draw u: u itself, which the environment clips."""
         return u
 
     def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:

@@ -1,8 +1,8 @@
-"""Networks whose every weight is either shared by all tasks or each task's own.
+"""Networks each of whose weights is either shared by all tasks or has a copy per task.
 
-All weights of a network lie in one vector theta of P numbers, so that any of them can be split. A
-task's row of the weights (T, P) holds the shared ones and its own; the gradient with respect to it
-is g_i of gradient-guided-specialization-2017, eq. 5.
+The weights of a network are one vector theta (P,), so that any of them can be split. Row i of the
+weights (T, P) holds the shared weights and the copies of task i; the gradient with respect to it is
+g_i of gradient-guided-specialization-2017, eq. 5.
 """
 
 import math
@@ -16,13 +16,13 @@ from torch import Tensor, nn
 from polyreach.networks.policy import NormalPolicy
 
 OBS_CLIP = 5.0
-LEAST_STD = 1e-2  # what does not vary is not blown up
+LEAST_STD = 1e-2  # bounds the gain on observations that hardly vary
 
 
 class SplitMLP(nn.Module):
     """A perceptron with tanh for each of T tasks, (T, B, in) -> (T, B, out).
 
-    After the layers' weights theta holds numbers that no layer uses, `extra` at first.
+    After the weights of the layers, theta holds numbers that no layer uses; they start as `extra`.
     """
 
     def __init__(
@@ -32,8 +32,8 @@ class SplitMLP(nn.Module):
         extra: Sequence[float] = (),
         last_gain: float = 1.0,
     ) -> None:
-        """widths: of input, hidden layers and output. Every unit's weights start with norm 1, those
-        of the outputs with norm `last_gain`, as in OpenAI Baselines; biases with zero.
+        """widths: of input, hidden layers and output. The weights of every unit start with norm 1,
+        those of the outputs with norm `last_gain`, as in OpenAI Baselines; biases start at 0.
         """
         super().__init__()
         self.shapes = [shape for pair in pairwise(widths) for shape in (pair, (1, pair[1]))]
@@ -41,37 +41,37 @@ class SplitMLP(nn.Module):
         self.draw = partial(draw_weights, widths, extra, last_gain)
         theta = self.draw()
         self.shared = nn.Parameter(theta)  # (P,)
-        self.own = nn.Parameter(theta.expand(tasks, -1).clone())  # (T, P)
+        self.own = nn.Parameter(theta.expand(tasks, -1).clone())  # (T, P), the copies per task
         self.split: Tensor
-        self.register_buffer("split", torch.zeros(len(theta), dtype=torch.bool))
+        self.register_buffer("split", torch.zeros(len(theta), dtype=torch.bool))  # not shared
 
     def weights(self, tasks: Tensor | None = None) -> Tensor:
         """theta of the tasks listed (T', P), of all T if None."""
-        own: Tensor = self.own
-        return torch.where(self.split, own if tasks is None else own[tasks], self.shared)
+        copies: Tensor = self.own
+        return torch.where(self.split, copies if tasks is None else copies[tasks], self.shared)
 
     def last_layers(self, count: int) -> Tensor:
-        """Which weights (P,) bool are of the last `count` layers, with the extra numbers."""
+        """Mask (P,) of the weights of the last `count` layers and of the extra numbers."""
         chosen = torch.ones_like(self.split)
         chosen[: sum(self.sizes[: max(0, len(self.shapes) - 2 * count)])] = False
         return chosen
 
     @torch.no_grad()
     def split_at_start(self, chosen: Tensor) -> None:
-        """Give every task weights of its own where `chosen` (P,) bool, each task's drawn anew."""
+        """Split the weights of the mask `chosen` (P,), and draw those of every task anew."""
         self.split |= chosen
         self.own.copy_(torch.stack([self.draw() for _ in self.own]))
 
     def set_gradients(self, gradients: Tensor) -> None:
-        """Give each parameter its gradient, from g_i (T, P): an own weight that of its task, a
-        shared one the mean over tasks.
+        """Set the gradients of the parameters from g_i (T, P): that of its task for a copy, the
+        mean over tasks for a shared weight.
         """
         self.own.grad = gradients * self.split
         self.shared.grad = gradients.mean(dim=0) * ~self.split
 
     def layers(self, theta: Tensor) -> list[Tensor]:
-        """The weights (T, in, out) and biases (T, 1, out) in theta (T, P), in turn, and the extra
-        numbers (T, extra).
+        """Weights (T, in, out) and biases (T, 1, out) of every layer, alternating, then the extra
+        numbers (T, extra), from theta (T, P).
         """
         *parts, extra = theta.split(self.sizes, dim=-1)
         pairs = zip(parts, self.shapes, strict=True)
@@ -81,22 +81,22 @@ class SplitMLP(nn.Module):
     def run(layers: Sequence[Tensor], x: Tensor) -> Tensor:
         """x (T, B, in) -> (T, B, out) with what `layers` returned."""
         *hidden, weight, bias, _ = layers
-        for one in range(0, len(hidden), 2):
-            x = torch.tanh(torch.baddbmm(hidden[one + 1], x, hidden[one]))
+        for index in range(0, len(hidden), 2):
+            x = torch.tanh(torch.baddbmm(hidden[index + 1], x, hidden[index]))
         return torch.baddbmm(bias, x, weight)
 
     @torch.no_grad()
     def split_weights(self, chosen: Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Give every task a copy of its own of the weights `chosen` (P,) bool.
+        """Split the weights of the mask `chosen` (P,): every task gets a copy of each.
 
-        A copy starts with the weight's value, and with its moments in `optimizer`.
+        A copy starts with the value of the weight and with its moments in `optimizer`.
         """
-        fresh = chosen & ~self.split
-        self.own[:, fresh] = self.shared[fresh]
+        new = chosen & ~self.split
+        self.own[:, new] = self.shared[new]
         state = optimizer.state
         for name, moment in state.get(self.shared, {}).items():
             if moment.shape == self.shared.shape:
-                state[self.own][name][:, fresh] = moment[fresh]
+                state[self.own][name][:, new] = moment[new]
         self.split |= chosen
 
 
@@ -112,14 +112,15 @@ def draw_weights(widths: Sequence[int], extra: Sequence[float], last_gain: float
 
 
 class Normalizer(nn.Module):
-    """(x - mean) / std of all that was seen, clipped at 5; the first time x itself, clipped.
+    """(x - mean) / std with the statistics of all updates so far, clipped at 5; before the first
+    update x, clipped.
 
-    `own`: for rows (own, B, size) that have statistics each; 0 for one statistic of everything.
+    `rows`: number of rows (rows, B, size) with separate statistics; 0 for common statistics.
     """
 
-    def __init__(self, size: int, own: int = 0) -> None:
+    def __init__(self, size: int, rows: int = 0) -> None:
         super().__init__()
-        shape = (own, 1, size) if own else (size,)
+        shape = (rows, 1, size) if rows else (size,)
         self.count: Tensor
         self.mean: Tensor
         self.var: Tensor
@@ -128,11 +129,13 @@ class Normalizer(nn.Module):
         self.register_buffer("var", torch.ones(shape, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (..., size), or (own, B, size)."""
+        """x: (..., size), or (rows, B, size)."""
         return self.of_rows(None)(x)
 
     def of_rows(self, rows: Tensor | None) -> Callable[[Tensor], Tensor]:
-        """The normaliser as it is now, for x (rows, B, size) of the rows listed, all if None."""
+        """The normaliser with its current statistics, for x (rows, B, size) of the rows listed, all
+        if None.
+        """
         mean, std = self.mean.float(), self.var.sqrt().clamp(min=LEAST_STD).float()
         if rows is not None and mean.dim() == 3:
             mean, std = mean[rows], std[rows]
@@ -140,7 +143,7 @@ class Normalizer(nn.Module):
 
     @torch.no_grad()
     def update(self, x: Tensor) -> None:
-        """Take x, of either shape, into the statistics (Chan et al. 1979, eq. 2.1)."""
+        """Update the statistics with x, of either shape (Chan et al. 1979, eq. 2.1)."""
         keep = self.mean.dim() == 3
         rows = (x if keep else x.flatten(0, -2)).double()
         new = rows.shape[-2]
@@ -154,10 +157,10 @@ class Normalizer(nn.Module):
 
 
 class SplitActor(NormalPolicy):
-    """pi_theta(a|s): a normal distribution whose mean is a SplitMLP's output and whose standard
-    deviation is part of theta and does not depend on the state.
+    """pi_theta(a|s): a normal distribution whose mean is the output of a SplitMLP, and whose
+    standard deviation is part of theta and does not depend on the state.
 
-    Observations are normalised; where `one_hot`, the task's one-hot vector is appended to them.
+    Observations are normalised; with `one_hot`, the task's one-hot vector is appended to them.
     """
 
     def __init__(
@@ -171,7 +174,7 @@ class SplitActor(NormalPolicy):
         own_statistics: bool = False,
     ) -> None:
         super().__init__()
-        self.normalizer = Normalizer(obs_size, own=tasks if own_statistics else 0)
+        self.normalizer = Normalizer(obs_size, rows=tasks if own_statistics else 0)
         self.z: Tensor
         self.register_buffer("z", torch.eye(tasks) if one_hot else torch.ones(tasks, 0))
         self.inputs = obs_size + self.z.shape[1]
@@ -179,8 +182,8 @@ class SplitActor(NormalPolicy):
         self.net = SplitMLP(tasks, widths, log_std, last_gain=0.01)
 
     def normalize(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
-        """What the networks see, (T', B, in), of observations (T', B, O) of the tasks listed, all T
-        if None.
+        """The input of the networks (T', B, in) for observations (T', B, O) of the tasks listed,
+        all T if None.
         """
         x: Tensor = self.normalizer.of_rows(tasks)(obs)
         z = self.z if tasks is None else self.z[tasks]
