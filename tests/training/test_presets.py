@@ -10,7 +10,7 @@ from polyreach.envs.env_spec import PRESETS, EnvSpec, preset_name
 from polyreach.envs.metaworld.metaworld import MetaWorldConfig
 from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError
-from polyreach.methods import METHODS, get_method
+from polyreach.methods import METHODS, MODULES, OLD_NAMES, get_method
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.runs.run import RunConfig
 
@@ -39,6 +39,11 @@ def test_every_method_has_both_presets_in_every_environment_it_acts_in(name: str
         assert type(config) is method.config and type(env_config) is spec.config
     assert paper[0] == method.config(), "the defaults are the paper's"
     assert (paper == tuned) is (spec.name in BENCHMARKS)
+
+
+def test_every_module_registers_a_method_of_another_name() -> None:
+    assert len(METHODS) == len(MODULES)
+    assert OLD_NAMES == {"sac": "independent-sac"} and not METHODS.keys() & OLD_NAMES.keys()
 
 
 def test_tuned_settings_exist_only_for_kinds_of_environments() -> None:

@@ -101,7 +101,7 @@ class PiCor(MTSAC):
 
     def make_alpha_optimizer(self) -> torch.optim.Optimizer:
         """The optimiser of the temperatures; only that of the drawn task has a gradient."""
-        # views, not copies: they stay the temperatures
+        # views, not copies: steps change the temperatures
         self.log_alphas = [nn.Parameter(row) for row in self.alpha.log_alpha.detach()]
         return self.adam(self.log_alphas, self.config.alpha_lr)
 

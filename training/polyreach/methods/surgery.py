@@ -6,7 +6,7 @@ A method of this kind is one function, `combine`; see dgrad_o.py.
 import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from polyreach.envs.task_env import TaskEnv
 from polyreach.methods.mtsac import MTSAC, SACConfig
 from polyreach.methods.off_policy import step_clipped
 from polyreach.networks.mlp import TaskLinear, shared_product
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class GradientSurgery(MTSAC, ABC):
@@ -44,7 +46,7 @@ class GradientSurgery(MTSAC, ABC):
         return [part.view_as(stack[:, :1]) for part, stack in zip(parts, stacks, strict=True)]
 
 
-def with_task_gradients(network: Any, tasks: int) -> Any:
+def with_task_gradients(network: Network, tasks: int) -> Network:
     """A view of `network` on the same weights whose parameters have one gradient per task,
     (M, T, in, out).
 
@@ -66,7 +68,7 @@ class _TaskGradientLinear(nn.Module):
 
     def __init__(self, shared: TaskLinear, tasks: int) -> None:
         super().__init__()
-        # expanded, not copied: both stay the weights of `shared`
+        # expanded, not copied: both are the weights of `shared`
         self.weight = nn.Parameter(shared.weight.detach().expand(-1, tasks, -1, -1))
         self.bias = nn.Parameter(shared.bias.detach().expand(-1, tasks, -1, -1))
 

@@ -43,7 +43,7 @@ class GaussianActor(NormalPolicy):
 
     @property
     def squashes(self) -> bool:
-        """Actions are the tanh of what is drawn."""
+        """Actions are the tanh of the draw."""
         return True
 
     def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
