@@ -120,7 +120,7 @@ def test_all_but_the_last_layers_stay_bitwise_equal(actor_layers: int, critic_la
 def test_frozen_layers_do_not_count_in_gradient_clipping() -> None:
     tuned = tuned_from(run_of(trained()), grad_clip=1e-3)
     tuned.step()
-    rows = [own[0].grad for own in tuned.own]
+    rows = [per_task[0].grad for per_task in tuned.per_task]
     whole = torch.cat([row for row in rows if row is not None])
     assert float(whole.norm()) == pytest.approx(1e-3, rel=1e-2)
     for row, chosen in zip(rows, tuned.trained, strict=True):
