@@ -8,7 +8,7 @@ rollout of E_i, then an update of the shared layers and of h_i. From scratch (`s
 task has separate networks; the agents are trained side by side in one batched update, but
 independently.
 
-What the paper leaves open, and the choices made here, mostly those of the authors' public code:
+What the paper leaves open, and what is done here, mostly as in the authors' public code:
 tanh; 16 environments of each task (set by --num-envs, the total); gamma 0.99, value loss weighted
 by 0.5, gradients of actor and critic clipped together at norm 0.5, RMSprop with alpha 0.99 and eps
 1e-5, observations normalised and clipped at 5, no scaling of rewards; the weights of a unit drawn

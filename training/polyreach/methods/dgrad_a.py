@@ -4,7 +4,7 @@ It differs from MTSAC in its networks. After the activation of every hidden laye
 x <- M(z) x + beta(z), where a task network makes the n x n matrix M and the vector beta from the
 one-hot task vector z.
 
-What the paper leaves open, and the choices made here. The task network is linear in z, so that it
+What the paper leaves open, and what is done here. The task network is linear in z, so that it
 holds one matrix and one vector per task and layer. It is "randomly initialised": every M is a
 random orthogonal matrix, because the paper speaks of rotating the activations, and every beta is 0.
 z enters through the task network only, not as an input.

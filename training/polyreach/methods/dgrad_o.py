@@ -4,7 +4,7 @@ published later as gradient surgery, PCGrad (Yu et al. 2020, arXiv:2001.06782).
 It differs from MTSAC in one step: the gradients of the tasks are projected before they are summed,
 in actor and critics. g_i is the gradient of task i, K the number of tasks.
 
-What the paper leaves open, and the choices made here. Algorithm 1 does not state whether line 7
+What the paper leaves open, and what is done here. Algorithm 1 does not state whether line 7
 uses the original g_j or the projected one; here it is the original. Its order of the tasks j is
 fixed; a new random order for every i (as in PCGrad) is an option. The paper sums the projected
 gradients; their mean is an option, which matters only where gradients are clipped.

@@ -12,7 +12,7 @@ with Q^z the critics of the teacher of task z. Last, the student is trained by T
 from a replay per task ("hierarchical experience replay"). The student is the policy that is
 evaluated and exported.
 
-What the papers leave open, and the choices made here. The teachers' share of the environment steps
+What the papers leave open, and what is done here. The teachers' share of the environment steps
 and the number of transfer updates are options; the teachers' steps count as steps of the run. The
 replays keep the teachers' transitions until newer ones replace them, oldest first. The student's
 target networks start as copies of its networks after the transfer. Noise on target actions is

@@ -7,7 +7,7 @@ share one network; the task's one-hot vector z is appended to its input. Each ta
 a temperature. A batch holds B transitions of each task, those of task t in row t of (T, B, dim);
 the loss is the mean over tasks.
 
-What the papers leave open, and the choices made here: twin critics, tau 0.005, rates 3e-4,
+What the papers leave open, and what is done here: twin critics, tau 0.005, rates 3e-4,
 temperatures start at 1, target entropy -|A|, gradients clipped at norm 1, log standard deviation in
 [-20, 2]; one update after each step of all environments. Time limits truncate, so targets bootstrap
 there.

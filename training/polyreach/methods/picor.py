@@ -9,7 +9,7 @@ the correction, which minimises
     c_tilde = max(0, c (1 - gamma) - sum_z w_z E_{s ~ B_z, a ~ pi_phi}[A^{pi_t}(s, a)])
     w = softmax(alpha / tau)                                                                   (9)
 
-What the paper leaves open, and the choices made here. c, lambda, tau and K are not given: see
+What the paper leaves open, and what is done here. c, lambda, tau and K are not given: see
 PiCorConfig. d^{pi_t} is the replay of each task. A^{pi_t}(s, a) = min Q(s, a) - E_{a' ~ pi_t}[min
 Q(s, a')] with the current critics; both expectations are estimated with one action per state and
 with the same random numbers, so that an unchanged policy has advantage 0 exactly. The divergence is

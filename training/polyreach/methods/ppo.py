@@ -7,7 +7,7 @@ advantage, eps the clipping, R_i the rollout of task i. The policy is conditione
 where its one-hot vector is appended (the paper's baseline `append`). Each task fills an equal part
 of the batch, row t of (T, B, dim), and the loss is the mean over tasks (eq. 3).
 
-What the paper leaves open, and the choices made here: networks, normalisation and numbers are those
+What the paper leaves open, and what is done here: networks, normalisation and numbers are those
 of OpenAI Baselines, which the paper uses: tanh, a state-independent standard deviation, ten epochs
 of minibatches of 64 of each task, Adam from 3e-4 down to 0 without clipping of gradients, gamma
 0.99, lambda 0.95, normalised advantages (here separately for each task, see `pooled_advantages`).

@@ -13,7 +13,7 @@ routing from layer l to layer l + 1, g^l_j the output of module j in layer l.
 The shallow version has two layers of two modules of width 256, the deep one four layers of four
 modules of width 128.
 
-What the paper leaves open, and the choices made here: f has one hidden layer, and f and h are 400
+What the paper leaves open, and what is done here: f has one hidden layer, and f and h are 400
 wide; h is linear; the modules of the first layer read f(s); z enters through h only.
 """
 

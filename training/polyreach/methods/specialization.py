@@ -6,7 +6,7 @@ the rollout R_i of task i (eq. 5), v_j the variance of g_1[j] ... g_N[j] (Algori
 of weights that stay shared, jt the samples of joint training, sp the share of weights that are
 split. Everything else is PPO, see ppo.py.
 
-What the paper leaves open, and the choices made here: v_j is averaged over the last 10 iterations
+What the paper leaves open, and what is done here: v_j is averaged over the last 10 iterations
 before jt, each measured on the whole rollout before its epochs; all of theta can be split,
 including biases and standard deviations; a copy starts with the weight's value and with its moments
 in Adam. sp = 0 is joint training, jt = 0 with sp = 1 a policy per task; the value function and the
