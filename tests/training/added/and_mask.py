@@ -30,7 +30,6 @@ class AndMaskConfig(SACConfig):
 class AndMask(GradientSurgery):
     """The mean gradient, masked."""
 
-    paper = PAPER
     config: AndMaskConfig
 
     def combine(self, gradients: Tensor) -> Tensor:

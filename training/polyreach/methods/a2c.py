@@ -68,8 +68,6 @@ class A2CConfig(HeadsConfig):
 class A2C(HeadsLearner):
     """An actor and a critic with a head per task, or one actor and one critic per task."""
 
-    paper = PAPER
-
     def __init__(self, config: A2CConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
         super().__init__(config, env, total_steps, seed)
         self.config = config

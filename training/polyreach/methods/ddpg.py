@@ -34,8 +34,6 @@ class DDPGConfig(DeterministicConfig):
 class DDPG(DeterministicLearner):
     """One actor, one action value, one reward."""
 
-    paper = PAPER
-
     def __init__(
         self, config: DDPGConfig, env: EffectorReachEnv, total_steps: int, seed: int
     ) -> None:

@@ -34,8 +34,6 @@ class DGradAConfig(SACConfig):
 class DGradA(MTSAC):
     """Activations are transformed by a matrix per task."""
 
-    paper = PAPER
-
     def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
         """A network with a D-Grad (A) layer after each hidden layer."""
         return TurnedMLP(members, self.env.tasks, inputs, self.config.hidden, outputs)

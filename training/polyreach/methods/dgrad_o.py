@@ -48,7 +48,6 @@ class DGradOConfig(SACConfig):
 class DGradO(GradientSurgery):
     """MTSAC with projected gradients."""
 
-    paper = PAPER
     config: DGradOConfig
 
     def combine(self, gradients: Tensor) -> Tensor:

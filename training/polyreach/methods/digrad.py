@@ -44,8 +44,6 @@ class DiGradConfig(DeterministicConfig):
 class DiGrad(DeterministicLearner):
     """One compound policy, one action value per task, differential policy gradient."""
 
-    paper = PAPER
-
     config: DiGradConfig
 
     def __init__(

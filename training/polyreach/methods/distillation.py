@@ -99,7 +99,6 @@ class Student(GaussianHeads):
 class Distillation(HeadsLearner):
     """A student, and the teachers once `prepare` has read them."""
 
-    paper = PAPER
     actor: Student
 
     def __init__(

@@ -57,7 +57,6 @@ class FineTuningConfig(A2CConfig):
 class FineTuning(A2C):
     """Networks of each task's own, all but the last layers frozen."""
 
-    paper = PAPER
     config: FineTuningConfig
 
     def __init__(self, config: FineTuningConfig, env: TaskEnv, total_steps: int, seed: int) -> None:

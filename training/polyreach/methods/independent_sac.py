@@ -18,8 +18,6 @@ PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; on
 class IndependentSAC(MTSAC):
     """One agent per task, in one batch."""
 
-    paper = PAPER
-
     def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
         """A network per task."""
         return TaskMLP(members, self.env.tasks, inputs, self.config.hidden, outputs, "none")

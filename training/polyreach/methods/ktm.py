@@ -81,7 +81,6 @@ class KTMConfig(TaskConditionedConfig):
 class KTM(OffPolicyLearner):
     """A TD3 teacher per task, the transfer to the student, and TD3 on the student."""
 
-    paper = PAPER
     config: KTMConfig
 
     def __init__(self, config: KTMConfig, env: TaskEnv, total_steps: int, seed: int) -> None:

@@ -4,7 +4,7 @@ fall, and a state that can be saved at any step.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -30,7 +30,6 @@ class RateConfig(Protocol):
 class Learner(ABC):
     """Collects, updates, and can be saved at any step of the `total_steps` steps of `env`."""
 
-    paper: ClassVar[str]
     env: TaskEnv
     actor: Policy
 

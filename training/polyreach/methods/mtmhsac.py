@@ -16,8 +16,6 @@ PAPER = "Yu et al. 2019, Meta-World: multi-task multi-head SAC (MTMHSAC)"
 class MTMHSAC(MTSAC):
     """A shared trunk with a head per task."""
 
-    paper = PAPER
-
     def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
         """A trunk for all tasks and a last layer for each."""
         return TaskMLP(members, self.env.tasks, inputs, self.config.hidden, outputs, "trunk")

@@ -59,7 +59,6 @@ class SACConfig(TaskConditionedConfig):
 class MTSAC(OffPolicyLearner):
     """One task-conditioned policy, twin critics, a temperature per task."""
 
-    paper = PAPER
     config: SACConfig
     actor: GaussianActor
 

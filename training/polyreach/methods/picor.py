@@ -91,7 +91,6 @@ class Before(NamedTuple):
 class PiCor(MTSAC):
     """Policy improvement on one task, then correction for all tasks."""
 
-    paper = PAPER
     config: PiCorConfig
 
     def __init__(self, config: PiCorConfig, env: TaskEnv, total_steps: int, seed: int) -> None:

@@ -111,7 +111,6 @@ class Batch(NamedTuple):
 class PPO(Learner):
     """One policy and one value function for all tasks."""
 
-    paper = PAPER
     actor: SplitActor
 
     def __init__(self, config: PPOConfig, env: TaskEnv, total_steps: int, seed: int) -> None:

@@ -59,7 +59,6 @@ class SoftModularizationConfig(SACConfig):
 class SoftModularization(MTSAC):
     """Modules whose outputs a routing network combines softly, for every task and state."""
 
-    paper = PAPER
     config: SoftModularizationConfig
 
     def body(self, members: int, inputs: int, outputs: int) -> nn.Module:

@@ -81,7 +81,6 @@ class SpecializationConfig(PPOConfig):
 class Specialization(PPO):
     """PPO whose policy is split after the joint phase."""
 
-    paper = PAPER
     config: SpecializationConfig
 
     def __init__(
