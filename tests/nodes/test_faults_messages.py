@@ -167,7 +167,7 @@ def stuck() -> Change:
 
 FAULTS: dict[str, tuple[Callable[[], Change], str]] = {
     "a joint that lost its zero": (lambda: to_and_fro(1.0, always=True), "stays there"),
-    "joints that do not move": (stuck, "stands although it is told to move"),
+    "joints that do not move": (stuck, "does not track its command"),
 }
 
 
