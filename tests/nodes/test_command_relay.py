@@ -243,6 +243,7 @@ EVENTS = st.lists(
 
 @given(EVENTS)
 @example([("send", REST), ("stream", MOTION), ("late", 1.5), ("send", MOTION), ("resume", None)])
+@example([("conflict", None), ("resume", None), ("late", 1.5), ("send", MOTION)])
 def test_nothing_bad_leaves_and_no_motion_outlives_the_timeout(events: list) -> None:
     hardware = Hardware()
     relay = hardware.relay

@@ -12,6 +12,7 @@ DEADLINE_SHARE = 0.95  # of the timeout; waking up and publishing zero take the 
 TIMER_SLACK_S = 1e-4  # by which a timer may be early on the clock of `now_s`
 MIN_TIMEOUT_S = 0.001
 QUIET_TIMEOUTS = 2.0  # for which commands are zero or absent before a trip can end
+HELD_UP_DEADLINES = 2.0  # without a call: the process was held up, and silence proves nothing
 START_S = 1.0  # [s] for which zero is repeated at start: discovery may take as long
 
 
@@ -48,7 +49,8 @@ class CommandRelay:
     command that passed, and every `deadline_s` in the states WAITING and TRIPPED.
 
     A trip ends when the controller was resumed after it, and commands are zero or absent for
-    QUIET_TIMEOUTS timeouts, then or later: motion starts from rest.
+    QUIET_TIMEOUTS timeouts, then or later: motion starts from rest. Time in which this process was
+    held up does not count, because commands sent then may be lost or still queued.
     """
 
     def __init__(self, limits: Sequence[float], timeout_s: float, now_s: float) -> None:
@@ -71,6 +73,7 @@ class CommandRelay:
         self._bounds = tuple(limit + SLACK for limit in limits)
         self._passed_s = now_s
         self._quiet_s = now_s  # since then, commands are zero or absent
+        self._checked_s = now_s  # of the last call
         self._resumed = False  # since the last trip
 
     def command(self, joint_vel: Sequence[float] | None, now_s: float) -> Output:
@@ -114,11 +117,14 @@ class CommandRelay:
         self.reason = reason
         self.trips += 1
         self.moving = self._resumed = False
-        self._quiet_s = now_s
+        self._quiet_s = self._checked_s = now_s
         return Output.ZERO
 
     def _expire(self, now_s: float) -> Output:
         """End what has expired: a command, the wait at start, a trip."""
+        if now_s - self._checked_s > HELD_UP_DEADLINES * self.deadline_s:
+            self._quiet_s = now_s
+        self._checked_s = now_s
         if self.state is State.RELAYING:
             age_s = now_s - self._passed_s
             if age_s >= self.deadline_s:
