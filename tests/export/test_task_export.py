@@ -26,7 +26,7 @@ from polyreach.envs.registry import find_env_spec
 from polyreach.methods import METHODS, get_method
 from polyreach.networks.policy import Policy
 from polyreach.robot.onnx_policy import PolicyFile
-from polyreach.runs.run import RunConfig
+from polyreach.runs.config import RunConfig
 from polyreach.runs.training import train
 from polyreach_description import Robot, load_robot
 from polyreach_description.contract import PolicyInputs, robot_metadata

@@ -19,7 +19,7 @@ import pytest
 from command_line import run_unread
 
 from polyreach.runs.checkpoint import list_checkpoints, step_of
-from polyreach.runs.run import RunFolder
+from polyreach.runs.folder import RunFolder
 from polyreach_description.closed_output import CLOSED_OUTPUT, end_with_output, outlast_output
 
 POLYREACH = str(Path(sys.executable).parent / "polyreach")

@@ -21,8 +21,10 @@ from polyreach.envs.registry import find_env_spec, list_envs
 from polyreach.envs.task_env import TaskEnv, TaskStep
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, get_method
-from polyreach.runs import run, training
-from polyreach.runs.run import RunConfig, RunError, RunFolder, load_run_robot
+from polyreach.runs import folder as folder_module
+from polyreach.runs import training
+from polyreach.runs.config import RunConfig, RunError, load_run_robot
+from polyreach.runs.folder import RunFolder
 from polyreach.runs.training import Checkpoints
 
 GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"
@@ -175,13 +177,13 @@ def test_a_change_of_machine_is_recorded(tmp_path: Path, monkeypatch: pytest.Mon
     folder.create(config)
     folder.note_origin(config, 10)
     assert len(folder.read_origins()) == 1
-    monkeypatch.setattr(run, "describe_machine", lambda device, threads: {"cpu": "other"})
+    monkeypatch.setattr(folder_module, "describe_machine", lambda device, threads: {"cpu": "other"})
     folder.note_origin(config, 20)
     folder.note_origin(config, 30)
     first, second = folder.read_origins()
     whole = folder.moves.read_text()
     folder.moves.write_text(whole + whole[:20])  # as a kill leaves it
-    monkeypatch.setattr(run, "git_commit", lambda: "def")
+    monkeypatch.setattr(folder_module, "git_commit", lambda: "def")
     folder.note_origin(config, 40)
     assert [origin.get("step") for origin in folder.read_origins()] == [None, 20, 40]
     assert folder.read_git_commits() == [first["git_commit"], "def"]

@@ -17,7 +17,7 @@ from polyreach.methods import METHODS
 from polyreach.methods.ppo import PPO
 from polyreach.methods.specialization import Specialization
 from polyreach.runs.checkpoint import read_newest, save_checkpoint
-from polyreach.runs.run import RunFolder
+from polyreach.runs.folder import RunFolder
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo": ("ppo", {}),

@@ -12,7 +12,7 @@ from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, MODULES, OLD_NAMES, get_method
 from polyreach.methods.method import BENCHMARKS, Method
-from polyreach.runs.run import RunConfig
+from polyreach.runs.config import RunConfig
 
 ENVS = ("mt3", "cheetah8", "hoppers3", "planar8")
 PAIRS = [

@@ -45,7 +45,7 @@ from polyreach.experiments.runner import (
 )
 from polyreach.runs import training
 from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
-from polyreach.runs.run import RunFolder
+from polyreach.runs.folder import RunFolder
 from polyreach.runs.transfer import play_run
 
 

@@ -17,7 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from polyreach.commands.train import train_config
 from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint
-from polyreach.runs.run import RunFolder
+from polyreach.runs.folder import RunFolder
 
 TINY = """--steps 3200 --num-envs 16 --seed 3 --eval-every 800 --eval-goals 8
  --checkpoint-minutes 0.0025

@@ -18,7 +18,8 @@ from polyreach.methods.trained_policy import AdaptedPolicy, state_of
 from polyreach.robot.features import FEATURES, Observation
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.checkpoint import save_checkpoint
-from polyreach.runs.run import RunConfig, RunFolder
+from polyreach.runs.config import RunConfig
+from polyreach.runs.folder import RunFolder
 from polyreach.runs.trained_policy import read_policy, read_run
 from polyreach_description import load_robot
 from polyreach_description.contract import PolicyInputs

@@ -14,7 +14,8 @@ from polyreach.envs.registry import list_envs
 from polyreach.errors import UserError
 from polyreach.experiments import EXPERIMENTS
 from polyreach.methods import METHODS
-from polyreach.runs.run import RunFolder, load_run_robot
+from polyreach.runs.config import load_run_robot
+from polyreach.runs.folder import RunFolder
 from polyreach_description import list_robots, load_robot
 from polyreach_description.closed_output import outlast_output
 from polyreach_description.policy_search import list_policies

@@ -16,7 +16,8 @@ from polyreach.envs.registry import find_env_spec, is_env
 from polyreach.errors import UserError, check_range
 from polyreach.methods import get_method, is_method
 from polyreach.methods.method import MethodConfig
-from polyreach.runs.run import RunConfig, RunFolder, check_robot_found
+from polyreach.runs.config import RunConfig, check_robot_exists
+from polyreach.runs.folder import RunFolder
 from polyreach_description.closed_output import outlast_output
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _train_options(
     resume = _peek(words, "--resume")
     if resume is not None:
         stored = RunFolder(Path(resume)).read_config()
-        check_robot_found(stored)
+        check_robot_exists(stored)
         if words[0].startswith("-"):  # method and environment may be left out: the run knows them
             words = [stored.method, stored.env, *words]
     method_name, env_name = _positionals(words)

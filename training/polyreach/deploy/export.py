@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from polyreach.methods import get_method
 from polyreach.networks.policy import RobotPolicy
 from polyreach.robot.features import Observation
-from polyreach.runs.run import RunConfig, RunFolder, load_run_robot
+from polyreach.runs.config import RunConfig, load_run_robot
+from polyreach.runs.folder import RunFolder
 from polyreach.runs.trained_policy import newest_state, restore_learner
 from polyreach_description import Robot
 from polyreach_description.contract import (

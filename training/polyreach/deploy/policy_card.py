@@ -18,7 +18,7 @@ from polyreach.deploy.evaluate import (
 )
 from polyreach.deploy.export import save, write_metadata
 from polyreach.robot.onnx_policy import PolicyFile
-from polyreach.runs.run import RunConfig
+from polyreach.runs.config import RunConfig
 from polyreach_description import Robot, is_robot_file
 from polyreach_description.contract import INPUTS, OUTPUTS, PolicyMetadata
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach.experiments import Measure, Variant
-from polyreach.runs.run import RunConfig, RunFolder
+from polyreach.runs.config import RunConfig
+from polyreach.runs.folder import RunFolder
 
 BOOTSTRAP = 2000  # resamples
 CONFIDENCE = 0.95

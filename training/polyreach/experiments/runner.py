@@ -23,7 +23,7 @@ from polyreach.experiments.page import describe
 from polyreach.experiments.results import Result
 from polyreach.methods import current_name, get_method
 from polyreach.runs.checkpoint import list_checkpoints, step_of
-from polyreach.runs.run import RunFolder
+from polyreach.runs.folder import RunFolder
 from polyreach.runs.training import Interrupt
 
 SLICE_OVER = 75  # exit status: not done yet, call again (EX_TEMPFAIL of sysexits.h)

@@ -78,8 +78,8 @@ def step_of(path: Path) -> int:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read one checkpoint, of this version or of 0.1. Raises CheckpointError if it is not whole, or holds more than tensors
-    and plain values: nothing in it is executed.
+    """Read a checkpoint of this version or of 0.1. Raises CheckpointError if it is damaged, or if
+    it holds more than tensors and plain values: nothing in it is executed.
     """
     content = path.read_bytes()
     digest, payload = content[len(MAGIC) : len(MAGIC) + 32], content[len(MAGIC) + 32 :]

@@ -1,7 +1,8 @@
-"""The machine that a run is made on, as run folders and reports tell it."""
+"""Where a run is made: the machine and the commit, as run folders and reports state them."""
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def describe_machine(device: str, threads: int) -> dict[str, Any]:
 
 
 def cpu_model() -> str:
-    """The processor's name, or its architecture where the system does not tell."""
+    """The processor's name, or its architecture where the system does not give one."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -50,3 +51,20 @@ def machine_sentence(machine: dict[str, Any]) -> str:
     ]
     parts += [f"MuJoCo {machine['mujoco']}"] if "mujoco" in machine else []
     return ", ".join(parts)
+
+
+def git_commit() -> str:
+    """The commit of the checkout this package is in, with '+changes' if it was modified; 'unknown'
+    outside of a checkout.
+    """
+    here = Path(__file__).parents[1]
+    try:
+        commit = _git(here, "rev-parse", "HEAD")
+        return commit + ("+changes" if _git(here, "status", "--porcelain", "--", ".") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=folder, check=True, capture_output=True, text=True)
+    return done.stdout.strip()

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from polyreach.envs.legged.legged import LeggedConfig, LeggedEnv
 from polyreach.envs.legged.render import render_states
 from polyreach.errors import UserError, check_range
-from polyreach.runs.trained_policy import read_run
-from polyreach.plotting import file_pyplot
-from polyreach.networks.policy import Policy
 from polyreach.networks.per_task_weights import SplitActor, SplitMLP
+from polyreach.networks.policy import Policy
+from polyreach.plotting import file_pyplot
+from polyreach.runs.trained_policy import read_run
 
 
 def draw_run(folder: Path, out: Path, start_s: float, every_s: float, frames: int) -> list[Path]:

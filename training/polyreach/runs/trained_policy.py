@@ -15,7 +15,8 @@ from polyreach.methods.learner import Learner
 from polyreach.methods.trained_policy import FilePolicy, RunPolicy, TrainedPolicy
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.checkpoint import read_newest
-from polyreach.runs.run import RunConfig, RunFolder, load_run_env_spec
+from polyreach.runs.config import RunConfig, load_run_env_spec
+from polyreach.runs.folder import RunFolder
 
 
 def newest_state(run: RunFolder, config: RunConfig) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch.utils.tensorboard import SummaryWriter
 
-from polyreach.runs.checkpoint import read_newest, save_checkpoint
 from polyreach.envs.env_spec import Record
 from polyreach.methods import get_method
 from polyreach.methods.learner import Learner
-from polyreach.runs.run import RunConfig, RunError, RunFolder, load_run_env_spec
+from polyreach.runs.checkpoint import read_newest, save_checkpoint
+from polyreach.runs.config import RunConfig, RunError, load_run_env_spec
+from polyreach.runs.folder import RunFolder
 from polyreach.runs.trained_policy import read_policy
 
 SAVING_SHARE = 0.05  # of the time goes into checkpoints at most
@@ -82,7 +83,9 @@ def train(
     settings, device, threads = config.env_config, config.device, config.threads
     with (
         closing(env_spec.make(settings, config.num_envs, device, threads, config.seed)) as env,
-        closing(env_spec.make_evaluation(settings, config.eval_goals, device, threads)) as evaluation,
+        closing(
+            env_spec.make_evaluation(settings, config.eval_goals, device, threads)
+        ) as evaluation,
     ):
         learner = make_learner(config.method_config, env, config.steps, config.seed)
         if not resume:

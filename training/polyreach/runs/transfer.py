@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 import torch
 
-from polyreach.envs.registry import find_env_spec
 from polyreach.envs.env_spec import EVALUATION_SEED
+from polyreach.envs.registry import find_env_spec
 from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError, check_range
-from polyreach.runs.run import RunFolder
+from polyreach.runs.folder import RunFolder
 from polyreach.runs.trained_policy import read_run
 
 
