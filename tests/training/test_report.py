@@ -3,6 +3,7 @@
 import io
 import math
 import os
+import shlex
 import signal
 import subprocess
 import threading
@@ -23,26 +24,25 @@ from rich.console import Console
 
 from polyreach.cli import main
 from polyreach.commands.train import train_config
+from polyreach.envs.cheetahs import CheetahConfig
+from polyreach.envs.env_spec import TaskEnvSpec
+from polyreach.envs.reach.reach import ReachConfig
 from polyreach.errors import UserError
-from polyreach.experiments import DIGRAD_FIG4, EXPERIMENTS, Column, Experiment, Variant
-from polyreach.experiments import runner as report
+from polyreach.experiments import EXPERIMENTS, runner
 from polyreach.experiments.curves import Panel, draw_curves, panels_of
+from polyreach.experiments.digrad import DIGRAD_FIG4
+from polyreach.experiments.experiment import Column, Experiment, Override, Variant, override
 from polyreach.experiments.page import describe
+from polyreach.experiments.report import ReportOptions, command_of, write_report
 from polyreach.experiments.results import (
     Result,
     bootstrap_interval,
     compare_order,
     interquartile_mean,
 )
-from polyreach.experiments.runner import (
-    SLICE_OVER,
-    Job,
-    ReportOptions,
-    command_of,
-    is_complete,
-    jobs_of,
-    write_report,
-)
+from polyreach.experiments.runner import SLICE_OVER, Job, is_complete, jobs_of
+from polyreach.methods.deterministic import DeterministicConfig
+from polyreach.methods.picor import PiCorConfig
 from polyreach.runs import training
 from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
 from polyreach.runs.folder import RunFolder
@@ -100,29 +100,30 @@ def test_order_of_variants_by_hand() -> None:
 
 
 def test_the_comparison_of_the_paper_has_all_its_variants() -> None:
-    jobs = jobs_of(DIGRAD_FIG4, ReportOptions(("digrad-fig4",)))
+    jobs = jobs_of(DIGRAD_FIG4, Path("runs"))
     assert (
         len(jobs)
         == len({job.folder for job in jobs})
-        == len({job.command for job in jobs})
+        == len({job.config.command for job in jobs})
         == 2 * 6 * 3
     )
-    assert {job.env for job in jobs} == {"planar8", "humanoid27"}
+    assert {job.config.env for job in jobs} == {"planar8", "humanoid27"}
     assert sum(job.variant.method == "ddpg" for job in jobs) == 2 * 2 * 3
 
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> Experiment:
-    small = """--preset paper --num-envs 8 --eval-every 400 --eval-goals 4 --method-config.hidden 8
-     --method-config.batch-size 8 --method-config.learning-starts 80
-     --env-config.configurations 50""".split()
+    small = override(DeterministicConfig, hidden=(8,), batch_size=8, learning_starts=80)
     variants = (DIGRAD_FIG4.variants[0], DIGRAD_FIG4.variants[4])
     tiny = replace(
         DIGRAD_FIG4,
         name="tiny",
         envs=("planar8",),
         variants=variants,
-        options=tuple(small),
+        overrides=(small, override(ReachConfig, configurations=50)),
+        num_envs=8,
+        eval_every=400,
+        eval_goals=4,
         steps=1200,
     )
     monkeypatch.setitem(EXPERIMENTS, "tiny", tiny)
@@ -139,7 +140,7 @@ def trained_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(poll=lambda: done.returncode, wait=lambda: done.returncode)
 
     popen = SimpleNamespace(Popen=start, STDOUT=subprocess.STDOUT)
-    monkeypatch.setattr(report, "subprocess", popen)
+    monkeypatch.setattr(runner, "subprocess", popen)
     # signals are for the main thread alone
     unheard = nullcontext(SimpleNamespace(received=None))
     monkeypatch.setattr(training, "Interrupt", lambda: unheard)
@@ -151,7 +152,7 @@ def test_an_experiment_is_run_once_and_reported(tiny: Experiment, tmp_path: Path
     page = (tmp_path / "docs" / "tiny.md").read_text()
     assert "| DiGrad, single critic, heuristic |" in page and "| DDPG |" in page
     assert (tmp_path / "docs" / "tiny.png").stat().st_size > 10_000
-    jobs = jobs_of(tiny, options)
+    jobs = jobs_of(tiny, options.runs, seeds=1)
     assert all(is_complete(job) for job in jobs)
     record = RunFolder(jobs[0].folder).read_metrics()[-1]
     assert record["step"] == 1200
@@ -173,7 +174,7 @@ def test_a_folder_of_another_run_is_not_taken_for_complete(
 def test_a_failing_run_is_named_with_its_log(
     tiny: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    broken = replace(tiny, options=(*tiny.options, "--device", "tpu"))
+    broken = replace(tiny, device="tpu")
     monkeypatch.setitem(EXPERIMENTS, "tiny", broken)
     with pytest.raises(
         UserError, match="polyreach train digrad planar8 .* ended with 2, see .*log.txt"
@@ -185,26 +186,75 @@ def test_a_failing_run_is_named_with_its_log(
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_run_of_every_experiment_is_a_command(name: str) -> None:
+def test_every_run_of_every_experiment_is_the_command_that_it_prints(name: str) -> None:
     experiment = EXPERIMENTS[name]
-    jobs = jobs_of(experiment, ReportOptions((name,), seeds=1))
-    configs = [train_config(job.command[1:])[1] for job in jobs]
-    assert len({str(config) for config in configs}) == len(jobs)
-    for job, config in zip(jobs, configs, strict=True):
+    jobs = jobs_of(experiment, Path("the runs"), seeds=1)
+    assert len({str(job.config) for job in jobs}) == len({job.folder for job in jobs}) == len(jobs)
+    for job in jobs:
+        config = job.config
+        assert train_config(shlex.split(config.command)[2:])[1] == config
         assert config.steps == (job.variant.steps or experiment.steps)
         assert config.device == experiment.device
-        if config.method != "digrad" and config.method != "ddpg":
-            assert config.num_envs % len(config.env_spec.tasks) == 0  # type: ignore[attr-defined]
-    assert len({job.folder for job in jobs}) == len(jobs)
+        if isinstance(config.env_spec, TaskEnvSpec):
+            assert config.num_envs % len(config.env_spec.tasks) == 0
+
+
+def test_run_folders_keep_their_names() -> None:
+    experiment = EXPERIMENTS["multitask-fine-tuning"]
+    jobs = jobs_of(experiment, Path("runs"))
+    assert len(jobs) == 2 * 4 * 3
+    assert str(jobs[-1].folder) == ("runs/multitask-fine-tuning/cheetah-smallleg-3-fine-tuning-s2")
+    assert str(jobs[-1].start) == "runs/multitask-fine-tuning/cheetah-smallfoot-0-a2c-s2"
+
+
+def test_a_setting_that_a_method_does_not_have_is_refused_with_the_legal_ones() -> None:
+    with pytest.raises(UserError, match="PiCorConfig has no setting 'lambda_' .legal: hidden, "):
+        override(PiCorConfig, lambda_=1.0)  # type: ignore[call-arg]
+    with pytest.raises(
+        UserError,
+        match="PiCorConfig do not apply to 'first' on 'cheetah8' .legal: those of SACConfig and "
+        "CheetahConfig",
+    ):
+        replace(FIGURES, overrides=(override(PiCorConfig, correction=False),))
+
+
+def test_a_setting_out_of_range_is_refused_when_the_experiment_is_defined() -> None:
+    with pytest.raises(UserError, match="horizon is 0, but must be at least 1"):
+        replace(FIGURES, overrides=(override(CheetahConfig, horizon=0),))
+
+
+def test_a_variant_follows_one_of_its_own_experiment_that_it_can_start_from() -> None:
+    scratch = Variant("scratch", "a2c")
+    tuned = Variant("tuned", "fine-tuning", after=scratch)
+    with pytest.raises(UserError, match="'tuned' follows a variant that is not in 'figures'"):
+        replace(FIGURES, variants=(tuned,))
+    other = replace(FIGURES, variants=(scratch, Variant("other", "mtsac", after=scratch)))
+    with pytest.raises(UserError, match="SACConfig does not start from another run"):
+        jobs_of(other, Path("runs"))
+
+
+def test_settings_of_a_variant_replace_those_of_its_environment_and_of_all_runs() -> None:
+    def horizon(steps: int) -> tuple[Override, ...]:
+        return (override(CheetahConfig, horizon=steps),)
+
+    first, second, _ = FIGURES.variants
+    experiment = replace(
+        FIGURES,
+        envs=("cheetah8", "cheetah6"),
+        variants=(replace(first, overrides=horizon(3)), second),
+        overrides=horizon(1),
+        env_overrides={"cheetah6": horizon(2)},
+    )
+    jobs = jobs_of(experiment, Path("runs"), seeds=1)
+    assert [job.config.env_config.horizon for job in jobs] == [3, 1, 3, 2]  # type: ignore
 
 
 def test_the_ablations_of_picor_are_switched_off() -> None:
-    jobs = jobs_of(EXPERIMENTS["sac-mt10"], ReportOptions(("sac-mt10",), seeds=1))
     switches = {
         job.variant.label: (config.adaptive_weights, config.correction, dict(job.variant.published))
-        for job in jobs
-        if job.variant.method == "picor"
-        for config in [train_config(job.command[1:])[1].method_config]
+        for job in jobs_of(EXPERIMENTS["sac-mt10"], Path("runs"), seeds=1)
+        for config in [job.config.method_config]
+        if isinstance(config, PiCorConfig)
     }
     # Bai et al. 2023, Table 2
     assert switches == {
@@ -225,7 +275,6 @@ FIGURES = Experiment(
         Variant("second", "picor"),
         Variant("third", "ktm", published={"cheetah8": 0.25}),
     ),
-    options=(),
     steps=1000,
     seeds=2,
     measure="success",
@@ -237,18 +286,18 @@ FIGURES = Experiment(
 def stored(experiment: Experiment, runs: Path) -> list[Result]:
     """Both seeds of the first variant and one of the second, as if they had been run."""
     results = []
-    for job in jobs_of(experiment, ReportOptions((experiment.name,), runs=runs)):
-        index = experiment.variants.index(job.variant)
-        if index == 2 or (index, job.seed) == (1, 1):
+    for job in jobs_of(experiment, runs):
+        index, seed = experiment.variants.index(job.variant), job.config.seed
+        if index == 2 or (index, seed) == (1, 1):
             continue
         folder = RunFolder(job.folder)
-        folder.create(train_config(job.command[1:])[1])
+        folder.create(job.config)
         for step in (0, 250, 500, 750, 1000):
             # what counts are the last three evaluations: seed 0 has 0, 0.5, 1; seed 1 always 1
-            value = 1.0 if job.seed else max(0.0, step / 500 - 1)
+            value = 1.0 if seed else max(0.0, step / 500 - 1)
             tasks = {"success_a": value, "success_b": 0.0, "error_median": 0.001 * step}
             folder.log({"step": step, "updates": step // 2, "wall_s": 3.6 * step, **tasks})
-        results.append(Result(job.variant, job.env, job.seed, folder))
+        results.append(Result(job.variant, job.config.env, seed, folder))
     return results
 
 
@@ -256,7 +305,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     results = stored(FIGURES, tmp_path)
     draw_curves(FIGURES, results, tmp_path / "figures.png")
     assert (tmp_path / "figures.png").stat().st_size > 10_000
-    page = describe(FIGURES, results, 2, "train mtsac cheetah8")
+    page = describe(FIGURES, results, 2)
     rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
     header, _, first, second, third, tasks, _, *each = rows
     assert header == [
@@ -278,6 +327,7 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
         ["third", "not run", "not run"],
     ]
     assert "3 of 6 runs, 3.0 hours" in page and "Published: A paper." in page
+    assert f"a run is `{results[0].config.command}`" in page
     assert "rank correlation" not in page  # of one variant
     assert "Runs are missing" in page and "4 episodes of each task" in page
     machine = results[0].folder.read_origins()[0]["machine"]
@@ -286,23 +336,22 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
 
 def test_the_order_of_the_variants_is_compared_with_the_papers(tmp_path: Path) -> None:
     first, second, third = FIGURES.variants
-    published = [replace(second, published={"cheetah8": 0.9}), replace(third, method="sac")]
+    published = [
+        replace(second, published={"cheetah8": 0.9}),
+        replace(third, method="independent-sac"),
+    ]
     experiment = replace(FIGURES, variants=(first, *published), seeds=1)
     results = []
-    for value, job in zip((0.3, 0.2, 0.4), jobs_of(experiment, options_of(tmp_path)), strict=True):
+    for value, job in zip((0.3, 0.2, 0.4), jobs_of(experiment, tmp_path), strict=True):
         folder = RunFolder(job.folder)
-        folder.create(train_config(job.command[1:])[1])
+        folder.create(job.config)
         numbers = {"step": 1000, "updates": 1, "wall_s": 1.0, "error_median": 0.1}
         folder.log({**numbers, "success_a": value, "success_b": value})
-        results.append(Result(job.variant, job.env, job.seed, folder))
-    page = describe(experiment, results, 1, "train mtsac cheetah8")
+        results.append(Result(job.variant, job.config.env, job.config.seed, folder))
+    page = describe(experiment, results, 1)
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("|")]
     assert [row[6] for row in rows[2:5]] == ["2 (2)", "3 (1)", "1 (3)"]
     assert "Order of the 3 variants: Spearman's rank correlation" in page and "is -1.00." in page
-
-
-def options_of(runs: Path) -> ReportOptions:
-    return ReportOptions((FIGURES.name,), runs=runs, seeds=1)
 
 
 def test_a_panel_for_each_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -343,7 +392,7 @@ def test_a_run_without_its_last_policy_is_not_complete(
 ) -> None:
     options = ReportOptions((tiny.name,), seeds=1, only=("digrad",), runs=tmp_path, out=tmp_path)
     assert write_report(options, Console(quiet=True)) == 0
-    job = jobs_of(tiny, options)[0]
+    job = jobs_of(tiny, options.runs)[0]
     folder = job.folder / "checkpoints"
     state = read_checkpoint(list_checkpoints(folder)[0])
     for path in list_checkpoints(folder):
@@ -369,15 +418,15 @@ def test_a_partial_report_runs_nothing(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_report_can_be_made_where_the_runs_were_not(tmp_path: Path) -> None:
-    job = jobs_of(FIGURES, ReportOptions(("figures",), runs=tmp_path, device="cuda"))[0]
-    config = train_config(job.command[1:])[1]
-    assert config.device == "cuda"
+    job = jobs_of(FIGURES, tmp_path, device="cuda")[0]
+    assert job.config.device == "cuda"
     folder = RunFolder(job.folder)
-    folder.create(replace(config, device="cpu", threads=2, env_version="metaworld 0"))
+    folder.create(replace(job.config, device="cpu", threads=2, env_version="metaworld 0"))
     assert not is_complete(job)
     folder.log({"step": 1000})
     assert is_complete(job)
-    other = replace(job, command=(*job.command, "--method-config.gamma", "0.5"))
+    method_config: Any = replace(job.config.method_config, gamma=0.5)
+    other = replace(job, config=replace(job.config, method_config=method_config))
     with pytest.raises(UserError, match="gamma is 0.99 there, 0.5 here"):
         is_complete(other)
 
@@ -389,7 +438,7 @@ def test_only_some_methods_are_run(
         ("tiny",), seeds=1, only=("ddpg",), runs=tmp_path / "runs", out=tmp_path / "docs"
     )
     assert write_report(options, Console(quiet=True)) == 0
-    digrad, ddpg = jobs_of(tiny, options)
+    digrad, ddpg = jobs_of(tiny, options.runs, seeds=1)
     assert is_complete(ddpg) and not digrad.folder.exists()
     page = (tmp_path / "docs" / "tiny.md").read_text()
     assert "| DDPG | 1 of 1 |" in page
@@ -427,11 +476,11 @@ def test_a_slice_ends_with_a_checkpoint_and_the_next_resumes(
     options = ReportOptions(
         ("tiny",), seeds=1, slice_minutes=8, runs=tmp_path / "runs", out=tmp_path
     )
-    (job,) = jobs_of(endless, options)
+    (job,) = jobs_of(endless, options.runs, seeds=1)
     reached = [0]
     for _ in range(2):
         said = io.StringIO()
-        monkeypatch.setattr(report, "monotonic", sliced_clock(job))
+        monkeypatch.setattr(runner, "monotonic", sliced_clock(job))
         assert write_report(options, Console(file=said)) == SLICE_OVER
         assert "stopped after 8 minutes" in said.getvalue()
         assert command_of(options) in said.getvalue().replace("\n", " ")
@@ -442,7 +491,7 @@ def test_a_slice_ends_with_a_checkpoint_and_the_next_resumes(
 
 def test_a_signal_stops_all_runs_with_a_checkpoint(endless: Experiment, tmp_path: Path) -> None:
     options = ReportOptions(("tiny",), seeds=2, jobs=2, runs=tmp_path / "runs", out=tmp_path)
-    jobs = jobs_of(endless, options)
+    jobs = jobs_of(endless, options.runs, seeds=2)
 
     def interrupt() -> None:
         deadline = time.monotonic() + 100
@@ -469,21 +518,17 @@ def test_the_resume_command_has_all_options() -> None:
     )
 
 
+FIRST = Variant("first", "a2c", steps=40)
 AFTER = Experiment(
     name="after",
     title="One after the other",
     paper="nobody",
     envs=("cheetah",),
     variants=(
-        Variant(
-            "second",
-            "fine-tuning",
-            ("--method-config.start", "{runs}/cheetah-1-a2c-s{seed}"),
-            env_options={"cheetah": ("--env-config.horizon", "30")},
-        ),
-        Variant("first", "a2c", steps=40),
+        Variant("second", "fine-tuning", (override(CheetahConfig, horizon=30),), after=FIRST),
+        FIRST,
     ),
-    options=("--num-envs", "1"),
+    num_envs=1,
     steps=80,
     seeds=2,
     measure="return",
@@ -493,9 +538,8 @@ AFTER = Experiment(
 def test_a_run_that_starts_from_another_waits_for_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    options = ReportOptions(("after",), runs=tmp_path, jobs=2)
-    jobs = jobs_of(AFTER, options)
-    second, first = (train_config(job.command[1:])[1] for job in jobs[:2])
+    jobs = jobs_of(AFTER, tmp_path)
+    second, first = (job.config for job in jobs[:2])
     assert (second.steps, first.steps) == (80, 40)
     assert (second.env_config.horizon, first.env_config.horizon) == (30, 1000)  # type: ignore
     assert second.method_config.start == f"{tmp_path}/after/cheetah-1-a2c-s0"  # type: ignore
@@ -506,8 +550,8 @@ def test_a_run_that_starts_from_another_waits_for_it(
         time.sleep(0.2)
         events.append(("end", job.folder.name))
 
-    monkeypatch.setattr(report, "run_job", train)
-    assert report.run_all(jobs, options, Console(quiet=True)) == 0
+    monkeypatch.setattr(runner, "run_job", train)
+    assert runner.run_all(jobs, 2, 0.0, Console(quiet=True)) == 0
     for seed in (0, 1):
         ended = events.index(("end", f"cheetah-1-a2c-s{seed}"))
         assert events.index(("begin", f"cheetah-0-fine-tuning-s{seed}")) > ended
@@ -518,26 +562,26 @@ def test_a_run_that_another_process_trains_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(EXPERIMENTS, "after", AFTER)
-    job = report.jobs_of(AFTER, ReportOptions(("after",), runs=tmp_path))[0]
+    job = jobs_of(AFTER, tmp_path)[0]
     calls: list[str] = []
 
     def start(words: list[str], **_: Any) -> Any:
         calls.append(words[-1])
         return SimpleNamespace(poll=lambda: 0, wait=lambda: 0)
 
-    monkeypatch.setattr(report.subprocess, "Popen", start)
+    monkeypatch.setattr(runner.subprocess, "Popen", start)
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         with RunFolder(job.folder).lock():
-            done = pool.submit(report.run_job, job, stop)
+            done = pool.submit(runner.run_job, job, stop)
             time.sleep(0.5)
             assert not calls and not done.done()
         done.result(timeout=10)
         assert calls == [str(job.folder)]
         with RunFolder(job.folder).lock():
-            done = pool.submit(report.run_job, job, stop)
+            done = pool.submit(runner.run_job, job, stop)
             stop.set()
-            with pytest.raises(report.Stopped):
+            with pytest.raises(runner.Stopped):
                 done.result(timeout=10)
     assert len(calls) == 1
 
@@ -561,7 +605,9 @@ def test_the_report_lists_episodes_of_the_last_policies_beside_the_papers(
         paper="nobody",
         envs=("cheetah-smallfoot", "cheetah-smallleg"),
         variants=(Variant("scratch", "a2c", published_returns=figures),),
-        options=("--num-envs", "1", "--env-config.horizon", "20", "--eval-goals", "1"),
+        overrides=(override(CheetahConfig, horizon=20),),
+        num_envs=1,
+        eval_goals=1,
         steps=40,
         seeds=1,
         measure="return",

@@ -166,7 +166,7 @@ def _shortened(names: list[str], count: int = 10) -> str:
 
 def report(words: Sequence[str]) -> int:
     """polyreach report EXPERIMENT."""
-    from polyreach.experiments.runner import ReportOptions, write_report
+    from polyreach.experiments.report import ReportOptions, write_report
 
     options = parse_options(ReportOptions, words, prog="polyreach report")
     with outlast_output():

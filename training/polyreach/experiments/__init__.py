@@ -2,7 +2,7 @@
 
 from polyreach.errors import UserError
 from polyreach.experiments.digrad import DIGRAD_FIG4
-from polyreach.experiments.experiment import Column, Experiment, Measure, Variant
+from polyreach.experiments.experiment import Experiment
 from polyreach.experiments.multitask import MULTITASK, MULTITASK_FINE_TUNING
 from polyreach.experiments.sac import (
     PICOR_SEARCH,
@@ -12,8 +12,6 @@ from polyreach.experiments.sac import (
     SAC_PLANAR8,
 )
 from polyreach.experiments.specialization import SPECIALIZATION, SPECIALIZATION_MASS
-
-__all__ = ["EXPERIMENTS", "Column", "Experiment", "Measure", "Variant", "get_experiment"]
 
 EXPERIMENTS = {
     experiment.name: experiment

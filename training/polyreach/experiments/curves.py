@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from polyreach.experiments import Experiment, Measure
+from polyreach.experiments.experiment import Experiment, Measure
 from polyreach.experiments.results import NOT_RUN, Result, measured, runs_of, task_names
 from polyreach.plotting import file_pyplot
 

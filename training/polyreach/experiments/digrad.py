@@ -1,9 +1,16 @@
 """The experiment of digrad-2018."""
 
-from polyreach.experiments.experiment import Column, Experiment, Variant
+from typing import Literal
 
-_SINGLE, _MULTI = ("--method-config.critic", "single"), ("--method-config.critic", "multi")
-_AVERAGE, _SUM = ("--method-config.heuristic",), ("--method-config.no-heuristic",)
+from polyreach.envs.reach.reach import ReachConfig
+from polyreach.experiments.experiment import Column, Experiment, Variant, override
+from polyreach.methods.deterministic import DeterministicConfig
+from polyreach.methods.digrad import DiGradConfig
+
+
+def _digrad(label: str, critic: Literal["single", "multi"], heuristic: bool) -> Variant:
+    return Variant(label, "digrad", (override(DiGradConfig, critic=critic, heuristic=heuristic),))
+
 
 DIGRAD_FIG4 = Experiment(
     name="digrad-fig4",
@@ -11,17 +18,17 @@ DIGRAD_FIG4 = Experiment(
     paper="Dewangan et al. 2018, Fig. 4",
     envs=("planar8", "humanoid27"),
     variants=(
-        Variant("DiGrad, single critic, heuristic", "digrad", (*_SINGLE, *_AVERAGE)),
-        Variant("DiGrad, single critic", "digrad", (*_SINGLE, *_SUM)),
-        Variant("DiGrad, multi critic, heuristic", "digrad", (*_MULTI, *_AVERAGE)),
-        Variant("DiGrad, multi critic", "digrad", (*_MULTI, *_SUM)),
-        Variant("DDPG", "ddpg", ("--env-config.reward", "paper_scalar")),
-        Variant("DDPG, summed reward", "ddpg", ("--env-config.reward", "paper_sum")),
+        _digrad("DiGrad, single critic, heuristic", "single", heuristic=True),
+        _digrad("DiGrad, single critic", "single", heuristic=False),
+        _digrad("DiGrad, multi critic, heuristic", "multi", heuristic=True),
+        _digrad("DiGrad, multi critic", "multi", heuristic=False),
+        Variant("DDPG", "ddpg", (override(ReachConfig, reward="paper_scalar"),)),
+        Variant("DDPG, summed reward", "ddpg", (override(ReachConfig, reward="paper_sum"),)),
     ),
-    options=(
-        *("--preset", "paper", "--num-envs", "64", "--eval-every", "32000"),
-        *("--method-config.noise-steps", "300000"),
-    ),
+    preset="paper",
+    overrides=(override(DeterministicConfig, noise_steps=300_000),),
+    num_envs=64,
+    eval_every=32_000,
     steps=480_000,
     seeds=3,
     measure="score",

@@ -1,34 +1,34 @@
 """The experiments of multitask-continuous-control-2018."""
 
-from typing import Any
-
-from polyreach.experiments.experiment import Experiment, Variant
+from polyreach.experiments.experiment import Experiment, Variant, override
+from polyreach.methods.a2c import A2CConfig
+from polyreach.methods.distillation import DistillationConfig
+from polyreach.methods.fine_tuning import FineTuningConfig
 
 _SMALL_FOOT, _SMALL_LEG = "cheetah-smallfoot", "cheetah-smallleg"
-_ALONE = ("--method-config.sharing", "none")
+_OTHER = {_SMALL_FOOT: _SMALL_LEG, _SMALL_LEG: _SMALL_FOOT}
+_ALONE = (override(A2CConfig, sharing="none"),)
 
 
-def _start_from(env: str) -> tuple[str, ...]:
-    """The run from scratch on `env`, the first variant below."""
-    return "--method-config.start", "{runs}/" + env + "-0-a2c-s{seed}"
-
-
-_START = {_SMALL_FOOT: _start_from(_SMALL_LEG), _SMALL_LEG: _start_from(_SMALL_FOOT)}
-
-
-def _table_1(small_foot: tuple[str, str], small_leg: tuple[str, str]) -> dict[str, Any]:
+def _table_1(small_foot: tuple[str, str], small_leg: tuple[str, str]) -> dict[tuple[str, str], str]:
     """The paper's figures after training on SmallFoot, and on SmallLeg: of SmallFoot and of
     SmallLeg each.
     """
     rows = {_SMALL_FOOT: small_foot, _SMALL_LEG: small_leg}
-    cells = {
+    return {
         (env, task): text
         for env, row in rows.items()
         for task, text in zip(("SmallFoot", "SmallLeg"), row, strict=True)
         if text
     }
-    return {"published_returns": cells}
 
+
+_SCRATCH = Variant(
+    "scratch, 5M",
+    "a2c",
+    _ALONE,
+    published_returns=_table_1(("1582.78 ± 30.46", ""), ("", "1536.16 ± 30.26")),
+)
 
 MULTITASK_FINE_TUNING = Experiment(
     name="multitask-fine-tuning",
@@ -36,38 +36,38 @@ MULTITASK_FINE_TUNING = Experiment(
     paper="Arora et al. 2018, Table 1",
     envs=(_SMALL_FOOT, _SMALL_LEG),
     variants=(
-        Variant(
-            "scratch, 5M",
-            "a2c",
-            _ALONE,
-            **_table_1(("1582.78 ± 30.46", ""), ("", "1536.16 ± 30.26")),
-        ),
+        _SCRATCH,
         Variant(
             "fine-tuned from the other, 1M",
             "fine-tuning",
-            env_options=_START,
+            after=_SCRATCH,
+            after_env=_OTHER,
             steps=1_000_000,
-            **_table_1(
+            published_returns=_table_1(
                 ("1600.31 ± 26.32", "1498.45 ± 19.76"), ("1530.26 ± 29.22", "1532.70 ± 23.35")
             ),
         ),
         Variant(
             "fine-tuned from the other, 5M",
             "fine-tuning",
-            env_options=_START,
-            **_table_1(
+            after=_SCRATCH,
+            after_env=_OTHER,
+            published_returns=_table_1(
                 ("1493.02 ± 27.21", "1425.64 ± 29.82"), ("1500.76 ± 30.36", "1568.66 ± 29.56")
             ),
         ),
         Variant(
             "fine-tuned from the other, actor's last two layers, 1M",
             "fine-tuning",
-            ("--method-config.actor-layers", "2"),
-            env_options=_START,
+            (override(FineTuningConfig, actor_layers=2),),
+            after=_SCRATCH,
+            after_env=_OTHER,
             steps=1_000_000,
         ),
     ),
-    options=("--preset", "paper", "--num-envs", "16", "--eval-every", "50000"),
+    preset="paper",
+    num_envs=16,
+    eval_every=50_000,
     steps=5_000_000,
     seeds=3,
     measure="return",
@@ -84,8 +84,20 @@ def _table_2(*figures: str) -> dict[tuple[str, str], str]:
     return {("cheetah6", task): text for task, text in zip(tasks, figures, strict=True)}
 
 
-_TEACHERS = ("--method-config.teachers", "{runs}/cheetah6-0-a2c-s{seed}")
-_PRINTED = ("--method-config.direction", "student_teacher")
+_SCRATCH_6 = Variant(
+    "scratch, 3M each",
+    "a2c",
+    _ALONE,
+    published_returns=_table_2(
+        "1326.30 ± 21.15",
+        "37.80 ± 441.49",
+        "1420.77 ± 21.66",
+        "1444.21 ± 24.75",
+        "2116.10 ± 29.24",
+        "1312.50 ± 24.75",
+    ),
+    steps=18_000_000,
+)
 
 MULTITASK = Experiment(
     name="multitask",
@@ -93,24 +105,11 @@ MULTITASK = Experiment(
     paper="Arora et al. 2018, Table 2",
     envs=("cheetah6",),
     variants=(
-        Variant(
-            "scratch, 3M each",
-            "a2c",
-            _ALONE,
-            published_returns=_table_2(
-                "1326.30 ± 21.15",
-                "37.80 ± 441.49",
-                "1420.77 ± 21.66",
-                "1444.21 ± 24.75",
-                "2116.10 ± 29.24",
-                "1312.50 ± 24.75",
-            ),
-            steps=18_000_000,
-        ),
+        _SCRATCH_6,
         Variant(
             "distillation, 1M per head",
             "distillation",
-            _TEACHERS,
+            after=_SCRATCH_6,
             published_returns=_table_2(
                 "1348.30 ± 16.65",
                 "-63.07 ± 0.93",
@@ -135,10 +134,13 @@ MULTITASK = Experiment(
         Variant(
             "distillation by eq. 4 as printed, 1M per head",
             "distillation",
-            (*_TEACHERS, *_PRINTED),
+            (override(DistillationConfig, direction="student_teacher"),),
+            after=_SCRATCH_6,
         ),
     ),
-    options=("--preset", "paper", "--num-envs", "96", "--eval-every", "300000"),
+    preset="paper",
+    num_envs=96,
+    eval_every=300_000,
     steps=6_000_000,
     seeds=3,
     measure="return",

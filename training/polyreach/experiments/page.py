@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from polyreach.experiments import Column, Experiment, Measure
+from polyreach.experiments.experiment import Column, Experiment, Measure
 from polyreach.experiments.results import (
     CONFIDENCE,
     LAST,
@@ -48,8 +48,8 @@ MEASURES: dict[Measure, MeasureText] = {
 }
 
 
-def describe(experiment: Experiment, results: Sequence[Result], seeds: int, command: str) -> str:
-    """The report as Markdown; `seeds` are wanted of each variant, `command` makes the first run."""
+def describe(experiment: Experiment, results: Sequence[Result], seeds: int) -> str:
+    """The report as Markdown; `seeds` are wanted of each variant."""
     first, text = results[0].config, MEASURES[experiment.measure]
     extent = first.env_spec.evaluation_text(first.eval_goals)
     mode = getattr(first.env_config, "mode", "")
@@ -68,7 +68,7 @@ def describe(experiment: Experiment, results: Sequence[Result], seeds: int, comm
         f"{wanted} runs, {hours:.1f} hours of wall-clock time in all.",
         *_origins(results),
         f"Made by `polyreach report {experiment.name}{_steps_option(results)} --seeds {seeds}`; a "
-        f"run is `polyreach {command}` and the like.",
+        f"run is `{first.command}` and the like.",
         "",
         f"IQM: interquartile mean over runs, of each the mean over its tasks and its last {LAST} "
         f"evaluations, with a {CONFIDENCE:.0%} bootstrap interval (Agarwal et al. 2021; whole runs "

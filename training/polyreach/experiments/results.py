@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyreach.experiments import Measure, Variant
+from polyreach.experiments.experiment import Measure, Variant
 from polyreach.runs.config import RunConfig
 from polyreach.runs.folder import RunFolder
 

@@ -2,10 +2,13 @@
 
 from dataclasses import replace
 
-from polyreach.experiments.experiment import Column, Experiment, Variant
-
-_ADA_OFF = ("--method-config.no-adaptive-weights",)
-_COR_OFF = ("--method-config.no-correction",)
+from polyreach.envs.metaworld.metaworld import MetaWorldConfig
+from polyreach.experiments.experiment import Column, Experiment, Variant, override
+from polyreach.methods.ktm import KTMConfig
+from polyreach.methods.mtsac import SACConfig
+from polyreach.methods.off_policy import TaskConditionedConfig
+from polyreach.methods.picor import PiCorConfig
+from polyreach.methods.soft_modularization import SoftModularizationConfig
 
 _SAC_FAMILY = (
     Variant("independent SAC", "independent-sac"),
@@ -18,45 +21,53 @@ _SAC_FAMILY = (
     Variant("PiCor", "picor"),
 )
 # without the correction the weights of the tasks are not used: Ada on or off is the same then
-_ABLATIONS = (
-    Variant("PiCor, Ada off", "picor", _ADA_OFF),
-    Variant("PiCor, Cor off", "picor", _COR_OFF),
+_ADA_OFF = Variant("PiCor, Ada off", "picor", (override(PiCorConfig, adaptive_weights=False),))
+_COR_OFF = Variant("PiCor, Cor off", "picor", (override(PiCorConfig, correction=False),))
+_BOTH_OFF = Variant(
+    "PiCor, Ada and Cor off",
+    "picor",
+    (override(PiCorConfig, adaptive_weights=False, correction=False),),
 )
 
 
 def _as_many_updates(tasks: int) -> Variant:
     """PiCor steps one task at a time, so that it makes as many updates more as there are tasks."""
     label = "MTSAC, as many updates as PiCor"
-    return Variant(label, "mtsac", ("--method-config.updates-per-step", str(tasks)))
+    return Variant(label, "mtsac", (override(SACConfig, updates_per_step=tasks),))
 
 
 _RETURN = Column("return", "return", "{:,.0f}")
 
 # networks and batches for a CPU, rewards of order one, and rates that lead somewhere in 12,000
 # updates
-_SMALL = (
-    *("--method-config.batch-size", "32", "--method-config.learning-starts", "500"),
-    *("--method-config.actor-lr", "1e-3", "--method-config.critic-lr", "1e-3"),
-    *("--method-config.tau", "0.01", "--method-config.reward-scale", "0.1"),
+_SMALL = override(
+    TaskConditionedConfig,
+    hidden=(128, 128),
+    batch_size=32,
+    learning_starts=500,
+    actor_lr=1e-3,
+    critic_lr=1e-3,
+    tau=0.01,
+    reward_scale=0.1,
 )
-_SMALL_ALPHA = ("--method-config.alpha-lr", "1e-3", "--method-config.initial-alpha", "0.1")
-_SMALL_HIDDEN = ("--method-config.hidden", "128", "128")
+_SMALL_ALPHA = override(SACConfig, alpha_lr=1e-3, initial_alpha=0.1)
 _SMALL_OF = {
     "soft-modularization": (
-        *_SMALL_ALPHA,
-        *("--method-config.hidden", "64", "--method-config.embedding", "64"),
-        *("--method-config.layers", "2", "--method-config.modules", "2"),
-        *("--method-config.width", "64"),
+        _SMALL_ALPHA,
+        override(
+            SoftModularizationConfig, hidden=(64,), embedding=64, layers=2, modules=2, width=64
+        ),
     ),
     # tau as the temperatures, which start at 0.1 of the rewards' scale; see picor-search
-    "picor": (*_SMALL_ALPHA, *_SMALL_HIDDEN, "--method-config.temperature", "0.01"),
-    "ktm": (*_SMALL_HIDDEN, "--method-config.transfer-updates", "2000"),
+    "picor": (_SMALL_ALPHA, override(PiCorConfig, temperature=0.01)),
+    "ktm": (override(KTMConfig, transfer_updates=2000),),
 }
 
 
 def _small(variant: Variant) -> Variant:
-    own = _SMALL_OF.get(variant.method, (*_SMALL_ALPHA, *_SMALL_HIDDEN))
-    return replace(variant, options=(*own, *variant.options))
+    """The variant with the networks and rates of _SMALL."""
+    small = (_SMALL, *_SMALL_OF.get(variant.method, (_SMALL_ALPHA,)))
+    return replace(variant, overrides=(*small, *variant.overrides))
 
 
 SAC_MT3 = Experiment(
@@ -64,12 +75,13 @@ SAC_MT3 = Experiment(
     title="The SAC family on three tasks of Meta-World",
     paper="Yu et al. 2019 and Bai et al. 2023",
     envs=("mt3",),
-    variants=tuple(_small(one) for one in (*_SAC_FAMILY, *_ABLATIONS, _as_many_updates(3))),
-    options=(
-        *("--preset", "paper", "--num-envs", "12", "--eval-every", "12000"),
-        *("--env-config.goals", "fixed", "--env-config.reward", "v2"),
-        *_SMALL,
+    variants=tuple(
+        _small(variant) for variant in (*_SAC_FAMILY, _ADA_OFF, _COR_OFF, _as_many_updates(3))
     ),
+    preset="paper",
+    overrides=(override(MetaWorldConfig, goals="fixed", reward="v2"),),
+    num_envs=12,
+    eval_every=12_000,
     steps=144_000,
     seeds=3,
     measure="success",
@@ -88,7 +100,9 @@ SAC_CHEETAHS = Experiment(
         _small(Variant("PiCor", "picor", published={"cheetah8": 15200})),
         _small(_as_many_updates(8)),
     ),
-    options=("--preset", "paper", "--num-envs", "16", "--eval-every", "16000", *_SMALL),
+    preset="paper",
+    num_envs=16,
+    eval_every=16_000,
     steps=160_000,
     seeds=3,
     measure="return",
@@ -112,21 +126,19 @@ SAC_MT10 = Experiment(
     envs=("mt10",),
     variants=(
         *(
-            replace(one, published={"mt10": _MT10_PUBLISHED[one.method]})
-            if one.method in _MT10_PUBLISHED
-            else one
-            for one in _SAC_FAMILY
+            replace(variant, published={"mt10": _MT10_PUBLISHED[variant.method]})
+            if variant.method in _MT10_PUBLISHED
+            else variant
+            for variant in _SAC_FAMILY
         ),
-        Variant("PiCor, Ada off", "picor", _ADA_OFF, published={"mt10": 0.600}),
-        Variant("PiCor, Cor off", "picor", _COR_OFF, published={"mt10": 0.240}),
-        Variant(
-            "PiCor, Ada and Cor off", "picor", (*_ADA_OFF, *_COR_OFF), published={"mt10": 0.233}
-        ),
+        replace(_ADA_OFF, published={"mt10": 0.600}),
+        replace(_COR_OFF, published={"mt10": 0.240}),
+        replace(_BOTH_OFF, published={"mt10": 0.233}),
     ),
-    options=(
-        *("--preset", "paper", "--num-envs", "10", "--eval-every", "100000"),
-        *("--env-config.goals", "fixed", "--env-config.reward", "v2"),
-    ),
+    preset="paper",
+    overrides=(override(MetaWorldConfig, goals="fixed", reward="v2"),),
+    num_envs=10,
+    eval_every=100_000,
     steps=5_000_000,
     seeds=3,
     measure="success",
@@ -143,18 +155,12 @@ SAC_PLANAR8 = Experiment(
     paper="Bai et al. 2023",
     envs=("planar8",),
     variants=(*_SAC_FAMILY, _as_many_updates(4)),
-    options=("--preset", "tuned", "--num-envs", "256", "--eval-every", "100000"),
+    num_envs=256,
+    eval_every=100_000,
     steps=1_000_000,
     seeds=3,
     measure="success",
 )
-
-
-def _tried(label: str, **changes: float) -> Variant:
-    options = []
-    for name, value in {"temperature": 1, "task_steps": 100, **changes}.items():
-        options += [f"--method-config.{name.replace('_', '-')}", f"{value:g}"]
-    return Variant(label, "picor", tuple(options))
 
 
 PICOR_SEARCH = Experiment(
@@ -163,18 +169,19 @@ PICOR_SEARCH = Experiment(
     paper="Bai et al. 2023",
     envs=("planar8",),
     variants=(
-        _tried("K 100, lambda 100, c -0.01, tau 1, two steps"),
-        _tried("K 1", task_steps=1),
-        _tried("K 10", task_steps=10),
-        _tried("K 1000", task_steps=1000),
-        _tried("lambda 10", penalty=10),
-        _tried("lambda 1000", penalty=1000),
-        _tried("c 0", constraint=0),
-        _tried("c -1", constraint=-1),
-        _tried("tau 0.01", temperature=0.01),
-        _tried("one step", correction_steps=1),
+        Variant("K 100, lambda 100, c -0.01, tau 1, two steps", "picor"),
+        Variant("K 1", "picor", (override(PiCorConfig, task_steps=1),)),
+        Variant("K 10", "picor", (override(PiCorConfig, task_steps=10),)),
+        Variant("K 1000", "picor", (override(PiCorConfig, task_steps=1000),)),
+        Variant("lambda 10", "picor", (override(PiCorConfig, penalty=10.0),)),
+        Variant("lambda 1000", "picor", (override(PiCorConfig, penalty=1000.0),)),
+        Variant("c 0", "picor", (override(PiCorConfig, constraint=0.0),)),
+        Variant("c -1", "picor", (override(PiCorConfig, constraint=-1.0),)),
+        Variant("tau 0.01", "picor", (override(PiCorConfig, temperature=0.01),)),
+        Variant("one step", "picor", (override(PiCorConfig, correction_steps=1),)),
     ),
-    options=("--preset", "tuned", "--eval-every", "50000"),
+    overrides=(override(PiCorConfig, temperature=1.0, task_steps=100),),
+    eval_every=50_000,
     steps=300_000,
     seeds=1,
     measure="success",

@@ -1,31 +1,42 @@
 """The experiments of gradient-guided-specialization-2017."""
 
 from dataclasses import replace
+from typing import Literal
 
-from polyreach.experiments.experiment import Experiment, Variant
+from polyreach.experiments.experiment import Experiment, Variant, override
+from polyreach.methods.ppo import PPOConfig
+from polyreach.methods.specialization import SpecializationConfig
 
 # the paper's Table I: environments, then a row per variant
 _TABLE_1 = ("hoppers3", "biped2")
 
 
-def _specialized(label: str, jt: int, sp: int, *published: float, random: bool = False) -> Variant:
-    """jt in thousands of steps, sp in per cent."""
-    options: tuple[str, ...] = ("--method-config.joint-steps", str(1000 * jt))
-    options = (*options, "--method-config.specialized", f"{sp / 100:g}")
-    if random:
-        options = (*options, "--method-config.selection", "random")
-    figures = dict(zip(_TABLE_1, published, strict=False))
-    return Variant(label, "specialization", options, figures)
+def _published(*returns: float) -> dict[str, float]:
+    """The paper's returns on the environments of its Table I."""
+    return dict(zip(_TABLE_1, returns, strict=True))
 
 
-_ONE_HOT = ("--method-config.one-hot",)
+def _specialized(
+    jt: int, sp: int, *returns: float, selection: Literal["gradient", "random"] = "gradient"
+) -> Variant:
+    """jt in thousands of steps, sp in per cent, and the paper's returns."""
+    label = f"jt {jt}{'k' if jt else ''}, sp {sp} %"
+    if selection == "random":
+        label += ", random"
+    settings = override(
+        SpecializationConfig, joint_steps=1000 * jt, specialized=sp / 100, selection=selection
+    )
+    return Variant(label, "specialization", (settings,), published=_published(*returns))
+
+
 _BASELINES = (
-    Variant("sp 0 %", "ppo", published=dict(zip(_TABLE_1, (1601.94, 877.80), strict=True))),
-    _specialized("jt 0, sp 100 %", 0, 100, 2240.07, 966.65),
-    _specialized("jt 400k, sp 25 %, random", 400, 25, 1994.28, 2154.09, random=True),
-    Variant("append", "ppo", _ONE_HOT, dict(zip(_TABLE_1, (1603.91, 800.59), strict=True))),
+    Variant("sp 0 %", "ppo", published=_published(1601.94, 877.80)),
+    _specialized(0, 100, 2240.07, 966.65),
+    _specialized(400, 25, 1994.28, 2154.09, selection="random"),
+    Variant(
+        "append", "ppo", (override(PPOConfig, one_hot=True),), published=_published(1603.91, 800.59)
+    ),
 )
-_ON_LEGS = ("--preset", "paper", "--eval-every", "100000", "--eval-goals", "20")
 
 SPECIALIZATION = Experiment(
     name="specialization",
@@ -34,27 +45,27 @@ SPECIALIZATION = Experiment(
     envs=_TABLE_1,
     variants=(
         *_BASELINES,
-        _specialized("jt 80k, sp 5 %", 80, 5, 2516.05, 1804.13),
-        _specialized("jt 80k, sp 25 %", 80, 25, 2447.45, 1407.69),
-        _specialized("jt 80k, sp 50 %", 80, 50, 2541.31, 2681.31),
-        _specialized("jt 400k, sp 5 %", 400, 5, 2407.68, 2773.29),
-        _specialized("jt 400k, sp 25 %", 400, 25, 2635.56, 2671.23),
-        _specialized("jt 400k, sp 50 %", 400, 50, 2302.74, 2381.18),
-        _specialized("jt 800k, sp 5 %", 800, 5, 2076.98, 1931.47),
-        _specialized("jt 800k, sp 25 %", 800, 25, 2227.95, 2438.77),
-        _specialized("jt 800k, sp 50 %", 800, 50, 2242.20, 2562.53),
+        _specialized(80, 5, 2516.05, 1804.13),
+        _specialized(80, 25, 2447.45, 1407.69),
+        _specialized(80, 50, 2541.31, 2681.31),
+        _specialized(400, 5, 2407.68, 2773.29),
+        _specialized(400, 25, 2635.56, 2671.23),
+        _specialized(400, 50, 2302.74, 2381.18),
+        _specialized(800, 5, 2076.98, 1931.47),
+        _specialized(800, 25, 2227.95, 2438.77),
+        _specialized(800, 50, 2242.20, 2562.53),
     ),
-    options=_ON_LEGS,
+    preset="paper",
+    env_overrides={"biped2": (override(PPOConfig, batch_steps=8000),)},
+    num_envs=24,
+    eval_every=100_000,
+    eval_goals=20,
     steps=1_200_000,
     seeds=3,
     measure="return",
     published="Yu et al. 2017, Table I: mean of three runs in another simulator (Dart), on robots "
     "and with rewards that the paper does not give in full, so that the order of the methods is "
     "what can be compared",
-    env_options={
-        "hoppers3": ("--num-envs", "24"),
-        "biped2": ("--num-envs", "24", "--method-config.batch-steps", "8000"),
-    },
 )
 
 SPECIALIZATION_MASS = Experiment(
@@ -63,10 +74,13 @@ SPECIALIZATION_MASS = Experiment(
     paper="Yu et al. 2017, Fig. 6",
     envs=("hoppers-3kg", "hoppers-8kg", "hoppers-14kg"),
     variants=tuple(
-        replace(one, published={})
-        for one in (*_BASELINES, _specialized("jt 400k, sp 25 %", 400, 25))
+        replace(variant, published={})
+        for variant in (*_BASELINES, _specialized(400, 25, 2635.56, 2671.23))
     ),
-    options=(*_ON_LEGS, "--num-envs", "24"),
+    preset="paper",
+    num_envs=24,
+    eval_every=100_000,
+    eval_goals=20,
     steps=1_200_000,
     seeds=3,
     measure="return",

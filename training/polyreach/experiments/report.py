@@ -1,0 +1,150 @@
+"""`polyreach report`: train what is missing of experiments, then write their curves and pages."""
+
+import dataclasses
+import shlex
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from polyreach.errors import UserError, check_range
+from polyreach.experiments import EXPERIMENTS, get_experiment
+from polyreach.experiments.curves import draw_curves
+from polyreach.experiments.experiment import Experiment
+from polyreach.experiments.page import describe
+from polyreach.experiments.results import Result
+from polyreach.experiments.runner import Job, is_complete, jobs_of, run_all
+from polyreach.methods import current_name
+from polyreach.runs.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Train the missing runs of experiments, then write the curves and the table of each
+    experiment. The command can be stopped and repeated at any time.
+    """
+
+    experiments: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="EXPERIMENT")
+    ]
+    """Names of experiments, for example digrad-fig4; `polyreach list` shows all."""
+    steps: int = 0
+    """Environment steps of each run; 0: the experiment's number."""
+    seeds: int = 0
+    """Seeds of each variant; 0: the experiment's number."""
+    only: tuple[str, ...] = ()
+    """Methods to train; runs of the other methods are reported if they are complete."""
+    partial: bool = False
+    """Train nothing; report the runs that are complete, and list the missing ones."""
+    slice_minutes: float = 0.0
+    """Stop after this many minutes with a checkpoint of every run, and exit with status 75; the
+    same command continues. Leave time for a checkpoint and for an evaluation in progress. 0: no
+    limit.
+    """
+    device: str = ""
+    """Device of runs that have not started yet, cpu or cuda; by default the experiment's."""
+    runs: Path = Path("runs")
+    """Folder of the runs; each experiment has a subfolder of its name."""
+    out: Path = Path("docs")
+    """Folder for the curves (EXPERIMENT.png) and the table (EXPERIMENT.md)."""
+    jobs: int = 1
+    """Number of runs at a time, each on one thread."""
+
+
+def write_report(options: ReportOptions, console: Console) -> int:
+    """Run what is missing and write the report; exit status, see run_all.
+
+    Raises UserError if a run fails, or if there is nothing to report.
+    """
+    experiments = _checked_experiments(options)
+    jobs = [job for experiment in experiments for job in _jobs(experiment, options)]
+    missing = [job for job in jobs if not is_complete(job)]
+    console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them complete")
+    chosen = _choose(missing, options)
+    status = run_all(chosen, options.jobs, options.slice_minutes, console) if chosen else 0
+    if status:
+        _show_stop(status, options, console)
+        return status
+    for experiment in experiments:
+        write_page(experiment, options, console)
+    return 0
+
+
+def _checked_experiments(options: ReportOptions) -> list[Experiment]:
+    """The experiments that are named. Raises UserError for options that cannot be followed."""
+    for name, low in (("steps", 0), ("seeds", 0), ("slice_minutes", 0), ("jobs", 1)):
+        check_range(name, getattr(options, name), low)
+    experiments = [get_experiment(name) for name in options.experiments]
+    if not experiments:
+        raise UserError(f"no experiment is named (legal: {', '.join(EXPERIMENTS)})")
+    variants = [variant for experiment in experiments for variant in experiment.variants]
+    methods = list(dict.fromkeys(variant.method for variant in variants))
+    for name in map(current_name, options.only):
+        if name not in methods:
+            raise UserError(
+                f"experiment '{', '.join(options.experiments)}' has no method '{name}' (legal: "
+                f"{', '.join(methods)})"
+            )
+    return experiments
+
+
+def _jobs(experiment: Experiment, options: ReportOptions) -> list[Job]:
+    return jobs_of(experiment, options.runs, options.seeds, options.steps, options.device)
+
+
+def _choose(missing: list[Job], options: ReportOptions) -> list[Job]:
+    """The missing runs that are to be trained now.
+
+    Raises UserError for a run that starts from a missing one which is not to be trained.
+    """
+    if options.partial:
+        return []
+    only = [current_name(name) for name in options.only]
+    chosen = [job for job in missing if not only or job.config.method in only]
+    left = {job.folder for job in missing} - {job.folder for job in chosen}
+    for job in chosen:
+        if job.start in left:
+            raise UserError(f"'{job.folder}' starts from '{job.start}', which is not complete yet")
+    return chosen
+
+
+def _show_stop(status: int, options: ReportOptions, console: Console) -> None:
+    """Show why the runs were stopped, and the command that continues them."""
+    why = (
+        f"by {signal.Signals(status - 128).name}"
+        if status > 128
+        else f"after {options.slice_minutes:g} minutes"
+    )
+    console.print(f"stopped {why}; every run has a checkpoint. To go on:")
+    console.print(f"  {command_of(options)}", soft_wrap=True)
+
+
+def command_of(options: ReportOptions) -> str:
+    """The command line with these options."""
+    words = ["polyreach", "report", *options.experiments]
+    for field in dataclasses.fields(options)[1:]:
+        value = getattr(options, field.name)
+        if value == field.default:
+            continue
+        values = value if isinstance(value, tuple) else () if value is True else (value,)
+        words += ["--" + field.name.replace("_", "-"), *map(str, values)]
+    return shlex.join(words)
+
+
+def write_page(experiment: Experiment, options: ReportOptions, console: Console) -> None:
+    """Write curves and table of the runs that are complete. Raises UserError if there is none."""
+    results = [
+        Result(job.variant, job.config.env, job.config.seed, RunFolder(job.folder))
+        for job in _jobs(experiment, options)
+        if is_complete(job)
+    ]
+    if not results:
+        raise UserError(f"no run of '{experiment.name}' is complete in '{options.runs}'")
+    options.out.mkdir(parents=True, exist_ok=True)
+    curves, page = (options.out / f"{experiment.name}{end}" for end in (".png", ".md"))
+    draw_curves(experiment, results, curves)
+    page.write_text(describe(experiment, results, options.seeds or experiment.seeds))
+    console.print(f"wrote {page} and {curves}", soft_wrap=True)
