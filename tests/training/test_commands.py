@@ -35,7 +35,7 @@ def test_list_shows_methods_environments_robots_and_policies(
 def test_list_shortens_long_task_sets(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list"]) == 0
     out = " ".join(capsys.readouterr().out.split())
-    assert "mt10" in out and "and 40 more" in out and "besides all robots" in out
+    assert "mt10" in out and "and 40 more" in out and "in addition to all robots" in out
 
 
 @pytest.mark.parametrize(

@@ -11,24 +11,25 @@ from polyreach.errors import UserError
 from polyreach_description import RobotError
 from polyreach_description.closed_output import end_with_output
 
-# name -> module and function, imported when it is called (torch alone takes a second), and help
-COMMANDS: dict[str, tuple[str, str]] = {
-    "train": ("train:train", "METHOD ENV: train a policy"),
-    "evaluate": ("policies:evaluate", "POLICY: measure a policy over many goals"),
-    "export": ("policies:export", "RUN: write the policy of a run to one ONNX file"),
-    "draw": ("policies:draw", "RUN: draw the policy of a run"),
-    "report": ("policies:report", "EXPERIMENT...: train its runs, write its curves and its table"),
-    "list": ("policies:list_all", "list methods, environments, experiments, robots and policies"),
-    "robot": ("robot:robot", "check|show|urdf ROBOT: check a robot, or show what it has"),
-    "demo": ("robot:demo", "[ROBOT] [--view]: simulator, controller and goals over ROS 2"),
-    "goal": ("robot:goal", "EFFECTOR X Y Z: send a goal to a running controller"),
+# module of polyreach.commands -> help; run(words) in it runs the command. Modules are imported when
+# their command is called, because torch alone takes a second.
+COMMANDS: dict[str, str] = {
+    "train": "METHOD ENV: train a policy",
+    "evaluate": "POLICY: measure a policy over many goals",
+    "export": "RUN: write the policy of a run to one ONNX file",
+    "draw": "RUN: draw the policy of a run",
+    "report": "EXPERIMENT...: train its runs, write its curves and its table",
+    "list": "list methods, environments, experiments, robots and policies",
+    "robot": "check|show|urdf ROBOT: check a robot, or show what it has",
+    "demo": "[ROBOT] [--view]: simulator, controller and goals over ROS 2",
+    "goal": "EFFECTOR X Y Z: send a goal to a running controller",
 }
 
 
 def usage() -> str:
     """What there is to call."""
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {text}" for name, (_, text) in COMMANDS.items()]
+    lines = [f"  {name:<{width}}  {text}" for name, text in COMMANDS.items()]
     return (
         "usage: polyreach COMMAND [options]; `polyreach COMMAND --help` shows them\n"
         "       polyreach --version\n\n" + "\n".join(lines)
@@ -58,9 +59,8 @@ def _run(words: list[str]) -> int:
             f"polyreach: unknown command '{words[0]}' (legal: {', '.join(COMMANDS)})", markup=False
         )
         return 2
-    module, _, function = COMMANDS[words[0]][0].partition(":")
     try:
-        status: int = getattr(import_module(f"polyreach.commands.{module}"), function)(words[1:])
+        status: int = import_module(f"polyreach.commands.{words[0]}").run(words[1:])
         return status
     except (UserError, RobotError) as error:
         errors.print(f"polyreach {words[0]}: {error}", markup=False)

@@ -1,11 +1,11 @@
-"""polyreach train: its options, whose defaults depend on method, environment and preset."""
+"""polyreach train: train a policy; the options and their defaults depend on METHOD and ENV."""
 
 import dataclasses
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import tyro
 
@@ -18,10 +18,8 @@ from polyreach.methods import get_method, is_method
 from polyreach.methods.method import MethodConfig
 from polyreach.runs.config import RunConfig, check_robot_exists
 from polyreach.runs.folder import RunFolder
+from polyreach.runs.training import TrainResult, train
 from polyreach_description.closed_output import outlast_output
-
-if TYPE_CHECKING:
-    from polyreach.runs.training import TrainResult
 
 
 @dataclass(frozen=True)
@@ -70,22 +68,20 @@ class TrainOptions:
     """
 
 
-def train(words: Sequence[str]) -> int:
+def run(words: Sequence[str]) -> int:
     """polyreach train METHOD ENV."""
-    from polyreach.runs.training import train as run_training
-
     options, config = train_config(words)
     name = f"{options.method}-{config.env_spec.title}-{options.preset}-s{options.seed}"
     folder = options.resume or options.out or Path("runs") / name
     check_range("checkpoint_minutes", options.checkpoint_minutes, 0.0)
     resume = options.resume is not None
     with outlast_output():
-        result = run_training(config, folder, resume, options.checkpoint_minutes, console)
+        result = train(config, folder, resume, options.checkpoint_minutes, console)
         return _show_result(options, config, folder, result)
 
 
 def _show_result(
-    options: TrainOptions, config: RunConfig, folder: Path, result: "TrainResult"
+    options: TrainOptions, config: RunConfig, folder: Path, result: TrainResult
 ) -> int:
     """Show how the training ended; returns the exit status."""
     if result.signal is not None:
@@ -160,8 +156,7 @@ def _train_options(
         method_config, env_config = method.preset(preset, env_spec)
         known = dataclasses.asdict(env_spec.defaults(preset))
     known = {name: value for name, value in known.items() if name not in ("method", "env")}
-    # the options with the defaults that apply, and the settings of this method and environment
-    # beside them
+    # the options with the defaults that apply, then the settings of the method and the environment
     fields: list[Any] = [
         (f.name, f.type, field(default=known[f.name]))
         for f in dataclasses.fields(TrainOptions)
@@ -186,15 +181,15 @@ def _positionals(words: list[str]) -> tuple[str, str]:
         get_method(words[0])
     if method is not None:
         rest = words[words.index(method) + 1 :]
-        found = next((word for word in rest if is_env(word)), rest[0] if rest else "-")
-        if not found.startswith("-"):
-            return method, found
+        env = next((word for word in rest if is_env(word)), rest[0] if rest else "-")
+        if not env.startswith("-"):
+            return method, env
     parsed = parse_options(TrainOptions, words, prog="polyreach train")
     return parsed.method, parsed.env
 
 
 def _peek(words: Sequence[str], option: str) -> str | None:
-    """Value of an option that decides how the others are read."""
+    """Value of an option on which the defaults of the others depend; None if it is not given."""
     for index, word in enumerate(words):
         if word == option and index + 1 < len(words):
             return words[index + 1]
