@@ -48,7 +48,7 @@ BUFFERED = {key: value for key, value in os.environ.items() if key != "PYTHONUNB
 # the interpreter starts once; each command then runs in a copy of it, from main() to its very end
 RUN_EACH = """
 import json, os, sys
-import polyreach.experiments.runner, polyreach_nodes.goal_node
+import polyreach.experiments.report, polyreach_nodes.goal_node
 from polyreach.cli import main
 for words in json.loads(sys.argv[1]):
     process = os.fork()

@@ -1,4 +1,4 @@
-"""The picture of a report: what was measured against the steps that were made."""
+"""The plot of a report: the measure against environment steps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ from polyreach.experiments.experiment import Experiment, Measure
 from polyreach.experiments.results import NOT_RUN, Result, measured, runs_of, task_names
 from polyreach.plotting import file_pyplot
 
-COLUMNS = 3  # of panels, where every task has one
+COLUMNS = 3  # of panels, where every task has a panel
 
 AXES: dict[Measure, str] = {
     "score": "score, -log(error / m)",
@@ -20,7 +20,7 @@ AXES: dict[Measure, str] = {
 
 
 class Panel(NamedTuple):
-    """What is drawn into one panel."""
+    """The content of a panel."""
 
     env: str
     measure: Measure
@@ -29,8 +29,9 @@ class Panel(NamedTuple):
 
 
 def draw_curves(experiment: Experiment, results: Sequence[Result], path: Path) -> None:
-    """The measure against environment steps, a line per variant with the range of its seeds: a row
-    of panels per environment, or a panel per task. Beside success, which is coarse, the return.
+    """Draw the measure against environment steps, a line per variant with the range of its seeds:
+    a row of panels per environment, or a panel per task. Success, which is coarse, is drawn beside
+    the return.
     """
     pyplot = file_pyplot()
     rows = panels_of(experiment, results)
@@ -52,11 +53,11 @@ def draw_curves(experiment: Experiment, results: Sequence[Result], path: Path) -
 
 
 def panels_of(experiment: Experiment, results: Sequence[Result]) -> list[list[Panel]]:
-    """Rows of panels."""
+    """Rows of panels: a row per environment, or a panel per task."""
     measure = experiment.measure
     if not experiment.curves_by_task:
         measures: list[Measure] = [measure, "return"] if measure == "success" else [measure]
-        return [[Panel(env, one) for one in measures] for env in experiment.envs]
+        return [[Panel(env, name) for name in measures] for env in experiment.envs]
     panels = []
     for env in experiment.envs:
         records = next((run.records for run in results if run.env == env), None)
@@ -67,12 +68,12 @@ def panels_of(experiment: Experiment, results: Sequence[Result]) -> list[list[Pa
 
 def _draw_panel(ax: Any, experiment: Experiment, results: Sequence[Result], panel: Panel) -> None:
     for index, variant in enumerate(experiment.variants):
-        own = runs_of(results, variant, panel.env)
-        names = task_names(own[0].records, panel.measure) if own else []
+        runs = runs_of(results, variant, panel.env)
+        names = task_names(runs[0].records, panel.measure) if runs else []
         if not names:
             continue
-        steps = np.array([record["step"] for record in own[0].records])
-        curves = np.stack([measured(run.records, panel.measure) for run in own])  # (runs, ., T)
+        steps = np.array([record["step"] for record in runs[0].records])
+        curves = np.stack([measured(run.records, panel.measure) for run in runs])  # (runs, ., T)
         if panel.task:
             steps, curves = steps / len(names), curves[..., names.index(panel.task)]
         else:

@@ -13,19 +13,20 @@ from polyreach.experiments.results import (
     Result,
     bootstrap_interval,
     compare_order,
+    final_values,
     interquartile_mean,
-    reached,
     runs_of,
     task_names,
 )
+from polyreach.runs.config import RunConfig
 from polyreach.runs.machine import machine_sentence
 from polyreach.runs.transfer import play_run
 
-LEAST_ORDER = 3  # variants whose order is compared with the paper's
+LEAST_ORDER = 3  # variants, for a comparison of their order with the paper's
 
 
 class MeasureText(NamedTuple):
-    """How a measure is told of."""
+    """How a measure is written, and what it means."""
 
     form: str
     meaning: str
@@ -51,9 +52,6 @@ MEASURES: dict[Measure, MeasureText] = {
 def describe(experiment: Experiment, results: Sequence[Result], seeds: int) -> str:
     """The report as Markdown; `seeds` are wanted of each variant."""
     first, text = results[0].config, MEASURES[experiment.measure]
-    extent = first.env_spec.evaluation_text(first.eval_goals)
-    mode = getattr(first.env_config, "mode", "")
-    extent += f" in {mode} simulation" if mode else ""
     wanted = seeds * len(experiment.variants) * len(experiment.envs)
     hours = sum(run.records[-1]["wall_s"] for run in results) / 3600
     lines = [
@@ -61,25 +59,26 @@ def describe(experiment: Experiment, results: Sequence[Result], seeds: int) -> s
         "",
         f"![curves]({experiment.name}.png)",
         "",
-        f"{text.meaning}; without noise, {extent}; higher is better. Curves: mean over "
-        "seeds, shaded their range.",
-        f"Budget: {_budget(results)}, the total over all tasks, "
-        f"{first.num_envs} environments; seeds of each variant: {seeds}; {len(results)} of "
-        f"{wanted} runs, {hours:.1f} hours of wall-clock time in all.",
+        f"{text.meaning}; measured without exploration noise, {_extent(first)}; higher is better. "
+        "Curves: mean over seeds; shaded: range over seeds.",
+        f"Budget: {_budget(results)}, in total over all tasks; {first.num_envs} environments; "
+        f"seeds of each variant: {seeds}; {len(results)} of {wanted} runs; {hours:.1f} hours of "
+        "wall-clock time in total.",
         *_origins(results),
-        f"Made by `polyreach report {experiment.name}{_steps_option(results)} --seeds {seeds}`; a "
-        f"run is `{first.command}` and the like.",
+        f"Made by `polyreach report {experiment.name}{_steps_option(results)} --seeds {seeds}`. "
+        f"Its first run: `{first.command}`.",
         "",
-        f"IQM: interquartile mean over runs, of each the mean over its tasks and its last {LAST} "
-        f"evaluations, with a {CONFIDENCE:.0%} bootstrap interval (Agarwal et al. 2021; whole runs "
-        "are drawn again, for the tasks of a run are not independent), rough with few seeds.",
+        f"IQM: interquartile mean over runs of the mean over a run's tasks and last {LAST} "
+        f"evaluations, with a {CONFIDENCE:.0%} bootstrap interval (Agarwal et al. 2021). Whole "
+        "runs are resampled, because the tasks of a run are not independent. With few seeds the "
+        "interval is rough.",
     ]
     if experiment.published:
         lines.append(f"Published: {experiment.published}.")
     if len(results) < wanted:
         lines.append(
-            "Runs are missing: 'runs' tells how many of each variant there are, and a cell without "
-            f"any says '{NOT_RUN}'."
+            "Runs are missing: 'runs' shows how many of each variant are complete; "
+            f"'{NOT_RUN}' marks a variant without runs."
         )
     for env in experiment.envs:
         lines += ["", f"## {env}", "", *_results_table(experiment, results, env, seeds)]
@@ -89,13 +88,20 @@ def describe(experiment: Experiment, results: Sequence[Result], seeds: int) -> s
     return "\n".join(lines) + "\n"
 
 
+def _extent(config: RunConfig) -> str:
+    """How much an evaluation measures, and in which simulation."""
+    mode = getattr(config.env_config, "mode", "")
+    text = config.env_spec.evaluation_text(config.eval_goals)
+    return f"{text} in {mode} simulation" if mode else text
+
+
 def _budget(results: Sequence[Result]) -> str:
     """Environment steps of the runs: those of all, or of each variant."""
     steps = {run.variant.label: run.config.steps for run in results}
     if len(set(steps.values())) == 1:
-        return f"{results[0].config.steps:,} environment steps each"
-    told = ", ".join(f"{label}: {count:,}" for label, count in steps.items())
-    return f"environment steps of a run, {told}"
+        return f"{results[0].config.steps:,} environment steps per run"
+    counts = ", ".join(f"{label}: {count:,}" for label, count in steps.items())
+    return f"environment steps per run ({counts})"
 
 
 def _steps_option(results: Sequence[Result]) -> str:
@@ -104,6 +110,7 @@ def _steps_option(results: Sequence[Result]) -> str:
 
 
 def _origins(results: Sequence[Result]) -> list[str]:
+    """Lines about machines, commits and versions of environments."""
     origins = [origin for run in results for origin in run.folder.read_origins()]
     commits = sorted({_short(origin["git_commit"]) for origin in origins})
     machines = sorted(
@@ -115,7 +122,7 @@ def _origins(results: Sequence[Result]) -> list[str]:
 
 
 def _short(commit: str) -> str:
-    """Twelve digits, and whether there were changes besides."""
+    """The first twelve digits, and '+changes' where the checkout was modified."""
     digits, plus, changes = commit.partition("+")
     return digits[:12] + plus + changes
 
@@ -132,17 +139,17 @@ def _results_table(
     form = MEASURES[measure].form.format
     places, correlation = compare_order(*_means(experiment, results, env))
     for variant in experiment.variants:
-        own = runs_of(results, variant, env)
-        cells = [variant.label, f"{len(own)} of {seeds}"]
-        cells += _aggregate(own, measure) if own else [NOT_RUN] * 3
+        runs = runs_of(results, variant, env)
+        cells = [variant.label, f"{len(runs)} of {seeds}"]
+        cells += _aggregate(runs, measure) if runs else [NOT_RUN] * 3
         if published:
             cells.append(form(variant.published[env]) if env in variant.published else "")
             place = places.get(variant.label)
             cells.append(f"{place[0]} ({place[1]})" if place else "")
-        cells += [_column(own, column) if own else NOT_RUN for column in experiment.columns]
-        if own:
-            cells.append(f"{np.mean([run.records[-1]['updates'] for run in own]):,.0f}")
-            cells.append(f"{np.mean([run.records[-1]['wall_s'] for run in own]) / 3600:.2f}")
+        cells += [_column(runs, column) if runs else NOT_RUN for column in experiment.columns]
+        if runs:
+            cells.append(f"{np.mean([run.records[-1]['updates'] for run in runs]):,.0f}")
+            cells.append(f"{np.mean([run.records[-1]['wall_s'] for run in runs]) / 3600:.2f}")
         else:
             cells += [NOT_RUN] * 2
         rows.append(cells)
@@ -159,64 +166,64 @@ def _results_table(
 def _means(
     experiment: Experiment, results: Sequence[Result], env: str
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Of each variant that has been run, what was reached in the mean; and the paper's figures."""
+    """Mean final value of each variant that has runs, and the paper's figure of each variant."""
     ours, theirs = {}, {}
     for variant in experiment.variants:
-        if own := runs_of(results, variant, env):
-            ours[variant.label] = float(reached(own, experiment.measure).mean())
+        if runs := runs_of(results, variant, env):
+            ours[variant.label] = float(final_values(runs, experiment.measure).mean())
         if env in variant.published:
             theirs[variant.label] = variant.published[env]
     return ours, theirs
 
 
-def _aggregate(own: Sequence[Result], measure: Measure) -> list[str]:
+def _aggregate(runs: Sequence[Result], measure: Measure) -> list[str]:
+    """Cells of the interquartile mean, its interval, and the mean."""
     form = MEASURES[measure].form.format
-    values = reached(own, measure).mean(axis=1)
+    values = final_values(runs, measure).mean(axis=1)
     low, high = bootstrap_interval(values)
-    interval = f"{form(low)} to {form(high)}" if len(own) > 1 else "one run"
+    interval = f"{form(low)} to {form(high)}" if len(runs) > 1 else "one run"
     return [form(interquartile_mean(values)), interval, form(values.mean())]
 
 
-def _column(own: Sequence[Result], column: Column) -> str:
-    values = [record[column.key] for run in own for record in run.records[-LAST:]]
+def _column(runs: Sequence[Result], column: Column) -> str:
+    """Cell of a further column."""
+    values = [record[column.key] for run in runs for record in run.records[-LAST:]]
     return column.form.format(column.factor * (np.median if column.median else np.mean)(values))
 
 
 def _tasks_table(experiment: Experiment, results: Sequence[Result], env: str) -> list[str]:
     """Mean over seeds of every task, with their range."""
-    found = [run for run in results if run.env == env]
-    if not found:
+    first = next((run for run in results if run.env == env), None)
+    if first is None:
         return []
-    names = task_names(found[0].records, experiment.measure)
+    names = task_names(first.records, experiment.measure)
     form = MEASURES[experiment.measure].form.format
     rows = []
     for variant in experiment.variants:
-        own = runs_of(results, variant, env)
+        runs = runs_of(results, variant, env)
         cells = [NOT_RUN] * len(names)
-        if own:
-            values = reached(own, experiment.measure)
+        if runs:
+            values = final_values(runs, experiment.measure)
             low, high = values.min(axis=0), values.max(axis=0)
             cells = [
                 form(mean) if below == above else f"{form(mean)} ({form(below)} to {form(above)})"
                 for mean, below, above in zip(values.mean(axis=0), low, high, strict=True)
             ]
         rows.append([variant.label, *cells])
-    caption = f"{experiment.measure.capitalize()} of each task: mean over seeds, and their range."
+    caption = f"{experiment.measure.capitalize()} of each task: mean over seeds (range over seeds)."
     return [caption, "", *_table(["variant", *names], rows)]
 
 
 def _rollouts_table(experiment: Experiment, results: Sequence[Result], env: str) -> list[str]:
-    """Returns of the last policies that were trained on `env`, on every environment, beside the
-    paper's.
-    """
+    """Returns on every environment of the last policies trained on `env`, and the paper's."""
     rows: list[list[str]] = []
     names: list[str] = []
     for variant in experiment.variants:
         played = [
             {
-                name: own
+                name: returns
                 for other in experiment.envs
-                for name, own in play_run(run.folder.path, other, experiment.rollouts).items()
+                for name, returns in play_run(run.folder.path, other, experiment.rollouts).items()
             }
             for run in runs_of(results, variant, env)
         ]
@@ -224,8 +231,8 @@ def _rollouts_table(experiment: Experiment, results: Sequence[Result], env: str)
             continue
         names = [*played[0]]
         ours = [
-            f"{np.mean([one[name].mean for one in played]):,.0f} ± "
-            f"{np.mean([one[name].std for one in played]):,.0f}"
+            f"{np.mean([returns[name].mean for returns in played]):,.0f} ± "
+            f"{np.mean([returns[name].std for returns in played]):,.0f}"
             for name in names
         ]
         rows.append([variant.label, *ours])

@@ -1,4 +1,4 @@
-"""Complete runs of an experiment, and the statistics of what they reached."""
+"""Complete runs of an experiment, and statistics of their results."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ class Result:
 
 
 def runs_of(results: Sequence[Result], variant: Variant, env: str) -> list[Result]:
-    """Those of one variant on one environment."""
+    """The runs of a variant on an environment."""
     return [run for run in results if run.variant == variant and run.env == env]
 
 
@@ -56,14 +56,14 @@ def measured(records: Sequence[dict[str, Any]], measure: Measure) -> NDArray[np.
     return np.array([[record[f"{measure}_{name}"] for name in names] for record in records])
 
 
-def reached(own: Sequence[Result], measure: Measure) -> NDArray[np.float64]:
-    """What runs reached in each task, the mean of their last evaluations, (runs, T)."""
-    return np.stack([measured(run.records, measure)[-LAST:].mean(axis=0) for run in own])
+def final_values(runs: Sequence[Result], measure: Measure) -> NDArray[np.float64]:
+    """`measure` of every task, the mean over the last evaluations of each run, (runs, T)."""
+    return np.stack([measured(run.records, measure)[-LAST:].mean(axis=0) for run in runs])
 
 
 def interquartile_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of the middle half of the last axis (Agarwal et al. 2021, section 4.3), values at its
-    edge in part.
+    """Mean of the middle half of the last axis (Agarwal et al. 2021, section 4.3); a value that
+    a quartile divides counts in part.
     """
     ordered = np.sort(values, axis=-1)
     count = ordered.shape[-1]
@@ -77,8 +77,8 @@ def interquartile_mean(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def bootstrap_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[float, float]:
-    """Interval of the interquartile mean of values (runs,). The tasks of a multi-task run are not
-    independent, so that values are of whole runs, and these are drawn again.
+    """Bootstrap interval of the interquartile mean of values (runs,). A value is of a whole run,
+    because the tasks of a multi-task run are not independent.
     """
     rng = np.random.default_rng(seed)
     means = interquartile_mean(values[rng.integers(len(values), size=(BOOTSTRAP, len(values)))])
@@ -87,25 +87,25 @@ def bootstrap_interval(values: NDArray[np.float64], seed: int = 0) -> tuple[floa
 
 
 def ranks(values: Sequence[float]) -> NDArray[np.int64]:
-    """The place of each value, 1 for the greatest; of equal ones the first is before."""
-    places = np.empty(len(values), dtype=np.int64)
-    places[np.argsort(-np.asarray(values), kind="stable")] = np.arange(1, len(values) + 1)
-    return places
+    """The rank of each value, 1 for the greatest; of equal values the first has the lower rank."""
+    ranked = np.empty(len(values), dtype=np.int64)
+    ranked[np.argsort(-np.asarray(values), kind="stable")] = np.arange(1, len(values) + 1)
+    return ranked
 
 
 def compare_order(
     ours: Mapping[str, float], theirs: Mapping[str, float]
 ) -> tuple[dict[str, tuple[int, int]], float]:
-    """The places in both orders of what has a figure in both, and Spearman's rank correlation: 1
-    for the same order, -1 for the opposite one; NaN for fewer than two.
+    """The ranks in both orders of the names with a figure in both, and Spearman's rank correlation:
+    1 for the same order, -1 for the opposite order, NaN for fewer than two names.
     """
     names = [name for name in ours if name in theirs]
-    places = [ranks([figures[name] for name in names]) for figures in (ours, theirs)]
-    pairs = zip(*(place.tolist() for place in places), strict=True)
+    both = [ranks([figures[name] for name in names]) for figures in (ours, theirs)]
+    pairs = zip(*(order.tolist() for order in both), strict=True)
     count = len(names)
     if count < 2:
         return dict(zip(names, pairs, strict=True)), math.nan
-    # rho = 1 - 6 sum d^2 / (n (n^2 - 1)), d the difference of the places
-    squares = np.square(places[0] - places[1]).sum()
+    # rho = 1 - 6 sum d^2 / (n (n^2 - 1)), d the difference of the ranks
+    squares = np.square(both[0] - both[1]).sum()
     correlation = 1.0 - 6.0 * float(squares) / (count * (count**2 - 1))
     return dict(zip(names, pairs, strict=True)), correlation
