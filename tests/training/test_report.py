@@ -1,6 +1,7 @@
 """The report: its statistics by hand, and an experiment that stops, resumes and is plotted."""
 
 import io
+import json
 import math
 import os
 import shlex
@@ -205,6 +206,20 @@ def test_run_folders_keep_their_names() -> None:
     assert str(jobs[-1].start) == "runs/multitask-fine-tuning/cheetah-smallfoot-0-a2c-s2"
 
 
+def test_a_run_folder_with_an_earlier_name_of_the_method_is_found(tmp_path: Path) -> None:
+    experiment = replace(FIGURES, variants=(Variant("independent SAC", "independent-sac"),))
+    (job,) = jobs_of(experiment, tmp_path, seeds=1)
+    assert job.folder == tmp_path / "figures" / "cheetah8-0-independent-sac-s0"
+    old = RunFolder(tmp_path / "figures" / "cheetah8-0-sac-s0")
+    old.create(job.config)
+    stored = json.loads(old.config_file.read_text())
+    stored["config"]["method"] = "sac"
+    old.config_file.write_text(json.dumps(stored))
+    old.log({"step": 1000})
+    (job,) = jobs_of(experiment, tmp_path, seeds=1)
+    assert job.folder == old.path and is_complete(job)
+
+
 def test_a_setting_that_a_method_does_not_have_is_refused_with_the_legal_ones() -> None:
     with pytest.raises(UserError, match="PiCorConfig has no setting 'lambda_' .legal: hidden, "):
         override(PiCorConfig, lambda_=1.0)  # type: ignore[call-arg]
@@ -324,8 +339,8 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
         ["second", "50.0%", "0.0%"],
         ["third", "not run", "not run"],
     ]
-    assert "3 of 6 runs, 3.0 hours" in page and "Published: A paper." in page
-    assert f"a run is `{results[0].config.command}`" in page
+    assert "3 of 6 runs; 3.0 hours" in page and "Published: A paper." in page
+    assert f"Its first run: `{results[0].config.command}`." in page
     assert "rank correlation" not in page  # of one variant
     assert "Runs are missing" in page and "4 episodes of each task" in page
     machine = results[0].folder.read_origins()[0]["machine"]
@@ -623,4 +638,4 @@ def test_the_report_lists_episodes_of_the_last_policies_beside_the_papers(
         cells.append(f"{found.mean:,.0f} ± {found.std:,.0f}")
     assert f"| scratch | {cells[0]} | {cells[1]} |\n| published | 1 ± 2 | 3 |" in page
     assert page.count("| variant | SmallFoot | SmallLeg |") == 2 and page.count("published |") == 1
-    assert "Budget: 40 environment steps each" in page
+    assert "Budget: 40 environment steps per run" in page

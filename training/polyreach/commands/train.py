@@ -2,7 +2,7 @@
 
 import dataclasses
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,8 @@ from polyreach.runs.config import RunConfig, check_robot_exists
 from polyreach.runs.folder import RunFolder
 from polyreach.runs.training import TrainResult, train
 from polyreach_description.closed_output import outlast_output
+
+POSITIONALS = ("method", "env")
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,31 @@ def _show_result(
 
 
 def train_config(words: Sequence[str]) -> tuple[TrainOptions, RunConfig]:
-    """The options and the configuration that a command line of `train` asks for."""
-    options, method_config, env_config, stored = _train_options(list(words))
-    env_spec = find_env_spec(options.env, get_method(options.method).task_conditioned)
+    """The options and the configuration that a command line of `train` asks for. Defaults are those
+    of the preset, or with --resume those of the stored run.
+    """
+    words = list(words)
+    resume = _peek(words, "--resume")
+    stored = RunFolder(Path(resume)).read_config() if resume is not None else None
+    if stored is not None:
+        check_robot_exists(stored)
+        if words[0].startswith("-"):  # METHOD and ENV may be left out
+            words = [stored.method, stored.env, *words]
+    method_name, env = _positionals(words)
+    method = get_method(method_name)
+    if stored is not None:
+        _check_resumed(f"{resume}", stored, method.name, env)
+        method_config, env_config = stored.method_config, stored.env_config
+        defaults = {name: value for name, value in vars(stored).items() if name not in POSITIONALS}
+    else:
+        env_spec = find_env_spec(env, method.task_conditioned)
+        preset = preset_name(_peek(words, "--preset") or TrainOptions.preset)
+        method_config, env_config = method.preset(preset, env_spec)
+        defaults = dataclasses.asdict(env_spec.defaults(preset))
+    options, method_config, env_config = _parse(words, defaults, method_config, env_config)
+    env_spec = find_env_spec(options.env, method.task_conditioned)
     config = RunConfig(
-        method=options.method,
+        method=method.name,
         env=options.env,
         preset=options.preset,
         steps=options.steps,
@@ -116,62 +138,42 @@ def train_config(words: Sequence[str]) -> tuple[TrainOptions, RunConfig]:
         env_config=env_config,
         env_version=env_spec.version,
     )
-    return options, config
+    return dataclasses.replace(options, method=method.name), config
 
 
-def _train_options(
-    words: list[str],
-) -> tuple[TrainOptions, MethodConfig, EnvConfig, RunConfig | None]:
-    """Parse the command line of `train`: its defaults are the preset's, or with --resume the stored
-    run's.
+def _check_resumed(resume: str, stored: RunConfig, method: str, env: str) -> None:
+    """Raise UserError unless the stored run is of `method` and `env`."""
+    another = f"'{resume}' is a run of another configuration"
+    if stored.method != method:
+        raise UserError(f"{another}: method is {stored.method!r} there, {method!r} here")
+    if stored.env != env:
+        raise UserError(f"{another}: env is {stored.env!r} there, {env!r} here")
+
+
+def _parse(
+    words: Sequence[str],
+    defaults: Mapping[str, object],
+    method_config: MethodConfig,
+    env_config: EnvConfig,
+) -> tuple[TrainOptions, MethodConfig, EnvConfig]:
+    """Parse the command line into the options and the settings of the method and the environment,
+    with these defaults.
     """
-    stored = None
-    resume = _peek(words, "--resume")
-    if resume is not None:
-        stored = RunFolder(Path(resume)).read_config()
-        check_robot_exists(stored)
-        if words[0].startswith("-"):  # method and environment may be left out: the run knows them
-            words = [stored.method, stored.env, *words]
-    method_name, env_name = _positionals(words)
-    method = get_method(method_name)
-    if stored is not None:
-        if stored.method != method.name:
-            raise UserError(
-                f"'{resume}' is a run of another configuration: method is {stored.method!r} there"
-            )
-        if stored.env != env_name:
-            raise UserError(
-                f"'{resume}' is a run of another configuration: env is {stored.env!r} there, "
-                f"{env_name!r} here"
-            )
-        method_config, env_config = stored.method_config, stored.env_config
-        known = {
-            f.name: getattr(stored, f.name)
-            for f in dataclasses.fields(TrainOptions)
-            if hasattr(stored, f.name)
-        }
-    else:
-        env_spec = find_env_spec(env_name, method.task_conditioned)
-        preset = preset_name(_peek(words, "--preset") or TrainOptions.preset)
-        method_config, env_config = method.preset(preset, env_spec)
-        known = dataclasses.asdict(env_spec.defaults(preset))
-    known = {name: value for name, value in known.items() if name not in ("method", "env")}
-    # the options with the defaults that apply, then the settings of the method and the environment
     fields: list[Any] = [
-        (f.name, f.type, field(default=known[f.name]))
-        for f in dataclasses.fields(TrainOptions)
-        if f.name in known
+        (option.name, option.type, field(default=defaults[option.name]))
+        for option in dataclasses.fields(TrainOptions)
+        if option.name in defaults
     ]
     fields += [
-        ("method_config", method.config, field(default=method_config)),
+        ("method_config", type(method_config), field(default=method_config)),
         ("env_config", type(env_config), field(default=env_config)),
     ]
     full = dataclasses.make_dataclass("TrainOptions", fields, bases=(TrainOptions,), frozen=True)
     full.__doc__ = TrainOptions.__doc__
     parsed: Any = parse_options(full, words, prog="polyreach train")
-    values = {f.name: getattr(parsed, f.name) for f in dataclasses.fields(TrainOptions)}
-    values["method"] = method.name
-    return TrainOptions(**values), parsed.method_config, parsed.env_config, stored
+    names = [option.name for option in dataclasses.fields(TrainOptions)]
+    options = TrainOptions(**{name: getattr(parsed, name) for name in names})
+    return options, parsed.method_config, parsed.env_config
 
 
 def _positionals(words: list[str]) -> tuple[str, str]:

@@ -39,8 +39,8 @@ MEASURES: dict[Measure, MeasureText] = {
     ),
     "success": MeasureText(
         "{:.1%}",
-        "Success of a task: share of episodes in which it is done, on Meta-World at any step, on "
-        "robots at the last",
+        "Success of a task: share of episodes in which the task succeeds, on Meta-World at any "
+        "step, on robots at the last step",
     ),
     "return": MeasureText(
         "{:,.0f}",
@@ -100,7 +100,7 @@ def _budget(results: Sequence[Result]) -> str:
     steps = {run.variant.label: run.config.steps for run in results}
     if len(set(steps.values())) == 1:
         return f"{results[0].config.steps:,} environment steps per run"
-    counts = ", ".join(f"{label}: {count:,}" for label, count in steps.items())
+    counts = "; ".join(f"{label}: {count:,}" for label, count in steps.items())
     return f"environment steps per run ({counts})"
 
 
