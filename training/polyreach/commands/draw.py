@@ -23,7 +23,7 @@ class DrawOptions:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
     out: Path = Path()
-    """Folder for the pictures."""
+    """Folder for the plots."""
     start: float = 2.0
     """Time of the first frame of the motion [s]."""
     every: float = 0.08
