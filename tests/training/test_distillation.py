@@ -136,7 +136,9 @@ def test_the_loss_of_every_direction_and_match(direction: str, match: str) -> No
     student = student_of(direction=direction, match=match, std=0.2)
     obs = torch.rand(3, 5, 2) * 2 - 1
     tasks = [0, 1, 2]
-    found = student.losses(obs, student.wanted(obs, tasks), None, student.actor.net.weights())
+    found = student.losses(
+        obs, student.teacher_distribution(obs, tasks), None, student.actor.net.weights()
+    )
     assert isinstance(student.env, PointMasses)
     mean, std = 4 * (student.env.target - obs), 0.3
     if match == "action":
@@ -154,7 +156,7 @@ def test_each_head_has_its_teacher() -> None:
     teachers = [pulling_teacher(name, env, gain=gain) for name, gain in gains.items()]
     student = student_of(env, teachers=teachers)
     obs = torch.zeros(2, 4, 2)
-    mean, _ = student.wanted(obs, [2, 1])
+    mean, _ = student.teacher_distribution(obs, [2, 1])
     assert torch.allclose(mean, torch.stack([3 * env.target[2], 2 * env.target[1]]).expand(2, 4, 2))
 
 
@@ -293,7 +295,7 @@ def test_incompatible_teachers_are_refused() -> None:
         prepare(one, squashing, replace(one, path="other"))
     with pytest.raises(UserError, match="'three' has no distribution.*match action"):
         prepare(still)
-    with pytest.raises(UserError, match="'one' does not know the task 'target_1'"):
+    with pytest.raises(UserError, match="'one' was not trained on the task 'target_1'"):
         prepare(lost)
     for teachers in ((still,), (one, squashing, still)):
         assert not prepare(*teachers, match="action").actor.squashes

@@ -86,8 +86,8 @@ class DeterministicConfig(OffPolicyConfig):
 
 
 class Step(NamedTuple):
-    """A batch as an update sees it; T rewards, each with a weight that is 0 where its task is not
-    active.
+    """A batch with what an update needs; T rewards, each with a weight that is 0 where its task is
+    not active.
     """
 
     features: Tensor  # (B, F)

@@ -5,13 +5,13 @@ Letters are the paper's: n tasks, a_i the joints that move effector i (from the 
 the compound policy, Q_i the action value of task i, k the number of tasks that share a joint.
 
 What the paper leaves open, and what is done here. Eq. 6 prints Q' without its index; Q'_i is meant.
-Eq. 12 is written for one shared set; here every joint j has its own k_j = number of tasks i with j
-in a_i, which covers several shared sets and joints shared by some tasks only. The gradient of Q_i
-with respect to joints outside a_i is discarded. A task without a goal has no reward, no critic loss
-and no say in the gradient, and does not count in k_j. Widths, tau, batch, replay, noise schedule
-and horizon are not given; see DeterministicConfig for ours. Many robots are stepped at once, and an
-update follows a step of all of them (Algorithm 1: each transition); gradients are clipped. Episodes
-end by time only, which is a truncation, so targets always bootstrap.
+Eq. 12 is written for one shared set; here k_j is computed for every joint j, as the number of tasks
+i with j in a_i, which covers several shared sets and joints shared by some tasks only. The gradient
+of Q_i with respect to joints outside a_i is discarded. A task without a goal has no reward, no
+critic loss and no gradient, and does not count in k_j. Widths, tau, batch, replay, noise schedule
+and horizon are not given; see DeterministicConfig for the values used. Many robots are stepped at
+once, and an update follows a step of all of them (Algorithm 1: each transition); gradients are
+clipped. Episodes end only by time, which is a truncation, so targets always bootstrap.
 """
 
 from dataclasses import dataclass, replace
@@ -115,10 +115,10 @@ def tuned_for_robots(config: DeterministicConfigT) -> DeterministicConfigT:
     policy gradient is the paper's.
 
     Departures: features with kinematic directions; an actor that outputs a configuration and blends
-    into damped least squares near the goals; a reward with the logarithm of an effector's own and
-    of the largest error; ReLU; twin critics with noise on the target action; Adam, with rates that
-    fall to a fiftieth; half of each batch with new goals; a discount of 0.95 at 12.5 decisions a
-    second; in three of ten episodes only some effectors have a goal.
+    into damped least squares near the goals; a reward with the logarithms of an effector's error
+    and of the largest error; ReLU; twin critics with noise on the target action; Adam, with rates
+    that fall to a fiftieth; half of each batch with new goals; a discount of 0.95 at 12.5 decisions
+    a second; in three of ten episodes only some effectors have a goal.
     """
     return replace(
         config,

@@ -5,25 +5,26 @@ arXiv:1511.06295).
 Letters are the paper's: T_i the teacher of head h_i, S the student, N(mu, Sigma) the normal
 distribution of a policy's actions, p_s the probability that a rollout is the student's and not the
 teacher's. One turn is a rollout of t_max steps in E_i and a step down L = D_KL(N_T, N_S), the mean
-over the states of the rollout. Student's and teacher's rollouts are in environments of their own,
-so that either's episodes are all its own. The student has no critic.
+over the states of the rollout. Student and teacher act in separate environments, so that no episode
+mixes their actions. The student has no critic.
 
-The text says KL(teacher || student), and means eq. 4; but eq. 4 as printed is
+The text of the paper gives KL(teacher || student) and refers to eq. 4, but eq. 4 as printed is
 KL(student || teacher). Both are options, see `direction`.
 
-A teacher is any trained policy (see trained_policy.py). What is matched:
+A teacher is any trained policy (see trained_policy.py). The student matches one of:
 
 - `match` distribution: its normal distribution. Policies of A2C and PPO draw the action itself, and
-  the environment clips it. Those of the SAC family draw u and do tanh(u); what is matched is the
-  distribution of u, and the student does tanh(u) too. Tanh is a bijection and a divergence does not
-  change under one, so this is the divergence of the distributions of actions. All teachers of a
-  student must be alike in this.
-- `match` action: the action without noise, as the mean of a normal distribution of standard
-  deviation `std`. So any teachers can be mixed, deterministic ones among them, and exported files.
+  the environment clips it. Those of the SAC family draw u, and their action is tanh(u); the student
+  then matches the distribution of u, and its action is tanh(u) too. tanh is a bijection, which does
+  not change a divergence, so this is the divergence of the distributions of actions. All teachers
+  of a student must be of the same kind.
+- `match` action: its action without noise, as the mean of a normal distribution with standard
+  deviation `std`. Teachers of all kinds can then be mixed, including deterministic policies and
+  exported files.
 
 What the paper leaves open, and what is done here: networks, optimiser, clipping and normalisation
-of A2C (see a2c.py); p_s is 1, as the paper says of the multi-task case. Teachers are frozen: of
-their weights a digest is kept in every checkpoint, and a run does not go on with others.
+are those of A2C (see a2c.py); p_s is 1, as in the paper's multi-task case. Teachers are frozen:
+every checkpoint holds a digest of their weights, and a run is not resumed with other weights.
 """
 
 import copy
@@ -118,7 +119,7 @@ class Distillation(HeadsLearner):
         self.parts["actor"] = self.actor
         self.optimize(self.actor.net, lr=config.lr)
         self.teachers: list[AdaptedPolicy] = []
-        # whose rollouts the environment is in, and where the other's are
+        # who acts in the environments now, and the state of the other's environments
         self.student_acts = config.student_share > 0
         self.elsewhere: dict[str, Any] = {}
 
@@ -127,20 +128,20 @@ class Distillation(HeadsLearner):
         self.teachers = read_teachers(self.config, self.env, read)
         self.actor.squash.fill_(self.config.match == "distribution" and self.teachers[0].squashes)
         if 0.0 < self.config.student_share < 1.0 and not self.elsewhere:
-            own = {"env": copy.deepcopy(self.env.state_dict()), "obs": self.obs.clone()}
+            student = {"env": copy.deepcopy(self.env.state_dict()), "obs": self.obs.clone()}
             self.obs = self.env.reset(self.seed + 3)
-            self.elsewhere = own
+            self.elsewhere = student
             self.exchange()
 
     def exchange(self) -> None:
-        """Leave the environments where they are, and go on with the others."""
-        own = {"env": copy.deepcopy(self.env.state_dict()), "obs": self.obs}
+        """Store the state of the environments, and continue from the other stored state."""
+        current = {"env": copy.deepcopy(self.env.state_dict()), "obs": self.obs}
         self.env.load_state_dict(self.elsewhere["env"])
         self.obs = self.elsewhere["obs"].to(self.device)
-        self.elsewhere = own
+        self.elsewhere = current
 
     def step(self) -> Metrics:
-        """Every task's turn: a rollout and the update on it; the metrics are means over turns."""
+        """A turn of every task: a rollout and an update on it; metrics are means over turns."""
         assert self.teachers, "prepare or resume comes first"
         means = torch.stack([self.turn(tasks) for tasks in self.turns()]).mean(dim=0).tolist()
         return dict(zip(("reward", "divergence", "grad_norm"), means, strict=True))
@@ -154,33 +155,33 @@ class Distillation(HeadsLearner):
             self.student_acts = student_acts
         rollout = self.collect(tasks, None if student_acts else self.teacher_act(tasks))
         obs = by_task(rollout.obs)  # (T', S n, O)
-        found = self.update_on(obs, self.wanted(obs, tasks), tasks)
+        metrics = self.update_on(obs, self.teacher_distribution(obs, tasks), tasks)
         self.actor.normalizer.update(obs)
-        return torch.cat([rollout.reward.mean()[None], found])
+        return torch.cat([rollout.reward.mean()[None], metrics])
 
     def teacher_act(self, tasks: list[int]) -> NoisyAct:
         """The teachers, with noise."""
 
         def act(obs: Tensor, noise: Tensor) -> Tensor:
-            mean, log_std = self.wanted(obs, tasks)
+            mean, log_std = self.teacher_distribution(obs, tasks)
             return self.actor.to_action(mean + log_std.exp() * noise)
 
         return act
 
     @torch.no_grad()
-    def wanted(self, obs: Tensor, tasks: list[int]) -> Normal:
+    def teacher_distribution(self, obs: Tensor, tasks: list[int]) -> Normal:
         """N(mu_T, Sigma_T): mean and log standard deviation (T', B, A) at obs (T', B, O)."""
         if len(self.teachers) == 1:
-            return self.answer(self.teachers[0], obs, tasks)
-        answers = [
-            self.answer(self.teachers[task], row[None], [task])
+            return self.distribution_of(self.teachers[0], obs, tasks)
+        rows = [
+            self.distribution_of(self.teachers[task], row[None], [task])
             for task, row in zip(tasks, obs, strict=True)
         ]
-        means, log_stds = zip(*answers, strict=True)
+        means, log_stds = zip(*rows, strict=True)
         return torch.cat(means), torch.cat(log_stds)
 
-    def answer(self, teacher: AdaptedPolicy, obs: Tensor, tasks: list[int]) -> Normal:
-        """The same of one teacher."""
+    def distribution_of(self, teacher: AdaptedPolicy, obs: Tensor, tasks: list[int]) -> Normal:
+        """The same for one teacher."""
         rows = torch.tensor([teacher.rows[task] for task in tasks], device=self.device)
         if self.config.match == "distribution":
             assert teacher.distribution is not None  # see read_teachers
@@ -188,29 +189,29 @@ class Distillation(HeadsLearner):
         mean = teacher.action(obs, rows)
         return mean, torch.full_like(mean, self.config.std).log()
 
-    def update_on(self, obs: Tensor, wanted: Normal, tasks: list[int]) -> Tensor:
+    def update_on(self, obs: Tensor, target: Normal, tasks: list[int]) -> Tensor:
         """One step of the optimiser; the mean loss and the norm of the gradient (2,)."""
         index = self.index(tasks)
         theta = self.actor.net.weights(index).detach().requires_grad_()
-        task_loss = self.losses(obs, wanted, index, theta)
+        task_loss = self.losses(obs, target, index, theta)
         norm = self.descend(torch.autograd.grad(self.reduce(task_loss), [theta]), tasks)
         return torch.stack([task_loss.detach().mean(), norm])
 
-    def losses(self, obs: Tensor, wanted: Normal, tasks: Tensor | None, theta: Tensor) -> Tensor:
-        """L of every task (T',), of the student's weights (T', P)."""
+    def losses(self, obs: Tensor, target: Normal, tasks: Tensor | None, theta: Tensor) -> Tensor:
+        """L of every task (T',), as a function of the student's weights `theta` (T', P)."""
         layers = self.actor.net.layers(theta)
         student = self.actor.outputs(layers, self.actor.normalize(obs, tasks))
         # L = D_KL(N(mu_T, Sigma_T), N(mu_S, Sigma_S))
-        return DIVERGENCE[self.config.direction](wanted, student).mean(dim=1)
+        return DIVERGENCE[self.config.direction](target, student).mean(dim=1)
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that the rest of the run depends on; of the teachers their digests."""
-        own = {
+        """Everything that the rest of the run depends on; for the teachers, digests."""
+        phase = {
             "student_acts": self.student_acts,
             "elsewhere": copy.deepcopy(self.elsewhere),
             "teachers": {teacher.path: teacher.sha256 for teacher in self.teachers},
         }
-        return {**super().state_dict(), **own}
+        return {**super().state_dict(), **phase}
 
     def resume(self, state: dict[str, Any], read: PolicyReader) -> None:
         """Restore what state_dict returned. Raises UserError if a teacher has changed since."""
@@ -248,7 +249,7 @@ def read_teachers(
     each = teachers if len(teachers) > 1 else teachers * env.tasks
     for task, (teacher, name) in enumerate(zip(each, env.task_names, strict=True)):
         if teacher.rows[task] < 0:
-            raise UserError(f"teacher '{teacher.path}' does not know the task '{name}'")
+            raise UserError(f"teacher '{teacher.path}' was not trained on the task '{name}'")
     if config.match == "action":
         return teachers
     for teacher in teachers:

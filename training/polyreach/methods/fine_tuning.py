@@ -1,12 +1,12 @@
 """Fine-tuning (multitask-continuous-control-2018, section 4.2): A2C in another environment, from a
-trained policy of which only the last layers of actor and critic go on learning.
+trained policy, of which only the last layers of actor and critic are trained.
 
-What the paper leaves open, and what is done here: the optimiser starts anew; the statistics of the
-observations stay those of the environment that was left, as the layers behind them do, so that
-these see what they were trained on. Every task of the environment starts from the same policy, and
-they are trained side by side. The text trains the output layer of each network; the authors' public
-code the actor's second hidden layer as well: `actor_layers` 2. Standard deviations, which the
-actor's output layer gives, start at the start's: `initial_std` says nothing here.
+What the paper leaves open, and what is done here: the optimiser starts new. The statistics of the
+observations remain those of the first environment, as the frozen layers after them do, which were
+trained on such inputs. All tasks of the environment start from the same policy and are trained side
+by side. The text trains the output layer of each network; the authors' public code also trains the
+actor's second hidden layer: `actor_layers` 2. The standard deviations, outputs of the actor, start
+as those of the first policy; `initial_std` has no effect.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,7 +35,7 @@ class FineTuningConfig(A2CConfig):
     """Settings of fine-tuning: those of A2C, and the run to start from."""
 
     sharing: HeadSharing = "none"
-    """Must be none: only the last layers of each task's own networks are trained."""
+    """Must be none: the last layers of networks per task are trained."""
     start: str = ""
     """Run folder of a2c or fine-tuning whose newest policy is the start."""
     source_task: str = ""
@@ -55,7 +55,7 @@ class FineTuningConfig(A2CConfig):
 
 
 class FineTuning(A2C):
-    """Networks of each task's own, all but the last layers frozen."""
+    """Networks per task, with all but the last layers frozen."""
 
     config: FineTuningConfig
 

@@ -1,6 +1,6 @@
 """What the off-policy methods share: collecting, replay, first update, steps of optimisers.
 
-A method adds what an update is: see mtsac.py, ktm.py, and deterministic.py for DDPG and DiGrad.
+A method defines its update: see mtsac.py, ktm.py, and deterministic.py for DDPG and DiGrad.
 """
 
 import math
@@ -37,7 +37,7 @@ class OffPolicyConfig:
     tau: float = 0.005
     """Share by which target networks move at every update (SAC: 0.005)."""
     reward_scale: float = 1.0
-    """Factor on the rewards that the critics see."""
+    """Factor on the rewards in the critics' targets."""
     batch_size: int = 128
     """Transitions of each task in an update."""
     replay_size: int = 100_000

@@ -47,8 +47,8 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleMLP(nn.Module):
-    """`members` multilayer perceptrons side by side; if asked for with LayerNorm after each hidden
-    layer, without a scale of its own, which the next layer has.
+    """`members` multilayer perceptrons side by side; with `layer_norm`, a LayerNorm after each hidden
+    layer, without a scale, because the next layer has one.
     """
 
     def __init__(
@@ -197,7 +197,7 @@ class Critic(nn.Module):
         if not self.multi:
             x = torch.cat([features, action], dim=-1)
             return self.net(x.expand(members, *x.shape))
-        own = action * self.action_sets[:, None]  # (T, B, nu): a_i
-        x = torch.cat([features.expand(self.tasks, *features.shape), own], dim=-1)
+        task_action = action * self.action_sets[:, None]  # (T, B, nu): a_i
+        x = torch.cat([features.expand(self.tasks, *features.shape), task_action], dim=-1)
         q = self.net(x.repeat(members, 1, 1))  # (M T, B, 1)
         return q.reshape(members, self.tasks, -1).mT
