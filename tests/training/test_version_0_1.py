@@ -12,7 +12,7 @@ from task_fakes import assert_same
 from polyreach.commands.train import train_config
 from polyreach.deploy.export import load_run_policy
 from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
-from polyreach.runs.run import RunConfig
+from polyreach.runs.config import RunConfig
 from polyreach.runs.training import train
 
 TINY = """--method-config.final-lr 1.0 --num-envs 8 --seed 3 --eval-every 1000 --eval-goals 2

@@ -47,8 +47,8 @@ class EnsembleLinear(nn.Module):
 
 
 class EnsembleMLP(nn.Module):
-    """`members` multilayer perceptrons side by side; with `layer_norm`, a LayerNorm after each hidden
-    layer, without a scale, because the next layer has one.
+    """`members` multilayer perceptrons side by side; with `layer_norm`, a LayerNorm after each
+    hidden layer, without a scale, because the next layer has one.
     """
 
     def __init__(
