@@ -11,7 +11,6 @@ from rig import with_metadata
 from polyreach_description import Robot, load_robot
 from polyreach_description.contract import PolicyInputs
 from polyreach_description.policy_file import ContractError
-from polyreach_description.policy_search import find_policy
 from polyreach_nodes.control.policy import Policy
 
 
@@ -103,8 +102,3 @@ def test_changed_limits_are_refused(policy_file: Path, planar8: Robot, tmp_path:
     path = with_metadata(policy_file, tmp_path / "fast.onnx", joint_vel_limits=limits)
     with pytest.raises(ContractError, match="joint_vel_limits of joint 'shared_1'"):
         Policy.load(path, planar8)
-
-
-def test_a_missing_shipped_policy_lists_the_searched_folders() -> None:
-    with pytest.raises(ContractError, match=r"'nosuch-digrad\.onnx' in .*models"):
-        find_policy("nosuch")
