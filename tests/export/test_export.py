@@ -42,7 +42,7 @@ MODELS = Path(__file__).parents[2] / "models"
 
 
 def fresh_policy(robot: Robot, method: str, preset: str) -> ReachPolicy:
-    spec = find_env_spec(robot.name, task_conditioned=False)
+    spec = find_env_spec(str(robot.file.path), task_conditioned=False)
     config, env_config = get_method(method).preset(preset_name(preset), spec)
     env = EffectorReachEnv(robot, 2, replace(env_config, configurations=50))
     config = replace(config, hidden=(32, 32), replay_size=config.batch_size)
