@@ -44,9 +44,9 @@ def test_list_shortens_long_task_sets(capsys: pytest.CaptureFixture[str]) -> Non
 def test_robot_check_reports_the_robot(robot: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["robot", "check", robot]) == 0
     out = capsys.readouterr().out
-    found = load_robot(robot)
-    assert f"robot '{found.name}' is fine" in out
-    for name in (*found.effector_names, *found.shared_joints):
+    loaded = load_robot(robot)
+    assert f"robot '{loaded.name}' is fine" in out
+    for name in (*loaded.effector_names, *loaded.shared_joints):
         assert name in out
     assert "forward kinematics against MuJoCo [m]" in out
 

@@ -44,7 +44,7 @@ from polyreach.experiments.runner import SLICE_OVER, Job, is_complete, jobs_of
 from polyreach.methods.deterministic import DeterministicConfig
 from polyreach.methods.picor import PiCorConfig
 from polyreach.runs import training
-from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint
+from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint, save_checkpoint, step_of
 from polyreach.runs.folder import RunFolder
 from polyreach.runs.transfer import play_run
 
@@ -132,7 +132,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Experiment:
 
 @pytest.fixture
 def trained_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs are trained by this process, which has PyTorch loaded, instead of one each."""
+    """Runs are trained by this process, which has PyTorch loaded, instead of a process each."""
 
     def start(words: list[str], stdout: TextIO, **_: Any) -> Any:
         done = run(*words[3:])  # after `python -m polyreach.cli`
@@ -236,7 +236,7 @@ def test_a_setting_out_of_range_is_refused_when_the_experiment_is_defined() -> N
         replace(FIGURES, overrides=(override(CheetahConfig, horizon=0),))
 
 
-def test_a_variant_follows_one_of_its_own_experiment_that_it_can_start_from() -> None:
+def test_a_variant_follows_a_variant_of_its_experiment_that_it_can_start_from() -> None:
     scratch = Variant("scratch", "a2c")
     tuned = Variant("tuned", "fine-tuning", after=scratch)
     with pytest.raises(UserError, match="'tuned' follows a variant that is not in 'figures'"):
@@ -462,8 +462,8 @@ def test_only_some_methods_are_run(
 
 def newest(job: Job) -> int:
     """Step of the newest checkpoint."""
-    found = list_checkpoints(job.folder / "checkpoints")
-    return int(found[0].stem.removeprefix("step-")) if found else 0
+    checkpoints = list_checkpoints(job.folder / "checkpoints")
+    return step_of(checkpoints[0]) if checkpoints else 0
 
 
 @pytest.fixture
@@ -634,8 +634,8 @@ def test_the_report_lists_episodes_of_the_last_policies_beside_the_papers(
     folder = tmp_path / "runs" / "played" / "cheetah-smallfoot-0-a2c-s0"
     cells = []
     for env, name in zip(played.envs, ("SmallFoot", "SmallLeg"), strict=True):
-        found = play_run(folder, env, 3)[name]
-        cells.append(f"{found.mean:,.0f} ± {found.std:,.0f}")
+        returns = play_run(folder, env, 3)[name]
+        cells.append(f"{returns.mean:,.0f} ± {returns.std:,.0f}")
     assert f"| scratch | {cells[0]} | {cells[1]} |\n| published | 1 ± 2 | 3 |" in page
     assert page.count("| variant | SmallFoot | SmallLeg |") == 2 and page.count("published |") == 1
     assert "Budget: 40 environment steps per run" in page

@@ -16,7 +16,7 @@ from command_line import polyreach, run, run_process
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from polyreach.commands.train import train_config
-from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint
+from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint, step_of
 from polyreach.runs.folder import RunFolder
 
 TINY = """--steps 3200 --num-envs 16 --seed 3 --eval-every 800 --eval-goals 8
@@ -54,8 +54,8 @@ def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
     """Wait for a checkpoint of at least `step`."""
     deadline = time.monotonic() + 200
     while time.monotonic() < deadline and process.poll() is None:
-        found = list_checkpoints(folder / "checkpoints")
-        if found and int(found[0].stem.removeprefix("step-")) >= step:
+        checkpoints = list_checkpoints(folder / "checkpoints")
+        if checkpoints and step_of(checkpoints[0]) >= step:
             return
         time.sleep(0.005)
     raise AssertionError(f"no checkpoint of step {step} was written: {process.poll()}")
@@ -100,15 +100,15 @@ def test_a_killed_run_resumes_bit_for_bit(run_of: str, extra: list[str], tmp_pat
         time.sleep(kill_at.uniform(0.0, 0.1))
         process.send_signal(signal.SIGKILL)
     assert process.returncode == -signal.SIGKILL
-    resumed = run_process("train", "--resume", tmp_path / "killed")
-    assert resumed.returncode == 0, resumed.stderr
-    assert "going on at step" in resumed.stdout
+    done = run_process("train", "--resume", tmp_path / "killed")
+    assert done.returncode == 0, done.stderr
+    assert "going on at step" in done.stdout
     assert_same(last_state(tmp_path / "killed"), last_state(tmp_path / "whole"))
-    expected, found = (RunFolder(tmp_path / name).read_metrics() for name in ("whole", "killed"))
-    for record in (*expected, *found):
+    expected, resumed = (RunFolder(tmp_path / name).read_metrics() for name in ("whole", "killed"))
+    for record in (*expected, *resumed):
         del record["wall_s"]
-    assert found == expected and len(found) == 4
-    assert logged_steps(tmp_path / "killed") == [record["step"] for record in found]
+    assert resumed == expected and len(resumed) == 4
+    assert logged_steps(tmp_path / "killed") == [record["step"] for record in resumed]
 
 
 def test_a_run_killed_before_its_first_checkpoint_restarts(tmp_path: Path) -> None:
@@ -131,12 +131,12 @@ def test_a_run_killed_before_its_first_checkpoint_restarts(tmp_path: Path) -> No
 def test_a_lost_evaluation_is_repeated(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)
-    found = RunFolder(folder)
-    (expected,) = found.read_metrics()
-    found.metrics.unlink()
+    run_folder = RunFolder(folder)
+    (expected,) = run_folder.read_metrics()
+    run_folder.metrics.unlink()
     done = run("train", "--resume", folder)
     assert done.returncode == 0, done.stderr
-    (again,) = found.read_metrics()
+    (again,) = run_folder.read_metrics()
     assert again.keys() == expected.keys() and again["step"] == expected["step"] == 800
 
 

@@ -14,8 +14,8 @@ from polyreach.runs.plots import draw_run
 
 @dataclass(frozen=True)
 class DrawOptions:
-    """Draw the policy of a run: the weights that each task has of its own (RUN-split.png), and the
-    motion of robots with legs (RUN-motion.png).
+    """Draw the policy of a run: the weights that are split by task (RUN-split.png), and the motion
+    of robots with legs (RUN-motion.png).
 
     The motion needs OpenGL; without a display, set MUJOCO_GL=osmesa or MUJOCO_GL=egl.
     """

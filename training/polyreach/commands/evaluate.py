@@ -34,7 +34,7 @@ class EvaluateOptions:
     robot: str | None = None
     """Path of a robot.yaml; by default the shipped robot that the policy names."""
     goals: int = 1000
-    """Number of goal sets, each with a random start of its own."""
+    """Number of goal sets, each with its own random start."""
     seconds: float = 5.0
     """Time from the start until the errors are measured [s]."""
     seed: int = 20_000

@@ -41,26 +41,26 @@ def run(words: Sequence[str]) -> int:
         raise UserError(f"unknown action '{options.action}' (legal: check, show, urdf)")
     if options.action == "urdf":
         return _write_urdf(options)
-    found = load_robot(options.robot)
+    robot = load_robot(options.robot)
     if options.action == "check":
-        measured = check_robot(found)
+        measured = check_robot(robot)
         if options.json:
-            print(json.dumps({**describe_robot(found), "check": measured}, indent=2))
+            print(json.dumps({**describe_robot(robot), "check": measured}, indent=2))
             return 0
     if options.json:
-        print(json.dumps(describe_robot(found), indent=2))
+        print(json.dumps(describe_robot(robot), indent=2))
         return 0
-    for key, value in describe_robot(found).items():
+    for key, value in describe_robot(robot).items():
         if key != "joints":
             console.print(
                 f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}",
                 soft_wrap=True,
             )
-    print_table("controlled joints", *joint_rows(found))
+    print_table("controlled joints", *joint_rows(robot))
     if options.action == "check":
         for key, value in measured.items():
             console.print(f"{key}: {value}", soft_wrap=True)
-        console.print(f"robot '{found.name}' is fine")
+        console.print(f"robot '{robot.name}' is fine")
     return 0
 
 

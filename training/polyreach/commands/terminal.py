@@ -1,4 +1,4 @@
-"""What the command line prints with."""
+"""Console and tables of the command line."""
 
 from collections.abc import Sequence
 

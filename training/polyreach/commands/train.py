@@ -90,7 +90,7 @@ def _show_result(
         name = signal.Signals(result.signal).name
         console.print(f"stopped by {name} at step {result.env_steps:,}; a checkpoint is written.")
         again = f"  polyreach train {options.method} {options.env} --resume {folder}"
-        console.print(f"To go on:\n{again}", soft_wrap=True)
+        console.print(f"To continue:\n{again}", soft_wrap=True)
         return 128 + result.signal
     console.print(f"trained {result.env_steps:,} steps.")
     if config.env_spec.robot is not None:

@@ -118,7 +118,7 @@ def _show_stop(status: int, options: ReportOptions, console: Console) -> None:
         if status > 128
         else f"after {options.slice_minutes:g} minutes"
     )
-    console.print(f"stopped {why}; every run has a checkpoint. To go on:")
+    console.print(f"stopped {why}; every run has a checkpoint. To continue:")
     console.print(f"  {command_of(options)}", soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""Train the runs of an experiment as processes of their own, in slices of time if need be."""
+"""Train the runs of an experiment, each in its own process, in slices of time if need be."""
 
 import dataclasses
 import math
@@ -74,8 +74,8 @@ def is_complete(job: Job) -> bool:
         )
     )
     records = folder.read_metrics()
-    # killed between its last evaluation and its last checkpoint, a run has to go on; where there
-    # are no checkpoints at all, it was made elsewhere
+    # a run killed between its last evaluation and its last checkpoint has to continue; a run
+    # without checkpoints was made elsewhere
     checkpoints = list_checkpoints(folder.checkpoints)
     saved = not checkpoints or step_of(checkpoints[0]) >= stored.steps
     return saved and bool(records) and records[-1]["step"] >= stored.steps
@@ -124,14 +124,14 @@ class Stopped(Exception):
 
 
 def run_job(job: Job, stop: threading.Event) -> None:
-    """Train one run, or go on with it, once no other process does.
+    """Train or resume one run, once no other process trains it.
 
     Raises UserError if it fails, Stopped once `stop` is set.
     """
     if stop.is_set():
         raise Stopped
     folder = RunFolder(job.folder)
-    while folder.busy():  # what a killed report has left behind goes on by itself
+    while folder.busy():  # a process that a killed report has started goes on by itself
         if stop.wait(POLL_S):
             raise Stopped
     if folder.config_file.is_file():

@@ -31,7 +31,7 @@ _BOTH_OFF = Variant(
 
 
 def _as_many_updates(tasks: int) -> Variant:
-    """PiCor steps one task at a time, so that it makes as many updates more as there are tasks."""
+    """MTSAC with the updates of PiCor, which steps one task at a time: `tasks` times as many."""
     label = "MTSAC, as many updates as PiCor"
     return Variant(label, "mtsac", (override(SACConfig, updates_per_step=tasks),))
 

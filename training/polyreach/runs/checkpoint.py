@@ -1,5 +1,5 @@
-"""Checkpoints that survive anything: written beside and renamed, checked by digest, the previous
-one kept.
+"""Durable checkpoints: written to a temporary file and renamed, verified by a digest; the previous
+checkpoint is kept.
 """
 
 import io
@@ -19,7 +19,7 @@ KEEP = 2
 
 
 class CheckpointError(UserError):
-    """No usable checkpoint; the message says what was found."""
+    """There is no usable checkpoint; the message gives the reason."""
 
 
 def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
@@ -46,9 +46,9 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
 
 
 def replace_durably(path: Path, content: bytes) -> None:
-    """Write a file so that, whenever this is interrupted, the old or the new one is there, whole.
+    """Write a file atomically: after an interruption at any time the old or the new file is intact.
 
-    Raises OSError; nothing is left behind then.
+    Raises OSError, and removes the temporary file.
     """
     partial = path.with_suffix(".partial")
     try:
@@ -103,9 +103,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def read_newest(folder: Path, set_aside: bool = False) -> tuple[dict[str, Any] | None, list[str]]:
-    """The newest whole checkpoint, None if there never was one; and a warning for each passed over.
+    """The newest intact checkpoint, None if there is no checkpoint; and a warning for each damaged
+    one that is newer.
 
-    set_aside: rename those that are not whole to *.corrupt, so that they are not counted as kept.
+    set_aside: rename the damaged checkpoints to *.corrupt, so that they do not count as kept.
     Raises CheckpointError if there are checkpoints and all are corrupt.
     """
     warnings: list[str] = []

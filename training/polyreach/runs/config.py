@@ -22,7 +22,7 @@ class RunError(UserError):
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What determines a run, on one machine, bit for bit."""
+    """Everything that determines a run bit for bit on one machine."""
 
     method: str
     env: str
@@ -166,7 +166,7 @@ def load_run_env_spec(config: RunConfig) -> AnyEnvSpec:
 
 
 def check_robot_exists(config: RunConfig) -> None:
-    """Raise RunError if the run's robot is a file that is not there."""
+    """Raise RunError if the run's robot is a file that does not exist."""
     if is_robot_file(config.env) and not Path(config.env).is_file():
         raise RunError(
             f"the run's robot '{config.env}' is not found from here: the path is relative to the "
