@@ -1,9 +1,9 @@
-"""Whether a robot's model can be loaded at all, before this process loads it.
+"""Checks that a robot's model can be loaded within bounds, before this process loads it.
 
-A few elements of MJCF stand for any number of others (replicate, composite, flexcomp), and files
-that a model names (meshes, included ones) may be of any size. A model that has neither costs no
-more than its own text, and is loaded at once. Every other one is tried in a child process of
-limited time and memory first.
+Some elements of MJCF expand to any number of others (replicate, composite, flexcomp), and files
+that a model refers to (meshes, includes) may be of any size. A model without both needs no more
+than its own text, and is loaded directly. Any other model is first loaded in a child process of
+limited time and memory.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Child process: check a policy file's graph, load it, and measure it on random inputs.
 
 Run by policy_file.py, with the file on standard input. Control flow and shapes that depend on the
-input are refused, so every run of a graph does the same work, and the random inputs measure them
-all. This file imports no more than it needs: an import is most of what the check costs.
+input are refused: every run of a graph does the same work, so that random inputs measure any run.
+This file imports no more than it needs, because imports take most of the time of the check.
 """
 
 import json
@@ -123,7 +123,7 @@ def _count_values(model: onnx.ModelProto) -> int:
         if shape.dim:
             shape.dim[0].Clear()
             shape.dim[0].dim_value = 1
-    # only what the operators imply counts, not what the file says of it
+    # shapes are inferred from the operators; those written in the file are not trusted
     del graph.value_info[:]
     for tensor in graph.output:
         tensor.type.tensor_type.ClearField("shape")

@@ -5,7 +5,8 @@ The text is computed from `robot.model`, so that it agrees with the model the po
 A URDF joint has its frame at the joint, and a link has one joint. A MuJoCo body may have several
 joints, with anchors of their own. Every joint but a body's last one, and a last one with an anchor
 off the body's origin, therefore gets a link `<joint>_link` of MIN_MASS. Links named after bodies
-have the bodies' frames. What a URDF cannot say is left out: armature, contact exclusions, planes.
+have the bodies' frames. URDF has no element for armature, contact exclusions and planes, which
+are left out.
 """
 
 import math
