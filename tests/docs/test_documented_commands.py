@@ -5,6 +5,7 @@ form. Commands of ROS 2 need an installation: their files, names, types and fiel
 """
 
 import importlib
+import importlib.util
 import os
 import re
 import shutil
@@ -109,6 +110,11 @@ def is_a_target(command: Command) -> None:
 def is_a_benchmark(command: Command) -> None:
     """`python -m benchmarks PART`."""
     parse_arguments(list(command.words[3:]))
+
+
+def is_a_module(command: Command) -> None:
+    """`python -m MODULE`."""
+    assert importlib.util.find_spec(command.words[2]) is not None
 
 
 def is_a_file(command: Command) -> None:
@@ -225,6 +231,7 @@ RULES = (
     Rule(r"make ", is_a_target, "its recipe takes minutes, or is what runs this test"),
     Rule(r"python -m benchmarks", is_a_benchmark, "make test-all runs all of them in small"),
     Rule(r"python -m pytest ", names_files, "it would run tests in a test"),
+    Rule(r"python -m ", is_a_module, "it writes into the checkout; test_parameters.py calls it"),
     Rule(r"(python|launch_test) \S+\.py", is_a_file, "takes minutes, or " + ROS),
     Rule(r"ros2 launch ", starts_a_launch_file, ROS + "; tests/launch has its launch tests"),
     Rule(r"ros2 run polyreach_nodes ", starts_a_node, ROS + "; tests/nodes start the same program"),
