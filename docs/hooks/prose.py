@@ -3,7 +3,7 @@
 import inspect
 import re
 
-GAPS = re.compile(r"\bWhat (the papers? leaves?|is left) open, and what is done here")
+GAPS = re.compile(r"\bWhat (the papers? leaves?|is left) open\b")
 
 
 def as_markdown(docstring: str, gaps_heading: str = "") -> str:
