@@ -37,16 +37,16 @@ class SimulatedTasks(TaskEnv):
     def reset(self, seed: int) -> Tensor:
         """Start all episodes anew, everything random drawn from `seed`; observations (T, n, O)."""
         self._generator.manual_seed(seed)
-        everyone = self._numbers.ravel()
-        self._restart(everyone)
-        return self._observe(everyone)
+        rows = self._numbers.ravel()
+        self._restart(rows)
+        return self._observe(rows)
 
     def _uniform(self, rows: NDArray[np.int64], count: int) -> NDArray[np.float64]:
         """Numbers from -1 to 1 (R, count)."""
         size = (len(rows), count)
-        drawn = torch.rand(size, generator=self._generator, dtype=torch.float64) * 2.0 - 1.0
-        found: NDArray[np.float64] = drawn.numpy()
-        return found
+        uniform = torch.rand(size, generator=self._generator, dtype=torch.float64) * 2.0 - 1.0
+        numbers: NDArray[np.float64] = uniform.numpy()
+        return numbers
 
     def _tensor(
         self, values: NDArray[np.float32] | NDArray[np.bool_], shape: tuple[int, ...]

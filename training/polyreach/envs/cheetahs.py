@@ -149,7 +149,7 @@ class CheetahEnv(SimulatedTasks):
         self.reset(seed)
 
     def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
-        """action: (T', n, 6) for the tasks listed, all if None; the others stand still."""
+        """action: (T', n, 6) for the tasks listed, all if None; the others do not change."""
         listed, clipped = self.checked(action, tasks)
         shape = (len(listed), self.envs_per_task)
         control = clipped.cpu().numpy().astype(np.float64).reshape(-1, self.action_size)
@@ -179,13 +179,13 @@ class CheetahEnv(SimulatedTasks):
         if self._pool is None:
             self._simulate_share(rows, control)
             return
-        own, *shares = zip(
+        first, *shares = zip(
             np.array_split(rows, self._threads),
             np.array_split(control, self._threads),
             strict=True,
         )
         pending = [self._pool.submit(self._simulate_share, *share) for share in shares]
-        self._simulate_share(*own)
+        self._simulate_share(*first)
         for future in pending:
             future.result()
 

@@ -83,7 +83,7 @@ class TaskEnv(ABC):
 
     @abstractmethod
     def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
-        """action: (T', n, A) for the tasks listed, all if None; the others stand still."""
+        """action: (T', n, A) for the tasks listed, all if None; the others do not change."""
 
     @abstractmethod
     def state_dict(self) -> dict[str, Any]:

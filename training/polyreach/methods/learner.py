@@ -78,7 +78,7 @@ class Learner(ABC):
     def advance(self, action: Tensor, tasks: list[int] | None = None) -> TaskStep:
         """One step of the environments of `tasks`, all if None."""
         step = self.env.step(action, tasks)
-        # never in place: an environment may hand out its own buffer
+        # never in place: an environment may return its own buffer
         following = self.obs.clone()
         following[slice(None) if tasks is None else tasks] = step.obs
         self.obs = following

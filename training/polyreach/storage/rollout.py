@@ -39,10 +39,10 @@ def advantages(
     # delta_t = r_t + gamma V(s_t+1) - V(s_t)
     delta = rollout.reward + gamma * next_value * ~rollout.terminated - value
     factor = gamma * lam * ~rollout.ended
-    found = torch.empty_like(delta)
+    advantage = torch.empty_like(delta)
     later = torch.zeros_like(delta[0])
     for step in range(len(delta) - 1, -1, -1):
         # A_t = delta_t + gamma lambda A_t+1
         later = torch.addcmul(delta[step], factor[step], later)
-        found[step] = later
-    return found
+        advantage[step] = later
+    return advantage

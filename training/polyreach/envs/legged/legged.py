@@ -37,7 +37,7 @@ Z, PITCH = 1, 2  # in qpos
 
 @dataclass(frozen=True)
 class LeggedTask:
-    """A robot, and where it is to go."""
+    """A robot, and the direction in which it is to go."""
 
     spec: Callable[[], mujoco.MjSpec]
     max_angle: float
@@ -113,7 +113,7 @@ class LeggedEnv(SimulatedTasks):
 
     Observations (T, n, 2 nv - 1): positions but x [m, rad], then velocities, clipped to -10 and 10
     [m/s, rad/s]. The height is that of the torso's centre above the floor, as in the authors' code,
-    so that robots of several sizes can be told apart while they stand. Actions (T, n, nu): motor
+    so that robots of several sizes can be distinguished while they stand. Actions (T, n, nu): motor
     torques in units of the largest. There is no success: it is always False.
 
     The contact solver starts every step anew (its warm start is zero), so that a step depends on
@@ -173,7 +173,7 @@ class LeggedEnv(SimulatedTasks):
         return torch.tensor(self._state).reshape(self.tasks, self.envs_per_task, -1)
 
     def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
-        """action: (T', n, A) for the tasks listed, all if None; the others stand still.
+        """action: (T', n, A) for the tasks listed, all if None; the others do not change.
 
         Where the simulation runs away, to a state beyond mjMAXVAL or to none, the environment stays
         in the one before and terminates.
@@ -240,15 +240,15 @@ class LeggedEnv(SimulatedTasks):
         angle = (qpos[:, None] * self._turns).sum(axis=2)  # (R, B)
         arms = self._arms[rows]
         shift = (np.cos(angle) * arms[..., 0] + np.sin(angle) * arms[..., 1]).sum(axis=1)
-        found: NDArray[np.float64] = qpos[:, 0] + shift
-        return found
+        centre: NDArray[np.float64] = qpos[:, 0] + shift
+        return centre
 
     def _knees_at_ends(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """(R,), how many there are."""
         knees, (low, high) = self._positions(rows)[:, self._knees], self._knee_range.T
         at_end = (knees < low + KNEE_MARGIN) | (knees > high - KNEE_MARGIN)  # (R, K)
-        found: NDArray[np.int64] = at_end.sum(axis=1)
-        return found
+        count: NDArray[np.int64] = at_end.sum(axis=1)
+        return count
 
     def _fallen(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
         """(R,), by the state alone."""

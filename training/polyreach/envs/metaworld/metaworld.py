@@ -113,8 +113,8 @@ class MetaWorldEnv(TaskEnv):
     """The tasks of a Meta-World set, `num_envs` environments in all.
 
     Observations are the package's 39 numbers with the goal in them: hand [m], gripper opening and
-    two objects (position [m], quaternion), now and one step before, and the goal [m]; the task is
-    not told. Actions are the hand's displacement (3) in units of 1 cm and the gripper's effort.
+    two objects (position [m], quaternion), now and one step before, and the goal [m], but
+    not the task. Actions are the hand's displacement (3) in units of 1 cm and the gripper's effort.
     Success is the package's flag in the state that was reached.
 
     Every task has 50 goals, those of metaworld.MT1(name, seed=0), whatever `seed` and the set are.
@@ -169,7 +169,7 @@ class MetaWorldEnv(TaskEnv):
         return self._read(self._pool.buffers.obs, range(self.tasks))
 
     def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
-        """action: (T', n, 4) for the tasks listed, all if None; the others stand still."""
+        """action: (T', n, 4) for the tasks listed, all if None; the others do not change."""
         if not self._started:
             raise RuntimeError("reset or load_state_dict must come before step")
         which, clipped = self.checked(action, tasks)
@@ -253,7 +253,7 @@ class MetaWorldEnv(TaskEnv):
 def _to_tensors(value: Any) -> Any:
     """Arrays and NumPy's numbers as tensors, the latter without dimensions."""
     if isinstance(value, dict):
-        return {name: _to_tensors(own) for name, own in value.items()}
+        return {name: _to_tensors(item) for name, item in value.items()}
     return (
         torch.from_numpy(np.array(value)) if isinstance(value, np.ndarray | np.generic) else value
     )
@@ -261,6 +261,6 @@ def _to_tensors(value: Any) -> Any:
 
 def _to_arrays(value: Any) -> Any:
     if isinstance(value, dict):
-        return {name: _to_arrays(own) for name, own in value.items()}
+        return {name: _to_arrays(item) for name, item in value.items()}
     # a copy: arrays that look into other memory are taken for views into the simulation
     return value.cpu().numpy().copy()[()] if isinstance(value, Tensor) else value

@@ -48,11 +48,11 @@ def _memory(tasks: int, count: int, array: Callable[[Any, int], Any]) -> Memory:
 
 
 def _buffers(memory: Memory, tasks: int, count: int) -> Buffers:
-    arrays = {name: np.ctypeslib.as_array(own) for name, own in memory.items()}
+    arrays = {name: np.ctypeslib.as_array(cells) for name, cells in memory.items()}
     return Buffers(
         **{
-            name: own.reshape(tasks, count, *([] if own.size == tasks * count else [-1]))
-            for name, own in arrays.items()
+            name: array.reshape(tasks, count, *([] if array.size == tasks * count else [-1]))
+            for name, array in arrays.items()
         }
     )
 
@@ -103,13 +103,14 @@ class LocalPool:
 
     def step(self, pairs: Pairs) -> None:
         """Step with `action`, then start those whose `next_goal` is not GO_ON."""
-        own = self.buffers
+        buffers = self.buffers
         for task, i in pairs:
             simulation = self._simulation(task)
-            obs, own.reward[task, i], own.success[task, i] = simulation.step(i, own.action[task, i])
-            own.final_obs[task, i] = own.obs[task, i] = obs
-            if own.next_goal[task, i] != GO_ON:
-                own.obs[task, i] = simulation.start(i, int(own.next_goal[task, i]))
+            obs, reward, success = simulation.step(i, buffers.action[task, i])
+            buffers.reward[task, i], buffers.success[task, i] = reward, success
+            buffers.final_obs[task, i] = buffers.obs[task, i] = obs
+            if buffers.next_goal[task, i] != GO_ON:
+                buffers.obs[task, i] = simulation.start(i, int(buffers.next_goal[task, i]))
 
     def state(self, pairs: Pairs) -> list[dict[str, Any]]:
         """Their episodes, see Simulation.state."""

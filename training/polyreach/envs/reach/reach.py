@@ -1,8 +1,7 @@
 """Reach with every effector of a branched robot: a batched Gymnasium environment in torch.
 
 Kinematic mode integrates the commanded velocities, as in digrad-2018; dynamic mode steps MuJoCo
-with velocity servos. Both are batches from top to bottom: no environment is ever handled on its
-own.
+with velocity servos. Both step all environments as one batch.
 """
 
 from dataclasses import dataclass
@@ -146,8 +145,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
             raise ValueError(f"seed is {seed!r}, but all environments draw from one integer seed")
         if seed is not None:
             self.generator.manual_seed(seed)
-        everyone = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
-        self._reset(everyone)
+        self._reset(torch.ones(self.num_envs, dtype=torch.bool, device=self.device))
         if (options or {}).get("stagger"):
             self.elapsed = self._randint(self.horizon, (self.num_envs,))
         return self.observation, {}
@@ -157,8 +155,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self.joint_pos, self.goals, self.active = joint_pos.clone(), goals.clone(), active.clone()
         self.elapsed = torch.zeros_like(self.elapsed)
         if self._dynamics is not None:
-            everyone = torch.ones(self.num_envs, dtype=torch.bool)
-            self._dynamics.reset(everyone.numpy(), self.joint_pos.cpu().numpy())
+            self._dynamics.reset(np.ones(self.num_envs, np.bool_), self.joint_pos.cpu().numpy())
         return self.observation
 
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:

@@ -55,7 +55,7 @@ class TaskReachEnv(TaskEnv):
     """T tasks of a robot with E effectors: T = E + 1, or 1 where E = 1 (see
     polyreach.robot.features.task_names).
 
-    Observations are the features of the state. Joints that serve no active effector stand still.
+    Observations are the features of the state. Joints that serve no active effector do not move.
     An episode is cut off by its time limit and never ends before; the first ones last up to twice
     as long, so that later on they do not all start at once. Success is an error below the tolerance
     for every active effector.
@@ -97,7 +97,7 @@ class TaskReachEnv(TaskEnv):
 
     @torch.no_grad()
     def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
-        """action: (T', n, nu) for the tasks listed, all if None; the others stand still."""
+        """action: (T', n, nu) for the tasks listed, all if None; the others do not change."""
         chosen, clipped = self.checked(action, tasks)
         moving = torch.zeros(self.tasks, self.envs_per_task, dtype=torch.bool, device=self.device)
         moving[chosen] = True
