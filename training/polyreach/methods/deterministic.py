@@ -47,6 +47,8 @@ class DeterministicConfig(OffPolicyConfig):
     """Learning rate of the actor (the paper: 1e-4)."""
     critic_lr: float = 1e-3
     """Learning rate of the critic (the paper: 1e-3)."""
+    gamma: float = 0.99
+    """Discount factor (the paper: 0.99)."""
     tau: float = 0.001
     """Share by which the target networks move at every update (DDPG's; the paper: much smaller than
     1).
