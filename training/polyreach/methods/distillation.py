@@ -226,7 +226,7 @@ class Distillation(HeadsLearner):
         self.load_state_dict(state)
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what state_dict returned, but for the teachers."""
+        """Restore what state_dict returned, except the teachers."""
         super().load_state_dict(state)
         self.elsewhere = copy.deepcopy(state["elsewhere"])
         self.student_acts = state["student_acts"]

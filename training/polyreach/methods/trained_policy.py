@@ -210,7 +210,7 @@ def _check_robot(policy: TrainedPolicy, env: TaskReachEnv) -> None:
 
 
 def state_of(features: Features, x: Tensor) -> Observation:
-    """The observation whose features are x (B, F), but for goals that are not active: those are
+    """The observation whose features are x (B, F), except goals that are not active: those are
     zero.
     """
     nu, count = features.joints, features.effectors

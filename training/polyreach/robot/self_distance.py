@@ -8,7 +8,7 @@ from polyreach_description import Robot
 
 
 class SelfDistance:
-    """Finds the pairs of bodies closer than a distance [m], but for those that cannot part.
+    """Finds the pairs of bodies closer than a distance [m], except those that cannot part.
 
     MuJoCo's collision filters apply, so links under 'no_collision' are not among them.
     """

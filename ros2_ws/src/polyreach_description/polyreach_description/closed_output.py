@@ -49,7 +49,7 @@ def _watched(lasting: bool) -> Iterator[None]:
         _flush(before, lasting)
         raise
     except BaseException:
-        _flush(before, lasting=True)  # an error is shown, whoever reads the output
+        _flush(before, lasting=True)  # an error is shown in any case
         raise
     finally:
         sys.stdout, sys.stderr = before

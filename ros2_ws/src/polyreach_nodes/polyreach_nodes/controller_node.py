@@ -175,7 +175,7 @@ class ControllerNode(LifecycleNode):
 
 
 def _sentence(error: Exception) -> str:
-    """What is wrong, with the type of an error that nobody foresaw."""
+    """What is wrong, with the type of an unexpected error."""
     known = isinstance(error, ValueError | OSError)  # RobotError and ContractError, too
     return str(error) if known else f"{type(error).__name__}: {error}"
 

@@ -95,7 +95,7 @@ class JointStateFilter:
         """Take a joint state [rad or m], matched by name; unknown joints are ignored.
 
         stamp_s: the publisher's time, 0 if there is none. A message older than the one before is
-        left out, but for a clock that was set back by more than CLOCK_RESET_S.
+        left out, unless the clock was set back by more than CLOCK_RESET_S.
         """
         source = self._sources.get(tuple(names)) or self._match(names)
         if source is None:
