@@ -102,8 +102,9 @@ def test_an_update_is_that_of_stable_baselines3() -> None:
     assert actual[0] == pytest.approx(float(logged["train/policy_loss"]), abs=1e-5)
     assert actual[1] == pytest.approx(float(logged["train/value_loss"]), rel=1e-5)
     assert actual[2] == pytest.approx(-float(logged["train/entropy_loss"]), abs=1e-5)
-    for own, network, linears in zip(learner.own, learner.nets, linears_of(peer), strict=True):
-        gradient = own[0].grad
+    networks = zip(learner.per_task, learner.nets, linears_of(peer), strict=True)
+    for weights, network, linears in networks:
+        gradient = weights[0].grad
         assert gradient is not None
         *parts, _ = network.layers(gradient[None])
         for index, linear in enumerate(linears):
@@ -113,7 +114,7 @@ def test_an_update_is_that_of_stable_baselines3() -> None:
             assert torch.allclose(weight, linear.weight.grad, rtol=0, atol=1e-5)
             assert torch.allclose(bias, linear.bias.grad, rtol=0, atol=1e-5)
             assert float(linear.weight.grad.abs().max()) > 1e-3
-    gradient = learner.own[0][0].grad
+    gradient = learner.per_task[0][0].grad
     assert gradient is not None
     # log std = log variance / 2
     by_log_var = net.layers(gradient[None])[5][0, 0, 2:]

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import (
+    TYPE_CHECKING,
     Annotated,
     Any,
     Generic,
@@ -28,12 +29,14 @@ from typing import (
 )
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from polyreach_description.policy_file import ContractError, check_metadata_size, parse_value
 from polyreach_description.printable import MAX_SHOWN, printable
 from polyreach_description.robot import Robot
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 SCHEMA_VERSION = 1
 ACTION_TYPE = "joint_velocity"
@@ -217,7 +220,7 @@ def check_contract(contract: Contract, robot: Robot) -> None:
         raise ContractError(_mismatch("robot_sha256", contract.robot_sha256, robot.sha256))
 
 
-def check_tensors(contract: Contract, session: ort.InferenceSession) -> None:
+def check_tensors(contract: Contract, session: "ort.InferenceSession") -> None:
     """Raise ContractError naming the first tensor in which the graph differs from the contract."""
     inputs = {tensor.name: tensor for tensor in session.get_inputs()}
     if set(inputs) != set(contract.inputs):

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
-
-import onnxruntime as ort
+from typing import TYPE_CHECKING, Any
 
 from polyreach_description.limited import LimitError, Limits, run_limited
 from polyreach_description.printable import MAX_SHOWN, PrintableError, printable
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
 
 MAX_FILE_BYTES = 64 * 2**20
 MAX_METADATA_BYTES = 2**20  # keys and values together
@@ -36,8 +37,10 @@ class PolicyData:
     runs: int
     values: int  # elements of all that is computed in a run of one robot
 
-    def session(self) -> ort.InferenceSession:
+    def session(self) -> "ort.InferenceSession":
         """An ONNX Runtime session of one thread, of the bytes that were checked."""
+        import onnxruntime as ort  # starts a thread, which only users of policy files need
+
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
