@@ -58,4 +58,4 @@ def test_an_environment_without_tuned_settings_is_named(checkout: Path) -> None:
     assert "no settings of preset 'tuned' for environment 'pendulums' of kind" in done.stderr
     done = run_here(checkout, ["train", "digrad", "pendulums"])
     assert done.returncode == 2
-    assert "environment 'pendulums' is no robot, but this method drives nothing else" in done.stderr
+    assert "environment 'pendulums' is not a robot, and this method needs one" in done.stderr

@@ -153,7 +153,7 @@ def test_settings_of_another_environment_are_refused() -> None:
 
 
 def test_only_a_robots_run_has_a_robot() -> None:
-    with pytest.raises(RunError, match="'cheetah8', which is no robot"):
+    with pytest.raises(RunError, match="'cheetah8', which is not a robot"):
         load_run_robot(train_config(["mtsac", "cheetah8"])[1])
     config = train_config(["mtsac", "planar8"])[1]
     assert load_run_robot(config).name == "planar8"

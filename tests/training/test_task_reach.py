@@ -13,7 +13,7 @@ from polyreach.envs.reach.reach import ReachEnv
 from polyreach.envs.reach.task_reach import SCALAR_REWARDS, TaskReachConfig, TaskReachEnv
 from polyreach.envs.task_env import TaskStep, play_episodes
 from polyreach.errors import UserError
-from polyreach.networks.actor_critic import hand_over
+from polyreach.networks.actor_critic import blend_into_least_squares
 from polyreach.robot.features import Observation, served_joints, task_names, task_of
 from polyreach_description import Robot, load_robot
 from polyreach_description.robot import ROBOTS_DIR
@@ -106,7 +106,7 @@ def test_blending_with_least_squares_by_hand() -> None:
     away = torch.tensor([0.1, 0.9, 7.0, 0.3, -0.6, 1.0])
     own = torch.tensor([[0.2, -0.9]] * 3, requires_grad=True)
     # towards 0.2 from 0.1: 2 x 0.1; towards -0.9 from 0.9: full speed
-    actual = hand_over(torch.stack([near, half, away]), own)
+    actual = blend_into_least_squares(torch.stack([near, half, away]), own)
     assert torch.allclose(actual, torch.tensor([[0.3, -0.6], [0.25, -0.8], [0.2, -1.0]]))
     actual.sum().backward()
     assert own.grad is not None  # straight through, where the speed was clipped too

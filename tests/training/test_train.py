@@ -243,7 +243,7 @@ REFUSED = {
         ["train", "mtsac", "mt11"],
         ["unknown environment 'mt11'", "mt3, mt10, mt50", "cheetah8", "planar8", "robot.yaml"],
     ),
-    "no robot": (["train", "digrad", "mt10"], ["'mt10' is no robot", "planar8"]),
+    "no robot": (["train", "digrad", "mt10"], ["'mt10' is not a robot", "planar8"]),
     "tasks of unequal number": (
         ["train", "mtsac", "cheetah8", "--num-envs", "9"],
         ["num_envs is 9", "8 tasks"],

@@ -19,7 +19,7 @@ describes it.
 
 
 def list_envs() -> dict[str, type[EnvSpec[Any, Any]]]:
-    """Every environment that is no robot, by name, and its kind."""
+    """Every environment that is not a robot, by name, and its kind."""
     specs: list[type[EnvSpec[Any, Any]]] = [
         import_module(f"polyreach.envs.{module}").SPEC for module in MODULES
     ]
@@ -43,8 +43,7 @@ def find_env_spec(env: str, task_conditioned: bool) -> AnyEnvSpec:
         raise UserError(f"unknown environment '{env}' (legal: {', '.join(envs)}, {robots})")
     if env in envs:
         raise UserError(
-            f"environment '{env}' is no robot, but this method drives nothing else (legal: "
-            f"{robots})"
+            f"environment '{env}' is not a robot, and this method needs one (legal: {robots})"
         )
     spec: type[EnvSpec[Any, Any]] = EffectorReachSpec
     if not is_env(env):

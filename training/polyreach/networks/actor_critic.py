@@ -118,10 +118,10 @@ class Actor(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """features: (B, F)."""
         action = torch.tanh(self.net.first(features))
-        return hand_over(features, action) if self.handover else action
+        return blend_into_least_squares(features, action) if self.handover else action
 
 
-def hand_over(features: Tensor, configuration: Tensor) -> Tensor:
+def blend_into_least_squares(features: Tensor, configuration: Tensor) -> Tensor:
     """The action (B, nu) that leads to `configuration` (B, nu), joint positions in [-1, 1], and
     blends into the least-squares velocity as the goals come near.
 

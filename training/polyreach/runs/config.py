@@ -147,8 +147,8 @@ def load_run_robot(config: RunConfig) -> Robot:
     robot = load_run_env_spec(config).robot
     if robot is None:
         raise RunError(
-            f"the run is of environment '{config.env}', which is no robot: only policies of robots "
-            "can be exported"
+            f"the run is of environment '{config.env}', which is not a robot: only policies of "
+            "robots can be exported"
         )
     return robot
 

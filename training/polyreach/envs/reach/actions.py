@@ -5,7 +5,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from polyreach.networks.actor_critic import hand_over
+from polyreach.networks.actor_critic import blend_into_least_squares
 
 ActionName = Literal["velocity", "configuration"]
 
@@ -17,7 +17,7 @@ def velocity(features: Tensor, action: Tensor) -> Tensor:
 
 ACTIONS: dict[ActionName, Callable[[Tensor, Tensor], Tensor]] = {
     "velocity": velocity,
-    "configuration": hand_over,
+    "configuration": blend_into_least_squares,
 }
 """From features (B, F) and a policy's action (B, nu) to velocities (B, nu), in units of the robot's
 action speeds.

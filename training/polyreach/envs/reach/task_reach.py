@@ -38,7 +38,7 @@ class TaskReachConfig(ReachConfig):
     action: ActionName = "configuration"
     """velocity: in units of the robot's action speeds. configuration: joint positions, as a part of
     their range in [-1, 1], that the robot approaches; near the goals the motion blends into least
-    squares (see polyreach.networks.actor_critic.hand_over).
+    squares (see polyreach.networks.actor_critic.blend_into_least_squares).
     """
 
     def __post_init__(self) -> None:
