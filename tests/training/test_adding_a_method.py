@@ -2,61 +2,21 @@
 evaluated and exported by the command line.
 """
 
-import difflib
-import json
-import os
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from adding import ADDED, checkout_with, run_here
 
-import polyreach
 from polyreach.robot.onnx_policy import PolicyFile
 
-PACKAGE = Path(polyreach.__file__).parent
-FILE = Path(__file__).with_name("added") / "and_mask.py"
-LAST_LINE = '    "fine_tuning",\n'
+FILE = ADDED / "and_mask.py"
 LONGEST = 50  # lines
-
-PROGRAM = """
-import json, sys
-from polyreach.cli import main
-for words in json.loads(sys.argv[1]):
-    status = main(words)
-    if status:
-        sys.exit(status)
-"""
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A folder with a copy of the package, to which the method is added."""
-    package = tmp_path / "checkout" / "polyreach"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(FILE, package / "methods")
-    table = package / "methods" / "__init__.py"
-    before = table.read_text()
-    assert before.count(LAST_LINE) == 1
-    table.write_text(before.replace(LAST_LINE, f'{LAST_LINE}    "{FILE.stem}",\n'))
-    changed = difflib.ndiff(before.splitlines(), table.read_text().splitlines())
-    assert [line for line in changed if line[0] in "+-"] == [f'+     "{FILE.stem}",']
-    return package.parent
-
-
-def run_here(checkout: Path, *commands: list[str]) -> subprocess.CompletedProcess[str]:
-    """`polyreach WORDS` for every list of words, one after the other, with the copy."""
-    paths = os.pathsep.join([str(checkout), os.environ.get("PYTHONPATH", "")])
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, json.dumps(commands)],
-        cwd=checkout,
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=240.0,
-        check=False,
-    )
+    return checkout_with(tmp_path, FILE, "methods", "__init__.py", after="fine_tuning")
 
 
 def test_a_method_is_one_file_under_fifty_lines_and_one_line(checkout: Path) -> None:

@@ -2,32 +2,19 @@
 command line lists it, and trains and evaluates a method in it.
 """
 
-import difflib
 import json
-import shutil
 from pathlib import Path
 
 import pytest
-from test_adding_a_method import PACKAGE, run_here
+from adding import ADDED, checkout_with, run_here
 
-FILE = Path(__file__).with_name("added") / "pendulums.py"
-LAST_LINE = '    "legged.spec",\n'
+FILE = ADDED / "pendulums.py"
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A folder with a copy of the package, to which the environments are added."""
-    package = tmp_path / "checkout" / "polyreach"
-    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(FILE, package / "envs")
-    table = package / "envs" / "registry.py"
-    before = table.read_text()
-    assert before.count(LAST_LINE) == 1
-    line = '    "pendulums",'
-    table.write_text(before.replace(LAST_LINE, f"{LAST_LINE}{line}\n"))
-    changed = difflib.ndiff(before.splitlines(), table.read_text().splitlines())
-    assert [text for text in changed if text[0] in "+-"] == [f"+ {line}"]
-    return package.parent
+    return checkout_with(tmp_path, FILE, "envs", "registry.py", after="legged.spec")
 
 
 def test_a_kind_of_environments_is_one_file_and_one_line(checkout: Path) -> None:

@@ -35,7 +35,7 @@ class DemoOptions:
     view: bool = False
     """Show a page with the robot and goals to drag; the demo then sends no goals."""
     host: str = "127.0.0.1"
-    """Address that the page listens on; everybody who can reach it can move the robot."""
+    """Address that the page listens on; anyone who can reach it can move the robot."""
     port: int = 8080
     """Port of the page; 0: any free port."""
     watchdog: bool = False

@@ -66,7 +66,8 @@ class RunConfig:
     @property
     def arguments(self) -> list[str]:
         """The words of that command line after `polyreach`."""
-        defaults = self.env_spec.defaults(self.preset)
+        env_spec = self.env_spec
+        defaults = env_spec.defaults(self.preset)
         words = ["train", self.method, self.env, "--preset", self.preset]
         words += ["--steps", str(self.steps), "--num-envs", str(self.num_envs)]
         words += ["--seed", str(self.seed)]
@@ -78,7 +79,7 @@ class RunConfig:
         ):
             if getattr(self, name) != default:
                 words += _option(name, getattr(self, name))
-        presets = get_method(self.method).preset(self.preset, self.env_spec)
+        presets = get_method(self.method).preset(self.preset, env_spec)
         parts = ("method-config.", self.method_config), ("env-config.", self.env_config)
         for (part, config), preset in zip(parts, presets, strict=True):
             for field in dataclasses.fields(config):

@@ -4,7 +4,7 @@
 library, `launch` and `launch_ros`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from launch import LaunchContext, SomeSubstitutionsType
@@ -65,13 +65,6 @@ ARGUMENTS = {
     "params_file": Argument(
         "Parameter file of controller and command watchdog; empty: config/<robot>.yaml."
     ),
-    "watchdog": Argument(
-        "Send the commands through the command watchdog, a separate process that publishes zero "
-        "when they stop.",
-        "false",
-        BOOLEAN,
-        "Without a value: true for hardware, false for the simulator.",
-    ),
     "action": Argument(
         "Serve the action polyreach_controller/reach too (needs polyreach_interfaces).",
         "false",
@@ -96,6 +89,9 @@ ARGUMENTS = {
         "Parameters of ros2_control; empty: config/ros2_control/<robot>.yaml."
     ),
 }
+ARGUMENTS["watchdog"] = replace(
+    ARGUMENTS["watchdog"], empty="Without a value: true for hardware, false for the simulator."
+)
 COMMON = ("namespace", "use_sim_time", "log_level")
 CONTROLLER = (*(spec.name for spec in launch_specs(ControllerParameters)), *COMMON, "params_file")
 

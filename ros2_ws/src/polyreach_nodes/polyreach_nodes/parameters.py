@@ -23,16 +23,17 @@ MIN_STATES = 3  # joint states per control period by default; fewer might count 
 LEAST_PERIODS = 0.5  # control periods that a time in `periods` must have: sampling takes as long
 
 
+def robot_parameter(**details: Any) -> str:
+    """The field of a robot; details: as of `parameter`."""
+    text = "Shipped robot (planar8, humanoid27) or path of a robot.yaml."
+    return parameter("planar8", text, **details)
+
+
 @dataclass(frozen=True)
 class ControllerParameters:
     """Parameters of controller_node."""
 
-    robot: str = parameter(
-        "planar8",
-        "Shipped robot (planar8, humanoid27) or path of a robot.yaml.",
-        settable=Settable.UNCONFIGURED,
-        launch=True,
-    )
+    robot: str = robot_parameter(settable=Settable.UNCONFIGURED, launch=True)
     policy: str = parameter(
         "",
         "Path of a policy file (.onnx); empty: the shipped models/<robot>-digrad.onnx.",
@@ -206,12 +207,7 @@ class WatchdogParameters:
 class SimParameters:
     """Parameters of sim_node."""
 
-    robot: str = parameter(
-        "planar8",
-        "Shipped robot (planar8, humanoid27) or path of a robot.yaml.",
-        settable=Settable.START,
-        launch=True,
-    )
+    robot: str = robot_parameter(settable=Settable.START, launch=True)
     rate_factor: float = parameter(
         1.0,
         "Simulated seconds per second of wall time; other than 1 needs use_sim_time everywhere.",
@@ -240,12 +236,7 @@ class SimParameters:
 class DemoParameters:
     """Parameters of demo_node."""
 
-    robot: str = parameter(
-        "planar8",
-        "Shipped robot (planar8, humanoid27) or path of a robot.yaml.",
-        settable=Settable.START,
-        launch=True,
-    )
+    robot: str = robot_parameter(settable=Settable.START, launch=True)
     controller: str = parameter(
         "polyreach_controller", "Name of the controller.", settable=Settable.START
     )
@@ -303,11 +294,7 @@ class ReachParameters:
 class ViewParameters:
     """Parameters of view_node."""
 
-    robot: str = parameter(
-        "planar8",
-        "Shipped robot (planar8, humanoid27) or path of a robot.yaml.",
-        settable=Settable.START,
-    )
+    robot: str = robot_parameter(settable=Settable.START)
     controller: str = parameter(
         "polyreach_controller", "Name of the controller.", settable=Settable.START
     )

@@ -69,7 +69,7 @@ class ViewNode(Node):
         print(f"polyreach view: http://{name}:{self._server.get_port()}", flush=True)
         if not self._server.loopback:
             self.get_logger().warning(
-                f"listening on {host}: everybody who can reach it can move the robot"
+                f"listening on {host}: anyone who can reach it can move the robot"
             )
 
     def close(self) -> None:

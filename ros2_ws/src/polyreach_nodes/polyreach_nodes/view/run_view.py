@@ -27,7 +27,7 @@ class ViewConfig:
     seconds: float | None = None
     """Time after which the page ends [s]; None: at Ctrl-C."""
     host: str = "127.0.0.1"
-    """Address that the page listens on; everybody who can reach it can move the robot."""
+    """Address that the page listens on; anyone who can reach it can move the robot."""
     port: int = 8080
     """Port of the page; 0: any free port."""
     watchdog: bool = False
