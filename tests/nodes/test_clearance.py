@@ -8,11 +8,11 @@ import pytest
 import yaml
 
 from polyreach_description import Robot, load_robot
-from polyreach_description.distances import SLOW_DISTANCE, STOP_DISTANCE
 from polyreach_nodes.control.clearance import Clearance, check_count
 from polyreach_nodes.control.proximity import EXTRA_PERIODS, Proximity
 
 ROBOTS = ("planar8", "humanoid27")
+SLOW, STOP = 0.025, 0.01  # [m]
 PLAIN_LOOKS = 16
 SLACK = 1e-3  # [m]
 TOLERANCE = 0.02  # of a factor, for checks at other places on the way
@@ -79,9 +79,9 @@ def plain_approaches(
     now = all_distances(robot, joint_pos, 10.0)
     for number in range(1, PLAIN_LOOKS + 1):
         share = number / PLAIN_LOOKS
-        for pair, after in all_distances(robot, joint_pos + share * way, SLOW_DISTANCE).items():
+        for pair, after in all_distances(robot, joint_pos + share * way, SLOW).items():
             approach = max((now[pair] - after) / share, found.get(pair, (0.0, 0.0))[1])
-            found[pair] = now[pair] - STOP_DISTANCE, approach
+            found[pair] = now[pair] - STOP, approach
     return found
 
 
@@ -89,7 +89,7 @@ def plain_factor(robot: Robot, joint_pos: np.ndarray, command: np.ndarray) -> fl
     """The law of Proximity, for all joints alike."""
     return min(
         (
-            max(0.0, room) / (SLOW_DISTANCE - STOP_DISTANCE + approach)
+            max(0.0, room) / (SLOW - STOP + approach)
             for room, approach in plain_approaches(robot, joint_pos, command).values()
             if approach > 1e-9
         ),
@@ -100,7 +100,7 @@ def plain_factor(robot: Robot, joint_pos: np.ndarray, command: np.ndarray) -> fl
 @pytest.mark.parametrize("name", ROBOTS)
 def test_nothing_is_slowed_less_than_by_checks_everywhere(name: str) -> None:
     robot = load_robot(name)
-    proximity, slowed = Proximity(robot), 0
+    proximity, slowed = Proximity(robot, SLOW, STOP), 0
     for joint_pos, command in motions(robot, 400, seed=2):
         plain = plain_factor(robot, joint_pos, command)
         way = way_of(robot, joint_pos, command)

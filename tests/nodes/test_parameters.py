@@ -128,10 +128,22 @@ def test_times_of_zero_are_control_periods() -> None:
         replace(ControllerParameters(), reaction_time=0.009).in_seconds(0.02)
 
 
+def test_distances_of_zero_are_those_of_the_robot() -> None:
+    parameters = replace(ControllerParameters(), collision_slow_distance=0.3)
+    resolved = parameters.with_distances(0.025, 0.01)
+    assert resolved.collision_slow_distance == 0.3
+    assert resolved.collision_stop_distance == 0.01
+    with pytest.raises(ValueError, match=r"distance is 0.3 and .*, but they must be 0 < stop"):
+        parameters.with_distances(0.9, 0.3)
+
+
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ({"collision_stop_distance": 0.03}, "collision_stop_distance is 0.03 and"),
+        (
+            {"collision_stop_distance": 0.03, "collision_slow_distance": 0.02},
+            "collision_stop_distance is 0.03 and",
+        ),
         ({"workspace": (0.0, 1.0)}, r"workspace is \[0.0, 1.0\], but must be six numbers"),
         ({"workspace": (0.0, 0.0, 0.0, 1.0, float("inf"), 1.0)}, "workspace is"),
         ({"workspace": (0.0, 0.0, 0.0, 1.0, 0.0, 1.0)}, "each lowest < highest"),
@@ -168,5 +180,5 @@ def test_launch_files_can_read_the_parameters_without_other_packages() -> None:
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     modules = done.stdout.split()
-    assert "polyreach_description.distances" in modules
+    assert "polyreach_nodes.parameter_spec" in modules
     assert not {"numpy", "mujoco", "yaml", "onnxruntime"} & set(modules)

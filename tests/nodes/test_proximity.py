@@ -140,7 +140,7 @@ def test_a_fast_arm_does_not_pass_through_a_thin_post(tmp_path: Path, start: flo
     (tmp_path / "robot.xml").write_text(POST)
     (tmp_path / "robot.yaml").write_text(POST_YAML)
     robot = load_robot(tmp_path / "robot.yaml")
-    proximity, top = Proximity(robot), np.array([10.0])
+    proximity, top = Proximity(robot, robot.slow_distance, robot.stop_distance), np.array([10.0])
     change = robot.joint_acc_limits / robot.control_rate
     position, command, waiting = np.array([start]), np.zeros(1), deque([np.zeros(1)])
     for _ in range(150):
@@ -194,7 +194,8 @@ def test_slowing_never_adds_speed_and_keeps_feasible_limits(
 
 
 @pytest.mark.parametrize(
-    ("slow", "stop"), [(0.01, 0.01), (0.01, 0.02), (0.05, -0.01), (np.nan, 0.01), (np.inf, 0.01)]
+    ("slow", "stop"),
+    [(0.01, 0.01), (0.01, 0.02), (0.05, -0.01), (0.05, 0.0), (np.nan, 0.01), (np.inf, 0.01)],
 )
 def test_wrong_distances_are_named(carts: Robot, slow: float, stop: float) -> None:
     with pytest.raises(ValueError, match=f"collision_stop_distance is {stop:g} .* {slow:g}, but"):

@@ -71,7 +71,7 @@ def test_one_arm_is_held_and_the_other_reaches_its_goal() -> None:
 
 def test_factors_of_joints_that_move_neither_body() -> None:
     robot = load_robot("humanoid27")
-    proximity, command = Proximity(robot), np.zeros(13)
+    proximity, command = Proximity(robot, robot.slow_distance, robot.stop_distance), np.zeros(13)
     joint = {name: index for index, name in enumerate(robot.joint_names)}
     command[joint["left_shoulder_roll"]] = -1.0  # the arm to the body
     command[joint["right_elbow"]] = -1.0

@@ -10,7 +10,6 @@ import torch
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot, RobotError
-from polyreach_description.distances import SLOW_DISTANCE
 from polyreach_description.robot import SPEED_UP_S
 
 CHECKED = 200  # random configurations
@@ -117,7 +116,7 @@ def check_robot(robot: Robot) -> dict[str, Any]:
         "forward kinematics against MuJoCo [m]": float(f"{difference:.2g}"),
         "random configurations in self-collision": f"{collisions:.1%}",
         "self-collision at home": "yes" if robot.in_self_collision(robot.home) else "no",
-        f"links nearer than {1e3 * SLOW_DISTANCE:g} mm at home or often": ", ".join(
+        f"links nearer than {1e3 * robot.slow_distance:g} mm at home or often": ", ".join(
             f"[{first}, {second}]" for first, second in near_links(robot)
         )
         or "none",
@@ -141,11 +140,11 @@ def slow_joints(robot: Robot) -> list[str]:
 
 
 def near_links(robot: Robot) -> list[tuple[str, str]]:
-    """Pairs of links closer than SLOW_DISTANCE at home, or in more than OFTEN of random postures.
+    """Pairs of links closer than the slow distance at home, or in more than OFTEN of random ones.
 
     The controller would slow down for them all the time.
     """
-    self_distance = SelfDistance(robot, SLOW_DISTANCE)
+    self_distance = SelfDistance(robot, robot.slow_distance)
     low, high = robot.joint_pos_limits.T
     sample = np.random.default_rng(0).uniform(low, high, (CHECKED, len(low)))
     counts = Counter(pair for joint_pos in sample for pair in self_distance.close_pairs(joint_pos))

@@ -12,6 +12,7 @@ MAX_HINGE_VELOCITY = 30.0  # [rad/s]; above it the number is most likely in degr
 MAX_SLIDE_VELOCITY = 10.0  # [m/s]; above it the number is most likely in millimetres
 MAX_ACCELERATION = 2000.0  # [rad/s^2 or m/s^2]
 MAX_CONTROL_RATE = 1000.0  # [Hz]
+MIN_DISTANCE, MAX_DISTANCE = 1e-4, 1.0  # [m], of collision distances
 MAX_NAME = 100  # characters
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
@@ -51,6 +52,9 @@ class RobotFile:
     joints: dict[str, JointEntry]
     home: dict[str, float]
     no_collision: tuple[str | tuple[str, str], ...]  # links, or pairs of links
+    pair_distances: tuple[tuple[str, str, float], ...] = ()  # two links, their stop distance [m]
+    collision_stop_distance: float | None = None  # [m]; None: by the robot's size
+    collision_slow_distance: float | None = None  # [m]; None: by the stop distance
 
 
 _TOP_KEYS = (
@@ -62,6 +66,8 @@ _TOP_KEYS = (
     "joints",
     "home",
     "no_collision",
+    "collision_stop_distance",
+    "collision_slow_distance",
 )
 _NEEDED_KEYS = _TOP_KEYS[:6]
 
@@ -111,6 +117,7 @@ def _parse(path: Path) -> RobotFile:
             )
     joints = _named(content["joints"], "joints")
     home = _named(content.get("home") or {}, "home", empty=True)
+    no_collision, pair_distances = _no_collision(content.get("no_collision") or [])
     return RobotFile(
         path=path,
         name=robot_name,
@@ -123,21 +130,42 @@ def _parse(path: Path) -> RobotFile:
             name: _number(value, f"home of '{name}'", -1e3, 1e3, "rad or m")
             for name, value in home.items()
         },
-        no_collision=_no_collision(content.get("no_collision") or []),
+        no_collision=no_collision,
+        pair_distances=pair_distances,
+        collision_stop_distance=_distance(content, "collision_stop_distance"),
+        collision_slow_distance=_distance(content, "collision_slow_distance"),
     )
 
 
-def _no_collision(entries: Any) -> tuple[str | tuple[str, str], ...]:
+def _distance(content: dict[str, Any], key: str) -> float | None:
+    if key not in content:
+        return None
+    return _number(content[key], key, MIN_DISTANCE, MAX_DISTANCE, "m")
+
+
+def _no_collision(
+    entries: Any,
+) -> tuple[tuple[str | tuple[str, str], ...], tuple[tuple[str, str, float], ...]]:
+    """Links and pairs without collision, and pairs with a stop distance of their own."""
     what = "'no_collision'"
+    forms = "pairs [LINK, LINK] or [LINK, LINK, DISTANCE]"
     if not isinstance(entries, list):
-        raise RobotError(f"{what} must list links and pairs [LINK, LINK], not {_shown(entries)}")
+        raise RobotError(f"{what} must list links and {forms}, not {_shown(entries)}")
     links: list[str | tuple[str, str]] = []
+    distances = []
     for entry in entries:
-        if isinstance(entry, list) and len(entry) == 2:
-            links.append((_text(entry[0], f"link in {what}"), _text(entry[1], f"link in {what}")))
+        if not isinstance(entry, list) or len(entry) not in (2, 3):
+            links.append(_text(entry, f"entry of {what}, a link or one of the {forms},"))
+            continue
+        first, second = (_text(name, f"link in {what}") for name in entry[:2])
+        if len(entry) == 2:
+            links.append((first, second))
         else:
-            links.append(_text(entry, f"entry of {what}, a link or a pair [LINK, LINK],"))
-    return tuple(links)
+            pair = f"distance of [{first}, {second}] in {what}"
+            distances.append(
+                (first, second, _number(entry[2], pair, MIN_DISTANCE, MAX_DISTANCE, "m"))
+            )
+    return tuple(links), tuple(distances)
 
 
 def _effector(name: str, entry: Any) -> EffectorEntry:

@@ -105,7 +105,8 @@ def _read(file: RobotFile) -> mujoco.MjSpec:
         joint.name = joint.name or f"unnamed_joint_{number}"
     # a URDF's links would otherwise be merged, and its effector links with them
     spec.compiler.fusestatic = False
-    for name in (*links, *(name for pair in pairs for name in pair)):
+    with_distance = [name for entry in file.pair_distances for name in entry[:2]]
+    for name in (*links, *(name for pair in pairs for name in pair), *with_distance):
         if name not in bodies:
             raise RobotError(
                 f"unknown link '{name}' in 'no_collision' (the model has: {', '.join(bodies)})"

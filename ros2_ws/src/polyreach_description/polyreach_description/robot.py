@@ -11,8 +11,8 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from polyreach_description import distances, servos
 from polyreach_description import robot_checks as checks
-from polyreach_description import servos
 from polyreach_description.config_file import RobotError, RobotFile, read_robot_file
 from polyreach_description.kinematic_tree import KinematicTree, joints_above, read_tree
 from polyreach_description.model_check import check_model
@@ -71,6 +71,10 @@ class Robot:
     action_speeds (nu,) [rad/s or m/s] are those of a policy's largest actions: the velocity limit,
     or the speed that the joint reaches from rest in SPEED_UP_S, where that is less. A policy does
     not observe the joint velocities; with higher speeds the joints would oscillate about the goals.
+
+    reach [m] is an upper bound of an effector's distance from the first joint of its chain.
+    slow_distance and stop_distance [m] are those between two bodies at which their approach slows,
+    and stops; pair_distances (nbody, nbody) [m] has the stop distances of single pairs, else inf.
     """
 
     def __init__(self, file: RobotFile) -> None:
@@ -114,6 +118,9 @@ class Robot:
         self.action_sets = self.tree.action_sets
         checks.check_action_sets(self.action_sets, self.joint_names, self.effector_names)
         checks.check_effector_points(model, self.effector_names, self.site_ids)
+        self.reach = distances.reach(self.tree, self.joint_pos_limits)
+        self.stop_distance, self.slow_distance = distances.stop_and_slow_distance(file, self.reach)
+        self.pair_distances = distances.pair_distances(file, model, self.stop_distance)
         self._data = mujoco.MjData(model)
 
     def _read_home(self) -> NDArray[np.float64]:

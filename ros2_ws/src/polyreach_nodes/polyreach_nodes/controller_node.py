@@ -94,7 +94,7 @@ class ControllerNode(LifecycleNode):
             load_robot(parameters.robot)
         if loop is None:
             return None
-        parameters.in_seconds(loop.control.period_s)
+        loop.control.resolved(parameters)
         return _load_policy(parameters.policy, loop.control.robot) if "policy" in changes else None
 
     def _record(self, loop: ReachLoop, parameters: ControllerParameters) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from polyreach_description.distances import SLOW_DISTANCE, STOP_DISTANCE
 from polyreach_nodes.parameter_spec import Settable, parameter, specs
 
 TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control periods
@@ -74,14 +73,16 @@ class ControllerParameters:
         periods=REACTION_PERIODS,
     )
     collision_slow_distance: float = parameter(
-        SLOW_DISTANCE,
-        "Distance between two bodies of the robot below which their approach slows.",
+        0.0,
+        "Distance between two bodies of the robot below which their approach slows; 0: that of the "
+        "robot.yaml.",
         unit="m",
         range=(0.0, 1.0),
     )
     collision_stop_distance: float = parameter(
-        STOP_DISTANCE,
-        "Distance between two bodies of the robot at which their approach stops.",
+        0.0,
+        "Distance between two bodies of the robot at which their approach stops; 0: that of the "
+        "robot.yaml. Pairs with a smaller distance there keep it.",
         unit="m",
         range=(0.0, 1.0),
     )
@@ -134,7 +135,8 @@ class ControllerParameters:
 
     def check(self) -> None:
         """Raise ValueError for values that contradict each other."""
-        check_distances(self.collision_slow_distance, self.collision_stop_distance)
+        if self.collision_slow_distance and self.collision_stop_distance:
+            check_distances(self.collision_slow_distance, self.collision_stop_distance)
         check_workspace(self.workspace)
 
     def in_seconds(self, period_s: float) -> Self:
@@ -154,13 +156,23 @@ class ControllerParameters:
                 times[spec.name] = time_s
         return replace(self, **times)
 
+    def with_distances(self, slow_distance: float, stop_distance: float) -> Self:
+        """The same, with distances of 0 replaced by these of a robot [m].
+
+        Raises ValueError unless 0 < stop < slow then.
+        """
+        slow = self.collision_slow_distance or slow_distance
+        stop = self.collision_stop_distance or stop_distance
+        check_distances(slow, stop)
+        return replace(self, collision_slow_distance=slow, collision_stop_distance=stop)
+
 
 def check_distances(slow_distance: float, stop_distance: float) -> None:
-    """Raise ValueError unless 0 <= stop_distance < slow_distance [m]."""
-    if not 0.0 <= stop_distance < slow_distance < math.inf:
+    """Raise ValueError unless 0 < stop_distance < slow_distance [m]."""
+    if not 0.0 < stop_distance < slow_distance < math.inf:
         raise ValueError(
             f"collision_stop_distance is {stop_distance:g} and collision_slow_distance is "
-            f"{slow_distance:g}, but they must be 0 <= stop < slow [m]"
+            f"{slow_distance:g}, but they must be 0 < stop < slow [m]"
         )
 
 

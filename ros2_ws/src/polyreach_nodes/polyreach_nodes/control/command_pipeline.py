@@ -32,7 +32,7 @@ class CommandPipeline:
         self.limits = JointLimits(
             robot.joint_pos_limits, robot.joint_vel_limits, robot.joint_acc_limits, self.period_s
         )
-        self.proximity = Proximity(robot)
+        self.proximity = Proximity(robot, robot.slow_distance, robot.stop_distance)
         self.tracking = TrackingMonitor(robot.joint_vel_limits, REACTION_PERIODS * self.period_s)
         self.progress = ProgressChecker(
             robot.joint_names, robot.joint_vel_limits, self.limits.low, self.limits.high

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyreach_description import Robot
-from polyreach_description.distances import SLOW_DISTANCE, STOP_DISTANCE
 from polyreach_nodes.control.clearance import Clearance
 from polyreach_nodes.parameters import (
     NO_WORKSPACE,
@@ -84,8 +83,8 @@ class Proximity:
     def __init__(
         self,
         robot: Robot,
-        slow_distance: float = SLOW_DISTANCE,
-        stop_distance: float = STOP_DISTANCE,
+        slow_distance: float,
+        stop_distance: float,
         workspace: ArrayLike = NO_WORKSPACE,
     ) -> None:
         """Distances in [m]; workspace: (6,) x, y, z lowest, then x, y, z highest [m, base frame].
@@ -112,7 +111,7 @@ class Proximity:
     def set_distances(self, slow_distance: float, stop_distance: float) -> None:
         """Distances [m] between bodies below which the motion slows, and at which it stops.
 
-        Raises ValueError unless 0 <= stop_distance < slow_distance.
+        Raises ValueError unless 0 < stop_distance < slow_distance.
         """
         check_distances(slow_distance, stop_distance)
         self.slow_distance, self.stop_distance = slow_distance, stop_distance

@@ -33,9 +33,19 @@ class ReachControl:
         self.keep_goals = False  # in a long outage of the joint state
         self._last_tick_s = -np.inf
 
+    def resolved(self, parameters: ControllerParameters) -> ControllerParameters:
+        """The parameters with values of 0 replaced by those of the robot.
+
+        Raises ValueError for times that are short, and for distances that contradict each other.
+        """
+        robot = self.robot
+        return parameters.in_seconds(self.period_s).with_distances(
+            robot.slow_distance, robot.stop_distance
+        )
+
     def configure(self, parameters: ControllerParameters) -> None:
-        """Take the parameters, at rest or in motion. Raises ValueError for times that are short."""
-        parameters = parameters.in_seconds(self.period_s)
+        """Take the parameters, at rest or in motion. Raises ValueError; see `resolved`."""
+        parameters = self.resolved(parameters)
         pipeline, proximity = self.pipeline, self.pipeline.proximity
         distances = parameters.collision_slow_distance, parameters.collision_stop_distance
         if distances != (proximity.slow_distance, proximity.stop_distance):
