@@ -26,8 +26,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Outcome:
-    """nearest: least distance of two bodies [m]. slowed: number of periods with a slowed joint."""
+    """room: least distance of two bodies, less their stop distance [m]. nearest: of those bodies
+    whose pair is `watched` [m]. slowed: number of periods with a slowed joint.
+    """
 
+    room: float
     nearest: float
     slowed: int
 
@@ -35,7 +38,7 @@ class Outcome:
 def draw(control: ReachControl, rng: np.random.Generator) -> Case:
     """Draw a start above the stop distance, and a delay and lag that fit in the reaction time."""
     robot, proximity = control.robot, control.pipeline.proximity
-    clearance = Clearance(robot, proximity.stop_distance)
+    clearance = Clearance(robot, proximity.stop_distances)
     start = robot.sample_configuration(rng, 1)[0]
     while clearance.approaches(start, np.zeros_like(start)):
         start = robot.sample_configuration(rng, 1)[0]
@@ -58,18 +61,30 @@ def goals(control: ReachControl, joint_pos: Vector, rng: np.random.Generator) ->
     return targets + rng.normal(0.0, SCATTER, hands.shape)
 
 
-def run(control: ReachControl, case: Case, rng: np.random.Generator, seconds: float) -> Outcome:
-    """Run the controller for some time; goals change every 0.1 to 1.6 s at any position."""
+def run(
+    control: ReachControl,
+    case: Case,
+    rng: np.random.Generator,
+    seconds: float,
+    watched: frozenset[int] = frozenset(),
+) -> Outcome:
+    """Run the controller for some time; goals change every 0.1 to 1.6 s at any position.
+
+    watched: ids of two bodies.
+    """
     robot, clearance = control.robot, Clearance(control.robot, NEIGHBOURHOOD)
     servos, names = VelocityServos(case.start, case.delay_s, case.lag_s), list(robot.joint_names)
-    nearest, slowed, periods_left = np.inf, 0, 0
+    stops = dict(zip(clearance.pairs, control.pipeline.proximity.stop_distances, strict=True))
+    room, nearest, slowed, periods_left = np.inf, np.inf, 0, 0
     control.activate()
     for period in range(round(seconds * robot.control_rate)):
         now_s = period * control.period_s
         servos.advance(now_s)
         joint_pos = servos.position.copy()
-        for _, distance, _ in clearance.approaches(joint_pos, np.zeros_like(joint_pos)):
-            nearest = min(nearest, distance)
+        for pair, distance, _ in clearance.approaches(joint_pos, np.zeros_like(joint_pos)):
+            room = min(room, distance - stops[pair])
+            if set(robot.model.geom_bodyid[list(pair)]) == watched:
+                nearest = min(nearest, distance)
         periods_left -= 1
         if periods_left < 0:
             periods_left = int(rng.integers(5, 80))
@@ -83,4 +98,4 @@ def run(control: ReachControl, case: Case, rng: np.random.Generator, seconds: fl
         assert (np.abs(command) <= robot.joint_vel_limits + 1e-9).all()
         servos.command(command, now_s)
         slowed += control.pipeline.slowed < 1.0
-    return Outcome(float(nearest), slowed)
+    return Outcome(float(room), float(nearest), slowed)

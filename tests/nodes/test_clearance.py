@@ -56,7 +56,7 @@ def test_adaptive_checks_find_what_checks_everywhere_find(name: str) -> None:
     for joint_pos, command in motions(robot, 150, seed=1):
         way, now = way_of(robot, joint_pos, command), all_distances(robot, joint_pos, 10.0)
         travel = float((clearance._travel @ np.abs(way)).max())
-        count, expected = check_count(travel, clearance.distance), {}
+        count, expected = check_count(travel / 0.08), {}
         for number in range(1, count + 1):
             share = number / count
             for pair, after in all_distances(robot, joint_pos + share * way, 0.08).items():
@@ -105,8 +105,7 @@ def test_nothing_is_slowed_less_than_by_checks_everywhere(name: str) -> None:
         plain = plain_factor(robot, joint_pos, command)
         way = way_of(robot, joint_pos, command)
         closings = proximity._closings(joint_pos, way)
-        shares = [proximity._factor(closing.room, closing.approach) for closing in closings]
-        assert min(shares, default=1.0) <= plain + TOLERANCE
+        assert min((closing.factor() for closing in closings), default=1.0) <= plain + TOLERANCE
         slowed += plain < 1.0
         # and what is commanded then does not use up the room, before it could stop
         scaled = proximity.factors(command, joint_pos) * command

@@ -63,6 +63,17 @@ def carts(tmp_path_factory: pytest.TempPathFactory) -> Robot:
     return load_robot(folder / "robot.yaml")
 
 
+@pytest.fixture(scope="module")
+def close_carts(tmp_path_factory: pytest.TempPathFactory) -> Robot:
+    """The same, with 4 mm between the two as their own stop distance."""
+    folder = tmp_path_factory.mktemp("close_carts")
+    (folder / "robot.xml").write_text(CARTS)
+    (folder / "robot.yaml").write_text(
+        CARTS_YAML + "no_collision: [[right_cart, left_cart, 0.004]]\n"
+    )
+    return load_robot(folder / "robot.yaml")
+
+
 def least(proximity: Proximity, command: ArrayLike, joint_pos: ArrayLike) -> float:
     return float(proximity.factors(np.array(command), np.array(joint_pos)).min())
 
@@ -191,6 +202,22 @@ def test_slowing_never_adds_speed_and_keeps_feasible_limits(
     assert (slowed == command).all() or used < 1.0
     gentle = (np.abs(slowed - previous) <= change + 1e-12).all()
     assert gentle or slowed == pytest.approx(proximity.factors(command, joint_pos) * command)
+
+
+def test_hand_arithmetic_of_a_pair_with_its_own_distance(close_carts: Robot) -> None:
+    """As above, with a stop distance of 4 mm and a slow distance of 4 / 10 of 50 mm, 20 mm."""
+
+    def factor_at(distance: float, proximity: Proximity, speed: float = 0.5) -> float:
+        return least(proximity, [speed, 0.0, 0.0], [0.9 - distance, 0.0, 0.0])
+
+    proximity = Proximity(close_carts, SLOW, STOP)
+    assert factor_at(0.06, proximity) == pytest.approx((0.06 - 0.004) / (0.016 + 0.1))
+    assert proximity.reason == "'left_ball' and 'right_ball' are 60 mm apart"
+    assert factor_at(0.1 + 0.021, proximity) == 1.0 > factor_at(0.1 + 0.019, proximity)
+    assert factor_at(0.004, proximity) == 0.0 < factor_at(0.005, proximity, 0.01)
+    # a stop distance below that of the pair holds for it, too
+    proximity.set_distances(0.005, 0.002)
+    assert factor_at(0.002, proximity) == 0.0 < factor_at(0.003, proximity, 0.01)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """No goal brings two bodies below the stop distance, and harmless joints keep moving."""
 
+import shutil
+from pathlib import Path
+
 import hostile
 import numpy as np
 import pytest
@@ -7,12 +10,14 @@ from velocity_servos import VelocityServos
 
 from polyreach_description import load_robot
 from polyreach_description.policy_search import find_policy
+from polyreach_description.robot import ROBOTS_DIR
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.proximity import Proximity
 from polyreach_nodes.control.reach_control import ReachControl
 
 TOLERANCE = 0.002  # [m], as for the hands in test_proximity
 SECONDS = 3.0
+FOREARMS, OWN_STOP = ("left_forearm", "right_forearm"), 0.005  # [m]
 EXHAUSTIVE = 1000
 CASES = {"planar8": 100, "humanoid27": 30}  # links of planar8 come near each other in few of them
 SLOWED = {"planar8": 1, "humanoid27": 100}  # control periods at least, of all of these
@@ -29,7 +34,7 @@ def check(name: str, seeds: range) -> None:
         rng = np.random.default_rng(seed)
         case = hostile.draw(control, rng)
         outcome = hostile.run(control, case, rng, SECONDS)
-        assert outcome.nearest >= control.pipeline.proximity.stop_distance - TOLERANCE, (seed, case)
+        assert outcome.room >= -TOLERANCE, (seed, case)
         slowed += outcome.slowed
     assert slowed >= SLOWED[name]
 
@@ -43,6 +48,22 @@ def test_hostile_goals(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_a_thousand_hostile_goals_cause_no_collision(name: str) -> None:
     check(name, range(EXHAUSTIVE))
+
+
+def test_a_pair_with_its_own_distance_comes_nearer_but_not_below(tmp_path: Path) -> None:
+    shutil.copytree(ROBOTS_DIR / "humanoid27", tmp_path / "robot")
+    path = tmp_path / "robot" / "robot.yaml"
+    path.write_text(path.read_text() + f"no_collision: [[{', '.join(FOREARMS)}, {OWN_STOP}]]\n")
+    robot = load_robot(path)
+    control = ReachControl(robot, Policy.load(find_policy("humanoid27"), robot))
+    forearms, nearest = frozenset(robot.model.body(name).id for name in FOREARMS), np.inf
+    for seed in range(CASES["humanoid27"]):
+        rng = np.random.default_rng(seed)
+        case = hostile.draw(control, rng)
+        outcome = hostile.run(control, case, rng, SECONDS, forearms)
+        assert outcome.room >= -TOLERANCE, (seed, case)
+        nearest = min(nearest, outcome.nearest)
+    assert OWN_STOP - TOLERANCE <= nearest < robot.stop_distance - TOLERANCE
 
 
 def test_one_arm_is_held_and_the_other_reaches_its_goal() -> None:

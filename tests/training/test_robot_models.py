@@ -132,12 +132,31 @@ def test_links_that_are_close_at_home_are_reported(make: Make) -> None:
     assert near_links(load_robot(path)) == []
 
 
+def test_links_with_a_distance_of_their_own_are_close_below_that(make: Make) -> None:
+    part = "package://chain_description/meshes/left/part.obj"  # 0.1 m; the links are 0.2 m long
+    path = make({"a": part, "c": part}, home={"jb": 1.0, "jc": 1.0})
+    content = yaml.safe_load(path.read_text())
+
+    def pairs(**keys: object) -> list[tuple[str, str]]:
+        path.write_text(yaml.safe_dump({**content, **keys}))
+        return near_links(load_robot(path))
+
+    robot = load_robot(path)
+    distance = mujoco.mj_geomDistance(robot.model, robot.data_at_home(), 0, 1, 1.0, None)
+    assert 0.0 < distance < 0.2
+    far = {"collision_stop_distance": 0.9 * distance, "collision_slow_distance": 1.1 * distance}
+    assert pairs(**far) == [("a", "c")]
+    assert pairs(**far, no_collision=[["c", "a", 0.8 * distance]]) == []  # slow: 0.98
+    assert pairs(**far, no_collision=[["c", "a", 0.85 * distance]]) == [("a", "c")]  # slow: 1.04
+
+
 @pytest.mark.parametrize(
     ("value", "reason"),
     [
         (["nose"], "unknown link 'nose' in 'no_collision' (the model has: base, a, b, c)"),
         ([["a", "nose"]], "unknown link 'nose'"),
-        ([["a", "b", "c"]], "a link or a pair [LINK, LINK], must be"),
+        ([["a", "b", "c"]], "distance of [a, b] in 'no_collision' is 'c', but must be a number"),
+        ([["a", "b", 0.1, 0.1]], "pairs [LINK, LINK] or [LINK, LINK, DISTANCE], must be"),
         ("a", "'no_collision' must list links and pairs"),
     ],
 )

@@ -54,6 +54,18 @@ def stop_and_slow_distance(file: RobotFile, reach_m: float) -> tuple[float, floa
     return stop, slow
 
 
+def scaled_distances(
+    pair_distances: NDArray[np.float64], stop_distance: float, distance: float
+) -> NDArray[np.float64]:
+    """Distance [m] of each pair of bodies, of the shape of pair_distances [m].
+
+    It is `distance` or, for a pair whose own stop distance is less than stop_distance [m], less in
+    the same proportion.
+    """
+    share: NDArray[np.float64] = np.minimum(pair_distances, stop_distance) / stop_distance
+    return distance * share
+
+
 def pair_distances(
     file: RobotFile, model: mujoco.MjModel, stop_distance: float
 ) -> NDArray[np.float64]:

@@ -32,8 +32,8 @@ class Clearance:
     Where geoms are meshes, margins cost more than checks, and all configurations are checked.
     """
 
-    def __init__(self, robot: Robot, distance: float) -> None:
-        """distance: [m] below which a pair is near."""
+    def __init__(self, robot: Robot, distance: float | Vector) -> None:
+        """distance: [m] below which a pair is near; of all, or (pairs,) as for set_distance."""
         self._robot = robot
         self._model = _pair_model(robot, _moving_pairs(robot))
         geoms = self._model.pair_geom1.tolist(), self._model.pair_geom2.tolist()
@@ -56,11 +56,13 @@ class Clearance:
         self.checks = 0  # on the last way
         self.set_distance(distance)
 
-    def set_distance(self, distance: float) -> None:
-        """Set the distance [m] below which a pair is near."""
-        self.distance, self._wide = distance, True
+    def set_distance(self, distance: float | Vector) -> None:
+        """Set the distance [m] below which a pair is near: of all, or (pairs,) as in `pairs`."""
+        self.distance, self._wide = np.broadcast_to(distance, len(self.pairs)), True
+        self._limits = dict(zip(self.pairs, self.distance.tolist(), strict=True))
+        self._greatest = max(self._limits.values(), default=0.0)
         # a pair with a wider gap is never near, whatever way it goes
-        self._travel = np.where(self._gaps[:, None] < distance, self.reach, 0.0)
+        self._travel = np.where((self._gaps < self.distance)[:, None], self.reach, 0.0)
 
     def hold(self, qpos_adr: int, value: float) -> None:
         """Take the position [rad or m] of a joint that is not controlled; home at first."""
@@ -80,7 +82,7 @@ class Clearance:
         rate measured [m]; negative where the bodies separate.
         """
         travel = self._travel.dot(np.abs(way))  # (pairs,) [m]
-        parts = check_count(float(np.maximum.reduce(travel, initial=0.0)), self.distance)
+        parts = check_count(float(np.maximum.reduce(travel / self.distance, initial=0.0)))
         model, data, qpos, adr = self._model, self._there, self._qpos[1], self._adr
         now: dict[Pair, float] = {}
         most: dict[Pair, float] = {}
@@ -141,12 +143,14 @@ class Clearance:
     def _near(self) -> list[tuple[Pair, float]]:
         contacts = self._there.contact
         distances = contacts.dist.tolist()
-        if min(distances) >= self.distance:
+        if min(distances) >= self._greatest:
             return []
+        geoms = contacts.geom.tolist()
+        pairs = [(first, second) if first < second else (second, first) for first, second in geoms]
         return [
-            ((first, second) if first < second else (second, first), after)
-            for (first, second), after in zip(contacts.geom.tolist(), distances, strict=True)
-            if after < self.distance
+            (pair, after)
+            for pair, after in zip(pairs, distances, strict=True)
+            if after < self._limits[pair]
         ]
 
     def _distance_now(self, pair: Pair, joint_pos: Vector | None) -> float:
@@ -157,10 +161,10 @@ class Clearance:
         return float(mujoco.mj_geomDistance(self._model, self._now, *pair, FAR, None))
 
 
-def check_count(travel: float, distance: float) -> int:
-    """Checks (2^k - 1) between which a pair moves less than `distance` [m], on `travel` [m]."""
+def check_count(steps: float) -> int:
+    """Checks (2^k - 1) between which no pair moves more than its distance, on `steps` times it."""
     count = 1
-    while count < MAX_CHECKS and count * distance < travel:
+    while count < MAX_CHECKS and count < steps:
         count = 2 * count + 1
     return count
 

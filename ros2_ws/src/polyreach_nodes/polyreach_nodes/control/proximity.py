@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyreach_description import Robot
+from polyreach_description.distances import scaled_distances
 from polyreach_nodes.control.clearance import Clearance
 from polyreach_nodes.parameters import (
     NO_WORKSPACE,
@@ -31,14 +32,22 @@ Names = tuple[str, str]
 class _Closing(NamedTuple):
     """Two geoms, or an effector and a wall of the workspace, that approach each other.
 
-    key: pair of geoms, or effector and the wall's number. room: distance less the stop distance
-    [m]. approach: decrease of the distance on the whole way [m].
+    key: pair of geoms, or effector and the wall's number. distance: now [m]. room: distance less
+    the stop distance [m]. width: slow less stop distance [m]. approach: decrease of the distance on
+    the whole way [m].
     """
 
     key: tuple[int, int]
     wall: bool
+    distance: float
     room: float
+    width: float
     approach: float
+
+    def factor(self, used: float = 0.0) -> float:
+        """Factor in [0, 1] of the approach, with a share of the width in use by other motions."""
+        room = max(0.0, self.room - used * self.width)
+        return min(1.0, room / (self.width + self.approach))
 
 
 @dataclass(frozen=True)
@@ -66,8 +75,9 @@ class Proximity:
         factor <= (d - stop) / (w + d - d')    where they approach, d' < d and d' < slow distance
 
     It is 1 for d' >= slow distance and falls to 0 at d = stop distance. A command that moves bodies
-    apart is never slowed, so a robot that is too near can always back out. The walls of the
-    workspace, a box in the base frame, act on the effectors in the same way with stop distance 0.
+    apart is never slowed, so a robot that is too near can always back out. A pair with a smaller
+    stop distance in the robot.yaml has a slow distance smaller in the same proportion. The walls of
+    the workspace, a box in the base frame, act on the effectors in the same way, stop distance 0.
 
     Only joints between the two bodies change their distance. Of these, only those whose own motion
     decreases it are slowed, until the distance decreases as slowly as with that factor for all.
@@ -94,6 +104,8 @@ class Proximity:
         check_distances(slow_distance, stop_distance)
         self._robot = robot
         self._clearance = Clearance(robot, slow_distance)
+        bodies = robot.model.geom_bodyid[np.reshape(self._clearance.pairs, (-1, 2))]
+        self._pair_distances = robot.pair_distances[bodies[:, 0], bodies[:, 1]]
         self._period_s = 1.0 / robot.control_rate
         self.reaction_s = REACTION_PERIODS * self._period_s
         self._low, self._high = robot.joint_pos_limits.T.copy()
@@ -111,12 +123,21 @@ class Proximity:
     def set_distances(self, slow_distance: float, stop_distance: float) -> None:
         """Distances [m] between bodies below which the motion slows, and at which it stops.
 
+        Less for pairs with a distance of their own in the robot.yaml, see stop_distances.
+
         Raises ValueError unless 0 < stop_distance < slow_distance.
         """
         check_distances(slow_distance, stop_distance)
         self.slow_distance, self.stop_distance = slow_distance, stop_distance
-        self._width = slow_distance - stop_distance
-        self._clearance.set_distance(slow_distance)
+        distances = self._pair_distances, stop_distance
+        self.stop_distances = scaled_distances(*distances, stop_distance)
+        slow = scaled_distances(*distances, slow_distance)
+        self._width = slow_distance - stop_distance  # of a wall
+        stop_and_width = zip(
+            self.stop_distances.tolist(), (slow - self.stop_distances).tolist(), strict=True
+        )
+        self._of_pair = dict(zip(self._clearance.pairs, stop_and_width, strict=True))
+        self._clearance.set_distance(slow)
 
     def set_workspace(self, workspace: ArrayLike) -> None:
         """Set the box (6,) [m, base frame]. Raises ValueError."""
@@ -152,19 +173,17 @@ class Proximity:
         limits = [
             self._limit(closing, factor, way)
             for closing in self._closings(joint_pos, way)
-            if (factor := self._factor(closing.room, closing.approach)) < 1.0
+            if (factor := closing.factor()) < 1.0
         ]
         if not limits:
             return self._ones
         nearest = min(limits, key=lambda limit: limit.factor)
         self._explain(nearest.closing)
-        calm = min(limit.closing.room for limit in limits) / self._width
+        calm = min(limit.closing.room / limit.closing.width for limit in limits)
         calm = min(1.0, max(CREEP, calm))
         speed = calm * np.abs(command) / self._robot.joint_vel_limits
         shares = [
-            self._factor(limit.closing.room - self._width * others, limit.closing.approach)
-            for limit in limits
-            for others in [float(speed[~limit.joints].max(initial=0.0))]
+            limit.closing.factor(float(speed[~limit.joints].max(initial=0.0))) for limit in limits
         ]
         together = np.full(len(command), calm)
         for limit, share in zip(limits, shares, strict=True):
@@ -197,7 +216,7 @@ class Proximity:
         """Whether nothing approaches too fast; allowed: [m/s] of limited closings."""
         way, ahead_s = self._way(command, joint_pos, braking=1.0)
         return all(
-            self._factor(closing.room, closing.approach) >= 1.0
+            closing.factor() >= 1.0
             or closing.approach <= BEND * closing.room
             or closing.approach <= allowed.get(closing.key, 0.0) * ahead_s
             for closing in self._closings(joint_pos, way)
@@ -220,7 +239,8 @@ class Proximity:
         """Closings below the slow distance somewhere on the way."""
         for pair, distance, approach in self._clearance.approaches(joint_pos, way):
             if approach > NEGLIGIBLE:
-                yield _Closing(pair, False, distance - self.stop_distance, approach)
+                stop, width = self._of_pair[pair]
+                yield _Closing(pair, False, distance, distance - stop, width, approach)
         if not self._walled:
             return
         low, high = self.workspace
@@ -230,7 +250,8 @@ class Proximity:
         near = (rooms - taken < self._width) & (taken > NEGLIGIBLE)
         for side, effector, axis in np.argwhere(near).tolist():
             at = side, effector, axis
-            yield _Closing((effector, 3 * side + axis), True, float(rooms[at]), float(taken[at]))
+            room, key = float(rooms[at]), (effector, 3 * side + axis)
+            yield _Closing(key, True, room, room, self._width, float(taken[at]))
 
     def _explain(self, closing: _Closing) -> None:
         first, second = closing.key
@@ -242,11 +263,7 @@ class Proximity:
         else:
             labels = self._robot.geom_label(first), self._robot.geom_label(second)
             self.blocking = labels[0].strip("'"), labels[1].strip("'")
-            distance = 1e3 * (closing.room + self.stop_distance)
-            self.reason = f"{' and '.join(labels)} are {distance:.0f} mm apart"
-
-    def _factor(self, room: float, approach: float) -> float:
-        return min(1.0, max(0.0, room) / (self._width + approach))
+            self.reason = f"{' and '.join(labels)} are {1e3 * closing.distance:.0f} mm apart"
 
 
 def _alone(limits: list[_Limit], shares: list[float], calm: float) -> Vector:
