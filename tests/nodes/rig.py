@@ -20,7 +20,7 @@ from scenarios import Probe
 from sensor_msgs.msg import JointState
 
 from polyreach_description import Robot
-from polyreach_description.contract import INPUTS, OUTPUTS, robot_metadata
+from polyreach_description.contract import REQUIRED_INPUTS, robot_metadata
 
 
 def metadata_of(robot: Robot) -> dict[str, object]:
@@ -78,9 +78,9 @@ def export_least_squares(robot: Robot, path: Path) -> None:
         LeastSquares().eval(),
         inputs,
         str(path),
-        input_names=list(INPUTS),
-        output_names=list(OUTPUTS),
-        dynamic_shapes={name: {0: torch.export.Dim("batch")} for name in INPUTS},
+        input_names=list(REQUIRED_INPUTS),
+        output_names=["joint_vel", "effector_pos"],
+        dynamic_shapes={name: {0: torch.export.Dim("batch")} for name in REQUIRED_INPUTS},
         dynamo=True,
         external_data=False,
         verbose=False,

@@ -9,13 +9,21 @@ from hypothesis import strategies as st
 from rig import metadata_of
 
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import ContractError, check_contract, parse_contract
+from polyreach_description.contract import (
+    INPUTS,
+    MAX_MEMORY,
+    ContractError,
+    check_contract,
+    parse_contract,
+    robot_metadata,
+)
 
 ROBOT = load_robot("planar8")
 REQUIRED = (
     "schema_version robot joint_names effector_names base_frame update_rate action_type "
-    "joint_pos_limits joint_vel_limits joint_acc_limits observation_names method robot_sha256"
+    "joint_pos_limits joint_vel_limits joint_acc_limits inputs effector_goals method robot_sha256"
 ).split()
+THREE = ["joint_pos", "goals", "active"]
 
 
 def texts(**changes: object) -> dict[str, str]:
@@ -41,10 +49,16 @@ def test_a_missing_key_is_named(key: str) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "found", "expected"),
     [
-        ("schema_version", 2, "2", "1"),
+        ("schema_version", 3, "3", "1 or 2"),
         ("schema_version", True, "True", "an integer"),
         ("action_type", "joint_torque", "joint_torque", "joint_velocity"),
-        ("observation_names", ["joint_pos"], "['joint_pos']", "goals"),
+        ("inputs", ["joint_pos"], "['joint_pos']", "goals"),
+        ("inputs", [*THREE, "speed"], "speed", str(THREE)),
+        ("inputs", [*THREE, "memory", "oriented"], "'memory', 'oriented'", "'oriented', 'memory'"),
+        ("effector_goals", ["pose"] * 2, "['pose', 'pose']", "each of 3 effectors"),
+        ("effector_goals", ["position", "line", "pose"], "line", "position, axis, pose"),
+        ("memory_size", 5, "5", "0 without the input 'memory'"),
+        ("memory_size", 2.0, "2.0", "an integer"),
         ("joint_names", ["a", "a"], "['a', 'a']", "without duplicates"),
         ("joint_names", "shared_1", "shared_1", "a list of names"),
         ("joint_names", [], "[]", "a list of names"),
@@ -151,6 +165,50 @@ def test_a_limit_that_differs_is_refused_with_its_joint(key: str) -> None:
     limits[3] *= 1.01
     with pytest.raises(ContractError, match=f"{key} of joint 'middle_1'"):
         check_contract(parse_contract(texts(**{key: limits.tolist()})), ROBOT)
+
+
+def test_a_file_of_schema_1_has_three_inputs_and_goals_of_positions() -> None:
+    metadata = texts(schema_version=1, observation_names=THREE)
+    for key in ("inputs", "effector_goals", "memory_size"):
+        del metadata[key]
+    contract = parse_contract(metadata)
+    check_contract(contract, ROBOT)
+    assert contract.inputs == tuple(THREE)
+    assert contract.effector_goals == ("position",) * 3
+    assert contract.memory_size == 0
+    metadata["observation_names"] = json.dumps([*THREE, "previous_joint_vel"])
+    with pytest.raises(
+        ContractError, match=r"'observation_names'.*expected \['joint_pos', 'goals'"
+    ):
+        parse_contract(metadata)
+
+
+def test_inputs_of_schema_2_have_the_shapes_that_the_metadata_say() -> None:
+    contract = parse_contract(texts(**robot_metadata(ROBOT, list(reversed(INPUTS)), 7)))
+    assert contract.inputs == tuple(INPUTS)
+    assert contract.shape("memory") == contract.shape("next_memory") == (7,)
+    assert contract.shape("previous_joint_vel") == (8,)
+    assert contract.shape("goal_orientations") == (3, 4)
+    assert contract.shape("oriented") == (3,)
+
+
+@pytest.mark.parametrize("size", [None, 0, MAX_MEMORY + 1])
+def test_a_memory_needs_its_size(size: int | None) -> None:
+    metadata = texts(inputs=[*THREE, "memory"], memory_size=size)
+    if size is None:
+        del metadata["memory_size"]
+    with pytest.raises(ContractError, match=f"'memory_size': found {size or 0}, expected 1 to"):
+        parse_contract(metadata)
+
+
+def test_goals_with_an_orientation_need_inputs_for_it() -> None:
+    goals = ["position", "pose", "axis"]
+    with pytest.raises(ContractError, match="'inputs'.*'goal_orientations', 'oriented'"):
+        parse_contract(texts(effector_goals=goals))
+    inputs = [*THREE, "goal_orientations", "oriented"]
+    contract = parse_contract(texts(effector_goals=goals, inputs=inputs))
+    with pytest.raises(ContractError, match="'effector_goals': found .'position', 'pose', 'axis'"):
+        check_contract(contract, ROBOT)
 
 
 def test_another_robot_is_refused_by_its_name_first() -> None:

@@ -24,7 +24,7 @@ def test_policy_knows_the_kinematics_and_moves_towards_goals(
     ):
         goals = planar8.forward_kinematics(start + nearby)
         before = planar8.forward_kinematics(start)
-        joint_vel, effector_pos = policy.compute(PolicyInputs(start, goals, np.ones(3)))
+        joint_vel, effector_pos, *_ = policy.compute(PolicyInputs(start, goals, np.ones(3)))
         assert effector_pos == pytest.approx(before, abs=1e-5)
         after = planar8.forward_kinematics(start + 0.02 * joint_vel)
         assert np.linalg.norm(after - goals) < np.linalg.norm(before - goals)

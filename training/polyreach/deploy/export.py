@@ -22,7 +22,7 @@ from polyreach.runs.trained_policy import newest_state, restore_learner
 from polyreach_description import Robot
 from polyreach_description.contract import (
     INPUTS,
-    OUTPUTS,
+    REQUIRED_INPUTS,
     PolicyMetadata,
     PolicyOutputs,
     robot_metadata,
@@ -38,6 +38,9 @@ class ExportedPolicy(nn.Module):
     rounding of another runtime show in the fifth digit.
     """
 
+    inputs = REQUIRED_INPUTS
+    outputs = ("joint_vel", "effector_pos")
+
     def __init__(self, policy: RobotPolicy, robot: Robot) -> None:
         super().__init__()
         self.policy = policy
@@ -46,9 +49,9 @@ class ExportedPolicy(nn.Module):
         self.register_buffer("speeds", torch.tensor(robot.action_speeds, dtype=torch.float32))
 
     def forward(self, *tensors: Tensor) -> PolicyOutputs[Tensor]:
-        """tensors: those of PolicyInputs, each (B, ...)."""
-        inputs = Observation(*tensors)
-        features, pose = self.features.compute(Observation(*(part.double() for part in inputs)))
+        """tensors: those of `inputs`, each (B, ...)."""
+        inputs = Observation(**dict(zip(self.inputs, tensors, strict=True)))
+        features, pose = self.features.compute(inputs.map(Tensor.double))
         action = self.policy.act(features.float(), inputs.active).clamp(-1.0, 1.0)
         return PolicyOutputs(
             joint_vel=action * self.speeds,
@@ -74,7 +77,7 @@ def write_onnx(policy: RobotPolicy, robot: Robot, metadata: PolicyMetadata, path
     """Write `policy` for `robot` to `path`, with `metadata`; for any batch size."""
     module = ExportedPolicy(policy, robot).eval()
     sizes = len(robot.joint_names), len(robot.effector_names)
-    example = tuple(torch.ones(2, *spec.shape(*sizes)) for spec in INPUTS.values())
+    example = tuple(torch.ones(2, *INPUTS[name].shape(*sizes)) for name in module.inputs)
     batch = {0: torch.export.Dim("batch")}
     # the exporter logs an error for every operator of torchvision that is missing
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
@@ -84,9 +87,9 @@ def write_onnx(policy: RobotPolicy, robot: Robot, metadata: PolicyMetadata, path
             module,
             example,
             dynamo=True,
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
-            dynamic_shapes=((batch,) * len(INPUTS),),
+            input_names=list(module.inputs),
+            output_names=list(module.outputs),
+            dynamic_shapes=((batch,) * len(example),),
             opset_version=OPSET,
             verbose=False,
         )
@@ -95,7 +98,7 @@ def write_onnx(policy: RobotPolicy, robot: Robot, metadata: PolicyMetadata, path
     del model.metadata_props[:]
     for node in model.graph.node:
         del node.metadata_props[:]
-    write_metadata(model, metadata)
+    write_metadata(model, {**metadata, "inputs": list(module.inputs)})
     save(model, path)
 
 

@@ -1,7 +1,6 @@
 """Measure an exported policy; write the figures into the policy file and its model card."""
 
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,7 @@ def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> 
     write_metadata(model, contract)
     save(model, path)
     card = path.with_suffix(".md")
-    card.write_text(model_card(path.name, contract, policy.outputs, baseline))
+    card.write_text(model_card(path.name, contract, policy, baseline))
     return card
 
 
@@ -52,12 +51,12 @@ def _heading(name: str) -> str:
 
 
 def model_card(
-    name: str, contract: PolicyMetadata, outputs: Sequence[str], baseline: dict[str, Any]
+    name: str, contract: PolicyMetadata, policy: PolicyFile, baseline: dict[str, Any]
 ) -> str:
     """The card as Markdown.
 
-    name: of the policy file; outputs: its tensors; baseline: figures of evaluate_actions for
-    least_squares_actions.
+    name: of the policy file; contract: its metadata with the evaluation; baseline: figures of
+    evaluate_actions for least_squares_actions.
     """
     training, evaluation = contract["training"], contract["evaluation"]
     config = training["config"]
@@ -95,7 +94,7 @@ Every setting is in the file's metadata, under `training`.
 
 ## Interface
 
-{_markdown(*_tensor_rows(contract, outputs))}
+{_markdown(*_tensor_rows(contract, policy))}
 
 Base frame: `{contract["base_frame"]}`. Joints: {joints}.
 {_tasks(contract)}
@@ -120,12 +119,14 @@ def _command(name: str, config: dict[str, Any], evaluation: dict[str, Any]) -> s
     return shlex.join([*words, "--seed", str(evaluation["seed"])])
 
 
-def _tensor_rows(
-    contract: PolicyMetadata, outputs: Sequence[str]
-) -> tuple[list[str], list[list[str]]]:
+def _tensor_rows(contract: PolicyMetadata, policy: PolicyFile) -> tuple[list[str], list[list[str]]]:
     """The tensors of the file: header and rows of text."""
-    sizes = len(contract["joint_names"]), len(contract["effector_names"])
-    names = ((INPUTS, contract["observation_names"]), (OUTPUTS, outputs))
+    sizes = (
+        len(contract["joint_names"]),
+        len(contract["effector_names"]),
+        contract.get("memory_size", 0),
+    )
+    names = ((INPUTS, policy.inputs), (OUTPUTS, policy.outputs))
     rows = [
         [
             kind,

@@ -21,7 +21,6 @@ from polyreach.errors import UserError
 from polyreach.networks.policy import NormalPolicy, Policy
 from polyreach.robot.features import FEATURES, Features, KinematicFeatures, Observation
 from polyreach.robot.onnx_policy import PolicyFile
-from polyreach_description.contract import PolicyInputs
 
 Normal = tuple[Tensor, Tensor]  # mean and log standard deviation, (T', B, A) each
 Distribution = Callable[[Tensor, Tensor], Normal]
@@ -193,7 +192,7 @@ class FilePolicy(TrainedPolicy):
 
         def action(obs: Tensor, tasks: Tensor) -> Tensor:
             parts = state_of(reach.features, obs.flatten(0, 1))
-            joint_vel = file(PolicyInputs(*(part.float().cpu() for part in parts))).joint_vel
+            joint_vel = file(parts.map(lambda part: part.float().cpu())).joint_vel
             return (joint_vel / speeds).clamp(-1.0, 1.0).unflatten(0, obs.shape[:2]).to(obs.device)
 
         rows = tuple(range(env.tasks))

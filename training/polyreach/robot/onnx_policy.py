@@ -54,14 +54,18 @@ class PolicyFile:
             raise UserError(f"'{path}' is not a policy of polyreach: its metadata names no robot")
         self.robot_name = name
         names = [tensor.name for tensor in self.session.get_inputs()]
-        self._inputs = tensors_of_file(INPUTS, names)
+        self.inputs = tensors_of_file(INPUTS, names)
         names = [tensor.name for tensor in self.session.get_outputs()]
         self.outputs = tensors_of_file(OUTPUTS, names)
+        shapes = {tensor.name: tensor.shape for tensor in self.session.get_inputs()}
+        self.memory_size = int(shapes["memory"][1]) if "memory" in shapes else 0
         self._rows = max(1, MAX_BATCH_VALUES // max(1, file.values))
 
     def __call__(self, inputs: PolicyInputs[Tensor]) -> PolicyOutputs[Tensor]:
-        """inputs: of N robots, each (N, ...)."""
-        parts = {name: self._array(inputs, name) for name in self._inputs}
+        """inputs: of N robots, each (N, ...). Those that the file does not declare are left out;
+        those of the file that are None have their `fill`.
+        """
+        parts = {name: self._array(inputs, name) for name in self.inputs}
         starts = range(0, max(1, len(inputs.joint_pos)), self._rows)
         runs = [
             self._run({name: part[start : start + self._rows] for name, part in parts.items()})
@@ -72,12 +76,12 @@ class PolicyFile:
             **{name: torch.from_numpy(np.concatenate(values)) for name, values in outputs}
         )
 
-    @staticmethod
-    def _array(inputs: PolicyInputs[Tensor], name: str) -> NDArray[np.float32]:
+    def _array(self, inputs: PolicyInputs[Tensor], name: str) -> NDArray[np.float32]:
         value: Tensor | None = getattr(inputs, name)
         if value is None:
-            sizes = inputs.joint_pos.shape[1], inputs.goals.shape[1]
-            value = torch.zeros(len(inputs.joint_pos), *INPUTS[name].shape(*sizes))
+            spec = INPUTS[name]
+            shape = spec.shape(inputs.joint_pos.shape[1], inputs.goals.shape[1], self.memory_size)
+            value = torch.tensor(spec.fill).expand(len(inputs.joint_pos), *shape)
         return value.contiguous().numpy()
 
     def _run(self, feed: dict[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
@@ -97,10 +101,31 @@ class PolicyFile:
             )
 
     def actions(self, robot: Robot) -> Act:
-        """The policy as a function of the environment's observation."""
+        """The policy as a function of the environment's observation, without memory."""
         limit = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
 
         def act(obs: Tensor) -> Tensor:
             return self(split_observation(obs, len(robot.effector_names))).joint_vel / limit
 
         return act
+
+
+class PolicyBatch:
+    """A policy file that drives N robots, with the memory (N, M) of each between its calls."""
+
+    def __init__(self, file: PolicyFile, count: int) -> None:
+        self.file = file
+        self.memory = torch.zeros(count, file.memory_size)
+
+    def reset(self, rows: Tensor | slice = slice(None)) -> None:
+        """Forget what the policy keeps of these robots, by default of all; rows: indices or mask
+        (N,).
+        """
+        self.memory[rows] = 0.0
+
+    def __call__(self, inputs: PolicyInputs[Tensor]) -> PolicyOutputs[Tensor]:
+        """inputs: of the N robots, each (N, ...), without `memory`."""
+        outputs = self.file(inputs._replace(memory=self.memory))
+        if outputs.next_memory is not None:
+            self.memory = outputs.next_memory
+        return outputs

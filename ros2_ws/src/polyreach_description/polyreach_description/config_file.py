@@ -14,6 +14,8 @@ MAX_ACCELERATION = 2000.0  # [rad/s^2 or m/s^2]
 MAX_CONTROL_RATE = 1000.0  # [Hz]
 MIN_DISTANCE, MAX_DISTANCE = 1e-4, 1.0  # [m], of collision distances
 MAX_NAME = 100  # characters
+GOAL_KINDS = ("position", "axis", "pose")
+AXES = {"x": (1.0, 0.0, 0.0), "y": (0.0, 1.0, 0.0), "z": (0.0, 0.0, 1.0)}
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 
 
@@ -23,11 +25,17 @@ class RobotError(PrintableError, ValueError):
 
 @dataclass(frozen=True)
 class EffectorEntry:
-    """An effector: a site of the model, or a point of a body (for URDF, which has no sites)."""
+    """An effector: a site of the model, or a point of a body (for URDF, which has no sites).
+
+    Its goal is a position; with `axis` also the direction of one axis of the site's or body's
+    frame, with `pose` all of that frame's orientation.
+    """
 
     site: str | None
     body: str | None
     offset: tuple[float, float, float]  # [m], in the body's frame
+    goal: str = "position"  # one of GOAL_KINDS
+    axis: str = "z"  # of `goal: axis`: x, y or z
 
 
 @dataclass(frozen=True)
@@ -170,7 +178,7 @@ def _no_collision(
 
 def _effector(name: str, entry: Any) -> EffectorEntry:
     what = f"effector '{name}'"
-    entry = _mapping(entry, what, ("site", "body", "offset"))
+    entry = _mapping(entry, what, ("site", "body", "offset", "goal", "axis"))
     if ("site" in entry) == ("body" in entry):
         raise RobotError(
             f"{what} needs either 'site: NAME' or 'body: NAME' (with an optional 'offset: [x, y, "
@@ -186,9 +194,22 @@ def _effector(name: str, entry: Any) -> EffectorEntry:
     x, y, z = (_number(value, f"offset of {what}", -10.0, 10.0, "m") for value in offset)
     key = "site" if "site" in entry else "body"
     named = _text(entry[key], f"{key} of {what}")
+    goal = _choice(entry.get("goal", "position"), f"goal of {what}", GOAL_KINDS)
+    if "axis" in entry and goal != "axis":
+        raise RobotError(f"{what}: 'axis' goes with 'goal: axis', but its goal is {goal}")
     return EffectorEntry(
-        named if key == "site" else None, named if key == "body" else None, (x, y, z)
+        named if key == "site" else None,
+        named if key == "body" else None,
+        (x, y, z),
+        goal,
+        _choice(entry.get("axis", "z"), f"axis of {what}", tuple(AXES)),
     )
+
+
+def _choice(value: Any, what: str, legal: tuple[str, ...]) -> str:
+    if value not in legal:
+        raise RobotError(f"{what} is {_shown(value)}, but must be one of {', '.join(legal)}")
+    return str(value)
 
 
 def _joint(name: str, entry: Any) -> JointEntry:

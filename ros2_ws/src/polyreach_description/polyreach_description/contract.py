@@ -2,12 +2,15 @@
 
 A policy file is an ONNX graph. Its tensors are fields of PolicyInputs and PolicyOutputs, its
 metadata that of PolicyMetadata, each value as JSON. Export, evaluation and controller read both
-from here.
+from here. The metadata's `inputs` lists the inputs of the file, which alone are fed.
 
 To add a tensor, add a field to PolicyInputs or PolicyOutputs, compute or use it in the graph
-(ExportedPolicy.forward), and set or use it where the policy is called. A field whose default is
-None is optional: files without it stay valid, and an optional input that the caller leaves out is
-fed as zeros.
+(ExportedPolicy), and set or use it where the policy is called. A field whose default is None is
+optional: files without it stay valid, and an optional input that the caller leaves out is fed with
+its `fill`.
+
+Schema 1 has the three inputs that are not optional, listed as `observation_names`, and no effector
+whose goal has an orientation; its files still load.
 """
 
 import json
@@ -22,6 +25,7 @@ from typing import (
     Literal,
     NamedTuple,
     Required,
+    Self,
     TypedDict,
     TypeVar,
     get_args,
@@ -31,6 +35,7 @@ from typing import (
 import numpy as np
 from numpy.typing import NDArray
 
+from polyreach_description.config_file import GOAL_KINDS
 from polyreach_description.policy_file import ContractError, check_metadata_size, parse_value
 from polyreach_description.printable import MAX_SHOWN, printable
 from polyreach_description.robot import Robot
@@ -38,25 +43,33 @@ from polyreach_description.robot import Robot
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # written; LEGAL_VERSIONS are read
+LEGAL_VERSIONS = (1, 2)
 ACTION_TYPE = "joint_velocity"
 TOLERANCE = 1e-6  # between a limit in the file and the robot's [rad, rad/s, ...]
 
 Array = TypeVar("Array")  # of NumPy or torch
-Dimension = Literal["joints", "effectors"]
+Dimension = Literal["joints", "effectors", "memory"]
+MAX_MEMORY = 2**16  # numbers that a policy keeps from one period to the next
 
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """A tensor of 32-bit floats: its dimensions after the batch, its unit and its meaning."""
+    """A tensor of 32-bit floats: its dimensions after the batch, its unit and its meaning.
+
+    fill: the last dimension of an input that the caller leaves out; one number stands for all.
+    """
 
     dimensions: tuple[Dimension | int, ...]
     unit: str
     meaning: str
+    fill: tuple[float, ...] = (0.0,)
 
-    def shape(self, joints: int, effectors: int) -> tuple[int, ...]:
-        """The dimensions after the batch of a robot with so many joints and effectors."""
-        sizes = {"joints": joints, "effectors": effectors}
+    def shape(self, joints: int, effectors: int, memory: int = 0) -> tuple[int, ...]:
+        """The dimensions after the batch of a robot with so many joints and effectors, for a policy
+        with so many numbers of memory.
+        """
+        sizes = {"joints": joints, "effectors": effectors, "memory": memory}
         return tuple(size if isinstance(size, int) else sizes[size] for size in self.dimensions)
 
 
@@ -66,6 +79,32 @@ class PolicyInputs(NamedTuple, Generic[Array]):
     joint_pos: Annotated[Array, TensorSpec(("joints",), "rad or m", "joint positions")]
     goals: Annotated[Array, TensorSpec(("effectors", 3), "m", "goal positions in the base frame")]
     active: Annotated[Array, TensorSpec(("effectors",), "0 or 1", "1: the effector has a goal")]
+    previous_joint_vel: Annotated[
+        Array | None,
+        TensorSpec(("joints",), "rad/s or m/s", "command of the period before, after all limits"),
+    ] = None
+    goal_orientations: Annotated[
+        Array | None,
+        TensorSpec(
+            ("effectors", 4),
+            "unit quaternion x y z w",
+            "goal orientations in the base frame",
+            fill=(0.0, 0.0, 0.0, 1.0),
+        ),
+    ] = None
+    oriented: Annotated[
+        Array | None,
+        TensorSpec(("effectors",), "0 or 1", "1: the goal of the effector has an orientation"),
+    ] = None
+    memory: Annotated[
+        Array | None,
+        TensorSpec(("memory",), "", "next_memory of the period before; zeros at the start"),
+    ] = None
+
+    def map(self, function: Callable[[Array], Array]) -> Self:
+        """The same with `function` applied to every tensor that is not None."""
+        parts = self._asdict().items()
+        return type(self)(**{name: function(part) for name, part in parts if part is not None})
 
 
 class PolicyOutputs(NamedTuple, Generic[Array]):
@@ -77,6 +116,15 @@ class PolicyOutputs(NamedTuple, Generic[Array]):
     effector_pos: Annotated[
         Array, TensorSpec(("effectors", 3), "m", "effector positions in the base frame")
     ]
+    effector_orientation: Annotated[
+        Array | None,
+        TensorSpec(
+            ("effectors", 4), "unit quaternion x y z w", "effector orientations in the base frame"
+        ),
+    ] = None
+    next_memory: Annotated[
+        Array | None, TensorSpec(("memory",), "", "memory of the next period")
+    ] = None
 
 
 def _specs(tensors: type[tuple[Any, ...]]) -> dict[str, TensorSpec]:
@@ -87,6 +135,8 @@ def _specs(tensors: type[tuple[Any, ...]]) -> dict[str, TensorSpec]:
 INPUTS = _specs(PolicyInputs)
 OUTPUTS = _specs(PolicyOutputs)
 OPTIONAL = {*PolicyInputs._field_defaults, *PolicyOutputs._field_defaults}
+REQUIRED_INPUTS = tuple(name for name in INPUTS if name not in OPTIONAL)
+ORIENTED_INPUTS = ("goal_orientations", "oriented")
 
 
 def tensors_of_file(table: Mapping[str, TensorSpec], names: Collection[str]) -> list[str]:
@@ -108,8 +158,10 @@ class PolicyMetadata(TypedDict, total=False):
     joint_pos_limits: Required[list[list[float]]]  # (nu, 2) [rad or m]
     joint_vel_limits: Required[list[float]]  # (nu,) [rad/s or m/s]
     joint_acc_limits: Required[list[float]]  # (nu,) [rad/s^2 or m/s^2]
-    observation_names: Required[list[str]]  # inputs of the file
+    inputs: Required[list[str]]  # of the file; `observation_names` in schema 1
+    effector_goals: Required[list[str]]  # (E,) position, axis or pose
     robot_sha256: Required[str]
+    memory_size: int  # numbers that the policy keeps from one period to the next
     # how the policy was trained
     method: str
     method_paper: str
@@ -118,8 +170,10 @@ class PolicyMetadata(TypedDict, total=False):
     task_names: list[str]  # of a policy conditioned on the task
 
 
-def robot_metadata(robot: Robot) -> PolicyMetadata:
-    """The metadata of a policy for `robot`, without that of its training."""
+def robot_metadata(
+    robot: Robot, inputs: Collection[str] = REQUIRED_INPUTS, memory_size: int = 0
+) -> PolicyMetadata:
+    """The metadata of a policy for `robot` with these inputs, without that of its training."""
     return {
         "schema_version": SCHEMA_VERSION,
         "robot": robot.name,
@@ -131,7 +185,9 @@ def robot_metadata(robot: Robot) -> PolicyMetadata:
         "joint_pos_limits": robot.joint_pos_limits.tolist(),
         "joint_vel_limits": robot.joint_vel_limits.tolist(),
         "joint_acc_limits": robot.joint_acc_limits.tolist(),
-        "observation_names": list(INPUTS),
+        "inputs": tensors_of_file(INPUTS, inputs),
+        "effector_goals": list(robot.effector_goals),
+        "memory_size": memory_size,
         "robot_sha256": robot.sha256,
     }
 
@@ -149,13 +205,16 @@ class Contract:
     joint_vel_limits: NDArray[np.float64]  # (nu,)
     joint_acc_limits: NDArray[np.float64]  # (nu,)
     inputs: tuple[str, ...]
+    effector_goals: tuple[str, ...]  # (E,) position, axis or pose
+    memory_size: int
     robot_sha256: str
     method: str
     metadata: dict[str, Any]  # every key, as parsed
 
     def shape(self, tensor: str) -> tuple[int, ...]:
         """Shape after the batch of an input or output."""
-        return (INPUTS | OUTPUTS)[tensor].shape(len(self.joint_names), len(self.effector_names))
+        sizes = len(self.joint_names), len(self.effector_names), self.memory_size
+        return (INPUTS | OUTPUTS)[tensor].shape(*sizes)
 
     def to_json(self) -> str:
         """The whole metadata as one JSON object."""
@@ -170,36 +229,60 @@ def parse_contract(metadata: Mapping[str, str]) -> Contract:
     """
     check_metadata_size(metadata)
     version = _read(metadata, "schema_version", _integer)
-    if version != SCHEMA_VERSION:
-        raise ContractError(_mismatch("schema_version", version, SCHEMA_VERSION))
+    if version not in LEGAL_VERSIONS:
+        legal = " or ".join(map(str, LEGAL_VERSIONS))
+        raise ContractError(_mismatch("schema_version", version, legal))
     joint_names = _read(metadata, "joint_names", _names)
     action_type = _read(metadata, "action_type", _text)
     if action_type != ACTION_TYPE:
         raise ContractError(_mismatch("action_type", action_type, ACTION_TYPE))
-    inputs = _read(metadata, "observation_names", _names)
-    expected = tensors_of_file(INPUTS, inputs)
-    if list(inputs) != expected:
-        raise ContractError(_mismatch("observation_names", list(inputs), expected))
+    effector_names = _read(metadata, "effector_names", _names)
+    inputs, effector_goals, memory_size = _read_inputs(metadata, version, len(effector_names))
     nu = len(joint_names)
     return Contract(
         robot=_read(metadata, "robot", _text),
         joint_names=joint_names,
-        effector_names=_read(metadata, "effector_names", _names),
+        effector_names=effector_names,
         base_frame=_read(metadata, "base_frame", _text),
         update_rate=_read(metadata, "update_rate", _positive),
         joint_pos_limits=_read(metadata, "joint_pos_limits", _array((nu, 2))),
         joint_vel_limits=_read(metadata, "joint_vel_limits", _array((nu,))),
         joint_acc_limits=_read(metadata, "joint_acc_limits", _array((nu,))),
         inputs=inputs,
+        effector_goals=effector_goals,
+        memory_size=memory_size,
         robot_sha256=_read(metadata, "robot_sha256", _text),
         method=_read(metadata, "method", _text),
         metadata={key: parse_value(metadata, key) for key in metadata},
     )
 
 
+def _read_inputs(
+    metadata: Mapping[str, str], version: int, effectors: int
+) -> tuple[tuple[str, ...], tuple[str, ...], int]:
+    """The inputs of the file, the kind of goal of each effector, and the size of the memory."""
+    key = "observation_names" if version == 1 else "inputs"
+    inputs: tuple[str, ...] = _read(metadata, key, _names)
+    expected = list(REQUIRED_INPUTS) if version == 1 else tensors_of_file(INPUTS, inputs)
+    if list(inputs) != expected:
+        raise ContractError(_mismatch(key, list(inputs), expected))
+    if version == 1:
+        return inputs, ("position",) * effectors, 0
+    goals = _read(metadata, "effector_goals", _goal_kinds(effectors))
+    if any(goal != "position" for goal in goals) and not {*ORIENTED_INPUTS} <= {*inputs}:
+        needed = tensors_of_file(INPUTS, {*inputs, *ORIENTED_INPUTS})
+        raise ContractError(_mismatch("inputs", list(inputs), f"{needed} for {list(goals)}"))
+    memory_size = _read(metadata, "memory_size", _integer) if "memory_size" in metadata else 0
+    low, high = (1, MAX_MEMORY) if "memory" in inputs else (0, 0)
+    if not low <= memory_size <= high:
+        legal = f"{low} to {high}" if high else "0 without the input 'memory'"
+        raise ContractError(_mismatch("memory_size", memory_size, legal))
+    return inputs, goals, memory_size
+
+
 def check_contract(contract: Contract, robot: Robot) -> None:
     """Raise ContractError naming the first key in which the policy does not fit the robot."""
-    for key in ("robot", "base_frame", "joint_names", "effector_names"):
+    for key in ("robot", "base_frame", "joint_names", "effector_names", "effector_goals"):
         expected = robot.name if key == "robot" else getattr(robot, key)
         value = getattr(contract, key)
         if value != expected:
@@ -235,7 +318,7 @@ def check_tensors(contract: Contract, session: "ort.InferenceSession") -> None:
                 f"expected tensor(float) of shape {['batch', *shape]}"
             )
     outputs = {tensor.name for tensor in session.get_outputs()}
-    expected = tensors_of_file(OUTPUTS, ())
+    expected = tensors_of_file(OUTPUTS, ("next_memory",) if contract.memory_size else ())
     if not outputs.issuperset(expected):
         raise ContractError(f"policy outputs: found {sorted(outputs)}, expected {sorted(expected)}")
 
@@ -276,6 +359,20 @@ def _names(value: Any) -> tuple[str, ...]:
     if len(set(value)) != len(value):
         raise ValueError("a list of names without duplicates")
     return tuple(value)
+
+
+def _goal_kinds(effectors: int) -> Callable[[Any], tuple[str, ...]]:
+    def convert(value: Any) -> tuple[str, ...]:
+        legal = ", ".join(GOAL_KINDS)
+        if (
+            not isinstance(value, list)
+            or len(value) != effectors
+            or any(kind not in GOAL_KINDS for kind in value)
+        ):
+            raise TypeError(f"one of {legal} for each of {effectors} effectors")
+        return tuple(value)
+
+    return convert
 
 
 def _array(shape: tuple[int, ...]) -> Callable[[Any], NDArray[np.float64]]:

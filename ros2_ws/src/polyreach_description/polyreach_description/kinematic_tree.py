@@ -24,6 +24,7 @@ class KinematicTree:
     child. is_slide: (nu,) true for a slide joint. reference: (nu,) joint value of the reference
     pose [rad or m]. anchor: (nu, 3) a point on the joint's axis [m]. axis: (nu, 3) unit vector.
     effector_parent: (E,) the last controlled joint above the effector. effector: (E, 3) [m].
+    effector_rotation: (E, 3, 3) rotation matrices; columns are the axes of the effector's site.
     """
 
     parent: NDArray[np.int64]
@@ -33,6 +34,7 @@ class KinematicTree:
     axis: NDArray[np.float64]
     effector_parent: NDArray[np.int64]
     effector: NDArray[np.float64]
+    effector_rotation: NDArray[np.float64]
 
     @property
     def action_sets(self) -> NDArray[np.bool_]:
@@ -45,10 +47,11 @@ class KinematicTree:
         return sets
 
     def digest(self) -> str:
-        """SHA-256 of every number here, rounded to a micrometre or microradian."""
+        """SHA-256 of what positions depend on, rounded to a micrometre or microradian."""
         numbers = {
             name: (np.round(np.asarray(value, dtype=np.float64), 6) + 0.0).tolist()
             for name, value in vars(self).items()
+            if name != "effector_rotation"
         }
         return sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 
@@ -95,6 +98,7 @@ def read_tree(
         axis=data.xaxis[joint_ids] @ rotation,
         effector_parent=np.array(effector_parents, dtype=np.int64),
         effector=to_base(data.site_xpos[site_ids]),
+        effector_rotation=rotation.T @ data.site_xmat[site_ids].reshape(-1, 3, 3),
     )
 
 

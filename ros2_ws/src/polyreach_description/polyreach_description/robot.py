@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from polyreach_description import distances, servos
 from polyreach_description import robot_checks as checks
-from polyreach_description.config_file import RobotError, RobotFile, read_robot_file
+from polyreach_description.config_file import AXES, RobotError, RobotFile, read_robot_file
 from polyreach_description.kinematic_tree import KinematicTree, joints_above, read_tree
 from polyreach_description.model_check import check_model
 from polyreach_description.model_file import fixed_links, load_spec
+from polyreach_description.orientation import quaternions
 
 ROBOTS_DIR = Path(__file__).parent / "robots"
 SAMPLING_MARGIN = 0.05  # share of a joint's range kept clear at both ends when goals are drawn
@@ -68,6 +69,9 @@ class Robot:
 
     Arrays: joint_pos_limits (nu, 2) [rad or m], joint_vel_limits (nu,) [rad/s or m/s],
     joint_acc_limits (nu,) [rad/s^2 or m/s^2], home (nu,) [rad or m], action_sets (E, nu) bool.
+    effector_goals (E,): "position", "axis" or "pose"; effector_axes (E, 3): the unit vector in the
+    effector's frame that a goal of kind "axis" aligns; oriented (E,) bool: whether a goal of the
+    effector has an orientation.
     action_speeds (nu,) [rad/s or m/s] are those of a policy's largest actions: the velocity limit,
     or the speed that the joint reaches from rest in SPEED_UP_S, where that is less. A policy does
     not observe the joint velocities; with higher speeds the joints would oscillate about the goals.
@@ -83,6 +87,9 @@ class Robot:
         self.base_frame = file.base_frame
         self.control_rate = file.control_rate
         self.effector_names = tuple(file.effectors)
+        self.effector_goals = tuple(entry.goal for entry in file.effectors.values())
+        self.effector_axes = np.array([AXES[entry.axis] for entry in file.effectors.values()])
+        self.oriented = np.array([goal != "position" for goal in self.effector_goals])
         try:
             self._build(file)
         except RobotError as error:
@@ -167,6 +174,10 @@ class Robot:
             *(_digits(values) for values in self._limits),
             self.tree.digest(),
         ]
+        if self.oriented.any():  # other robots keep the digest of earlier versions
+            parts.append(repr(self.effector_goals))
+            parts.append(_digits(self.effector_axes))
+            parts.append(_digits(self.tree.effector_rotation[self.oriented]))
         return sha256("\n".join(parts).encode()).hexdigest()
 
     @property
@@ -223,6 +234,21 @@ class Robot:
         """Effector positions (E, 3) [m, base frame] in `data`, after mujoco.mj_kinematics."""
         rotation = data.xmat[self.base_body].reshape(3, 3)
         return (data.site_xpos[self.site_ids] - data.xpos[self.base_body]) @ rotation
+
+    def effector_orientation(self, data: mujoco.MjData) -> NDArray[np.float64]:
+        """Effector orientations (E, 4) [unit quaternion x y z w, base frame] in `data`, after
+        mujoco.mj_kinematics.
+        """
+        base = data.xmat[self.base_body].reshape(3, 3)
+        return quaternions(base.T @ data.site_xmat[self.site_ids].reshape(-1, 3, 3))
+
+    def effector_poses(self, joint_pos: ArrayLike) -> tuple[NDArray[np.float64], ...]:
+        """Effector positions (E, 3) [m] and orientations (E, 4) [unit quaternion x y z w], both in
+        the base frame, at joint_pos (nu,), by MuJoCo.
+        """
+        self._data.qpos[:] = self.qpos(joint_pos)
+        mujoco.mj_kinematics(self.model, self._data)
+        return self.effector_pos(self._data), self.effector_orientation(self._data)
 
     def in_self_collision(self, joint_pos: ArrayLike) -> bool:
         """Whether geoms of the model touch at joint_pos (nu,)."""
