@@ -56,10 +56,17 @@ def run(words: Sequence[str]) -> int:
                 f"{key}: {', '.join(map(str, value)) if isinstance(value, list) else value}",
                 soft_wrap=True,
             )
-    print_table("controlled joints", *joint_rows(robot))
-    if options.action == "check":
-        for key, value in measured.items():
-            console.print(f"{key}: {value}", soft_wrap=True)
+    if options.action == "show":
+        print_table("controlled joints", *joint_rows(robot))
+        return 0
+    warnings = measured.pop("warnings")
+    reached = measured.pop("speed reached over commanded")
+    print_table("controlled joints", *joint_rows(robot, reached))
+    for key, value in measured.items():
+        console.print(f"{key}: {value}", soft_wrap=True)
+    for warning in warnings:
+        console.print(f"warning: {warning}", soft_wrap=True)
+    if not warnings:
         console.print(f"robot '{robot.name}' is fine")
     return 0
 

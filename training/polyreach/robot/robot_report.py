@@ -1,20 +1,25 @@
 """The facts that `polyreach robot check` and `polyreach robot show` report."""
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Any
 
-import mujoco
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from polyreach.robot.drive_check import drift_at_rest, speeds_reached
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot, RobotError
 from polyreach_description.robot import SPEED_UP_S
+from polyreach_description.self_collision import LinkPair, pair_text, touching_links
 
 CHECKED = 200  # random configurations
 TOLERANCE = 1e-6  # [m], between the kinematics of ForwardKinematics and of MuJoCo
-SERVO_SECONDS = 1.0
+MANY = 0.5  # share of random configurations in self-collision
+SHOWN = 5  # pairs of links
+TRACKED = 0.95  # share of a commanded speed
 OFTEN = 0.3  # share of the configurations in which two links are that close
 
 
@@ -65,12 +70,20 @@ def _joint(robot: Robot, index: int) -> tuple[list[str], list[Any]]:
     ]
 
 
-def joint_rows(robot: Robot) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table of the controlled joints."""
+def joint_rows(
+    robot: Robot, reached: Mapping[str, float] | None = None
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of a table of the controlled joints.
+
+    reached: speed over commanded speed of each joint, the last column.
+    """
     header: list[str] = []
     rows = []
     for index in range(len(robot.joint_names)):
         header, values = _joint(robot, index)
+        if reached is not None:
+            header.append("reached")
+            values.append(f"{reached[robot.joint_names[index]]:.1%}")
         rows.append([_cell(value) for value in values])
     return header, rows
 
@@ -98,7 +111,8 @@ def check_robot(robot: Robot) -> dict[str, Any]:
             f"robot '{robot.name}': its forward kinematics differ from MuJoCo's by "
             f"{difference:.2g} m"
         )
-    collisions = float(np.mean([robot.in_self_collision(joint_pos) for joint_pos in uniform]))
+    touching = touching_links(robot.model, robot.qpos(uniform))
+    collisions = float(np.mean([bool(pairs) for pairs in touching]))
     free = robot.sample_configuration(rng, CHECKED)
     spread = (
         np.stack([robot.forward_kinematics(joint_pos) for joint_pos in free])
@@ -111,11 +125,13 @@ def check_robot(robot: Robot) -> dict[str, Any]:
                 f"robot '{robot.name}': effector '{name}' stays where it is, on the axis of its "
                 "joints"
             )
-    drift = _simulate(robot)
+    home_pairs = sorted(touching_links(robot.model, robot.qpos(robot.home)[None])[0])
+    reached = speeds_reached(robot)
     return {
         "forward kinematics against MuJoCo [m]": float(f"{difference:.2g}"),
         "random configurations in self-collision": f"{collisions:.1%}",
-        "self-collision at home": "yes" if robot.in_self_collision(robot.home) else "no",
+        "links that touch most often in them": most_often(touching) or "none",
+        "self-collision at home": pair_text(home_pairs) or "no",
         f"links nearer than {1e3 * robot.slow_distance:g} mm at home or often": ", ".join(
             f"[{first}, {second}]" for first, second in near_links(robot)
         )
@@ -124,8 +140,54 @@ def check_robot(robot: Robot) -> dict[str, Any]:
             slow_joints(robot)
         )
         or "none",
-        "drift in a second of zero velocity [rad or m]": float(f"{drift:.2g}"),
+        "drift in a second of zero velocity [rad or m]": float(f"{drift_at_rest(robot):.2g}"),
+        "speed reached over commanded": {
+            name: round(float(share), 3)
+            for name, share in zip(robot.joint_names, reached, strict=True)
+        },
+        "warnings": _warnings(robot, collisions, home_pairs, reached),
     }
+
+
+def _warnings(
+    robot: Robot,
+    collisions: float,
+    home_pairs: list[LinkPair],
+    reached: NDArray[np.float64],
+) -> list[str]:
+    """Sentences on what keeps the robot from moving as it should."""
+    warnings = []
+    if collisions > MANY:
+        warnings.append(
+            f"{collisions:.0%} of random configurations are in self-collision, most often of "
+            "the links named above: shrink their geoms, or write pairs that may always touch under "
+            "'no_collision' in the robot.yaml"
+        )
+    if home_pairs:
+        warnings.append(
+            f"at home {pair_text(home_pairs)} touch, so that the controller keeps the robot there: "
+            "choose another home, or write the pairs under 'no_collision'"
+        )
+    slow = [
+        f"'{name}' {share:.0%}"
+        for name, share in zip(robot.joint_names, reached, strict=True)
+        if share < TRACKED
+    ]
+    if slow:
+        warnings.append(
+            f"in simulation these joints reach less than the commanded speed: {', '.join(slow)}: "
+            "their effort is too small for their load"
+        )
+    return warnings
+
+
+def most_often(touching: list[set[LinkPair]]) -> str:
+    """The SHOWN pairs of links that touch most often, each with its share of the configurations."""
+    counts = Counter(pair for pairs in touching for pair in pairs)
+    return ", ".join(
+        f"{pair_text([pair])} {count / len(touching):.0%}"
+        for pair, count in counts.most_common(SHOWN)
+    )
 
 
 def slow_joints(robot: Robot) -> list[str]:
@@ -152,20 +214,3 @@ def near_links(robot: Robot) -> list[tuple[str, str]]:
     pairs = sorted(often | self_distance.close_pairs(robot.home))
     body = self_distance.model.body
     return [(body(first).name, body(second).name) for first, second in pairs]
-
-
-def _simulate(robot: Robot) -> float:
-    model = robot.simulation_model()
-    data = mujoco.MjData(model)
-    data.qpos[:] = robot.qpos(robot.home)
-    data.ctrl[:] = robot.simulation_ctrl(np.zeros(len(robot.joint_names)))
-    while data.time < SERVO_SECONDS:
-        mujoco.mj_step(model, data)
-    drift = float(np.abs(data.qpos[robot.qpos_adr] - robot.home).max())
-    if not np.isfinite(drift) or drift > 0.1:
-        raise RobotError(
-            f"robot '{robot.name}' does not stand still in simulation: with zero velocity a joint "
-            f"moves by {drift:.2g} "
-            "within a second; check inertias, effort limits and self-collisions at home"
-        )
-    return drift

@@ -59,6 +59,8 @@ class RobotFile:
     effectors: dict[str, EffectorEntry]
     joints: dict[str, JointEntry]
     home: dict[str, float]
+    home_keyframe: str | None  # of the model; 'home' goes before it
+    fixed_base: bool  # free joints are removed
     no_collision: tuple[str | tuple[str, str], ...]  # links, or pairs of links
     pair_distances: tuple[tuple[str, str, float], ...] = ()  # two links, their stop distance [m]
     collision_stop_distance: float | None = None  # [m]; None: by the robot's size
@@ -73,6 +75,8 @@ _TOP_KEYS = (
     "effectors",
     "joints",
     "home",
+    "home_keyframe",
+    "fixed_base",
     "no_collision",
     "collision_stop_distance",
     "collision_slow_distance",
@@ -138,6 +142,10 @@ def _parse(path: Path) -> RobotFile:
             name: _number(value, f"home of '{name}'", -1e3, 1e3, "rad or m")
             for name, value in home.items()
         },
+        home_keyframe=_text(content["home_keyframe"], "home_keyframe")
+        if "home_keyframe" in content
+        else None,
+        fixed_base=_flag(content.get("fixed_base", False), "fixed_base"),
         no_collision=no_collision,
         pair_distances=pair_distances,
         collision_stop_distance=_distance(content, "collision_stop_distance"),
@@ -258,6 +266,12 @@ def _text(value: Any, what: str) -> str:
         raise RobotError(f"{what} must be a non-empty text, not {_shown(value)}")
     if not value.isprintable():
         raise RobotError(f"{what} must have no control characters, but is {_shown(value)}")
+    return value
+
+
+def _flag(value: Any, what: str) -> bool:
+    if not isinstance(value, bool):
+        raise RobotError(f"{what} must be true or false, not {_shown(value)}")
     return value
 
 

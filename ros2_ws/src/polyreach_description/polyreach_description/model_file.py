@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description.config_file import RobotError, RobotFile
+from polyreach_description.keyframes import fix_base
 from polyreach_description.urdf import link_names, load_urdf, read_urdf, root_links
 
 
@@ -100,6 +101,8 @@ def _read(file: RobotFile) -> mujoco.MjSpec:
     else:
         bodies, merged = link_names(root), root_links(root)
         spec = load_urdf(file.model, root, links)
+    if file.fixed_base:
+        fix_base(spec)
     for number, joint in enumerate(spec.joints):
         # servos are made by name
         joint.name = joint.name or f"unnamed_joint_{number}"

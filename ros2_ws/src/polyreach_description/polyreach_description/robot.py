@@ -14,10 +14,12 @@ from numpy.typing import ArrayLike, NDArray
 from polyreach_description import distances, servos
 from polyreach_description import robot_checks as checks
 from polyreach_description.config_file import AXES, RobotError, RobotFile, read_robot_file
+from polyreach_description.keyframes import keyframe_positions
 from polyreach_description.kinematic_tree import KinematicTree, joints_above, read_tree
 from polyreach_description.model_check import check_model
 from polyreach_description.model_file import fixed_links, load_spec
 from polyreach_description.orientation import quaternions
+from polyreach_description.self_collision import pair_text, touching_links
 
 ROBOTS_DIR = Path(__file__).parent / "robots"
 SAMPLING_MARGIN = 0.05  # share of a joint's range kept clear at both ends when goals are drawn
@@ -137,6 +139,9 @@ class Robot:
             address = model.jnt_qposadr[joint]
             if model.jnt_limited[joint] and not low <= qpos[address] <= high:
                 qpos[address] = (low + high) / 2
+        if self.file.home_keyframe is not None:
+            for name, value in keyframe_positions(model, self.file.home_keyframe).items():
+                qpos[model.jnt_qposadr[checks.joint_id(model, name)]] = value
         for name, value in self.file.home.items():
             joint = checks.joint_id(model, name)
             low, high = model.jnt_range[joint]
@@ -317,14 +322,11 @@ class Robot:
     def _touching_links(self, rng: np.random.Generator) -> str:
         """The pairs of links that touch in more than half of all configurations."""
         low, high = self.joint_pos_limits.T
-        counts: Counter[tuple[str, str]] = Counter()
-        for joint_pos in rng.uniform(low, high, (TOUCH_SAMPLES, len(low))):
-            self.in_self_collision(joint_pos)
-            bodies = self.model.geom_bodyid[self._data.contact.geom]
-            pairs = {(int(min(pair)), int(max(pair))) for pair in bodies}
-            counts.update((self.model.body(a).name, self.model.body(b).name) for a, b in pairs)
-        most = [pair for pair, count in counts.items() if count > TOUCH_SAMPLES / 2]
-        return ", ".join(f"[{a}, {b}]" for a, b in most) or "no two links in particular"
+        sample = rng.uniform(low, high, (TOUCH_SAMPLES, len(low)))
+        touching = touching_links(self.model, self.qpos(sample))
+        counts = Counter(pair for pairs in touching for pair in pairs)
+        often = [pair for pair, count in counts.items() if count > TOUCH_SAMPLES / 2]
+        return pair_text(often) or "no two links in particular"
 
     def geom_label(self, geom: int) -> str:
         """How messages name a geom."""
@@ -347,8 +349,9 @@ class Robot:
         low, high = self.joint_pos_limits.T
         sample = np.random.default_rng(0).uniform(low, high, (INERTIA_SAMPLES, len(low)))
         inertia = servos.largest_inertias(self.model, self.qpos(np.vstack([self.home, sample])))
-        for name, dof in zip(self.joint_names, self.dof_adr, strict=True):
-            servos.add_velocity_servo(spec, name, inertia[dof], self.file.joints[name].effort)
+        for name, joint in zip(self.joint_names, self.joint_ids, strict=True):
+            load = servos.joint_load(self.model, joint, inertia[self.model.jnt_dofadr[joint]])
+            servos.add_velocity_servo(spec, name, load, self.file.joints[name].effort)
         for held in self.held_joints:
             dof = int(self.model.jnt_dofadr[self.model.joint(held.name).id])
             servos.add_position_servo(spec, held.name, inertia[dof])

@@ -62,7 +62,8 @@ def check_joints(file: RobotFile, model: mujoco.MjModel, joint_ids: NDArray[np.i
             name = model.joint(joint).name or f"number {joint}"
             raise RobotError(
                 f"joint '{name}' is of type {kind.name.removeprefix('mjJNT_').lower()}, but only "
-                "hinge and slide joints are supported (fix a floating base to the world)"
+                "hinge and slide joints are supported ('fixed_base: true' in the robot.yaml fixes "
+                "a floating base to the world)"
             )
     for joint in joint_ids:
         name, (low, high) = model.joint(int(joint)).name, model.jnt_range[joint]

@@ -1,11 +1,39 @@
-"""Servos of a simulated robot: of controlled joints by velocity, of the others by position."""
+"""The simulated drives of a robot: of controlled joints by velocity, of the others by position."""
+
+from copy import copy
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from polyreach_description.config_file import RobotError
+
 TIME_CONSTANT = 0.02  # [s], of the velocity servos
 HOLD_STIFFNESS = 30.0  # [1/s], bandwidth of the position servos
+
+
+@dataclass(frozen=True)
+class JointLoad:
+    """What a joint's drive works against; of a slide N for N m and m for rad."""
+
+    inertia: float  # [kg m^2], the largest
+    damping: float  # [N m s/rad]
+    friction: float  # [N m], Coulomb
+    stiffness: float  # [N m/rad], of the joint's spring
+    spring_pos: float  # [rad], at which the spring is at rest
+
+
+def joint_load(model: mujoco.MjModel, joint: int, inertia: float) -> JointLoad:
+    """The load of a hinge or slide joint, of the inertia given [kg m^2 or kg]."""
+    dof = int(model.jnt_dofadr[joint])
+    return JointLoad(
+        inertia,
+        float(model.dof_damping[dof]),
+        float(model.dof_frictionloss[dof]),
+        float(model.jnt_stiffness[joint]),
+        float(model.qpos_spring[model.jnt_qposadr[joint]]),
+    )
 
 
 def remove_actuators(spec: mujoco.MjSpec) -> None:
@@ -15,21 +43,48 @@ def remove_actuators(spec: mujoco.MjSpec) -> None:
 
 
 def add_velocity_servo(
-    spec: mujoco.MjSpec, joint: str, inertia: float, effort: float | None
+    spec: mujoco.MjSpec, joint: str, load: JointLoad, effort: float | None
 ) -> None:
     """Drive a joint by velocity: ctrl [rad/s or m/s].
 
-    inertia [kg m^2 or kg]: the largest of the joint. The gain is inertia over TIME_CONSTANT. effort
-    [N m or N]: limit, or None.
+    The force is
+
+        inertia / TIME_CONSTANT (ctrl - velocity) + damping ctrl + stiffness (position - spring_pos)
+
+    so that the joint reaches ctrl against its damping and its spring, as under a drive's inner
+    loop. That loop also overcomes friction: the joint has none in simulation, and the force that
+    the drive spends on it is missing from its limit. effort [N m or N]: that limit, or None. The
+    model's own limit of the force on the joint (actuatorfrcrange) applies, too.
+
+    Raises RobotError if a limit is not above the friction.
     """
-    damping = inertia / TIME_CONSTANT
-    actuator = _add_servo(spec, f"{joint}_velocity", joint, damping, (0.0, 0.0, -damping))
+    gain = load.inertia / TIME_CONSTANT
+    bias = (-load.stiffness * load.spring_pos, load.stiffness, -gain)
+    actuator = _add_servo(spec, f"{joint}_velocity", joint, gain + load.damping, bias)
+    element = next(element for element in spec.joints if element.name == joint)
+    element.frictionloss = 0.0
     if effort is not None:
-        actuator.forcelimited, actuator.forcerange = True, [-effort, effort]
+        rest = _beyond_friction(joint, effort, load)
+        actuator.forcelimited, actuator.forcerange = True, [-rest, rest]
+    low, high = element.actfrcrange
+    if low < high:
+        element.actfrcrange = [
+            -_beyond_friction(joint, -low, load),
+            _beyond_friction(joint, high, load),
+        ]
+
+
+def _beyond_friction(joint: str, effort: float, load: JointLoad) -> float:
+    if effort <= load.friction:
+        raise RobotError(
+            f"joint '{joint}' cannot move: its force is limited to {effort:g}, its friction is "
+            f"{load.friction:g} [N m or N]"
+        )
+    return effort - load.friction
 
 
 def add_position_servo(spec: mujoco.MjSpec, joint: str, inertia: float) -> None:
-    """Hold a joint at ctrl [rad or m], critically damped. inertia: as for add_velocity_servo."""
+    """Hold a joint at ctrl [rad or m], critically damped. inertia: the largest [kg m^2 or kg]."""
     stiffness, damping = inertia * HOLD_STIFFNESS**2, 2 * inertia * HOLD_STIFFNESS
     _add_servo(spec, f"{joint}_hold", joint, stiffness, (0.0, -stiffness, -damping))
 
@@ -38,6 +93,8 @@ def largest_inertias(model: mujoco.MjModel, qpos: NDArray[np.float64]) -> NDArra
     """Largest inertia of every degree of freedom, (model.nv,) [kg m^2 or kg], over the
     configurations qpos (N, model.nq).
     """
+    model = copy(model)
+    model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT  # meshes would take long
     data = mujoco.MjData(model)
     matrix = np.zeros((model.nv, model.nv))
     largest = np.zeros(model.nv)
