@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from polyreach.robot.kinematics import Pose
 from polyreach.robot.least_squares import LIMIT_MARGIN
 
 
@@ -19,7 +18,9 @@ class FastLeastSquares(nn.Module):
     """damped_least_squares with its constants prepared, in double precision for any inputs.
 
     damping [m]. axes: coordinates along which effectors can move; the others are left out. gain:
-    factor on the step.
+    factor on the step. turning: effectors whose orientation counts; if there are any, the Jacobian
+    and the error have 3 E more columns for turns of the effectors, in units in which they compare
+    with positions, and `active` has E more for these.
 
     The normal equations (J J^T + damping^2 I) y = e are eliminated two rows at a time, by minors
     instead of quotients. With R = J^T / damping, K = [R^T R + I, -e / damping; 0, 1; R, 0] loses
@@ -28,19 +29,27 @@ class FastLeastSquares(nn.Module):
     """
 
     def __init__(
-        self, effectors: int, damping: float, axes: Sequence[int] = (0, 1, 2), gain: float = 1.0
+        self,
+        effectors: int,
+        damping: float,
+        axes: Sequence[int] = (0, 1, 2),
+        gain: float = 1.0,
+        turning: Sequence[int] = (),
     ) -> None:
         super().__init__()
-        self.unknowns = n = effectors * len(axes)
-        owner = np.repeat(range(effectors), len(axes))
-        chosen = 3 * owner + np.tile(axes, effectors)
-        pick = np.zeros((3 * effectors, n + 1, effectors))
+        positions = [(e, axis) for e in range(effectors) for axis in axes]
+        turns = [(effectors + e, axis) for e in turning for axis in range(3)]
+        owner, axis = np.array(positions + turns).T
+        self.unknowns = n = len(owner)
+        groups = 2 * effectors if turns else effectors
+        chosen = 3 * owner + axis
+        pick = np.zeros((3 * groups, n + 1, groups))
         pick[chosen, range(n), owner] = 1.0 / damping
-        target = np.zeros((n + 1, n + 1, 3 * effectors))
+        target = np.zeros((n + 1, n + 1, 3 * groups))
         target[range(n), n, chosen] = -gain / damping
         for name, value in {
-            "pick": pick.reshape(-1, effectors),
-            "target": target.reshape(-1, 3 * effectors),
+            "pick": pick.reshape(-1, groups),
+            "target": target.reshape(-1, 3 * groups),
             "identity": np.eye(n + 1).ravel(),
         }.items():
             self.register_buffer(name, torch.tensor(value), persistent=False)
@@ -52,11 +61,11 @@ class FastLeastSquares(nn.Module):
     identity: Tensor
 
     def forward(
-        self, pose: Pose, error: Tensor, active: Tensor, place: Tensor | None = None
+        self, jacobian: Tensor, error: Tensor, active: Tensor, place: Tensor | None = None
     ) -> Tensor:
-        """Arguments and result as of damped_least_squares."""
+        """Arguments and result as of damped_least_squares, with the pose's Jacobian."""
         pick = functional.linear(active.double(), self.pick).unflatten(1, (-1, self.unknowns + 1))
-        rows = pose.jacobian.double() @ pick  # (B, nu, n + 1)
+        rows = jacobian.double() @ pick  # (B, nu, n + 1)
         base = functional.linear(error.double().flatten(1), self.target, self.identity)
         base = base.unflatten(1, (self.unknowns + 1, -1))
         scale, step = self._eliminate(rows, rows, base)
@@ -68,7 +77,7 @@ class FastLeastSquares(nn.Module):
 
     def _eliminate(self, rows: Tensor, weighted: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """The last rows: the factor (B, 1, 1), and the step (B, nu, 1) times this factor."""
-        work = torch.cat([rows.mT @ weighted + base, weighted], dim=1)  # (B, n + 1 + nu, n + 1)
+        work = torch.cat([rows.transpose(-1, -2) @ weighted + base, weighted], dim=1)  # (B, n + 1 + nu, n + 1)
         for count, step in enumerate(self.steps, start=1):
             work = step(work)
             if count % 3 == 0 and count < len(self.steps):
@@ -109,6 +118,6 @@ class Elimination(nn.Module):
         factor.
         """
         *solved, others = matrix.split([1] * self.unknowns + [matrix.shape[1] - self.unknowns], 1)
-        terms = solved[0].mT @ solved[1] if self.unknowns == 2 else solved[0]
+        terms = solved[0].transpose(-1, -2) @ solved[1] if self.unknowns == 2 else solved[0]
         result: Tensor = others @ (terms.flatten(1) @ self.combine).unflatten(1, self.shape)
         return result

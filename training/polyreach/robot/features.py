@@ -166,7 +166,7 @@ class KinematicFeatures(Features):
         # J_i^T e_i, with e_i saturated, in units of the action speeds
         transpose = (fine @ self.repeat * self.coordinates) @ pose.jacobian.mT  # (B, E, nu)
         place = functional.linear(joint_pos, self.per_half_range, self.middle)  # in [-1, 1]
-        velocity = self.controller(pose, error, active, place)
+        velocity = self.controller(pose.jacobian, error, active, place)
         # 0 at the goals, 1 where an error is larger than BLEND_DISTANCE
         far = distance.amax(dim=1).clamp(max=BLEND_DISTANCE) / BLEND_DISTANCE  # (B, 1)
         features = [

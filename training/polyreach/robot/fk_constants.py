@@ -63,8 +63,8 @@ class Segments:
                 segment[joints + e] = segment[parent]
             else:
                 segment[joints + e, :, :, -1] = np.eye(4)
-        placed = [_frame(tree.axis[j], tree.anchor[j]) for j in range(joints)]
-        placed += [_frame(np.array([0.0, 0.0, 1.0]), point) for point in tree.effector]
+        placed = [frame_of(tree.axis[j], tree.anchor[j]) for j in range(joints)]
+        placed += list(_matrices(tree.effector_rotation, tree.effector))
         placed.append(np.eye(4))
         local = [
             np.einsum("ij,jkb,kl->ilb", np.linalg.inv(placed[before]), matrix, placed[index])
@@ -94,7 +94,7 @@ class Segments:
         return rounds
 
 
-def _frame(axis: Array, origin: Array) -> Array:
+def frame_of(axis: Array, origin: Array) -> Array:
     """Homogeneous matrix (4, 4) of a frame with that z axis [unit vector] and origin [m]."""
     matrix = np.eye(4)
     across = np.cross(axis, np.eye(3)[np.argmin(np.abs(axis))])
@@ -102,6 +102,13 @@ def _frame(axis: Array, origin: Array) -> Array:
     matrix[:3, 1] = np.cross(axis, matrix[:3, 0])
     matrix[:3, 2], matrix[:3, 3] = axis, origin
     return matrix
+
+
+def _matrices(rotation: Array, origin: Array) -> Array:
+    """Homogeneous matrices (N, 4, 4) of rotations (N, 3, 3) and origins (N, 3) [m]."""
+    matrices = np.tile(np.eye(4), (len(origin), 1, 1))
+    matrices[:, :3, :3], matrices[:, :3, 3] = rotation, origin
+    return matrices
 
 
 def moving_axes(tree: KinematicTree) -> list[int]:

@@ -24,6 +24,7 @@ class Pose(NamedTuple):
     effector: Tensor  # (B, E, 3) [m]
     joint: Tensor  # (B, nu, 3) a point on every joint's axis [m]
     jacobian: Tensor  # (B, nu, 3 E) d effector / d joint [m/rad or m/m]; 0 for other branches
+    frames: Tensor  # (B, nu + E + 1, 4, 4) transposed frames of joints, effectors and, if any, base
 
 
 class ForwardKinematics(nn.Module):
@@ -63,6 +64,7 @@ class ForwardKinematics(nn.Module):
             "fixed": fixed,
             "moves": moves if scale is None else moves * scale[:, None],
             "is_slide": tree.is_slide[:, None].astype(np.float64),
+            "turns": moves * (~tree.is_slide if scale is None else scale * ~tree.is_slide)[:, None],
         }.items():
             self.register_buffer(name, torch.tensor(value, dtype=dtype), persistent=False)
         # where a frame's transposed matrix (4, 4) holds its axis and its origin
@@ -87,6 +89,7 @@ class ForwardKinematics(nn.Module):
     fixed: Tensor
     moves: Tensor
     is_slide: Tensor
+    turns: Tensor
     at_effector: Tensor
     at_joint: Tensor
     at_axis: Tensor
@@ -95,6 +98,10 @@ class ForwardKinematics(nn.Module):
 
     def forward(self, joint_pos: Tensor) -> Pose:
         """joint_pos: (B, nu) [rad or m]."""
+        return self.pose(self.frames_at(joint_pos))
+
+    def frames_at(self, joint_pos: Tensor) -> Tensor:
+        """Transposed frames (B, N, 4, 4) of joints, effectors and, if any, the base."""
         waves = torch.sin(functional.linear(joint_pos, self.sums, self.phase))  # (B, 2 nu)
         if self.slides:
             waves = torch.cat([waves, joint_pos[:, self.slides]], dim=-1)
@@ -105,7 +112,25 @@ class ForwardKinematics(nn.Module):
             for index in range(self.rounds):
                 # S_i ... S_j, products of twice as many segments every time
                 matrix = matrix @ matrix.index_select(1, self.get_buffer(f"above_{index}"))
-            frame = matrix.flatten(1)
+            return matrix
+        return frame.unflatten(1, (-1, 4, 4))
+
+    def effectors_of(self, frames: Tensor) -> Tensor:
+        """Effector positions (B, E, 3) [m]."""
+        return frames.flatten(1).index_select(1, self.at_effector).unflatten(1, (-1, 3))
+
+    def rotations_of(self, frames: Tensor) -> Tensor:
+        """Rotation matrices (B, E, 3, 3) of the effectors."""
+        return frames[:, self.joints : self.joints + self.effectors, :3, :3].transpose(-1, -2)
+
+    def angular_jacobian(self, frames: Tensor) -> Tensor:
+        """Turns of the effectors with each joint (B, nu, 3 E) [rad/rad], about the base's axes."""
+        axis = frames.flatten(1).index_select(1, self.at_axis).unflatten(1, (self.joints, -1))
+        return axis * self.turns
+
+    def pose(self, frames: Tensor) -> Pose:
+        """The pose in which frames (B, N, 4, 4) are."""
+        frame = frames.flatten(1)
         effector = frame.index_select(1, self.at_effector)  # (B, 3 E)
         # J_je = w_j x (x_e - p_j), bilinear in (p_j, 1) w_j and (x_e, 1)
         products = frame.index_select(1, self.at_origin) * frame.index_select(1, self.at_each_axis)
@@ -118,6 +143,7 @@ class ForwardKinematics(nn.Module):
             effector.unflatten(1, (-1, 3)),
             frame.index_select(1, self.at_joint).unflatten(1, (-1, 3)),
             jacobian * self.moves,
+            frames,
         )
 
 

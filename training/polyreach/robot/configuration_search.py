@@ -1,0 +1,239 @@
+"""From named configurations to a velocity: refine, check, choose, go straight there.
+
+In every control period the target of the period before is refined. While it is at the goals and
+the straight way to it is clear of the robot's own bodies, it stays. Otherwise K configurations are
+refined and checked beside it: those that a policy names for new goals, and others, spread evenly
+over the joints' ranges, in the periods after. The best becomes the target. The target is kept in a
+memory, which the caller hands back in the next period.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polyreach.robot.capsules import Capsules, fit_capsules
+from polyreach.robot.goals import Goals
+from polyreach.robot.kinematics import forget
+from polyreach.robot.refinement import Refinement
+from polyreach.robot.self_clearance import SelfClearance
+from polyreach.robot.straight_motion import StraightMotion
+from polyreach_description import Robot
+
+CANDIDATES = 8  # K
+STEPS = 4  # of refinement of a new configuration
+POINTS = 10  # on the way to a new configuration
+KEPT_POINTS = 5  # on the way to the target
+MARGIN = 0.006  # [m], beside the stop distance, of a new way
+KEPT_MARGIN = 0.003  # [m], of the way to the target
+WORSE = 1e-4  # [m], by which a way may come nearer than its start, where that is too near
+PRECISE = 0.003  # [m], error that costs nothing
+ARRIVED = 0.005  # [m], error with which a target stays
+ERROR_COST = 20.0  # [1/m]
+TIME_COST = 0.1  # [1/s]
+KEEP_BONUS = 0.05
+NEW_GOAL = 0.05  # [m], by which goals have moved since the choice when a policy is asked anew
+MOVING = 0.02  # [m/s], goal speed from which the target's own velocity is added in full
+SMOOTHING = 0.3  # share of a new velocity in the target's velocity
+
+Propose = Callable[[], Tensor]
+"""Names K configurations (B, K, nu) [rad or m] for B robots."""
+
+
+class Memory(NamedTuple):
+    """What is carried from one control period to the next, of B robots."""
+
+    target: Tensor  # (B, nu) [rad or m]
+    drift: Tensor  # (B, nu) velocity of the target [rad/s or m/s]
+    goals: Tensor  # (B, E, 3) [m] of the period before
+    chosen_for: Tensor  # (B, E, 3) [m] goals for which the policy was asked
+    active: Tensor  # (B, E) of these
+    count: Tensor  # (B, 1) searches since
+
+    @property
+    def flat(self) -> Tensor:
+        """(B, M)."""
+        return torch.cat([part.flatten(1) for part in self], dim=1)
+
+
+class Way(NamedTuple):
+    """Straight ways, as far as they are clear."""
+
+    end: Tensor  # (B, nu) [rad or m] the last clear point
+    error: Tensor  # (B, E) [m] there
+
+
+class ConfigurationSearch(nn.Module):
+    """Chooses and keeps a target, and moves straight to it."""
+
+    def __init__(self, robot: Robot, capsules: Capsules | None = None) -> None:
+        super().__init__()
+        self.joints, self.effectors = len(robot.joint_names), len(robot.effector_names)
+        self.period, self.stop_distance = 1.0 / robot.control_rate, robot.stop_distance
+        self.refinement = Refinement(robot)
+        self.kinematics, self.errors = self.refinement.kinematics, self.refinement.errors
+        self.clearance = SelfClearance(robot, capsules or fit_capsules(robot))
+        self.motion = StraightMotion(robot)
+        # an additive recurrence that fills space evenly: powers of 1 / g, g^(nu + 1) = g + 1
+        g = 2.0
+        for _ in range(64):
+            g = (1 + g) ** (1 / (self.joints + 1))
+        constants = {
+            "ratios": g ** -np.arange(1.0, self.joints + 1),
+            "order": np.arange(CANDIDATES)[:, None],
+            "points": np.linspace(0, 1, POINTS + 1)[1:, None],
+            "kept_points": np.linspace(0, 1, KEPT_POINTS + 1)[1:, None],
+        }
+        for name, value in constants.items():
+            tensor = torch.tensor(value, dtype=torch.float32)
+            self.register_buffer(name, tensor, persistent=False)
+        self.register_load_state_dict_pre_hook(forget)
+
+    ratios: Tensor
+    order: Tensor
+    points: Tensor
+    kept_points: Tensor
+
+    @property
+    def memory_size(self) -> int:
+        """M."""
+        return 2 * self.joints + 7 * self.effectors + 1
+
+    def read(self, memory: Tensor) -> Memory:
+        """The parts of a memory (B, M)."""
+        sizes = [self.joints] * 2 + [3 * self.effectors] * 2 + [self.effectors, 1]
+        target, drift, goals, chosen_for, active, count = memory.split(sizes, dim=1)
+        low, high = self.refinement.low, self.refinement.high
+        target = torch.minimum(torch.maximum(target, low), high)
+        goals, chosen_for = (part.unflatten(1, (-1, 3)) for part in (goals, chosen_for))
+        return Memory(target, drift, goals, chosen_for, active, count)
+
+    def forward(
+        self, joint_pos: Tensor, previous: Tensor, goals: Goals, memory: Tensor, propose: Propose
+    ) -> tuple[Tensor, Tensor]:
+        """Velocities (B, nu) [rad/s or m/s] and the memory (B, M) of the next period.
+
+        joint_pos (B, nu) [rad or m]; previous: command of the period before (B, nu) [rad/s or m/s].
+        """
+        before, mask = self.read(memory), goals.active[..., None]
+        now = self.clearance.at(joint_pos)  # (B, P)
+        kept = self.refinement(before.target, goals, 1)
+        way = self.way(joint_pos, kept, goals, now, KEPT_MARGIN, self.kept_points)
+        stays = way.error.amax(dim=1, keepdim=True) < ARRIVED  # (B, 1)
+        moved = ((goals.position - before.chosen_for) * mask).norm(dim=-1).amax(1, keepdim=True)
+        other = (goals.active - before.active).abs().amax(dim=1, keepdim=True) > 0.5
+        new = (moved > NEW_GOAL) | other  # (B, 1)
+        count = torch.where(new, 0.0, before.count)
+        target, end = self.unless_all(stays, joint_pos, kept, way, goals, now, count, propose)
+        same = (target == kept).all(dim=1, keepdim=True)
+        asked = new & ~stays
+        drift = self.drift(before, kept, goals, same & ~asked)
+        following = Memory(
+            target,
+            drift,
+            goals.position,
+            torch.where(asked[..., None], goals.position, before.chosen_for),
+            torch.where(asked, goals.active, before.active),
+            count + (~stays),
+        )
+        return self.motion(joint_pos, previous, end, drift), following.flat
+
+    def drift(self, before: Memory, kept: Tensor, goals: Goals, same: Tensor) -> Tensor:
+        """The target's own velocity (B, nu), which goals that move give it; 0 where they rest."""
+        step = ((goals.position - before.goals) * goals.active[..., None]).norm(dim=-1)
+        moving = (step.amax(dim=1, keepdim=True) / (self.period * MOVING)).clamp(max=1.0)
+        velocity = (kept - before.target) / self.period
+        drift = before.drift + SMOOTHING * (velocity - before.drift)
+        excess = (drift.abs() / self.motion.speed).amax(dim=1, keepdim=True).clamp(min=1.0)
+        return drift * (moving * same / excess)
+
+    def way(
+        self,
+        joint_pos: Tensor,
+        target: Tensor,
+        goals: Goals,
+        now: Tensor,
+        margin: float,
+        points: Tensor,
+    ) -> Way:
+        """The straight way from joint_pos to target (B, nu). now: clearances (B, P) at its start.
+
+        A pair that is nearer than it should be at the start may stay as near.
+        """
+        count = len(points)
+        on_way = joint_pos[:, None] + points * (target - joint_pos)[:, None]  # (B, n, nu)
+        frames = self.kinematics.frames_at(on_way.flatten(0, 1))
+        needed = (now - WORSE).clamp(max=self.stop_distance + margin)
+        short = needed[:, None] - self.clearance(frames).unflatten(0, (-1, count))  # (B, n, P)
+        blocked = (short.amax(dim=2) > 0.0).float()  # (B, n)
+        clear = (blocked.cumsum(dim=1) < 0.5).float()  # up to each point
+        # one at the last clear point
+        last = clear - torch.cat([clear[:, 1:], torch.zeros_like(clear[:, :1])], dim=1)
+        stuck = 1.0 - clear[:, :1]  # (B, 1): no point is clear
+        share = last @ points  # (B, 1)
+        error = self.errors.size(self.errors(frames, goals.repeat(count))).unflatten(0, (-1, count))
+        error_now = self.errors.size(self.errors(self.kinematics.frames_at(joint_pos), goals))
+        error_there = (last[..., None] * error).sum(dim=1) + stuck * error_now
+        return Way(joint_pos + share * (target - joint_pos), error_there)
+
+    def cost(self, joint_pos: Tensor, target: Tensor, way: Way) -> Tensor:
+        """Cost (B, 1) of a target: what is missing at the end of its way, and the time it takes."""
+        missing = (way.error - PRECISE).clamp(min=0.0).sum(dim=1, keepdim=True)
+        time = self.motion.travel_time(target - joint_pos)[:, None]
+        return ERROR_COST * missing + TIME_COST * time
+
+    def unless_all(
+        self,
+        stays: Tensor,
+        joint_pos: Tensor,
+        kept: Tensor,
+        way: Way,
+        goals: Goals,
+        now: Tensor,
+        count: Tensor,
+        propose: Propose,
+    ) -> tuple[Tensor, Tensor]:
+        """Target and end of the way (B, nu): those kept where they stay (B, 1), else the best."""
+
+        def search() -> tuple[Tensor, Tensor]:
+            target, end = self.search(joint_pos, kept, way, goals, now, count, propose)
+            return torch.where(stays, kept, target), torch.where(stays, way.end, end)
+
+        if torch.compiler.is_exporting():
+            return torch.cond(stays.all(), lambda: (kept.clone(), way.end.clone()), search, ())
+        return (kept, way.end) if bool(stays.all()) else search()
+
+    def search(
+        self,
+        joint_pos: Tensor,
+        kept: Tensor,
+        way: Way,
+        goals: Goals,
+        now: Tensor,
+        count: Tensor,
+        propose: Propose,
+    ) -> tuple[Tensor, Tensor]:
+        """Target and end of its way (B, nu) among K new configurations and the one kept."""
+        number = (count - 1)[..., None] * CANDIDATES + self.order + 1  # (B, K, 1)
+        turns = number * self.ratios
+        spread = self.refinement.joint_pos(2 * (turns - turns.floor()) - 1)  # (B, K, nu)
+        named = torch.where(count[..., None] < 0.5, propose(), spread)
+        target = self.refinement(named.flatten(0, 1), goals.repeat(CANDIDATES), STEPS)
+        start = joint_pos.repeat_interleave(CANDIDATES, 0)
+        there = self.way(
+            start,
+            target,
+            goals.repeat(CANDIDATES),
+            now.repeat_interleave(CANDIDATES, 0),
+            MARGIN,
+            self.points,
+        )
+        cost = self.cost(start, target, there).unflatten(0, (-1, CANDIDATES))  # (B, K, 1)
+        keep = self.cost(joint_pos, kept, way)[:, None] - KEEP_BONUS
+        best = torch.cat([cost, keep], dim=1).argmin(dim=1)  # (B, 1)
+        targets = torch.cat([target.unflatten(0, (-1, CANDIDATES)), kept[:, None]], dim=1)
+        ends = torch.cat([there.end.unflatten(0, (-1, CANDIDATES)), way.end[:, None]], dim=1)
+        index = best[..., None].expand(-1, -1, self.joints)
+        return targets.gather(1, index)[:, 0], ends.gather(1, index)[:, 0]

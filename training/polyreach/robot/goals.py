@@ -1,0 +1,104 @@
+"""Goals of effectors, and the errors of a pose."""
+
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polyreach.robot.kinematics import ForwardKinematics, forget
+from polyreach_description import Robot
+
+METRES_PER_RADIAN = 0.2  # so that 1 cm compares with 3 degrees
+SMALL = 1e-9
+
+
+class Goals(NamedTuple):
+    """Goals of the E effectors of B robots."""
+
+    position: Tensor  # (B, E, 3) [m, base frame]
+    active: Tensor  # (B, E) in {0, 1}
+    rotation: Tensor | None = None  # (B, E, 3, 3); None for a robot without oriented effectors
+    oriented: Tensor | None = None  # (B, E) in {0, 1}
+
+    def repeat(self, count: int) -> Self:
+        """(B count, ...): every robot `count` times in a row."""
+        return type(self)(*(None if x is None else x.repeat_interleave(count, 0) for x in self))
+
+    @property
+    def mask(self) -> Tensor:
+        """1 for what counts: (B, E), or (B, 2 E) with orientations behind the positions."""
+        if self.oriented is None:
+            return self.active
+        return torch.cat([self.active, self.active * self.oriented], dim=1)
+
+
+def rotation_matrices(quaternions: Tensor) -> Tensor:
+    """Rotation matrices (..., 3, 3) of unit quaternions x y z w (..., 4)."""
+    x, y, z, w = quaternions.unbind(-1)
+    rows = [
+        1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
+        2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
+        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
+    ]  # fmt: skip
+    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+
+
+class GoalErrors(nn.Module):
+    """What is missing from a pose to its goals, as vectors along and about the base's axes.
+
+    The turn of an effector whose goal is a pose is the rotation vector (Lynch & Park, Modern
+    Robotics, section 3.2.3); of one whose goal is an axis, the shortest that aligns the axes.
+    """
+
+    def __init__(self, robot: Robot, kinematics: ForwardKinematics) -> None:
+        super().__init__()
+        self.kinematics = kinematics
+        self.turning = np.flatnonzero(robot.oriented).tolist()
+        # of which columns of the rotation matrix a turn consists
+        columns = np.zeros((len(robot.effector_names), 3, 3))
+        for effector, (kind, axis) in enumerate(
+            zip(robot.effector_goals, robot.effector_axes, strict=True)
+        ):
+            columns[effector] = np.diag(axis) if kind == "axis" else np.eye(3) / 2
+        is_pose = np.array([kind == "pose" for kind in robot.effector_goals])
+        for name, value in {
+            "columns": columns,
+            "cosine": np.where(is_pose, -0.5, 0.0)[:, None],
+        }.items():
+            tensor = torch.tensor(value, dtype=torch.float32)
+            self.register_buffer(name, tensor, persistent=False)
+        self.register_load_state_dict_pre_hook(forget)
+
+    columns: Tensor
+    cosine: Tensor
+
+    def forward(self, frames: Tensor, goals: Goals) -> Tensor:
+        """Errors (B, E, 3) [m], or (B, 2 E, 3) with turns behind, in METRES_PER_RADIAN; 0 where
+        not active.
+        """
+        error = goals.position - self.kinematics.effectors_of(frames)
+        if goals.rotation is not None:
+            error = torch.cat([error, METRES_PER_RADIAN * self.turn(frames, goals)], dim=1)
+        return error * goals.mask[..., None]
+
+    def turn(self, frames: Tensor, goals: Goals) -> Tensor:
+        """Rotation vectors (B, E, 3) [rad] from the effectors' orientations to the goals'."""
+        assert goals.rotation is not None
+        now = self.kinematics.rotations_of(frames) @ self.columns
+        there = goals.rotation @ self.columns.sign()
+        # sum over columns of now x there: sin(angle) times the axis of the turn
+        sine = torch.linalg.cross(now.transpose(-1, -2), there.transpose(-1, -2), dim=-1).sum(dim=-2)  # (B, E, 3)
+        cosine = (now * there).sum(dim=(-2, -1))[..., None] + self.cosine  # cos(angle)
+        length = (sine.square().sum(dim=-1, keepdim=True) + SMALL).sqrt()
+        return sine * (torch.atan2(length, cosine) / length)
+
+    def size(self, error: Tensor) -> Tensor:
+        """Of errors (B, E or 2 E, 3), one number per effector (B, E) [m]: positions and, if any,
+        turns together.
+        """
+        squared = error.square().sum(dim=-1)
+        effectors = self.kinematics.effectors
+        if squared.shape[1] > effectors:
+            squared = squared[:, :effectors] + squared[:, effectors:]
+        return (squared + SMALL * SMALL).sqrt()

@@ -1,0 +1,73 @@
+"""Damped least squares on configurations: one near the goals becomes one at the goals."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from polyreach.robot.fast_least_squares import FastLeastSquares
+from polyreach.robot.fk_constants import moving_axes
+from polyreach.robot.goals import METRES_PER_RADIAN, GoalErrors, Goals
+from polyreach.robot.kinematics import ForwardKinematics, forget
+from polyreach_description import Robot
+
+DAMPING = 0.05  # [m]
+LONGEST_STEP = 0.25  # [m], error of an effector beyond which a step does not grow
+
+
+class Refinement(nn.Module):
+    """Moves configurations towards goals, within the joints' limits.
+
+    Steps are of least norm in units of what each joint moves in a second at its velocity limit.
+    """
+
+    def __init__(self, robot: Robot) -> None:
+        super().__init__()
+        self.kinematics = ForwardKinematics(robot.tree, scale=robot.joint_vel_limits)
+        self.errors = GoalErrors(robot, self.kinematics)
+        self.solver = FastLeastSquares(
+            len(robot.effector_names),
+            DAMPING,
+            moving_axes(robot.tree),
+            turning=self.errors.turning,
+        )
+        low, high = torch.tensor(robot.joint_pos_limits).T
+        constants = {
+            "low": low,
+            "high": high,
+            "per_half_range": torch.diag(2 / (high - low)),
+            "middle": -(high + low) / (high - low),
+            "speeds": torch.tensor(robot.joint_vel_limits),
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, value.float(), persistent=False)
+        self.register_load_state_dict_pre_hook(forget)
+
+    low: Tensor
+    high: Tensor
+    per_half_range: Tensor
+    middle: Tensor
+    speeds: Tensor
+
+    def place(self, joint_pos: Tensor) -> Tensor:
+        """Joint positions (B, nu) as shares of half their range from its middle, in [-1, 1]."""
+        return functional.linear(joint_pos, self.per_half_range, self.middle)
+
+    def joint_pos(self, place: Tensor) -> Tensor:
+        """Joint positions (..., nu) [rad or m] of places (..., nu) in [-1, 1]."""
+        return (self.high + self.low) / 2 + place * ((self.high - self.low) / 2)
+
+    def forward(self, joint_pos: Tensor, goals: Goals, steps: int) -> Tensor:
+        """Configurations (B, nu) after `steps` steps from joint_pos (B, nu) [rad or m]."""
+        for _ in range(steps):
+            frames = self.kinematics.frames_at(joint_pos)
+            jacobian = self.kinematics.pose(frames).jacobian
+            if goals.rotation is not None:
+                turns = METRES_PER_RADIAN * self.kinematics.angular_jacobian(frames)
+                jacobian = torch.cat([jacobian, turns], dim=2)
+            error = self.errors(frames, goals)
+            length = error.norm(dim=-1, keepdim=True).clamp(min=LONGEST_STEP)
+            error = error * (LONGEST_STEP / length)
+            step = self.solver(jacobian, error, goals.mask, self.place(joint_pos))
+            moved = joint_pos + step * self.speeds
+            joint_pos = torch.minimum(torch.maximum(moved, self.low), self.high)
+        return joint_pos

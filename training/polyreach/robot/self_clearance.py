@@ -1,0 +1,79 @@
+"""Differentiable distances between the bodies of a robot, in torch."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from polyreach.robot.capsules import Capsules
+from polyreach.robot.fk_constants import frame_of
+from polyreach.robot.kinematics import ForwardKinematics, forget
+from polyreach_description import Robot
+
+SMALL = 1e-9  # [m^2], under square roots and in quotients
+
+
+class SelfClearance(nn.Module):
+    """Distances of P pairs of capsules, from the frames of the joints.
+
+    The closest points of two segments as in Ericson, Real-Time Collision Detection, section 5.1.9.
+    """
+
+    def __init__(
+        self, robot: Robot, capsules: Capsules, dtype: torch.dtype = torch.float32
+    ) -> None:
+        super().__init__()
+        self.kinematics = ForwardKinematics(robot.tree, dtype)
+        tree, nu = robot.tree, len(robot.joint_names)
+        ends = np.stack([capsules.start, capsules.end - capsules.start])  # (2, C, 3)
+        local = np.zeros((2, len(capsules.mover), 4))
+        for c, mover in enumerate(capsules.mover):
+            inverse = np.linalg.inv(
+                np.eye(4) if mover < 0 else frame_of(tree.axis[mover], tree.anchor[mover])
+            )
+            local[0, c] = inverse @ np.append(ends[0, c], 1.0)
+            local[1, c] = inverse @ np.append(ends[1, c], 0.0)
+        length = (ends[1] ** 2).sum(axis=-1)
+        i, j = capsules.pairs.T
+        constants = {
+            "local": local.transpose(1, 0, 2).reshape(-1, 2, 4),  # (C, 2, 4)
+            "fixed": ends.transpose(1, 0, 2) * (capsules.mover < 0)[:, None, None],
+            "moves": (capsules.mover >= 0)[:, None, None] * 1.0,
+            "length_i": length[i] + SMALL,
+            "length_j": length[j] + SMALL,
+            "reduce": capsules.radius[i] + capsules.radius[j] + capsules.offset,
+        }
+        for name, value in constants.items():
+            self.register_buffer(name, torch.tensor(value, dtype=dtype), persistent=False)
+        for name, index in {"i": i, "j": j, "frame": np.maximum(capsules.mover, 0)}.items():
+            self.register_buffer(f"at_{name}", torch.tensor(index.copy()), persistent=False)
+        self.pairs, self.joints = len(capsules.pairs), nu
+        self.register_load_state_dict_pre_hook(forget)
+
+    local: Tensor
+    fixed: Tensor
+    moves: Tensor
+    length_i: Tensor
+    length_j: Tensor
+    reduce: Tensor
+    at_i: Tensor
+    at_j: Tensor
+    at_frame: Tensor
+
+    def at(self, joint_pos: Tensor) -> Tensor:
+        """Clearances (B, P) [m] at joint_pos (B, nu) [rad or m]."""
+        return self(self.kinematics.frames_at(joint_pos))
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Clearances (B, P) [m] from the frames (B, N, 4, 4) of a Pose."""
+        moved = self.local @ frames.index_select(1, self.at_frame)  # (B, C, 2, 4)
+        ends = moved[..., :3] * self.moves + self.fixed  # (B, C, 2, 3): start, direction
+        first, second = ends.index_select(1, self.at_i), ends.index_select(1, self.at_j)
+        (p, u), (q, v) = first.unbind(2), second.unbind(2)  # (B, P, 3)
+        between = p - q
+        b, c, f = (u * v).sum(-1), (u * between).sum(-1), (v * between).sum(-1)
+        a, e = self.length_i, self.length_j
+        s = ((b * f - c * e) / (a * e - b * b + SMALL * SMALL)).clamp(0, 1)
+        t = ((b * s + f) / e).clamp(0, 1)
+        s = ((b * t - c) / a).clamp(0, 1)
+        gap = between + s[..., None] * u - t[..., None] * v
+        return ((gap * gap).sum(-1) + SMALL).sqrt() - self.reduce
