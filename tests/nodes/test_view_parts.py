@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,7 @@ pytest.importorskip("viser", reason="the page needs viser")
 from browser import pixel
 from websockets.datastructures import Headers
 
-from polyreach_description import Robot
+from polyreach_description import Robot, load_robot
 from polyreach_nodes.client.status import EffectorStatus
 from polyreach_nodes.view import shapes
 from polyreach_nodes.view.goals import ANSWER_S, SEND_PERIOD_S, GoalHandle
@@ -97,6 +98,16 @@ def test_joint_states_are_matched_by_name_and_bad_ones_left_out(planar8: Robot) 
     moved = planar8.model.joint("left_1").qposadr[0]
     assert joints.qpos[moved] == 0.5
     assert np.delete(joints.qpos, moved).tolist() == np.delete(home, moved).tolist()
+
+
+def test_joints_that_follow_others_are_shown_where_these_put_them() -> None:
+    hand = load_robot(Path(__file__).parents[1] / "robots" / "hand" / "robot.yaml")
+    joints = JointPositions(hand)
+    joints.take(["ring_bend"], [1.0], 1.0)
+    middle, extend = (hand.model.joint(f"ring_{name}").qposadr[0] for name in ("middle", "extend"))
+    assert joints.qpos[[middle, extend]] == pytest.approx([0.9, 0.018])
+    joints.take(["ring_middle", "ring_bend"], [0.5, 1.0], 2.0)
+    assert joints.qpos[[middle, extend]] == pytest.approx([0.5, 0.018])  # one of them measured
 
 
 A, B = np.array([0.1, 0.2, 0.3]), np.array([0.4, 0.5, 0.6])

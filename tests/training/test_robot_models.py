@@ -183,17 +183,25 @@ def test_a_mimic_joint_cannot_be_controlled(make: Make) -> None:
     assert "joint 'jc' follows joint 'jb'" in refused(make({}, extra=MIMIC))
 
 
-def test_a_mimic_joint_cannot_move_an_effector(make: Make) -> None:
+def test_a_mimic_joint_moves_with_its_leader(make: Make) -> None:
     limits = {"velocity": 1.0, "acceleration": 5.0}
-    text = refused(make({}, extra=MIMIC, joints={"ja": limits, "jb": limits}))
-    assert "effector 'tip' is moved by joint 'jc', which follows joint 'jb'" in text
+    robot = load_robot(make({}, extra=MIMIC, joints={"ja": limits, "jb": limits}))
+    assert robot.held_joints == () and len(robot.tree.parent) == 3
+    # links of 0.2 m from the base at 0.2 m, tip at 0.1 m; jb turns by 0.5 rad, jc back
+    x, y = 0.4 + 0.2 * np.cos(0.5) + 0.1, 0.2 * np.sin(0.5)
+    assert robot.forward_kinematics([0.0, 0.5])[0] == pytest.approx([x, y, 0.0])
 
 
-def test_a_mimic_joint_beyond_the_effector_is_held(make: Make) -> None:
+def test_a_mimic_joint_beyond_the_effector_is_not_in_the_tree(make: Make) -> None:
     limits = {"velocity": 1.0, "acceleration": 5.0}
-    joints, effectors = {"ja": limits, "jb": limits}, {"tip": {"body": "b"}}
-    robot = load_robot(make({}, extra=MIMIC, joints=joints, effectors=effectors))
-    assert [held.name for held in robot.held_joints] == ["jc"]
+    joints, effectors = {"ja": limits, "jb": limits}, {"tip": {"body": "b", "offset": [0.1, 0, 0]}}
+    path = make({}, extra=MIMIC, joints=joints, effectors=effectors)
+    robot = load_robot(path)
+    assert robot.held_joints == () and len(robot.tree.parent) == 2
+    urdf = path.parent / "chain_description/urdf/chain.urdf"
+    urdf.write_text(urdf.read_text().replace(MIMIC, ""))
+    assert [held.name for held in load_robot(path).held_joints] == ["jc"]
+    assert load_robot(path).sha256 == robot.sha256
 
 
 STRAIGHT_ARM = """<mujoco><compiler angle="radian"/><worldbody><body name="base">

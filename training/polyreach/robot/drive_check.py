@@ -46,7 +46,7 @@ def drift_at_rest(robot: Robot) -> float:
         raise RobotError(
             f"robot '{robot.name}' does not stand still in simulation: with zero velocity joint "
             f"'{robot.joint_names[worst]}' moves by {moved[worst]:.2g} "
-            f"{'m' if robot.tree.is_slide[worst] else 'rad'} within a second"
+            f"{'m' if robot.is_slide[worst] else 'rad'} within a second"
             f"{_while_touching(pushed) or ', and nothing touches: check inertias and effort'}"
         )
     return float(moved[worst])

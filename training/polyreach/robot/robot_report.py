@@ -38,6 +38,7 @@ def describe_robot(robot: Robot) -> dict[str, Any]:
         "effectors": list(robot.effector_names),
         **{f"joints of {name}": joints for name, joints in sets.items()},
         "shared joints": list(robot.shared_joints),
+        "coupled joints": coupled_joints(robot),
         "held joints": [joint.name for joint in robot.held_joints],
         "robot_sha256": robot.sha256,
         "joints": [
@@ -46,9 +47,20 @@ def describe_robot(robot: Robot) -> dict[str, Any]:
     }
 
 
+def coupled_joints(robot: Robot) -> list[str]:
+    """How each follower of a controlled joint moves with it."""
+    names = {robot.model.joint(int(joint)).name for joint in robot.moved.ids}
+    return [
+        f"{name} = {coupling.ratio:g} {coupling.leader}"
+        + (f" {coupling.offset:+g}" if coupling.offset else "")
+        for name, coupling in robot.couplings.items()
+        if name in names
+    ]
+
+
 def _joint(robot: Robot, index: int) -> tuple[list[str], list[Any]]:
     low, high = robot.joint_pos_limits[index]
-    unit = "m" if robot.tree.is_slide[index] else "rad"
+    unit = "m" if robot.is_slide[index] else "rad"
     tasks = [
         name
         for name, row in zip(robot.effector_names, robot.action_sets, strict=True)

@@ -22,7 +22,7 @@ class SelfDistance:
 
     def close_pairs(self, joint_pos: ArrayLike) -> set[tuple[int, int]]:
         """Pairs of body ids, the smaller one first, at joint_pos (nu,) [rad or m]."""
-        self._data.qpos[self._robot.qpos_adr] = joint_pos
+        self._robot.write_qpos(self._data.qpos, joint_pos)
         mujoco.mj_kinematics(self.model, self._data)
         mujoco.mj_collision(self.model, self._data)
         if not self._data.ncon:

@@ -1,7 +1,7 @@
 """Read and check `robot.yaml`: what is written there, before any model is loaded."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,16 @@ class JointEntry:
 
 
 @dataclass(frozen=True)
+class Coupling:
+    """How a joint follows another one: its position is ratio * the leader's + offset."""
+
+    leader: str
+    ratio: float
+    offset: float  # [rad or m]
+    is_linear: bool = True
+
+
+@dataclass(frozen=True)
 class RobotFile:
     """The content of a robot.yaml."""
 
@@ -65,6 +75,7 @@ class RobotFile:
     pair_distances: tuple[tuple[str, str, float], ...] = ()  # two links, their stop distance [m]
     collision_stop_distance: float | None = None  # [m]; None: by the robot's size
     collision_slow_distance: float | None = None  # [m]; None: by the stop distance
+    coupled_joints: dict[str, Coupling] = field(default_factory=dict)  # by follower
 
 
 _TOP_KEYS = (
@@ -75,6 +86,7 @@ _TOP_KEYS = (
     "effectors",
     "joints",
     "home",
+    "coupled_joints",
     "home_keyframe",
     "fixed_base",
     "no_collision",
@@ -150,6 +162,12 @@ def _parse(path: Path) -> RobotFile:
         pair_distances=pair_distances,
         collision_stop_distance=_distance(content, "collision_stop_distance"),
         collision_slow_distance=_distance(content, "collision_slow_distance"),
+        coupled_joints={
+            name: _coupling(name, entry)
+            for name, entry in _named(
+                content.get("coupled_joints") or {}, "coupled_joints", empty=True
+            ).items()
+        },
     )
 
 
@@ -237,6 +255,18 @@ def _joint(name: str, entry: Any) -> JointEntry:
             entry["acceleration"], f"acceleration of {what}", 1e-3, MAX_ACCELERATION, "rad/s^2"
         ),
         effort=None if effort is None else _number(effort, f"effort of {what}", 1e-3, 1e6, "N m"),
+    )
+
+
+def _coupling(name: str, entry: Any) -> Coupling:
+    what = f"coupled joint '{name}'"
+    entry = _mapping(entry, what, ("follows", "ratio", "offset"))
+    if "follows" not in entry:
+        raise RobotError(f"{what} needs 'follows: JOINT'")
+    return Coupling(
+        _text(entry["follows"], f"'follows' of {what}"),
+        _number(entry.get("ratio", 1.0), f"ratio of {what}", -100.0, 100.0, "1"),
+        _number(entry.get("offset", 0.0), f"offset of {what}", -1e3, 1e3, "rad or m"),
     )
 
 

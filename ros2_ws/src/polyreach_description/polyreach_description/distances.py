@@ -21,12 +21,14 @@ def reach(tree: KinematicTree, joint_pos_limits: NDArray[np.float64]) -> float:
     effector, and to the effector. Such a distance is constant behind a hinge; behind a slide joint
     it is the largest within its limits, joint_pos_limits (nu, 2).
     """
+    # positions of all screws; a controlled joint's ends are also those of its followers
+    limits = tree.coupling @ joint_pos_limits + tree.offset[:, None]  # (n, 2)
     lengths = []
     for point, joint in zip(tree.effector, tree.effector_parent, strict=True):
         length = 0.0
         while joint >= 0:
             span = point - tree.anchor[joint]  # (3,)
-            travel = joint_pos_limits[joint] - tree.reference[joint] if tree.is_slide[joint] else 0
+            travel = limits[joint] - tree.reference[joint] if tree.is_slide[joint] else 0
             ends = span + np.outer(travel, tree.axis[joint])  # (2, 3) or (1, 3)
             length += float(np.linalg.norm(ends, axis=1).max())
             point, joint = tree.anchor[joint], tree.parent[joint]

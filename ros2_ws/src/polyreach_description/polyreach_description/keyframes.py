@@ -35,21 +35,17 @@ def fix_base(spec: mujoco.MjSpec) -> None:
 def keyframe_positions(model: mujoco.MjModel, name: str) -> dict[str, float]:
     """The positions [rad or m] of hinge and slide joints in a keyframe, by joint.
 
-    A position outside the joint's range, which MuJoCo does not enforce exactly, is moved to its
-    end. Raises RobotError if the model has no such keyframe.
+    Raises RobotError if the model has no such keyframe.
     """
     key = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, name)
     if key < 0:
         names = [model.key(number).name for number in range(model.nkey)]
         legal = ", ".join(filter(None, names)) or "none with a name"
         raise RobotError(f"unknown keyframe '{name}' of 'home_keyframe' (the model has: {legal})")
-    positions = {}
-    for joint in range(model.njnt):
-        value = float(model.key_qpos[key, model.jnt_qposadr[joint]])
-        if model.jnt_limited[joint]:
-            value = float(np.clip(value, *model.jnt_range[joint]))
-        positions[model.joint(joint).name] = value
-    return positions
+    return {
+        model.joint(joint).name: float(model.key_qpos[key, model.jnt_qposadr[joint]])
+        for joint in range(model.njnt)
+    }
 
 
 def _joints(body: mujoco.MjsBody) -> Iterator[mujoco.MjsJoint]:

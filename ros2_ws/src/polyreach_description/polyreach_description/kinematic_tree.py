@@ -15,16 +15,23 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from polyreach_description.coupling import MovedJoints
+
 
 @dataclass(frozen=True)
 class KinematicTree:
-    """Screws of nu controlled joints and reference positions of E effectors, in the base frame.
+    """Screws of n joints that nu controlled joints move, and reference positions of E effectors, in
+    the base frame.
 
-    parent: (nu,) index of the nearest controlled joint above, or -1; a parent comes before its
-    child. is_slide: (nu,) true for a slide joint. reference: (nu,) joint value of the reference
-    pose [rad or m]. anchor: (nu, 3) a point on the joint's axis [m]. axis: (nu, 3) unit vector.
-    effector_parent: (E,) the last controlled joint above the effector. effector: (E, 3) [m].
-    effector_rotation: (E, 3, 3) rotation matrices; columns are the axes of the effector's site.
+    parent: (n,) index of the nearest of these joints above, or -1; a parent comes before its child.
+    is_slide: (n,) true for a slide joint. reference: (n,) joint value of the reference pose [rad or
+    m]. anchor: (n, 3) a point on the joint's axis [m]. axis: (n, 3) unit vector. effector_parent:
+    (E,) the last of these joints above the effector. effector: (E, 3) [m]. effector_rotation: (E,
+    3, 3) rotation matrices; columns are the axes of the effector's site.
+
+    coupling (n, nu), offset (n,) [rad or m]: for controlled joints at q, the joints are at coupling
+    @ q + offset. controlled: (nu,) the screw of each controlled joint itself. Where no joint
+    follows another one, n = nu, and these are the identity, zero, and 0 to nu - 1.
     """
 
     parent: NDArray[np.int64]
@@ -35,10 +42,23 @@ class KinematicTree:
     effector_parent: NDArray[np.int64]
     effector: NDArray[np.float64]
     effector_rotation: NDArray[np.float64]
+    coupling: NDArray[np.float64]
+    offset: NDArray[np.float64]
+    controlled: NDArray[np.int64]
+
+    @property
+    def is_coupled(self) -> bool:
+        """Whether there are more screws than controlled joints."""
+        return len(self.parent) > len(self.controlled)
 
     @property
     def action_sets(self) -> NDArray[np.bool_]:
         """(E, nu): true where joint j moves effector i, the paper's a_i (digrad-2018, sec. 4.1)."""
+        return (self.screw_sets[:, :, None] & (self.coupling != 0.0)).any(axis=1)
+
+    @property
+    def screw_sets(self) -> NDArray[np.bool_]:
+        """(E, n): true where a screw moves an effector."""
         sets = np.zeros((len(self.effector), len(self.parent)), dtype=bool)
         for effector, joint in enumerate(self.effector_parent):
             while joint >= 0:
@@ -48,26 +68,37 @@ class KinematicTree:
 
     def digest(self) -> str:
         """SHA-256 of what positions depend on, rounded to a micrometre or microradian."""
+        left_out = {"effector_rotation", "controlled"}
+        if not self.is_coupled:  # these robots keep the digest of earlier versions
+            left_out |= {"coupling", "offset"}
         numbers = {
             name: (np.round(np.asarray(value, dtype=np.float64), 6) + 0.0).tolist()
             for name, value in vars(self).items()
-            if name != "effector_rotation"
+            if name not in left_out
         }
         return sha256(json.dumps(numbers, sort_keys=True).encode()).hexdigest()
 
 
 def read_tree(
     model: mujoco.MjModel,
-    joint_ids: NDArray[np.int64],
+    moved: MovedJoints,
     site_ids: NDArray[np.int64],
     base_body: int,
     qpos: NDArray[np.float64],
 ) -> KinematicTree:
-    """Read the tree of `joint_ids` off `model`.
+    """Read the tree of the controlled joints, and of followers that move an effector, off `model`.
 
-    qpos: (model.nq,) full configuration in which the joints that are not controlled are held. The
-    base body must not move with a controlled joint.
+    qpos: (model.nq,) full configuration in which the other joints are held. The base body must not
+    move with a moved joint.
     """
+    carrying = {
+        joint for body in model.site_bodyid[site_ids] for joint in joints_above(model, int(body))
+    }
+    controlled = moved.controlled.tolist()
+    rows = [
+        row for row, joint in enumerate(moved.ids) if row in controlled or int(joint) in carrying
+    ]
+    joint_ids = moved.ids[rows]
     order = {int(joint): index for index, joint in enumerate(joint_ids)}
     addresses = model.jnt_qposadr[joint_ids]
     data = mujoco.MjData(model)
@@ -99,6 +130,9 @@ def read_tree(
         effector_parent=np.array(effector_parents, dtype=np.int64),
         effector=to_base(data.site_xpos[site_ids]),
         effector_rotation=rotation.T @ data.site_xmat[site_ids].reshape(-1, 3, 3),
+        coupling=moved.ratios[rows],
+        offset=moved.offsets[rows],
+        controlled=np.searchsorted(rows, controlled),
     )
 
 

@@ -37,23 +37,6 @@ def fixed_links(file: RobotFile, model: mujoco.MjModel) -> list[str]:
     return names if root is None else [*root_links(root), *names]
 
 
-def mimic_joints(file: RobotFile, model: mujoco.MjModel) -> dict[str, str]:
-    """Joints that follow another joint -> that joint: a URDF's mimic joints, an MJCF's equalities
-    between two joints.
-    """
-    leaders: dict[str, str] = {}
-    for number in np.flatnonzero(model.eq_type == mujoco.mjtEq.mjEQ_JOINT):
-        follower, leader = int(model.eq_obj1id[number]), int(model.eq_obj2id[number])
-        if model.eq_active0[number] and leader >= 0:
-            leaders[model.joint(follower).name] = model.joint(leader).name
-    root = read_urdf(file.model)
-    for joint in () if root is None else root.iterfind("joint"):
-        mimic = joint.find("mimic")
-        if mimic is not None:
-            leaders[joint.get("name") or ""] = mimic.get("joint") or ""
-    return leaders
-
-
 def closes_loop(
     model: mujoco.MjModel,
     number: int,
@@ -63,7 +46,7 @@ def closes_loop(
     """Whether an equality constraint ties controlled joints to each other or to the base.
 
     number: of the constraint. movers: the controlled joint that moves each body last, or -1.
-    controlled: joints. One joint that follows another is no loop, see mimic_joints.
+    controlled: joints. One joint that follows another is no loop, see coupling.py.
     """
     kind = mujoco.mjtEq(model.eq_type[number])
     first, second = int(model.eq_obj1id[number]), int(model.eq_obj2id[number])

@@ -11,10 +11,12 @@ import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from polyreach_description import distances, servos
+from polyreach_description import distances
 from polyreach_description import robot_checks as checks
 from polyreach_description.config_file import AXES, RobotError, RobotFile, read_robot_file
-from polyreach_description.keyframes import keyframe_positions
+from polyreach_description.coupling import read_couplings, read_moved_joints
+from polyreach_description.driven_model import driven_model
+from polyreach_description.home import read_home
 from polyreach_description.kinematic_tree import KinematicTree, joints_above, read_tree
 from polyreach_description.model_check import check_model
 from polyreach_description.model_file import fixed_links, load_spec
@@ -112,17 +114,18 @@ class Robot:
         self.joint_vel_limits = np.array([entry.velocity for entry in entries])
         self.joint_acc_limits = np.array([entry.acceleration for entry in entries])
         self.action_speeds = np.minimum(self.joint_vel_limits, SPEED_UP_S * self.joint_acc_limits)
-        self.joint_pos_limits = model.jnt_range[self.joint_ids].copy()
         checks.check_collision_options(model)
         checks.check_joints(file, model, self.joint_ids)
-        bodies = model.site_bodyid[self.site_ids].tolist()
-        checks.check_mimic_joints(file, model, dict(zip(self.effector_names, bodies, strict=True)))
+        self.couplings = read_couplings(file, model)
+        self.moved = read_moved_joints(model, self.joint_ids, self.couplings)
+        self.joint_pos_limits = self.moved.position_limits(model)
         checks.check_loops(model, self._movers, self.joint_ids)
-        self._home_qpos = self._read_home()
+        limits = dict(zip(self.joint_ids.tolist(), self.joint_pos_limits, strict=True))
+        self._home_qpos = read_home(file, model, limits, self.couplings)
         self.home = self._home_qpos[self.qpos_adr]
         self.base_body = self._read_base_body()
         self.tree: KinematicTree = read_tree(
-            model, self.joint_ids, self.site_ids, self.base_body, self._home_qpos
+            model, self.moved, self.site_ids, self.base_body, self._home_qpos
         )
         self.action_sets = self.tree.action_sets
         checks.check_action_sets(self.action_sets, self.joint_names, self.effector_names)
@@ -131,26 +134,6 @@ class Robot:
         self.stop_distance, self.slow_distance = distances.stop_and_slow_distance(file, self.reach)
         self.pair_distances = distances.pair_distances(file, model, self.stop_distance)
         self._data = mujoco.MjData(model)
-
-    def _read_home(self) -> NDArray[np.float64]:
-        model, qpos = self.model, self.model.qpos0.copy()
-        for joint in range(model.njnt):
-            low, high = model.jnt_range[joint]
-            address = model.jnt_qposadr[joint]
-            if model.jnt_limited[joint] and not low <= qpos[address] <= high:
-                qpos[address] = (low + high) / 2
-        if self.file.home_keyframe is not None:
-            for name, value in keyframe_positions(model, self.file.home_keyframe).items():
-                qpos[model.jnt_qposadr[checks.joint_id(model, name)]] = value
-        for name, value in self.file.home.items():
-            joint = checks.joint_id(model, name)
-            low, high = model.jnt_range[joint]
-            if model.jnt_limited[joint] and not low <= value <= high:
-                raise RobotError(
-                    f"home of joint '{name}' is {value:g}, outside its range {low:g} to {high:g}"
-                )
-            qpos[model.jnt_qposadr[joint]] = value
-        return qpos
 
     def _read_base_body(self) -> int:
         body = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, self.base_frame)
@@ -161,7 +144,7 @@ class Robot:
             raise RobotError(
                 f"unknown base_frame '{self.base_frame}' (the model has: {', '.join(legal)})"
             )
-        moving = [joint for joint in joints_above(self.model, body) if joint in self.joint_ids]
+        moving = [joint for joint in joints_above(self.model, body) if joint in self.moved.ids]
         if moving:
             name = self.model.joint(moving[0]).name
             raise RobotError(
@@ -190,6 +173,12 @@ class Robot:
         return self.joint_pos_limits, self.joint_vel_limits, self.joint_acc_limits
 
     @property
+    def is_slide(self) -> NDArray[np.bool_]:
+        """Which of the controlled joints are slides, (nu,)."""
+        slides: NDArray[np.bool_] = self.tree.is_slide[self.tree.controlled]
+        return slides
+
+    @property
     def shared_joints(self) -> tuple[str, ...]:
         """Joints that move more than one effector."""
         return tuple(
@@ -198,8 +187,8 @@ class Robot:
 
     @cached_property
     def held_joints(self) -> tuple[HeldJoint, ...]:
-        """Joints of the model that are not controlled, in the model's order."""
-        others = [joint for joint in range(self.model.njnt) if joint not in self.joint_ids]
+        """Joints that controlled joints do not move, in the model's order."""
+        others = [joint for joint in range(self.model.njnt) if joint not in self.moved.ids]
         base = set(joints_above(self.model, self.base_body))
         effectors = [
             set(joints_above(self.model, b)) for b in self.model.site_bodyid[self.site_ids]
@@ -226,8 +215,14 @@ class Robot:
         """
         joint_pos = np.asarray(joint_pos, dtype=np.float64)
         qpos = np.broadcast_to(self._home_qpos, (*joint_pos.shape[:-1], self.model.nq)).copy()
-        qpos[..., self.qpos_adr] = joint_pos
+        self.write_qpos(qpos, joint_pos)
         return qpos
+
+    def write_qpos(self, qpos: NDArray[np.float64], joint_pos: ArrayLike) -> None:
+        """Write joint_pos (..., nu) [rad or m] into a full configuration (..., model.nq): the
+        controlled joints and those that follow them.
+        """
+        qpos[..., self.moved.qpos_adr] = self.moved.positions(joint_pos)
 
     def forward_kinematics(self, joint_pos: ArrayLike) -> NDArray[np.float64]:
         """Effector positions (E, 3) [m, base frame] at joint_pos (nu,), by MuJoCo."""
@@ -258,7 +253,7 @@ class Robot:
     def in_self_collision(self, joint_pos: ArrayLike) -> bool:
         """Whether geoms of the model touch at joint_pos (nu,)."""
         self._data.qpos[:] = self._home_qpos
-        self._data.qpos[self.qpos_adr] = joint_pos
+        self.write_qpos(self._data.qpos, joint_pos)
         mujoco.mj_kinematics(self.model, self._data)
         mujoco.mj_collision(self.model, self._data)
         return bool(self._data.ncon)
@@ -280,7 +275,7 @@ class Robot:
 
     @cached_property
     def geom_movers(self) -> NDArray[np.int64]:
-        """The controlled joint that moves each geom last, or -1; (model.ngeom,).
+        """The moved joint (controlled, or a follower) that moves each geom last, or -1; (ngeom,).
 
         Two geoms that the same joint moves last keep their distance.
         """
@@ -288,8 +283,8 @@ class Robot:
 
     @cached_property
     def _movers(self) -> NDArray[np.int64]:
-        """The controlled joint that moves each body last, or -1; (model.nbody,)."""
-        model, controlled = self.model, set(self.joint_ids.tolist())
+        """The moved joint that moves each body last, or -1; (model.nbody,)."""
+        model, controlled = self.model, set(self.moved.ids.tolist())
         last = np.full(model.nbody, -1, dtype=np.int64)
         for body in range(1, model.nbody):  # a parent comes before its children
             first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
@@ -342,22 +337,19 @@ class Robot:
         fixed sample of configurations: that of a joint along a straight arm grows many times when
         the arm bends.
         """
-        spec = load_spec(self.file)
-        servos.remove_actuators(spec)
-        for body in spec.bodies:
-            body.gravcomp = 1.0
         low, high = self.joint_pos_limits.T
         sample = np.random.default_rng(0).uniform(low, high, (INERTIA_SAMPLES, len(low)))
-        inertia = servos.largest_inertias(self.model, self.qpos(np.vstack([self.home, sample])))
-        for name, joint in zip(self.joint_names, self.joint_ids, strict=True):
-            load = servos.joint_load(self.model, joint, inertia[self.model.jnt_dofadr[joint]])
-            servos.add_velocity_servo(spec, name, load, self.file.joints[name].effort)
-        for held in self.held_joints:
-            dof = int(self.model.jnt_dofadr[self.model.joint(held.name).id])
-            servos.add_position_servo(spec, held.name, inertia[dof])
-        spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
         try:
-            return spec.compile()
+            return driven_model(
+                load_spec(self.file),
+                self.model,
+                self.moved,
+                [self.model.joint(held.name).id for held in self.held_joints],
+                [self.file.joints[name].effort for name in self.joint_names],
+                self.qpos(np.vstack([self.home, sample])),
+            )
+        except RobotError:
+            raise
         except ValueError as error:
             reason = " ".join(str(error).split())
             raise RobotError(f"robot '{self.name}' cannot be simulated: {reason}") from None

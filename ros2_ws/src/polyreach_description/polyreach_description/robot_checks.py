@@ -3,15 +3,14 @@
 Every check raises RobotError with one sentence that names what is wrong and what is legal.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description.config_file import MAX_SLIDE_VELOCITY, RobotError, RobotFile
-from polyreach_description.kinematic_tree import joints_above
-from polyreach_description.model_file import closes_loop, mimic_joints
+from polyreach_description.model_file import closes_loop
 
 _HINGE, _SLIDE = mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE
 
@@ -84,28 +83,6 @@ def check_joints(file: RobotFile, model: mujoco.MjModel, joint_ids: NDArray[np.i
                 f"velocity of joint '{name}' is {velocity:g}, but a slide joint's must be at "
                 f"most {MAX_SLIDE_VELOCITY:g} [m/s]"
             )
-
-
-def check_mimic_joints(
-    file: RobotFile, model: mujoco.MjModel, effector_bodies: Mapping[str, int]
-) -> None:
-    """Refuse joints that follow another one if they are controlled or move an effector.
-
-    effector_bodies: id of the body of each effector.
-    """
-    for follower, leader in mimic_joints(file, model).items():
-        if follower in file.joints:
-            raise RobotError(
-                f"joint '{follower}' follows joint '{leader}' (mimic or equality) and cannot "
-                "be controlled: remove it from 'joints'"
-            )
-        for name, body in effector_bodies.items():
-            if joint_id(model, follower) in joints_above(model, body):
-                raise RobotError(
-                    f"effector '{name}' is moved by joint '{follower}', which follows joint "
-                    f"'{leader}' (mimic or equality): this is not supported; choose a link "
-                    "before that joint"
-                )
 
 
 def check_loops(

@@ -20,19 +20,29 @@ class JointLoad:
     inertia: float  # [kg m^2], the largest
     damping: float  # [N m s/rad]
     friction: float  # [N m], Coulomb
-    stiffness: float  # [N m/rad], of the joint's spring
-    spring_pos: float  # [rad], at which the spring is at rest
+    stiffness: float  # [N m/rad], of springs
+    preload: float  # [N m], of springs at position 0
 
 
-def joint_load(model: mujoco.MjModel, joint: int, inertia: float) -> JointLoad:
-    """The load of a hinge or slide joint, of the inertia given [kg m^2 or kg]."""
-    dof = int(model.jnt_dofadr[joint])
+def drive_load(
+    model: mujoco.MjModel,
+    joints: NDArray[np.int64],
+    ratios: NDArray[np.float64],
+    offsets: NDArray[np.float64],
+    inertia: float,
+) -> JointLoad:
+    """The load of a drive that moves joints (k,), at the positions ratios * its own + offsets.
+
+    inertia [kg m^2 or kg]: the largest of all of them, as the drive feels it.
+    """
+    dofs, addresses = model.jnt_dofadr[joints], model.jnt_qposadr[joints]
+    stiffness = model.jnt_stiffness[joints]
     return JointLoad(
         inertia,
-        float(model.dof_damping[dof]),
-        float(model.dof_frictionloss[dof]),
-        float(model.jnt_stiffness[joint]),
-        float(model.qpos_spring[model.jnt_qposadr[joint]]),
+        float(ratios**2 @ model.dof_damping[dofs]),
+        float(np.abs(ratios) @ model.dof_frictionloss[dofs]),
+        float(ratios**2 @ stiffness),
+        float(ratios * stiffness @ (offsets - model.qpos_spring[addresses])),
     )
 
 
@@ -49,7 +59,7 @@ def add_velocity_servo(
 
     The force is
 
-        inertia / TIME_CONSTANT (ctrl - velocity) + damping ctrl + stiffness (position - spring_pos)
+        inertia / TIME_CONSTANT (ctrl - velocity) + damping ctrl + stiffness position + preload
 
     so that the joint reaches ctrl against its damping and its spring, as under a drive's inner
     loop. That loop also overcomes friction: the joint has none in simulation, and the force that
@@ -59,7 +69,7 @@ def add_velocity_servo(
     Raises RobotError if a limit is not above the friction.
     """
     gain = load.inertia / TIME_CONSTANT
-    bias = (-load.stiffness * load.spring_pos, load.stiffness, -gain)
+    bias = (load.preload, load.stiffness, -gain)
     actuator = _add_servo(spec, f"{joint}_velocity", joint, gain + load.damping, bias)
     element = next(element for element in spec.joints if element.name == joint)
     element.frictionloss = 0.0
@@ -89,20 +99,22 @@ def add_position_servo(spec: mujoco.MjSpec, joint: str, inertia: float) -> None:
     _add_servo(spec, f"{joint}_hold", joint, stiffness, (0.0, -stiffness, -damping))
 
 
-def largest_inertias(model: mujoco.MjModel, qpos: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Largest inertia of every degree of freedom, (model.nv,) [kg m^2 or kg], over the
-    configurations qpos (N, model.nq).
+def largest_inertias(
+    model: mujoco.MjModel, qpos: NDArray[np.float64], motions: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Largest inertia of every motion, (K,) [kg m^2 or kg], over the configurations qpos (N,
+    model.nq). motions: (model.nv, K), the velocities of the degrees of freedom at unit speed.
     """
     model = copy(model)
     model.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT  # meshes would take long
     data = mujoco.MjData(model)
     matrix = np.zeros((model.nv, model.nv))
-    largest = np.zeros(model.nv)
+    largest = np.zeros(motions.shape[1])
     for configuration in qpos:
         data.qpos[:] = configuration
         mujoco.mj_forward(model, data)
         mujoco.mj_fullM(model, matrix, data.qM)
-        largest = np.maximum(largest, matrix.diagonal())
+        largest = np.maximum(largest, (motions * (matrix @ motions)).sum(axis=0))
     return largest
 
 

@@ -147,6 +147,10 @@ class _LinkTree:
         elif slides:
             limit = {"lower": "-1e6", "upper": "1e6", **limit}
         SubElement(element, "limit", limit)
+        if name in self.robot.couplings:
+            coupling = self.robot.couplings[name]
+            numbers = {"multiplier": _number(coupling.ratio), "offset": _number(coupling.offset)}
+            SubElement(element, "mimic", {"joint": coupling.leader, **numbers})
         dof = model.jnt_dofadr[joint]
         damping, friction = model.dof_damping[dof], model.dof_frictionloss[dof]
         SubElement(element, "dynamics", damping=_number(damping), friction=_number(friction))
@@ -241,8 +245,11 @@ def _ros2_control(robot: Robot, plugin: str, parameters: Mapping[str, str]) -> E
     SubElement(hardware, "plugin").text = plugin
     for key, value in parameters.items():
         SubElement(hardware, "param", name=key).text = value
-    home = dict(zip(robot.joint_names, robot.home, strict=True))
-    home |= {held.name: held.value for held in robot.held_joints}
+    qpos = robot.qpos(robot.home)
+    home = {
+        robot.model.joint(joint).name: qpos[robot.model.jnt_qposadr[joint]]
+        for joint in range(robot.model.njnt)
+    }
     velocity = dict(zip(robot.joint_names, robot.joint_vel_limits, strict=True))
     for joint in range(robot.model.njnt):
         name = robot.model.joint(joint).name

@@ -43,9 +43,10 @@ class Clearance:
         self._qpos = [self._now.qpos, self._there.qpos]
         for qpos in self._qpos:
             qpos[:] = robot.qpos(robot.home)
-        first, last = int(robot.qpos_adr[0]), int(robot.qpos_adr[-1])
-        in_a_row = last - first + 1 == len(robot.qpos_adr)
-        self._adr = slice(first, last + 1) if in_a_row else robot.qpos_adr
+        adr = robot.moved.qpos_adr
+        first, last = int(adr[0]), int(adr[-1])
+        in_a_row = last - first + 1 == len(adr)
+        self._adr = slice(first, last + 1) if in_a_row else adr
         self._margin = self._model.pair_margin
         kinds = robot.model.geom_type[self.pairs]
         self._has_meshes = bool((kinds == mujoco.mjtGeom.mjGEOM_MESH).any())
@@ -84,6 +85,7 @@ class Clearance:
         travel = self._travel.dot(np.abs(way))  # (pairs,) [m]
         parts = check_count(float(np.maximum.reduce(travel / self.distance, initial=0.0)))
         model, data, qpos, adr = self._model, self._there, self._qpos[1], self._adr
+        positions = self._robot.moved.positions
         now: dict[Pair, float] = {}
         most: dict[Pair, float] = {}
         half = (parts + 1) // 2
@@ -96,7 +98,7 @@ class Clearance:
             half //= 2
             following: list[int] = []
             for number in middles:
-                qpos[adr] = joint_pos + (number / parts) * way
+                qpos[adr] = positions(joint_pos + (number / parts) * way)
                 mujoco.mj_kinematics(model, data)
                 mujoco.mj_collision(model, data)
                 if not data.ncon:
@@ -137,7 +139,9 @@ class Clearance:
             mujoco.mj_jac(self._model, self._now, jacobian, None, point, body)
         # d = n . (p2 - p1)
         normal = (points[1] - points[0]) / distance
-        change: Vector = normal @ (self._jacobians[1] - self._jacobians[0])[:, self._robot.dof_adr]
+        moved = self._robot.moved
+        jacobian = (self._jacobians[1] - self._jacobians[0])[:, moved.dof_adr]
+        change: Vector = normal @ jacobian @ moved.ratios
         return change
 
     def _near(self) -> list[tuple[Pair, float]]:
@@ -156,7 +160,7 @@ class Clearance:
     def _distance_now(self, pair: Pair, joint_pos: Vector | None) -> float:
         """At joint_pos (nu,), if that is not where the last one was."""
         if joint_pos is not None:
-            self._qpos[0][self._adr] = joint_pos
+            self._qpos[0][self._adr] = self._robot.moved.positions(joint_pos)
             mujoco.mj_kinematics(self._model, self._now)
         return float(mujoco.mj_geomDistance(self._model, self._now, *pair, FAR, None))
 
@@ -214,13 +218,14 @@ def _reach(robot: Robot, pairs: list[Pair]) -> NDArray[np.float64]:
             length += spans[joint] if slides[joint] else 0.0
         return reached
 
-    columns = {int(joint): column for column, joint in enumerate(robot.joint_ids)}
+    columns = {int(joint): column for column, joint in enumerate(robot.moved.ids)}
     reach = np.zeros((len(pairs), len(columns)))
     for row, pair in enumerate(pairs):
         first, second = map(of_geom, pair)
         for joint in (first.keys() ^ second.keys()) & columns.keys():
             reach[row, columns[joint]] = {**first, **second}[joint]
-    return reach
+    by_controlled: NDArray[np.float64] = reach @ np.abs(robot.moved.ratios)
+    return by_controlled
 
 
 def _constant_gaps(robot: Robot, pairs: list[Pair]) -> Vector:

@@ -19,6 +19,7 @@ class JointPositions:
         self._address = {
             name: int(model.jnt_qposadr[joint]) for joint, name in enumerate(names) if name
         }
+        self._robot = robot
         self.qpos: Vector = robot.qpos(robot.home)
         self.received_s = -np.inf  # [s, monotonic] of the last that named a joint of the robot
         self._names: list[str] = []
@@ -38,5 +39,8 @@ class JointPositions:
             self._target = [target for _, target in pairs]
         qpos = np.asarray(position, dtype=np.float64)[self._source]
         if len(qpos) and np.isfinite(qpos).all():
+            self.qpos[self._target] = qpos
+            # joints that follow others are often not in the message; those that are stay as measured
+            self._robot.write_qpos(self.qpos, self.qpos[self._robot.qpos_adr])
             self.qpos[self._target] = qpos
             self.received_s = now_s
