@@ -50,7 +50,7 @@ def way_of(robot: Robot, joint_pos: np.ndarray, command: np.ndarray) -> np.ndarr
     return np.clip(joint_pos + command * ahead_s, low, high) - joint_pos
 
 
-@pytest.mark.parametrize("name", (*ROBOTS, HAND), ids=(*ROBOTS, "hand"))
+@pytest.mark.parametrize("name", [*ROBOTS, HAND], ids=(*ROBOTS, "hand"))
 def test_adaptive_checks_find_what_checks_everywhere_find(name: str) -> None:
     robot = load_robot(name)
     clearance, seen = Clearance(robot, 0.08), 0
@@ -115,7 +115,7 @@ def test_nothing_is_slowed_less_than_by_checks_everywhere(name: str) -> None:
     assert slowed > 0
 
 
-@pytest.mark.parametrize("name", (*ROBOTS, HAND), ids=(*ROBOTS, "hand"))
+@pytest.mark.parametrize("name", [*ROBOTS, HAND], ids=(*ROBOTS, "hand"))
 def test_no_distance_changes_by_more_than_reach(name: str) -> None:
     robot, rng = load_robot(name), np.random.default_rng(3)
     clearance, greatest = Clearance(robot, 0.02), 0.0
@@ -145,7 +145,7 @@ def test_links_in_different_layers_never_collide() -> None:
     assert not any(Clearance(load_robot("humanoid27"), 0.02)._gaps)
 
 
-@pytest.mark.parametrize("name", (*ROBOTS, HAND), ids=(*ROBOTS, "hand"))
+@pytest.mark.parametrize("name", [*ROBOTS, HAND], ids=(*ROBOTS, "hand"))
 def test_gradient_by_finite_differences(name: str) -> None:
     robot, rng, step = load_robot(name), np.random.default_rng(5), 1e-6
     clearance, compared = Clearance(robot, 0.2), 0

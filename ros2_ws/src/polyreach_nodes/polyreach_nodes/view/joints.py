@@ -40,7 +40,7 @@ class JointPositions:
         qpos = np.asarray(position, dtype=np.float64)[self._source]
         if len(qpos) and np.isfinite(qpos).all():
             self.qpos[self._target] = qpos
-            # joints that follow others are often not in the message; those that are stay as measured
+            # followers are often not in the message; those that are stay as measured
             self._robot.write_qpos(self.qpos, self.qpos[self._robot.qpos_adr])
             self.qpos[self._target] = qpos
             self.received_s = now_s
