@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from polyreach_description.printable import MAX_SHOWN, PrintableError, printable
-from polyreach_description.yaml_file import YamlError, read_yaml
+from polyreach_description import yaml_values as values
+from polyreach_description.printable import PrintableError
+from polyreach_description.yaml_file import read_yaml
 
 MAX_HINGE_VELOCITY = 30.0  # [rad/s]; above it the number is most likely in degrees
 MAX_SLIDE_VELOCITY = 10.0  # [m/s]; above it the number is most likely in millimetres
@@ -108,63 +109,61 @@ def read_robot_file(path: Path) -> RobotFile:
     """
     try:
         return _parse(path)
-    except ValueError as error:  # RobotError, or a number of too many digits to show
+    except ValueError as error:  # RobotError, YamlError, or a number of too many digits to show
         raise RobotError(f"{path}: {error}") from None
 
 
 def _parse(path: Path) -> RobotFile:
     if not path.is_file():
         raise RobotError("no such robot file")
-    try:
-        content = read_yaml(path)
-    except YamlError as error:
-        raise RobotError(str(error)) from None
-    content = _mapping(content, "the file", _TOP_KEYS)
+    content = values.mapping(read_yaml(path), "the file", _TOP_KEYS)
     for key in _NEEDED_KEYS:
         if key not in content:
             raise RobotError(f"key '{key}' is missing (needed: {', '.join(_NEEDED_KEYS)})")
-    robot_name = _text(content["name"], "name")
+    robot_name = values.text(content["name"], "name")
     if not is_robot_name(robot_name):
         raise RobotError(
             f"name '{robot_name[:MAX_NAME]}' must be letters, digits, '_' and '-', a letter first, "
             f"at most {MAX_NAME} of them: folders and files are named after it"
         )
-    model = path.parent / _text(content["model"], "model")
+    model = path.parent / values.text(content["model"], "model")
     if not model.is_file():
         raise RobotError(f"model file '{model}' does not exist (paths are relative to the yaml)")
-    effectors = _named(content["effectors"], "effectors")
+    effectors = values.named(content["effectors"], "effectors")
     for name in effectors:
         if not re.fullmatch(r"[A-Za-z][A-Za-z0-9]*(_[A-Za-z0-9]+)*", name):
             raise RobotError(
                 f"effector name '{name}' must be usable in a ROS topic: letters, digits and single "
                 "underscores between them, a letter first"
             )
-    joints = _named(content["joints"], "joints")
-    home = _named(content.get("home") or {}, "home", empty=True)
+    joints = values.named(content["joints"], "joints")
+    home = values.named(content.get("home") or {}, "home", empty=True)
     no_collision, pair_distances = _no_collision(content.get("no_collision") or [])
     return RobotFile(
         path=path,
         name=robot_name,
         model=model,
-        base_frame=_text(content["base_frame"], "base_frame"),
-        control_rate=_number(content["control_rate"], "control_rate", 1.0, MAX_CONTROL_RATE, "Hz"),
+        base_frame=values.text(content["base_frame"], "base_frame"),
+        control_rate=values.number(
+            content["control_rate"], "control_rate", 1.0, MAX_CONTROL_RATE, "Hz"
+        ),
         effectors={name: _effector(name, entry) for name, entry in effectors.items()},
         joints={name: _joint(name, entry) for name, entry in joints.items()},
         home={
-            name: _number(value, f"home of '{name}'", -1e3, 1e3, "rad or m")
+            name: values.number(value, f"home of '{name}'", -1e3, 1e3, "rad or m")
             for name, value in home.items()
         },
-        home_keyframe=_text(content["home_keyframe"], "home_keyframe")
+        home_keyframe=values.text(content["home_keyframe"], "home_keyframe")
         if "home_keyframe" in content
         else None,
-        fixed_base=_flag(content.get("fixed_base", False), "fixed_base"),
+        fixed_base=values.flag(content.get("fixed_base", False), "fixed_base"),
         no_collision=no_collision,
         pair_distances=pair_distances,
         collision_stop_distance=_distance(content, "collision_stop_distance"),
         collision_slow_distance=_distance(content, "collision_slow_distance"),
         coupled_joints={
             name: _coupling(name, entry)
-            for name, entry in _named(
+            for name, entry in values.named(
                 content.get("coupled_joints") or {}, "coupled_joints", empty=True
             ).items()
         },
@@ -174,7 +173,7 @@ def _parse(path: Path) -> RobotFile:
 def _distance(content: dict[str, Any], key: str) -> float | None:
     if key not in content:
         return None
-    return _number(content[key], key, MIN_DISTANCE, MAX_DISTANCE, "m")
+    return values.number(content[key], key, MIN_DISTANCE, MAX_DISTANCE, "m")
 
 
 def _no_collision(
@@ -184,27 +183,27 @@ def _no_collision(
     what = "'no_collision'"
     forms = "pairs [LINK, LINK] or [LINK, LINK, DISTANCE]"
     if not isinstance(entries, list):
-        raise RobotError(f"{what} must list links and {forms}, not {_shown(entries)}")
+        raise RobotError(f"{what} must list links and {forms}, not {values.shown(entries)}")
     links: list[str | tuple[str, str]] = []
     distances = []
     for entry in entries:
         if not isinstance(entry, list) or len(entry) not in (2, 3):
-            links.append(_text(entry, f"entry of {what}, a link or one of the {forms},"))
+            links.append(values.text(entry, f"entry of {what}, a link or one of the {forms},"))
             continue
-        first, second = (_text(name, f"link in {what}") for name in entry[:2])
+        first, second = (values.text(name, f"link in {what}") for name in entry[:2])
         if len(entry) == 2:
             links.append((first, second))
         else:
             pair = f"distance of [{first}, {second}] in {what}"
             distances.append(
-                (first, second, _number(entry[2], pair, MIN_DISTANCE, MAX_DISTANCE, "m"))
+                (first, second, values.number(entry[2], pair, MIN_DISTANCE, MAX_DISTANCE, "m"))
             )
     return tuple(links), tuple(distances)
 
 
 def _effector(name: str, entry: Any) -> EffectorEntry:
     what = f"effector '{name}'"
-    entry = _mapping(entry, what, ("site", "body", "offset", "goal", "axis"))
+    entry = values.mapping(entry, what, ("site", "body", "offset", "goal", "axis"))
     if ("site" in entry) == ("body" in entry):
         raise RobotError(
             f"{what} needs either 'site: NAME' or 'body: NAME' (with an optional 'offset: [x, y, "
@@ -215,12 +214,12 @@ def _effector(name: str, entry: Any) -> EffectorEntry:
         raise RobotError(f"{what}: 'offset' goes with 'body', a site has its own position")
     if not isinstance(offset, list) or len(offset) != 3:
         raise RobotError(
-            f"{what}: offset {_shown(offset)} must be three numbers [x, y, z] in metres"
+            f"{what}: offset {values.shown(offset)} must be three numbers [x, y, z] in metres"
         )
-    x, y, z = (_number(value, f"offset of {what}", -10.0, 10.0, "m") for value in offset)
+    x, y, z = (values.number(value, f"offset of {what}", -10.0, 10.0, "m") for value in offset)
     key = "site" if "site" in entry else "body"
-    named = _text(entry[key], f"{key} of {what}")
-    goal = _choice(entry.get("goal", "position"), f"goal of {what}", GOAL_KINDS)
+    named = values.text(entry[key], f"{key} of {what}")
+    goal = values.choice(entry.get("goal", "position"), f"goal of {what}", GOAL_KINDS)
     if "axis" in entry and goal != "axis":
         raise RobotError(f"{what}: 'axis' goes with 'goal: axis', but its goal is {goal}")
     return EffectorEntry(
@@ -228,19 +227,13 @@ def _effector(name: str, entry: Any) -> EffectorEntry:
         named if key == "body" else None,
         (x, y, z),
         goal,
-        _choice(entry.get("axis", "z"), f"axis of {what}", tuple(AXES)),
+        values.choice(entry.get("axis", "z"), f"axis of {what}", tuple(AXES)),
     )
-
-
-def _choice(value: Any, what: str, legal: tuple[str, ...]) -> str:
-    if value not in legal:
-        raise RobotError(f"{what} is {_shown(value)}, but must be one of {', '.join(legal)}")
-    return str(value)
 
 
 def _joint(name: str, entry: Any) -> JointEntry:
     what = f"joint '{name}'"
-    entry = _mapping(entry, what, ("velocity", "acceleration", "effort"))
+    entry = values.mapping(entry, what, ("velocity", "acceleration", "effort"))
     for key in ("velocity", "acceleration"):
         if key not in entry:
             raise RobotError(
@@ -248,70 +241,25 @@ def _joint(name: str, entry: Any) -> JointEntry:
             )
     effort = entry.get("effort")
     return JointEntry(
-        velocity=_number(
+        velocity=values.number(
             entry["velocity"], f"velocity of {what}", 1e-3, MAX_HINGE_VELOCITY, "rad/s"
         ),
-        acceleration=_number(
+        acceleration=values.number(
             entry["acceleration"], f"acceleration of {what}", 1e-3, MAX_ACCELERATION, "rad/s^2"
         ),
-        effort=None if effort is None else _number(effort, f"effort of {what}", 1e-3, 1e6, "N m"),
+        effort=None
+        if effort is None
+        else values.number(effort, f"effort of {what}", 1e-3, 1e6, "N m"),
     )
 
 
 def _coupling(name: str, entry: Any) -> Coupling:
     what = f"coupled joint '{name}'"
-    entry = _mapping(entry, what, ("follows", "ratio", "offset"))
+    entry = values.mapping(entry, what, ("follows", "ratio", "offset"))
     if "follows" not in entry:
         raise RobotError(f"{what} needs 'follows: JOINT'")
     return Coupling(
-        _text(entry["follows"], f"'follows' of {what}"),
-        _number(entry.get("ratio", 1.0), f"ratio of {what}", -100.0, 100.0, "1"),
-        _number(entry.get("offset", 0.0), f"offset of {what}", -1e3, 1e3, "rad or m"),
+        values.text(entry["follows"], f"'follows' of {what}"),
+        values.number(entry.get("ratio", 1.0), f"ratio of {what}", -100.0, 100.0, "1"),
+        values.number(entry.get("offset", 0.0), f"offset of {what}", -1e3, 1e3, "rad or m"),
     )
-
-
-def _mapping(value: Any, what: str, legal: tuple[str, ...]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise RobotError(
-            f"{what} must be a mapping with the keys {', '.join(legal)}, not {_shown(value)}"
-        )
-    for key in value:
-        if key not in legal:
-            raise RobotError(f"unknown key '{key}' in {what} (legal: {', '.join(legal)})")
-    return value
-
-
-def _named(value: Any, what: str, empty: bool = False) -> dict[str, Any]:
-    if not isinstance(value, dict) or not (value or empty):
-        raise RobotError(f"'{what}' must map at least one name to its entry, not {_shown(value)}")
-    for name in value:
-        if not isinstance(name, str):
-            raise RobotError(f"name {name!r} in '{what}' must be text (quote it)")
-        _text(name, f"name in '{what}'")
-    return value
-
-
-def _text(value: Any, what: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise RobotError(f"{what} must be a non-empty text, not {_shown(value)}")
-    if not value.isprintable():
-        raise RobotError(f"{what} must have no control characters, but is {_shown(value)}")
-    return value
-
-
-def _flag(value: Any, what: str) -> bool:
-    if not isinstance(value, bool):
-        raise RobotError(f"{what} must be true or false, not {_shown(value)}")
-    return value
-
-
-def _shown(value: Any) -> str:
-    return printable(repr(value), MAX_SHOWN)
-
-
-def _number(value: Any, what: str, low: float, high: float, unit: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise RobotError(
-            f"{what} is {_shown(value)}, but must be a number from {low:g} to {high:g} [{unit}]"
-        )
-    return float(value)
