@@ -3,12 +3,13 @@
 Some elements of MJCF expand to any number of others (replicate, composite, flexcomp), and files
 that a model refers to (meshes, includes) may be of any size. A model without both needs no more
 than its own text, and is loaded directly. Any other model is first loaded in a child process of
-limited time and memory.
+limited time and memory, unless this process or its parent has done so.
 """
 
 import math
 from functools import lru_cache
 from hashlib import sha256
+from os import environ
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,6 +20,7 @@ MAX_MODEL_BYTES = 16 * 2**20
 MAX_ELEMENTS = 100_000  # with all copies
 MAX_PLAIN_ELEMENTS = 1000
 TRIAL_LIMITS = Limits(cpu_s=20, memory_bytes=4 * 2**30)
+PASSED = "POLYREACH_LOADED_MODELS"  # environment: digests of models that loaded within the limits
 _TRIAL = Path(__file__).with_name("model_trial.py")
 _MJCF = """mujoco compiler option flag statistic visual global quality headlight map scale rgba
 default worldbody body frame inertial joint freejoint geom site camera light asset material contact
@@ -44,13 +46,17 @@ def check_model(file: RobotFile) -> None:
             f"most {MAX_ELEMENTS} (copies by replicate, composite and flexcomp count)"
         )
     if root is None or not is_plain(root):
-        digest = sha256(data).digest() + sha256(repr(file).encode()).digest()
+        digest = sha256(sha256(data).digest() + repr(file).encode()).hexdigest()
+        passed = environ.get(PASSED, "").split()
+        if digest in passed:
+            return
         try:
             reason = _tried(file.path, digest)
         except LimitError as error:
             reason = f"{file.path}: its model cannot be loaded within the bounds: {error}"
         if reason:
             raise RobotError(reason)
+        environ[PASSED] = " ".join([*passed, digest])
 
 
 def is_plain(root: ElementTree.Element) -> bool:
@@ -106,7 +112,7 @@ def _parse(data: bytes) -> ElementTree.Element | None:
 
 
 @lru_cache(maxsize=256)
-def _tried(path: Path, digest: bytes) -> str:
+def _tried(path: Path, digest: str) -> str:
     """Why a robot cannot be loaded, or ''. digest: of its yaml's content and its model.
 
     Raises LimitError, which is not kept: a busy machine may be to blame.

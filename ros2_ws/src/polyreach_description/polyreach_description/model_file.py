@@ -8,17 +8,20 @@ from polyreach_description.config_file import RobotError, RobotFile
 from polyreach_description.keyframes import fix_base
 from polyreach_description.urdf import link_names, load_urdf, read_urdf, root_links
 
+UNNAMED_GEOM = "unnamed_geom_"  # name of a geom without one, with a number
 
-def load_spec(file: RobotFile) -> mujoco.MjSpec:
+
+def load_model(file: RobotFile) -> tuple[mujoco.MjSpec, mujoco.MjModel]:
     """The model, with a site `<effector>_effector` for every effector given as a body.
 
-    Raises RobotError with one sentence that names what is wrong and what is legal.
+    Also compiled, which may take a second per million vertices of the meshes. Raises RobotError
+    with one sentence that names what is wrong and what is legal.
     """
     try:
         spec = _read(file)
         _add_sites(spec, file)
         _exclude_neighbours_of_base(spec)
-        spec.compile()
+        return spec, spec.compile()
     except RobotError:
         raise
     except RecursionError:
@@ -27,7 +30,6 @@ def load_spec(file: RobotFile) -> mujoco.MjSpec:
         raise RobotError(
             f"MuJoCo cannot load '{file.model}': {' '.join(str(error).split())}"
         ) from None
-    return spec
 
 
 def fixed_links(file: RobotFile, model: mujoco.MjModel) -> list[str]:
@@ -89,6 +91,9 @@ def _read(file: RobotFile) -> mujoco.MjSpec:
     for number, joint in enumerate(spec.joints):
         # servos are made by name
         joint.name = joint.name or f"unnamed_joint_{number}"
+    for number, geom in enumerate(spec.geoms):
+        # pairs of geoms are watched by name
+        geom.name = geom.name or f"{UNNAMED_GEOM}{number}"
     # a URDF's links would otherwise be merged, and its effector links with them
     spec.compiler.fusestatic = False
     with_distance = [name for entry in file.pair_distances for name in entry[:2]]
@@ -124,10 +129,12 @@ def _exclude_neighbours_of_base(spec: mujoco.MjSpec) -> None:
     """Let links that are joined to the fixed base touch it; MuJoCo does so for moving neighbours
     only.
     """
-    model = spec.compile()
-    for body in range(1, model.nbody):
-        parent = int(model.body_parentid[body])
-        if model.body_weldid[parent] == 0 and model.body_weldid[body] != 0 and parent != 0:
-            names = model.body(parent).name, model.body(body).name
-            if all(names):
-                spec.add_exclude(bodyname1=names[0], bodyname2=names[1])
+
+    def exclude_below(fixed: mujoco.MjsBody) -> None:
+        for body in fixed.bodies:
+            if not body.joints:
+                exclude_below(body)
+            elif fixed.name != "world" and fixed.name and body.name:
+                spec.add_exclude(bodyname1=fixed.name, bodyname2=body.name)
+
+    exclude_below(spec.worldbody)

@@ -19,7 +19,7 @@ from polyreach_description.driven_model import driven_model
 from polyreach_description.home import read_home
 from polyreach_description.kinematic_tree import KinematicTree, joints_above, read_tree
 from polyreach_description.model_check import check_model
-from polyreach_description.model_file import fixed_links, load_spec
+from polyreach_description.model_file import UNNAMED_GEOM, fixed_links, load_model
 from polyreach_description.orientation import quaternions
 from polyreach_description.self_collision import pair_text, touching_links
 
@@ -100,7 +100,8 @@ class Robot:
             raise RobotError(f"{file.path}: {error}") from None
 
     def _build(self, file: RobotFile) -> None:
-        self.model = model = load_spec(file).compile()
+        self._spec, self.model = load_model(file)
+        model = self.model
         checks.check_names(model)
         site_of = {name: entry.site or f"{name}_effector" for name, entry in file.effectors.items()}
         self.site_ids = np.array([model.site(site).id for site in site_of.values()], dtype=np.int64)
@@ -258,6 +259,10 @@ class Robot:
         mujoco.mj_collision(self.model, self._data)
         return bool(self._data.ncon)
 
+    def spec(self) -> mujoco.MjSpec:
+        """A copy of the specification of the robot's model, to be changed and compiled."""
+        return self._spec.copy()
+
     def data_at_home(self, model: mujoco.MjModel | None = None) -> mujoco.MjData:
         """New simulation data at home, kinematics computed; of the robot's model, or a copy."""
         model = self.model if model is None else model
@@ -325,7 +330,8 @@ class Robot:
 
     def geom_label(self, geom: int) -> str:
         """How messages name a geom."""
-        if name := self.model.geom(geom).name:
+        name = self.model.geom(geom).name
+        if not name.startswith(UNNAMED_GEOM):
             return f"'{name}'"
         return f"a geom of body '{self.model.body(self.model.geom_bodyid[geom]).name}'"
 
@@ -341,7 +347,7 @@ class Robot:
         sample = np.random.default_rng(0).uniform(low, high, (INERTIA_SAMPLES, len(low)))
         try:
             return driven_model(
-                load_spec(self.file),
+                self.spec(),
                 self.model,
                 self.moved,
                 [self.model.joint(held.name).id for held in self.held_joints],

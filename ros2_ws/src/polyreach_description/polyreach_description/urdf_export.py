@@ -162,7 +162,7 @@ class _LinkTree:
         link = _link(self.names[body], model.body_mass[body], model.body_ipos[body], inertia)
         first, count = int(model.body_geomadr[body]), int(model.body_geomnum[body])
         parts = [
-            (f"{model.geom(geom).name or f'geom_{geom}'}{suffix}", geom, shape)
+            (f"{model.geom(geom).name}{suffix}", geom, shape)
             for geom in range(first, first + count)
             for suffix, shape in _shapes(model, geom)
         ]

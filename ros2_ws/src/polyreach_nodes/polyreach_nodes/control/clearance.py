@@ -6,7 +6,6 @@ from numpy.typing import NDArray
 
 from polyreach_description import Robot
 from polyreach_description.kinematic_tree import joints_above
-from polyreach_description.model_file import load_spec
 
 MAX_CHECKS = 15  # collision checks on one way, 2^k - 1
 SETTLED = 1e-3  # [rad or m] below which a joint that is not controlled counts as at rest
@@ -184,15 +183,12 @@ def _moving_pairs(robot: Robot) -> list[Pair]:
 
 def _pair_model(robot: Robot, pairs: list[Pair]) -> mujoco.MjModel:
     """The robot's model in which these pairs, and no others, are contacts within `pair_margin`."""
-    spec = load_spec(robot.file)
+    spec = robot.spec()
     for pair in list(spec.pairs):
         pair.delete()
-    for number, geom in enumerate(spec.geoms):
-        geom.name = geom.name or f"unnamed_geom_{number}"
-    named = spec.compile()
-    names = [named.geom(geom).name for geom in range(named.ngeom)]
+    name = robot.model.geom
     for first, second in pairs:
-        spec.add_pair(geomname1=names[first], geomname2=names[second])
+        spec.add_pair(geomname1=name(first).name, geomname2=name(second).name)
     model = spec.compile()
     for filters in (model.geom_contype, model.geom_conaffinity):
         filters[:] = 0
