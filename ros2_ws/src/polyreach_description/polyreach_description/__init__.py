@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from polyreach_description.config_file import RobotError
+    from polyreach_description.home import HeldJoint
     from polyreach_description.kinematic_tree import KinematicTree
     from polyreach_description.robot import (
-        HeldJoint,
         Robot,
         is_robot_file,
         list_robots,
@@ -27,7 +27,7 @@ __all__ = [
     "list_robots",
     "load_robot",
 ]
-_MODULES = {"RobotError": "config_file", "KinematicTree": "kinematic_tree"}
+_MODULES = {"RobotError": "config_file", "HeldJoint": "home", "KinematicTree": "kinematic_tree"}
 
 
 def __getattr__(name: str) -> object:

@@ -1,6 +1,7 @@
 """Home of a robot: where the simulator starts, and where other joints are held."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import mujoco
 import numpy as np
@@ -9,6 +10,43 @@ from numpy.typing import NDArray
 from polyreach_description import robot_checks as checks
 from polyreach_description.config_file import Coupling, RobotError, RobotFile
 from polyreach_description.keyframes import keyframe_positions
+from polyreach_description.kinematic_tree import joints_above
+
+
+@dataclass(frozen=True)
+class HeldJoint:
+    """A joint that no controlled joint moves, and the value at which it is held."""
+
+    name: str
+    qpos_adr: int
+    value: float  # [rad or m]
+    carries: bool  # whether it moves an effector relative to the base
+
+
+def read_held_joints(
+    model: mujoco.MjModel,
+    moved_ids: NDArray[np.int64],
+    base_body: int,
+    site_ids: NDArray[np.int64],
+    home: NDArray[np.float64],
+) -> tuple[HeldJoint, ...]:
+    """The joints that are not in moved_ids (n,), in the model's order.
+
+    site_ids: (E,) of the effectors. home: (model.nq,) as read_home gave it.
+    """
+    base = set(joints_above(model, base_body))
+    effectors = [set(joints_above(model, int(body))) for body in model.site_bodyid[site_ids]]
+    return tuple(
+        HeldJoint(
+            name=model.joint(joint).name,
+            qpos_adr=int(model.jnt_qposadr[joint]),
+            value=float(home[model.jnt_qposadr[joint]]),
+            # a joint above both moves them together
+            carries=any((joint in above) != (joint in base) for above in effectors),
+        )
+        for joint in range(model.njnt)
+        if joint not in moved_ids
+    )
 
 
 def read_home(

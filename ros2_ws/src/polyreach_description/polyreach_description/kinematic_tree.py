@@ -144,3 +144,14 @@ def joints_above(model: mujoco.MjModel, body: int) -> list[int]:
         joints.extend(reversed(range(first, first + count)) if count else ())
         body = int(model.body_parentid[body])
     return joints
+
+
+def last_movers(model: mujoco.MjModel, joint_ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The joint among joint_ids that moves each body last, or -1; (model.nbody,)."""
+    ids = set(joint_ids.tolist())
+    last = np.full(model.nbody, -1, dtype=np.int64)
+    for body in range(1, model.nbody):  # a parent comes before its children
+        first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
+        joints = [joint for joint in range(first, first + count) if joint in ids]
+        last[body] = joints[-1] if joints else last[model.body_parentid[body]]
+    return last

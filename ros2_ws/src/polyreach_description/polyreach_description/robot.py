@@ -1,8 +1,6 @@
 """A robot: a MuJoCo model together with what its `robot.yaml` says is controlled."""
 
 import copy
-from collections import Counter
-from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -16,12 +14,12 @@ from polyreach_description import robot_checks as checks
 from polyreach_description.config_file import AXES, RobotError, RobotFile, read_robot_file
 from polyreach_description.coupling import read_couplings, read_moved_joints
 from polyreach_description.driven_model import driven_model
-from polyreach_description.home import read_home
-from polyreach_description.kinematic_tree import KinematicTree, joints_above, read_tree
+from polyreach_description.home import HeldJoint, read_held_joints, read_home
+from polyreach_description.kinematic_tree import KinematicTree, last_movers, read_tree
 from polyreach_description.model_check import check_model
-from polyreach_description.model_file import UNNAMED_GEOM, fixed_links, load_model
+from polyreach_description.model_file import UNNAMED_GEOM, load_model
 from polyreach_description.orientation import quaternions
-from polyreach_description.self_collision import pair_text, touching_links
+from polyreach_description.self_collision import often_touching
 
 ROBOTS_DIR = Path(__file__).parent / "robots"
 SAMPLING_MARGIN = 0.05  # share of a joint's range kept clear at both ends when goals are drawn
@@ -56,16 +54,6 @@ def load_robot(name_or_path: str | Path) -> "Robot":
         f"unknown robot '{text}' (shipped: {', '.join(list_robots())}; or give the path of a "
         "robot.yaml)"
     )
-
-
-@dataclass(frozen=True)
-class HeldJoint:
-    """A joint that is present but not controlled, and the value at which it is held."""
-
-    name: str
-    qpos_adr: int
-    value: float  # [rad or m]
-    carries: bool  # whether it moves an effector relative to the base
 
 
 class Robot:
@@ -120,11 +108,11 @@ class Robot:
         self.couplings = read_couplings(file, model)
         self.moved = read_moved_joints(model, self.joint_ids, self.couplings)
         self.joint_pos_limits = self.moved.position_limits(model)
-        checks.check_loops(model, self._movers, self.joint_ids)
+        checks.check_loops(model, last_movers(model, self.moved.ids), self.joint_ids)
         limits = dict(zip(self.joint_ids.tolist(), self.joint_pos_limits, strict=True))
         self._home_qpos = read_home(file, model, limits, self.couplings)
         self.home = self._home_qpos[self.qpos_adr]
-        self.base_body = self._read_base_body()
+        self.base_body = checks.base_body(file, model, self.moved.ids)
         self.tree: KinematicTree = read_tree(
             model, self.moved, self.site_ids, self.base_body, self._home_qpos
         )
@@ -135,23 +123,6 @@ class Robot:
         self.stop_distance, self.slow_distance = distances.stop_and_slow_distance(file, self.reach)
         self.pair_distances = distances.pair_distances(file, model, self.stop_distance)
         self._data = mujoco.MjData(model)
-
-    def _read_base_body(self) -> int:
-        body = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_BODY, self.base_frame)
-        if body < 0:
-            legal = fixed_links(self.file, self.model)
-            if self.base_frame in legal:
-                return 0  # a URDF's root link, which MuJoCo merges with the world
-            raise RobotError(
-                f"unknown base_frame '{self.base_frame}' (the model has: {', '.join(legal)})"
-            )
-        moving = [joint for joint in joints_above(self.model, body) if joint in self.moved.ids]
-        if moving:
-            name = self.model.joint(moving[0]).name
-            raise RobotError(
-                f"base_frame '{self.base_frame}' moves with the controlled joint '{name}'"
-            )
-        return body
 
     @cached_property
     def sha256(self) -> str:
@@ -189,20 +160,8 @@ class Robot:
     @cached_property
     def held_joints(self) -> tuple[HeldJoint, ...]:
         """Joints that controlled joints do not move, in the model's order."""
-        others = [joint for joint in range(self.model.njnt) if joint not in self.moved.ids]
-        base = set(joints_above(self.model, self.base_body))
-        effectors = [
-            set(joints_above(self.model, b)) for b in self.model.site_bodyid[self.site_ids]
-        ]
-        return tuple(
-            HeldJoint(
-                name=self.model.joint(joint).name,
-                qpos_adr=int(self.model.jnt_qposadr[joint]),
-                value=float(self._home_qpos[self.model.jnt_qposadr[joint]]),
-                # a joint above both moves them together
-                carries=any((joint in above) != (joint in base) for above in effectors),
-            )
-            for joint in others
+        return read_held_joints(
+            self.model, self.moved.ids, self.base_body, self.site_ids, self._home_qpos
         )
 
     @cached_property
@@ -284,18 +243,7 @@ class Robot:
 
         Two geoms that the same joint moves last keep their distance.
         """
-        return self._movers[self.model.geom_bodyid]
-
-    @cached_property
-    def _movers(self) -> NDArray[np.int64]:
-        """The moved joint that moves each body last, or -1; (model.nbody,)."""
-        model, controlled = self.model, set(self.moved.ids.tolist())
-        last = np.full(model.nbody, -1, dtype=np.int64)
-        for body in range(1, model.nbody):  # a parent comes before its children
-            first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
-            joints = [joint for joint in range(first, first + count) if joint in controlled]
-            last[body] = joints[-1] if joints else last[model.body_parentid[body]]
-        return last
+        return last_movers(self.model, self.moved.ids)[self.model.geom_bodyid]
 
     def sample_configuration(self, rng: np.random.Generator, count: int) -> NDArray[np.float64]:
         """Draw (count, nu) configurations, uniform in the limits less a margin, none in self-
@@ -312,21 +260,14 @@ class Robot:
                 drawn[index] = candidate
                 index += 1
             elif tries > 1000 and index < tries / 1000:
+                sample = rng.uniform(low, high, (TOUCH_SAMPLES, len(low)))
+                often = often_touching(self.model, self.qpos(sample))
                 raise RobotError(
                     f"robot '{self.name}' collides with itself in almost every configuration; in "
-                    f"most of them {self._touching_links(rng)} touch: shrink their geoms, or write "
+                    f"most of them {often} touch: shrink their geoms, or write "
                     "those that may always touch as pairs under 'no_collision' in the robot.yaml"
                 )
         return drawn
-
-    def _touching_links(self, rng: np.random.Generator) -> str:
-        """The pairs of links that touch in more than half of all configurations."""
-        low, high = self.joint_pos_limits.T
-        sample = rng.uniform(low, high, (TOUCH_SAMPLES, len(low)))
-        touching = touching_links(self.model, self.qpos(sample))
-        counts = Counter(pair for pairs in touching for pair in pairs)
-        often = [pair for pair, count in counts.items() if count > TOUCH_SAMPLES / 2]
-        return pair_text(often) or "no two links in particular"
 
     def geom_label(self, geom: int) -> str:
         """How messages name a geom."""

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description.config_file import MAX_SLIDE_VELOCITY, RobotError, RobotFile
-from polyreach_description.model_file import closes_loop
+from polyreach_description.kinematic_tree import joints_above
+from polyreach_description.model_file import closes_loop, fixed_links
 
 _HINGE, _SLIDE = mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE
 
@@ -22,6 +23,25 @@ def joint_id(model: mujoco.MjModel, name: str) -> int:
         legal = ", ".join(model.joint(j).name for j in range(model.njnt))
         raise RobotError(f"unknown joint '{name}' (the model has: {legal})")
     return joint
+
+
+def base_body(file: RobotFile, model: mujoco.MjModel, moved_ids: NDArray[np.int64]) -> int:
+    """The body of base_frame. Raises RobotError if there is none, or if a joint in moved_ids (n,)
+    moves it.
+    """
+    body = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_BODY, file.base_frame)
+    if body < 0:
+        legal = fixed_links(file, model)
+        if file.base_frame in legal:
+            return 0  # a URDF's root link, which MuJoCo merges with the world
+        raise RobotError(
+            f"unknown base_frame '{file.base_frame}' (the model has: {', '.join(legal)})"
+        )
+    moving = [joint for joint in joints_above(model, body) if joint in moved_ids]
+    if moving:
+        name = model.joint(moving[0]).name
+        raise RobotError(f"base_frame '{file.base_frame}' moves with the controlled joint '{name}'")
+    return body
 
 
 def check_names(model: mujoco.MjModel) -> None:

@@ -1,5 +1,6 @@
 """Which links of a robot touch each other."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 import mujoco
@@ -21,6 +22,13 @@ def touching_links(model: mujoco.MjModel, qpos: NDArray[np.float64]) -> list[set
         mujoco.mj_collision(model, data)
         touching.append(links_in_contact(model, data))
     return touching
+
+
+def often_touching(model: mujoco.MjModel, qpos: NDArray[np.float64]) -> str:
+    """The pairs of links that touch in more than half of the configurations qpos (N, model.nq)."""
+    counts = Counter(pair for pairs in touching_links(model, qpos) for pair in pairs)
+    often = [pair for pair, count in counts.items() if count > len(qpos) / 2]
+    return pair_text(often) or "no two links in particular"
 
 
 def links_in_contact(model: mujoco.MjModel, data: mujoco.MjData) -> set[LinkPair]:

@@ -81,8 +81,13 @@ class _LinkTree:
         self.names = [ROOT_LINK] + [
             self.model.body(body).name or f"body_{body}" for body in range(1, self.model.nbody)
         ]
-        limits = zip(robot.joint_names, robot.joint_vel_limits, strict=True)
-        self.velocity = {name: float(limit) for name, limit in limits}
+        limits = dict(zip(robot.joint_names, robot.joint_vel_limits.tolist(), strict=True))
+        self.least_velocity = min(limits.values())
+        self.velocity = limits | {
+            name: abs(coupling.ratio) * limits[coupling.leader]
+            for name, coupling in robot.couplings.items()
+            if coupling.leader in limits
+        }
 
     def add_body(self, body: int) -> None:
         """Add the links between a body's parent and the body, and the body itself."""
@@ -139,7 +144,7 @@ class _LinkTree:
         effort = entry.effort if entry and entry.effort is not None else UNKNOWN_EFFORT
         limit = {
             "effort": _number(effort),
-            "velocity": _number(self.velocity.get(name, min(self.velocity.values()))),
+            "velocity": _number(self.velocity.get(name, self.least_velocity)),
         }
         if limited:
             low, high = model.jnt_range[joint]
@@ -246,10 +251,6 @@ def _ros2_control(robot: Robot, plugin: str, parameters: Mapping[str, str]) -> E
     for key, value in parameters.items():
         SubElement(hardware, "param", name=key).text = value
     qpos = robot.qpos(robot.home)
-    home = {
-        robot.model.joint(joint).name: qpos[robot.model.jnt_qposadr[joint]]
-        for joint in range(robot.model.njnt)
-    }
     velocity = dict(zip(robot.joint_names, robot.joint_vel_limits, strict=True))
     for joint in range(robot.model.njnt):
         name = robot.model.joint(joint).name
@@ -259,7 +260,9 @@ def _ros2_control(robot: Robot, plugin: str, parameters: Mapping[str, str]) -> E
             SubElement(command, "param", name="min").text = _number(-velocity[name])
             SubElement(command, "param", name="max").text = _number(velocity[name])
         position = SubElement(element, "state_interface", name="position")
-        SubElement(position, "param", name="initial_value").text = _number(home[name])
+        SubElement(position, "param", name="initial_value").text = _number(
+            qpos[robot.model.jnt_qposadr[joint]]
+        )
         SubElement(element, "state_interface", name="velocity")
     return system
 
