@@ -66,8 +66,8 @@ def run(words: Sequence[str]) -> int:
         console.print(f"{key}: {value}", soft_wrap=True)
     for warning in warnings:
         console.print(f"warning: {warning}", soft_wrap=True)
-    if not warnings:
-        console.print(f"robot '{robot.name}' is fine")
+    verdict = "can be used; note the warnings above" if warnings else "is fine"
+    console.print(f"robot '{robot.name}' {verdict}")
     return 0
 
 

@@ -12,6 +12,7 @@ from polyreach.robot.drive_check import drift_at_rest, speeds_reached
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot, RobotError
+from polyreach_description.config_file import Coupling
 from polyreach_description.robot import SPEED_UP_S
 from polyreach_description.self_collision import LinkPair, pair_text, touching_links
 
@@ -50,12 +51,14 @@ def describe_robot(robot: Robot) -> dict[str, Any]:
 def coupled_joints(robot: Robot) -> list[str]:
     """How each follower of a controlled joint moves with it."""
     names = {robot.model.joint(int(joint)).name for joint in robot.moved.ids}
-    return [
-        f"{name} = {coupling.ratio:g} {coupling.leader}"
-        + (f" {coupling.offset:+g}" if coupling.offset else "")
-        for name, coupling in robot.couplings.items()
-        if name in names
-    ]
+    followers = ((n, c) for n, c in robot.couplings.items() if n in names)
+    return [f"{name} = {_linear(coupling)}" for name, coupling in followers]
+
+
+def _linear(coupling: Coupling) -> str:
+    text = coupling.leader if coupling.ratio == 1.0 else f"{coupling.ratio:g} {coupling.leader}"
+    sign = "-" if coupling.offset < 0.0 else "+"
+    return f"{text} {sign} {abs(coupling.offset):g}" if coupling.offset else text
 
 
 def _joint(robot: Robot, index: int) -> tuple[list[str], list[Any]]:
