@@ -77,7 +77,14 @@ def read_couplings(file: RobotFile, model: mujoco.MjModel) -> dict[str, Coupling
     Raises RobotError for unknown joints, joints that follow two joints or each other, and for a
     controlled joint that follows another one.
     """
-    direct = {**_of_model(file, model), **_of_yaml(file, model)}
+    direct = _of_model(file, model)
+    for name in file.coupled_joints:
+        if name in direct:
+            raise RobotError(
+                f"joint '{name}' of 'coupled_joints' follows a joint in the model already"
+            )
+    direct |= file.coupled_joints
+    _check_names(direct, model)
     couplings = {name: _resolved(name, direct) for name in direct}
     for name, coupling in couplings.items():
         if name in file.joints:
@@ -130,30 +137,20 @@ def _of_model(file: RobotFile, model: mujoco.MjModel) -> dict[str, Coupling]:
         name = model.joint(follower).name
         couplings[name] = Coupling(model.joint(leader).name, a1, y0 + a0 - a1 * x0, not any(higher))
     root = read_urdf(file.model)
+    movable = {model.joint(joint).name for joint in range(model.njnt)}
     for joint in () if root is None else root.iterfind("joint"):
         mimic = joint.find("mimic")
-        if mimic is not None:
+        if mimic is not None and joint.get("name") in movable:
             ratio, offset = (
                 _decimal(mimic.get(key, default), f"{key} of mimic joint '{joint.get('name')}'")
                 for key, default in (("multiplier", "1"), ("offset", "0"))
             )
             couplings[joint.get("name") or ""] = Coupling(mimic.get("joint") or "", ratio, offset)
-    _check_names(couplings, model)
     return couplings
 
 
-def _of_yaml(file: RobotFile, model: mujoco.MjModel) -> dict[str, Coupling]:
-    _check_names(file.coupled_joints, model)
-    for name in _of_model(file, model):
-        if name in file.coupled_joints:
-            raise RobotError(
-                f"joint '{name}' of 'coupled_joints' follows a joint in the model already"
-            )
-    return file.coupled_joints
-
-
 def _check_names(couplings: Mapping[str, Coupling], model: mujoco.MjModel) -> None:
-    legal = [model.joint(joint).name for joint in range(model.njnt)]
+    legal = dict.fromkeys(model.joint(joint).name for joint in range(model.njnt))
     for follower, coupling in couplings.items():
         for name in (follower, coupling.leader):
             if name not in legal:
@@ -165,11 +162,11 @@ def _check_names(couplings: Mapping[str, Coupling], model: mujoco.MjModel) -> No
 
 def _resolved(name: str, direct: Mapping[str, Coupling]) -> Coupling:
     """The coupling to the joint at the end of a chain of followers."""
-    coupling, passed = direct[name], [name]
+    coupling, passed = direct[name], {name: None}  # in order
     while coupling.leader in direct:
         if coupling.leader in passed:
             raise RobotError(f"joints follow each other: {', '.join(passed)}")
-        passed.append(coupling.leader)
+        passed[coupling.leader] = None
         above = direct[coupling.leader]
         coupling = Coupling(
             above.leader,
