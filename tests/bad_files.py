@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
@@ -143,19 +144,28 @@ def endless_loop() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     return [node], [rounds, yes]
 
 
-def if_branch() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """An If whose branches both return `planned_vel`."""
+Parts = tuple[list[onnx.NodeProto], list[onnx.TensorProto]]
 
-    def branch(name: str) -> onnx.GraphProto:
-        out = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
-        return helper.make_graph(
-            [helper.make_node("Identity", ["planned_vel"], [name])], name, [], [out]
-        )
 
+def never_taken(parts: Parts) -> Parts:
+    """An If that always returns `planned_vel`; its else branch computes `joint_vel` by `parts`."""
+
+    def branch(name: str, nodes: list[onnx.NodeProto], weights: list[onnx.TensorProto]) -> Any:
+        out = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
+        return helper.make_graph(nodes, name, [], [out], weights)
+
+    same = [helper.make_node("Identity", ["planned_vel"], ["same_vel"])]
+    nodes, weights = parts
+    for node in nodes:  # the If itself has the output joint_vel
+        node.output[:] = ["other_vel" if name == "joint_vel" else name for name in node.output]
     node = helper.make_node(
-        "If", ["yes"], ["joint_vel"], then_branch=branch("then_out"), else_branch=branch("else_out")
+        "If",
+        ["always"],
+        ["joint_vel"],
+        then_branch=branch("then", same, []),
+        else_branch=branch("else", nodes, weights),
     )
-    return [node], [scalar("yes", TensorProto.BOOL, 1)]
+    return [node], [scalar("always", TensorProto.BOOL, 1)]
 
 
 def plus_mean_of(node: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -298,7 +308,22 @@ def _changed(change: Callable[[onnx.ModelProto], object]) -> Callable[..., None]
 
 BAD_POLICIES: dict[str, Change] = {
     "an endless loop": (_of(endless_loop()), "operator 'Loop' has a graph of its own"),
-    "a branch": (_of(if_branch()), "operator 'If' has a graph of its own"),
+    "an endless loop in a branch": (
+        _of(never_taken(endless_loop())),
+        "operator 'Loop' has a graph of its own",
+    ),
+    "a branch in a branch": (
+        _of(never_taken(never_taken(huge_at_load()))),
+        "operator 'If' has a graph of its own",
+    ),
+    "40 GB in a branch": (
+        _of(never_taken(huge_at_load())),
+        "elements in all, expected at most 16777216",
+    ),
+    "40 GB for some input in a branch": (
+        _of(never_taken(huge_for_some_input())),
+        "'ConstantOfShape' has no fixed shape",
+    ),
     "40 GB at load": (_of(huge_at_load()), "elements in all, expected at most 16777216"),
     "40 GB by Expand": (_of(huge_at_run("Expand")), "elements in all"),
     "40 GB by Tile": (_of(huge_at_run("Tile")), "elements in all"),

@@ -13,6 +13,7 @@ from rig import FakeHardware, launching, move, set_parameter, with_metadata
 from scenarios import Probe
 
 from polyreach_description import Robot, load_robot
+from polyreach_description.contract import robot_metadata
 from polyreach_description.policy_search import find_policy
 
 pytestmark = pytest.mark.fault
@@ -20,8 +21,11 @@ SHIPPED = find_policy("planar8")
 Make = Callable[[Path], object]
 
 
+PLANAR8 = robot_metadata(load_robot("planar8"))
+
+
 def metadata(**changes: object) -> Make:
-    return lambda path: with_metadata(SHIPPED, path, **changes)
+    return lambda path: with_metadata(SHIPPED, path, **{**PLANAR8, **changes})
 
 
 def raw_metadata(key: str, text: str) -> Make:
@@ -29,7 +33,8 @@ def raw_metadata(key: str, text: str) -> Make:
 
     def make(path: Path) -> None:
         model = onnx.load(SHIPPED)
-        texts = {pair.key: pair.value for pair in model.metadata_props} | {key: text}
+        texts = {pair.key: pair.value for pair in model.metadata_props}
+        texts |= {name: json.dumps(value) for name, value in PLANAR8.items()} | {key: text}
         del model.metadata_props[:]
         onnx.helper.set_model_props(model, texts)
         onnx.save(model, path)
@@ -100,7 +105,9 @@ WRONG_TYPES: dict[str, object] = {
     "joint_pos_limits": [[0, 1]],
     "joint_vel_limits": {"shared_1": 2.0},
     "joint_acc_limits": [[20.0] * 8],
-    "observation_names": [],
+    "inputs": [],
+    "effector_goals": "pose",
+    "memory_size": "none",
     "action_type": "joint_torque",
     "robot_sha256": 12,
     "method": [],
@@ -127,7 +134,7 @@ POLICIES: dict[str, tuple[Make, str]] = {
         lambda path: path.write_bytes(find_policy("humanoid27").read_bytes()),
         "'robot': found humanoid27, expected planar8",
     ),
-    "a newer schema": (metadata(schema_version=2), "'schema_version': found 2, expected 1"),
+    "a newer schema": (metadata(schema_version=3), "'schema_version': found 3, expected 1 or 2"),
     "a schema that is text": (metadata(schema_version="1"), "'schema_version': found 1, expected"),
     "a schema that is true": (metadata(schema_version=True), "'schema_version': found True"),
     "no schema": (metadata(schema_version=None), "'schema_version': missing"),

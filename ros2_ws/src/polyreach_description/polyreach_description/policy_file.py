@@ -52,9 +52,9 @@ class PolicyData:
 def read_policy_file(path: Path) -> PolicyData:
     """Read a policy file and try it in a child process of limited time and memory.
 
-    The child refuses what has control flow, functions, custom operators, weights in other files,
-    values without a fixed shape, or too much of anything (see policy_trial.py); then it runs the
-    policy on random inputs. Files of the same bytes are tried once in a process.
+    The child refuses what has control flow other than If, functions, custom operators, weights in
+    other files, values without a fixed shape, or too much of anything (see policy_trial.py); then
+    it runs the policy on random inputs. Files of the same bytes are tried once in a process.
 
     Raises ContractError with one sentence that names the file, what it has and what is expected.
     """

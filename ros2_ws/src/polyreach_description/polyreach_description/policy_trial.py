@@ -1,7 +1,9 @@
 """Child process: check a policy file's graph, load it, and measure it on random inputs.
 
-Run by policy_file.py, with the file on standard input. Control flow and shapes that depend on the
-input are refused: every run of a graph does the same work, so that random inputs measure any run.
+Run by policy_file.py, with the file on standard input. Loops and shapes that depend on the input
+are refused. An If is legal, for a policy that computes less while its goals stay as they are: the
+graph is then checked and measured as it is, with every If replaced by its then branch, and by its
+else branch. All other work is the same in every run, so that random inputs measure any run.
 This file imports no more than it needs, because imports take most of the time of the check.
 """
 
@@ -21,8 +23,9 @@ MAX_NODES = 10_000
 MAX_WEIGHTS = 2**24  # elements of all weights together, as of 64 MiB of 32-bit numbers
 MAX_VALUES = 2**24  # elements of all that is computed in a run of one robot
 DOMAINS = ("", "ai.onnx")
+BRANCHES = ("then_branch", "else_branch")
 RUNS = 100
-RUNS_CPU_S = 2.0  # [s] after which a slow policy need not run again
+RUNS_CPU_S = 2.0  # [s] in all, after which a slow policy need not run again
 SEED = 0
 
 Array = NDArray[np.float64]
@@ -40,20 +43,67 @@ def trial(data: bytes) -> dict[str, Any]:
     model = onnx.ModelProto.FromString(data)
     if not model.graph.node:
         raise Refusal("is not an ONNX model: its graph has no nodes")
-    values = check_graph(model)
     joint_range = _joint_range({pair.key: pair.value for pair in model.metadata_props})
+    parts = [data]
+    if any(map(_is_if, model.graph.node)):
+        parts += [replace_ifs(data, branch).SerializeToString() for branch in BRANCHES]
     del model
+    values = max(check_graph(onnx.ModelProto.FromString(part)) for part in parts[1:] or parts)
+    worst_s, runs = 0.0, 0
+    for part in parts:
+        slowest_s, count = _try(part, joint_range, RUNS_CPU_S / len(parts))
+        worst_s, runs = max(worst_s, slowest_s), runs + count
+    return {"worst_s": worst_s, "runs": runs, "values": values}
+
+
+def _try(data: bytes, joint_range: tuple[Array, Array], cpu_s: float) -> tuple[float, int]:
     try:
         session = ort.InferenceSession(data, session_options(), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base class
         raise Refusal(f"is not an ONNX model: {_line(error)}") from None
     try:
-        worst_s, runs = measure(session, *joint_range)
+        return measure(session, *joint_range, cpu_s)
     except Refusal:
         raise
     except Exception as error:
         raise Refusal(f"does not run: {_line(error)}") from None
-    return {"worst_s": worst_s, "runs": runs, "values": values}
+
+
+def _is_if(node: onnx.NodeProto) -> bool:
+    return node.op_type == "If" and node.domain in DOMAINS
+
+
+def replace_ifs(data: bytes, branch: str) -> onnx.ModelProto:
+    """The model with the nodes of a branch, of BRANCHES, in place of every If of its main graph.
+
+    An If within a branch stays. Raises Refusal for an If without that branch, or whose branch has
+    another number of outputs.
+    """
+    model = onnx.ModelProto.FromString(data)
+    nodes = list(model.graph.node)
+    del model.graph.node[:]
+    for number, node in enumerate(nodes):
+        if not _is_if(node):
+            model.graph.node.append(node)
+            continue
+        body = next((entry.g for entry in node.attribute if entry.name == branch), None)
+        if body is None or len(body.output) != len(node.output):
+            raise Refusal(f"is not an ONNX model: an If has no '{branch}' of its outputs")
+        made = [name for inner in body.node for name in inner.output]
+        made += [tensor.name for tensor in body.initializer]
+        renamed = {name: f"{branch}_{number}/{name}" for name in filter(None, made)}
+        for inner in body.node:
+            inner.input[:] = [renamed.get(name, name) for name in inner.input]
+            inner.output[:] = [renamed.get(name, name) for name in inner.output]
+        for tensor in body.initializer:
+            tensor.name = renamed[tensor.name]
+        model.graph.initializer.extend(body.initializer)
+        model.graph.sparse_initializer.extend(body.sparse_initializer)
+        model.graph.node.extend(body.node)
+        for source, target in zip(body.output, node.output, strict=True):
+            name = renamed.get(source.name, source.name)
+            model.graph.node.append(onnx.helper.make_node("Identity", [name], [target]))
+    return model
 
 
 def session_options() -> ort.SessionOptions:
@@ -89,7 +139,7 @@ def check_graph(model: onnx.ModelProto) -> int:
             if attribute.HasField("g") or attribute.graphs:
                 raise Refusal(
                     f"has control flow: operator '{node.op_type}' has a graph of its own, expected "
-                    "none (legal: Where and other operators that do the same for every input)"
+                    "none (legal: Where, and If outside of other graphs)"
                 )
             if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
                 raise Refusal(f"has a sparse tensor in '{node.op_type}', expected none")
@@ -174,34 +224,51 @@ def _joint_range(metadata: dict[str, str]) -> tuple[Array, Array]:
         return np.array([-math.pi]), np.array([math.pi])
 
 
-def measure(session: ort.InferenceSession, low: Array, high: Array) -> tuple[float, int]:
+def measure(
+    session: ort.InferenceSession, low: Array, high: Array, cpu_s: float = RUNS_CPU_S
+) -> tuple[float, int]:
     """Largest CPU time [s] of a run, and the number of runs, after one that does not count.
 
-    low, high: (nu,) range of the joint positions [rad or m]; goals are within 1 m.
+    low, high: (nu,) range of the joint positions [rad or m]; goals are within 1 m, and new in every
+    run. The memory of a run is the `next_memory` of the one before. cpu_s: [s] for all runs.
     """
     rng = np.random.default_rng(SEED)
     inputs = session.get_inputs()
+    outputs = [tensor.name for tensor in session.get_outputs()]
     for tensor in inputs:
         if tensor.type != "tensor(float)":
             raise Refusal(f"has input '{tensor.name}' of {tensor.type}, expected tensor(float)")
+
+    memory: Array | None = None
 
     def draw(tensor: Any) -> NDArray[np.float32]:
         shape = (1, *tensor.shape[1:]) if tensor.shape else ()
         values = rng.uniform(-1.0, 1.0, shape)
         if tensor.name == "joint_pos" and shape[1:] == low.shape:
             values = rng.uniform(low, high, shape)
-        elif tensor.name == "active":
+        elif tensor.name in ("active", "oriented"):
             values = (values > 0.0).astype(np.float64)
+        elif tensor.name == "goal_orientations":
+            values /= np.linalg.norm(values, axis=-1, keepdims=True)
+        elif tensor.name == "memory":
+            values = memory if memory is not None else np.zeros(shape)
         return values.astype(np.float32)
+
+    def run() -> float:
+        nonlocal memory
+        feed = {tensor.name: draw(tensor) for tensor in inputs}
+        start_s = thread_time()
+        results = session.run(None, feed)
+        taken_s = thread_time() - start_s
+        if "next_memory" in outputs:
+            memory = results[outputs.index("next_memory")].astype(np.float64)
+        return taken_s
 
     worst_s = total_s = 0.0
     runs = 0
-    session.run(None, {tensor.name: draw(tensor) for tensor in inputs})
-    while runs < RUNS and total_s < RUNS_CPU_S:
-        feed = {tensor.name: draw(tensor) for tensor in inputs}
-        start_s = thread_time()
-        session.run(None, feed)
-        taken_s = thread_time() - start_s
+    run()
+    while runs < RUNS and total_s < cpu_s:
+        taken_s = run()
         worst_s, total_s, runs = max(worst_s, taken_s), total_s + taken_s, runs + 1
     return worst_s, runs
 
