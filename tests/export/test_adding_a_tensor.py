@@ -1,7 +1,8 @@
-"""Adding a tensor to the contract, in a copy of the packages: 3 places for an input or an output.
+"""Adding a tensor to the contract, in a copy of the packages: 3 files for an input or an output.
 
 1. Its field in PolicyInputs or PolicyOutputs (polyreach_description/contract.py).
-2. The line of ExportedPolicy.forward that uses or computes it (polyreach/deploy/export.py).
+2. ExportedPolicy (polyreach/deploy/export.py): its name in `inputs`, and the line of `forward` that
+   uses or computes it.
 3. The line that sets it where the policy is called, or reads it from the result.
 
 Export, metadata, the checks and buffers of the controller, and the evaluation follow from the
@@ -32,6 +33,7 @@ INPUT = (
         "    slowdown: Annotated[Array | None, TensorSpec((1,), '1', 'share')] = None\n"
         "\n\nclass PolicyOutputs(",
     ),
+    (EXPORT, "    inputs = REQUIRED_INPUTS", "    inputs = (*REQUIRED_INPUTS, 'slowdown')"),
     (EXPORT, "=action * self.speeds,", "=action * self.speeds * (1.0 - inputs.slowdown),"),
     ("use.py", "np.ones(3))", "np.ones(3), slowdown=np.array([0.25]))"),
 )
@@ -122,10 +124,11 @@ def run_with(tmp_path: Path, places: tuple[tuple[str, str, str], ...]) -> dict:
     return json.loads(run.stdout.splitlines()[-1])
 
 
-def test_an_input_and_an_output_are_three_places_each(
+def test_an_input_and_an_output_are_three_files_each(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    assert len(INPUT) == len(OUTPUT) == 3
+    for places in (INPUT, OUTPUT):
+        assert {file for file, _, _ in places} == {CONTRACT, EXPORT, "use.py"}
     before = run_with(tmp_path_factory.mktemp("before"), ())
     after = run_with(tmp_path_factory.mktemp("after"), (*INPUT, *OUTPUT))
     assert before["inputs"] == ["joint_pos", "goals", "active"]

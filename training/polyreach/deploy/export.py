@@ -39,7 +39,6 @@ class ExportedPolicy(nn.Module):
     """
 
     inputs = REQUIRED_INPUTS
-    outputs = ("joint_vel", "effector_pos")
 
     def __init__(self, policy: RobotPolicy, robot: Robot) -> None:
         super().__init__()
@@ -78,6 +77,8 @@ def write_onnx(policy: RobotPolicy, robot: Robot, metadata: PolicyMetadata, path
     module = ExportedPolicy(policy, robot).eval()
     sizes = len(robot.joint_names), len(robot.effector_names)
     example = tuple(torch.ones(2, *INPUTS[name].shape(*sizes)) for name in module.inputs)
+    with torch.no_grad():
+        outputs = module(*example)._asdict().items()
     batch = {0: torch.export.Dim("batch")}
     # the exporter logs an error for every operator of torchvision that is missing
     logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
@@ -88,7 +89,7 @@ def write_onnx(policy: RobotPolicy, robot: Robot, metadata: PolicyMetadata, path
             example,
             dynamo=True,
             input_names=list(module.inputs),
-            output_names=list(module.outputs),
+            output_names=[name for name, value in outputs if value is not None],
             dynamic_shapes=((batch,) * len(example),),
             opset_version=OPSET,
             verbose=False,
