@@ -1,7 +1,7 @@
 """Checks on a running robot, however its nodes were started: for node tests and launch tests."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
@@ -195,14 +195,19 @@ class Probe:
         self.wait(discovered, f"{subscriptions} subscriptions to {publisher.topic_name}")
 
     def send_goal(
-        self, effector: str, position: NDArray[np.float64], frame: str | None = None
+        self,
+        effector: str,
+        position: NDArray[np.float64],
+        frame: str | None = None,
+        orientation: Sequence[float] = (0.0, 0.0, 0.0, 1.0),
     ) -> None:
-        """Publish a goal [m]; frame None: the base frame."""
+        """Publish a goal [m], [quaternion x y z w]; frame None: the base frame."""
         message = PoseStamped()
         message.header.frame_id = self.robot.base_frame if frame is None else frame
         point = message.pose.position
         point.x, point.y, point.z = (float(value) for value in position)
-        message.pose.orientation.w = 1.0
+        q = message.pose.orientation
+        q.x, q.y, q.z, q.w = map(float, orientation)
         self._goal_pubs[effector].publish(message)
 
     def client(self, kind: type, name: str) -> Client:

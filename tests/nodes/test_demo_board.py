@@ -7,8 +7,8 @@ from polyreach_nodes.demo.board import Board
 
 
 def test_errors_are_coloured_without_console_markup() -> None:
-    board = Board(("left", "right"), goal_sets=2, tolerance=0.02)
-    board.finish(np.array([0.0012, 0.034]), 1.5)
+    board = Board(("left", "right"), 2, (0.02, 0.05), oriented=(False, False))
+    board.finish(np.array([[0.0012, 0.034], [0.0, 0.0]]), 1.5)
     console = Console(markup=False, force_terminal=True, color_system="standard", width=60)
     with console.capture() as capture:
         console.print(board.table())
@@ -16,3 +16,16 @@ def test_errors_are_coloured_without_console_markup() -> None:
     assert "\x1b[32m 1.2\x1b[0m" in text
     assert "\x1b[33m 34.0\x1b[0m" in text
     assert "[green]" not in text
+
+
+def test_goals_with_an_orientation_show_their_angles() -> None:
+    board = Board(("left", "right", "tip"), 1, (0.02, 0.05), oriented=(True, True, False))
+    board.finish(np.array([[0.0012, 0.0013, 0.0014], np.radians([2.8, 2.9, 0.0])]), 1.5)
+    console = Console(markup=False, force_terminal=True, color_system="standard", width=60)
+    with console.capture() as capture:
+        console.print(board.table())
+    text = capture.get()
+    assert "angle [deg]" in text
+    assert "\x1b[32m1.2, 2.8\x1b[0m" in text
+    assert "\x1b[33m1.3, 2.9\x1b[0m" in text  # 0.05 rad are 2.86 degrees
+    assert "1.4\x1b[0m" in text

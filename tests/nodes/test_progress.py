@@ -49,7 +49,7 @@ class Trace:
         self.time_s += PERIOD_S
         if self.checker.due(PERIOD_S, self.speed_scale):
             arrays = (np.array(values) for values in (joint_pos, wanted, command))
-            self.checker.update(list(errors), *arrays, self.speed_scale, slowed, obstacle)
+            self.checker.update(list(errors), [], *arrays, self.speed_scale, slowed, obstacle)
         return self.checker.state
 
     def until_reported(self, errors: Callable[[float], Sequence[float]], **rest: object) -> float:

@@ -13,7 +13,7 @@ def test_a_reach_task_aborts_with_the_reason(state: str) -> None:
     bench.arm.state = state
     bench.run(task, 0.1)
     assert task.outcome is Outcome.ABORTED
-    assert task.message == f"'left' is 1.000 m away, 'right' is 1.000 m away ({state}: a reason)"
+    assert task.message == f"'left' is 1000 mm away, 'right' is 1000 mm away ({state}: a reason)"
     bench.run(task, 0.3)
     assert task.done and bench.arm.goals == {}
 

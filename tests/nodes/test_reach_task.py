@@ -16,10 +16,11 @@ from polyreach_nodes.client.reach_task import (
     Phase,
     ReachTask,
 )
-from polyreach_nodes.client.status import ControllerStatus, EffectorStatus, Point
+from polyreach_nodes.client.status import ControllerStatus, EffectorStatus, Point, Quaternion
 
 STEP_S = 0.1
 LEFT, RIGHT = (0.5, 0.25, 0.0), (0.5, -0.25, 0.0)
+TURNED = (0.6, 0.0, 0.0, 0.8)  # counts for effectors whose goals have an orientation
 
 
 class FakeController:
@@ -28,13 +29,16 @@ class FakeController:
     def __init__(self) -> None:
         self.controller = "arm"
         self.effectors: tuple[str, ...] = ("left", "right")
+        self.goal_kinds: dict[str, str] = {}
         self.base_frame = "base"
         self.status = ControllerStatus()
         self.sent: list[tuple[str, Point]] = []
+        self.orientations: dict[str, Quaternion | None] = {}
         self.cleared: list[str] = []
         self.connected, self.publishes_status = True, True
         self.state = "ACTIVE"
         self.error = 1.0
+        self.angle_deg = 0.0
         self.goal_timeout_s = 0.0
         self.goals: dict[str, Point] = {}
         self.rejected_effector = ""
@@ -45,8 +49,15 @@ class FakeController:
     def is_connected(self, effector: str) -> bool:
         return self.connected
 
-    def send_goal(self, effector: str, position: Sequence[float], frame: str) -> None:
+    def send_goal(
+        self,
+        effector: str,
+        position: Sequence[float],
+        frame: str,
+        orientation: Quaternion | None = None,
+    ) -> None:
         assert frame == self.base_frame
+        self.orientations[effector] = orientation
         self.sent.append((effector, tuple(position)))
         self._queue.append((effector, tuple(position)))
 
@@ -79,6 +90,8 @@ class FakeController:
                     goal=self.goals.get(name),
                     error=self.error if name in self.goals else None,
                     goals_received=received,
+                    goal_orientation=self.orientations.get(name) if name in self.goals else None,
+                    angle_deg=self.angle_deg if self.orientations.get(name) else None,
                 )
                 for name, received in self._received.items()
             },
@@ -98,7 +111,8 @@ class Bench:
     def task(self, *effectors: str, timeout_s: float = 30.0, settle_s: float = 0.25) -> ReachTask:
         positions = tuple({"left": LEFT, "right": RIGHT}[name] for name in effectors)
         frames = ("base",) * len(effectors)
-        request = ReachRequest(effectors, frames, positions, tolerance=0.02, timeout_s=timeout_s)
+        turns = (TURNED,) * len(effectors)
+        request = ReachRequest(effectors, frames, positions, turns, 0.02, 0.05, timeout_s)
         return ReachTask(self.arm, request, settle_s, self.now_s)
 
     def run(self, task: ReachTask, seconds: float, answer: bool = True) -> None:
@@ -315,7 +329,7 @@ def test_a_controller_that_does_not_answer_ends_it(bench: Bench, known: bool, re
 def test_a_timeout_names_the_distances(bench: Bench) -> None:
     task = bench.task("left", timeout_s=0.5)
     bench.run(task, 0.9)
-    assert task.message == "not reached in 0.5 s: 'left' is 1.000 m away (ACTIVE: a reason)"
+    assert task.message == "not reached in 0.5 s: 'left' is 1000 mm away (ACTIVE: a reason)"
     assert task.done and bench.arm.goals == {}
     assert task.elapsed_s(bench.now_s + 5.0) == pytest.approx(0.6)
 
@@ -334,6 +348,61 @@ def test_a_timeout_names_the_distances(bench: Bench) -> None:
     ],
 )
 def test_requests_are_checked(bench: Bench, changes: dict, reason: str) -> None:
-    request = replace(ReachRequest(("left",), ("base",), (LEFT,), 0.02, 30.0), **changes)
+    request = replace(
+        ReachRequest(("left",), ("base",), (LEFT,), (TURNED,), 0.02, 0.05, 30.0), **changes
+    )
     fault = request.fault(bench.arm)
     assert fault.startswith(reason) and bool(fault) == bool(reason)
+
+
+def test_an_effector_of_positions_has_no_orientation_and_no_angle() -> None:
+    bench = Bench()
+    task = bench.task("left")
+    bench.run(task, 0.5)
+    assert bench.arm.orientations == {"left": None}
+    assert task.angle_errors == [0.0]
+
+
+def test_a_pose_is_reached_when_distance_and_angle_are_small() -> None:
+    bench = Bench()
+    bench.arm.goal_kinds = {"left": "pose", "right": "position"}
+    task = bench.task("left", "right")
+    bench.arm.error, bench.arm.angle_deg = 0.01, 3.0
+    bench.run(task, 1.0)
+    assert bench.arm.orientations == {"left": TURNED, "right": None}
+    assert task.phase is Phase.REACHING
+    assert task.reached == [False, True]
+    assert task.angle_errors == pytest.approx([math.radians(3.0), 0.0])
+    bench.arm.angle_deg = 2.8  # 0.05 rad are 2.86 degrees
+    bench.run(task, 0.5)
+    assert task.outcome is Outcome.SUCCEEDED
+
+
+def test_a_pose_that_is_not_reached_is_reported_in_degrees() -> None:
+    bench = Bench()
+    bench.arm.goal_kinds = {"left": "axis"}
+    bench.arm.error, bench.arm.angle_deg = 0.012, 3.14
+    task = bench.task("left", timeout_s=0.5)
+    bench.run(task, 1.0)
+    assert task.message == "not reached in 0.5 s: 'left' is 12 mm, 3.1 deg away (ACTIVE: a reason)"
+
+
+def test_a_pose_with_another_orientation_is_another_goal() -> None:
+    bench = Bench()
+    bench.arm.goal_kinds = {"left": "pose"}
+    task = bench.task("left")
+    bench.run(task, 0.5)
+    bench.arm.orientations["left"] = (0.0, 0.0, 0.0, 1.0)
+    bench.run(task, 0.5)
+    assert task.message.startswith(
+        "goal of 'left' was replaced by (0.5, 0.25, 0) with orientation (0, 0, 0, 1) by others"
+    )
+    assert "left" in bench.arm.goals, "the goal of others stays"
+
+
+def test_an_orientation_that_is_no_rotation_is_refused_with_its_norm() -> None:
+    arm = FakeController()
+    request = ReachRequest(("left",), ("base",), (LEFT,), ((0.0, 0.0, 0.0, 0.0),), 0.02, 0.05, 9.0)
+    assert request.fault(arm) == ""
+    arm.goal_kinds = {"left": "pose"}
+    assert "goal of 'left': orientation (0, 0, 0, 0) has norm 0," in request.fault(arm)

@@ -54,7 +54,7 @@ def test_the_message_names_what_slows_or_ends_a_motion(planar8: Robot) -> None:
     control.receive(list(planar8.joint_names), planar8.home, 2.0)
     control.tick(2.0)
     control.pipeline.slowed, control.pipeline.proximity.reason = 0.4, "'a' and 'b' are 12 mm apart"
-    status = controller_status(control, "IDLE", "", 0.02, has_valid_state=True)
+    status = controller_status(control, "IDLE", "", has_valid_state=True)
     assert status.slowed == "slowed to 40 %: 'a' and 'b' are 12 mm apart"
     assert status.expired == "goal of 'left' expired after 1 s"
     assert status.effector("left") == EffectorStatus(goals_received=1)
@@ -73,7 +73,7 @@ def test_goals_and_errors_are_reported_with_full_precision(planar8: Robot) -> No
     goal = (0.1 + 0.2, 1 / 3, 0.07)
     control.goals.set("left", "", goal, 2.0)
     control.goals.set("right", "camera", goal, 2.0)
-    status = controller_status(control, "ACTIVE", "", 0.02, has_valid_state=True)
+    status = controller_status(control, "ACTIVE", "", has_valid_state=True)
     message = status_message("/controller", "planar8", status)
     read = decode({pair.key: pair.value for pair in message.values}, message.message)
     assert read == status
@@ -82,8 +82,9 @@ def test_goals_and_errors_are_reported_with_full_precision(planar8: Robot) -> No
     assert read.effector("right") == EffectorStatus(goals_received=1)
     assert read.rejected_effector == "right"
     assert not read.reached
-    assert controller_status(control, "ACTIVE", "", 9.0, has_valid_state=True).reached
-    blind = controller_status(control, "STALE", "too old", 9.0, has_valid_state=False)
+    control.pipeline.progress.tolerance = 9.0
+    assert controller_status(control, "ACTIVE", "", has_valid_state=True).reached
+    blind = controller_status(control, "STALE", "too old", has_valid_state=False)
     assert not blind.reached and blind.effector("left") == EffectorStatus(goal, None, 1)
     assert blind.message.startswith("STALE: too old (goal of 'right' rejected: frame is 'camera'")
     assert status_message("/controller", "planar8", blind).level == DiagnosticStatus.STALE
@@ -92,7 +93,7 @@ def test_goals_and_errors_are_reported_with_full_precision(planar8: Robot) -> No
 def test_the_documentation_lists_every_state_and_value(planar8: Robot) -> None:
     text = (Path(__file__).parents[2] / "docs" / "controller.md").read_text()
     control = ReachControl(planar8, Policy.load(find_policy("planar8"), planar8))
-    keys = set(encode(controller_status(control, "IDLE", "", 0.02, has_valid_state=False)))
+    keys = set(encode(controller_status(control, "IDLE", "", has_valid_state=False)))
     for effector in planar8.effector_names:
         keys = {key.replace(f"/{effector}", "/<effector>") for key in keys}
     for word in (*keys, *State):

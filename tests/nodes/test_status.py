@@ -12,6 +12,7 @@ from polyreach_nodes.client.status import (
     StatusError,
     decode,
     encode,
+    error_text,
     read_timing,
 )
 
@@ -22,6 +23,8 @@ EFFECTORS = st.builds(
     goal=st.none() | st.tuples(FINITE, FINITE, FINITE),
     error=st.none() | FINITE,
     goals_received=COUNTS,
+    goal_orientation=st.none() | st.tuples(FINITE, FINITE, FINITE, FINITE),
+    angle_deg=st.none() | FINITE,
 )
 STATUSES = st.builds(
     ControllerStatus,
@@ -43,10 +46,31 @@ STATUSES = st.builds(
     received_s=FINITE,
 )
 KEYS = st.sampled_from(
-    [*encode(ControllerStatus()), "goal/left", "error/left", "received/left", "goal/", "other"]
+    [
+        *encode(ControllerStatus()),
+        *(
+            f"{key}/left"
+            for key in ("goal", "goal_orientation", "error", "angle_error", "received")
+        ),
+        "goal/",
+        "other",
+    ]
 )
 VALUES = st.text() | st.sampled_from(
-    ["nan", "inf", "1e999", "-1", "1 2 3", "1 2 nan", "1 2", "true", "9" * 5000, "0x10", "1_0"]
+    [
+        "nan",
+        "inf",
+        "1e999",
+        "-1",
+        "1 2 3",
+        "1 2 nan",
+        "0 0 0 1",
+        "1 2",
+        "true",
+        "9" * 5000,
+        "0x10",
+        "1_0",
+    ]
 )
 
 
@@ -65,7 +89,8 @@ def test_arbitrary_values_decode_or_raise_a_status_error(
         return
     assert status.state
     for effector in status.effectors.values():
-        numbers = (*(effector.goal or ()), *([] if effector.error is None else [effector.error]))
+        errors = [error for error in (effector.error, effector.angle_deg) if error is not None]
+        numbers = (*(effector.goal or ()), *(effector.goal_orientation or ()), *errors)
         assert all(map(math.isfinite, numbers)) and effector.goals_received >= 0
     assert all(map(math.isfinite, read_timing(values).values()))
 
@@ -87,6 +112,11 @@ def test_a_status_of_another_version_is_read_as_far_as_it_goes() -> None:
         ({"goal/left": "1 2"}, "'goal/left' is '1 2', but must be three finite numbers"),
         ({"goal/left": "1 2 nan"}, "'goal/left' is '1 2 nan', but must be three finite numbers"),
         ({"error/left": "far"}, "'error/left' is 'far', but must be a finite number"),
+        ({"angle_error/left": "inf"}, "'angle_error/left' is 'inf', but must be a finite number"),
+        (
+            {"goal_orientation/left": "0 0 1"},
+            "'goal_orientation/left' is '0 0 1', but must be four finite numbers",
+        ),
         ({"received/left": "-1"}, "'received/left' is '-1', but must be a number of goals"),
         ({"reached": "yes"}, "'reached' is 'yes', but must be 'true' or 'false'"),
         ({"goal_timeout": "inf"}, "'goal_timeout' is 'inf', but must be a finite number"),
@@ -95,6 +125,16 @@ def test_a_status_of_another_version_is_read_as_far_as_it_goes() -> None:
 def test_what_cannot_be_read_is_named(values: dict[str, str], complaint: str) -> None:
     with pytest.raises(StatusError, match=complaint):
         decode({"state": "ACTIVE", **values} if values else values)
+
+
+def test_angles_are_published_in_degrees_and_shown_with_the_distance() -> None:
+    effector = EffectorStatus((1.0, 2.0, 3.0), 0.012, 1, (0.0, 0.0, 0.6, 0.8), 3.14)
+    values = encode(ControllerStatus(state="ACTIVE", effectors={"left": effector}))
+    assert values["goal_orientation/left"] == "0.0 0.0 0.6 0.8"
+    assert values["angle_error/left"] == "3.14"
+    assert effector.angle == pytest.approx(0.054803, abs=1e-6)
+    assert error_text(0.012, effector.angle) == "12 mm, 3.1 deg"
+    assert error_text(1.2) == "1200 mm"
 
 
 def test_an_effector_without_a_status_has_neither_goal_nor_error() -> None:

@@ -111,6 +111,7 @@ def test_joints_that_follow_others_are_shown_where_these_put_them() -> None:
 
 
 A, B = np.array([0.1, 0.2, 0.3]), np.array([0.4, 0.5, 0.6])
+STILL, TURNED = np.array([0.0, 0.0, 0.0, 1.0]), np.array([0.6, 0.0, 0.0, 0.8])
 
 
 def reported(goal: np.ndarray | None, received: int) -> EffectorStatus:
@@ -124,21 +125,21 @@ def test_a_dragged_goal_is_sent_at_a_limited_rate_and_always_on_release() -> Non
     sent = []
     for step in range(101):
         goal.drag(np.full(3, float(step)))
-        if (position := goal.due(1e-3 * step)) is not None:
-            sent.append(position[0])
+        if (pose := goal.due(1e-3 * step)) is not None:
+            sent.append(pose[0][0])
     assert sent == [0.0, 50.0, 100.0]
     goal.drag(B)
     assert goal.due(0.101) is None
-    assert goal.due(0.1 + SEND_PERIOD_S) == tuple(B)
+    assert goal.due(0.1 + SEND_PERIOD_S) == (tuple(B), None)
     assert goal.due(9.0) is None
 
 
 def test_a_handle_is_at_the_goal_of_the_controller() -> None:
     goal = GoalHandle("left")
-    goal.follow(A)
+    goal.follow(A, STILL)
     assert goal.position.tolist() == A.tolist()
     goal.update(reported(B, 1), False, 0.0)
-    goal.follow(A)
+    goal.follow(A, STILL)
     assert goal.on
     assert goal.position.tolist() == B.tolist()
     goal.grab(1)
@@ -162,7 +163,7 @@ def test_a_rejected_goal_sends_the_handle_back() -> None:
     assert goal.on, "an old rejection is no answer"
     goal.update(reported(None, 1), True, 0.2)
     assert not goal.on
-    goal.follow(B)
+    goal.follow(B, STILL)
     assert goal.position.tolist() == B.tolist()
 
 
@@ -173,10 +174,23 @@ def test_a_goal_switched_off_keeps_its_position() -> None:
     goal.update(reported(A, 1), False, 0.2)
     assert not goal.on, "an old status must not switch the goal on again"
     goal.update(reported(None, 1), False, 0.3)
-    goal.follow(B)
+    goal.follow(B, STILL)
     assert not goal.on
     goal.switch_on()
-    assert goal.due(1.0) == tuple(A)
+    assert goal.due(1.0) == (tuple(A), None)
+
+
+def test_a_handle_of_a_pose_is_sent_and_moved_with_its_orientation() -> None:
+    goal = GoalHandle("left", oriented=True)
+    goal.follow(A, TURNED)
+    assert goal.orientation.tolist() == TURNED.tolist()
+    goal.drag(B, STILL)
+    assert goal.due(0.0) == (tuple(B), (0.0, 0.0, 0.0, 1.0))
+    position, turned = tuple(B.tolist()), tuple(TURNED.tolist())
+    goal.update(EffectorStatus(position, None, 1, goal_orientation=turned), False, 0.1)
+    assert goal.orientation.tolist() == STILL.tolist(), "another goal is no answer"
+    goal.update(EffectorStatus(position, None, 1, goal_orientation=turned), False, ANSWER_S + 0.1)
+    assert goal.orientation.tolist() == goal.goal_orientation.tolist() == TURNED.tolist()
 
 
 @pytest.mark.parametrize(
@@ -204,12 +218,30 @@ def test_only_own_pages_may_connect(
     assert may_connect(headers, loopback) is may
 
 
-@pytest.mark.parametrize("position", [(1.0, 2.0), (1.0, 2.0, float("nan")), (1.0, 2.0, 3.0)])
-def test_messages_of_a_browser_are_validated(position: tuple[float, ...]) -> None:
+@pytest.mark.parametrize(
+    ("position", "w_x_y_z", "orientation"),
+    [
+        ((1.0, 2.0), (1.0, 0.0, 0.0, 0.0), None),
+        ((1.0, 2.0, float("nan")), (1.0, 0.0, 0.0, 0.0), None),
+        ((1.0, 2.0, 3.0), (0.0, 0.0, 0.0, 0.0), None),
+        ((1.0, 2.0, 3.0), (1.0, 0.0, float("inf"), 0.0), None),
+        ((1.0, 2.0, 3.0), (1.0, 0.0, 0.0), None),
+        ((1.0, 2.0, 3.0), (1.6, 1.2, 0.0, 0.0), (0.6, 0.0, 0.0, 0.8)),
+    ],
+)
+def test_messages_of_a_browser_are_validated(
+    position: tuple[float, ...],
+    w_x_y_z: tuple[float, ...],
+    orientation: tuple[float, ...] | None,
+) -> None:
     posted: list[Any] = []
-    event = SimpleNamespace(phase="update", client_id=1, target=SimpleNamespace(position=position))
+    target = SimpleNamespace(position=position, wxyz=w_x_y_z)
+    event = SimpleNamespace(phase="update", client_id=1, target=target)
     asyncio.run(Scene._on_drag(SimpleNamespace(_post=posted.append), 0, event))  # type: ignore[arg-type]
-    assert [drag.position.tolist() for drag in posted] == [[1, 2, 3]] * (position[2:] == (3.0,))
+    assert len(posted) == (orientation is not None)
+    for drag in posted:
+        assert drag.position.tolist() == [1, 2, 3]
+        assert drag.orientation.tolist() == pytest.approx(orientation)
 
 
 def test_loopback_names() -> None:

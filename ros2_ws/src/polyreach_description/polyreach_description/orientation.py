@@ -8,23 +8,36 @@ Modern Robotics, section 3.2.3).
 import math
 from collections.abc import Sequence
 
-import mujoco
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 NORM_TOLERANCE = 0.01  # of a quaternion that is taken as one of unit length
+ROUNDING = 1e-9  # of the norm of a quaternion that needs no scaling
 
 Array = NDArray[np.float64]
+Quaternion = tuple[float, float, float, float]  # x y z w
+
+IDENTITY: Quaternion = (0.0, 0.0, 0.0, 1.0)
 
 
 def quaternions(matrices: ArrayLike) -> Array:
     """Unit quaternions (..., 4), w >= 0, of rotation matrices (..., 3, 3)."""
-    matrices = np.asarray(matrices, dtype=np.float64)
-    rows = np.empty((math.prod(matrices.shape[:-2]), 4))
-    for row, matrix in zip(rows, matrices.reshape(-1, 9), strict=True):
-        mujoco.mju_mat2Quat(row, np.ascontiguousarray(matrix))  # w x y z
-    rows *= np.where(rows[:, :1] < 0.0, -1.0, 1.0)
-    return rows[:, [1, 2, 3, 0]].reshape(*matrices.shape[:-2], 4)
+    m = np.asarray(matrices, dtype=np.float64)
+    (xx, xy, xz), (yx, yy, yz), (zx, zy, zz) = (
+        [m[..., row, column] for column in range(3)] for row in range(3)
+    )
+    products = [  # 4 q q^T
+        [1 + xx - yy - zz, xy + yx, xz + zx, zy - yz],
+        [xy + yx, 1 - xx + yy - zz, yz + zy, xz - zx],
+        [xz + zx, yz + zy, 1 - xx - yy + zz, yx - xy],
+        [zy - yz, xz - zx, yx - xy, 1 + xx + yy + zz],
+    ]
+    rows = np.stack([np.stack(row, axis=-1) for row in products], axis=-2)
+    largest = np.diagonal(rows, axis1=-2, axis2=-1).argmax(axis=-1)
+    q = np.take_along_axis(rows, largest[..., None, None], axis=-2)[..., 0, :]
+    q *= np.where(q[..., 3:] < 0.0, -1.0, 1.0)
+    unit: Array = q / np.linalg.norm(q, axis=-1, keepdims=True)
+    return unit
 
 
 def matrices(orientations: ArrayLike) -> Array:
@@ -73,8 +86,8 @@ def orientation_errors(
     return total
 
 
-def unit_quaternion(quaternion: Sequence[float]) -> tuple[float, ...]:
-    """The quaternion x y z w at exactly unit length.
+def unit_quaternion(quaternion: Sequence[float]) -> Quaternion:
+    """The quaternion x y z w at unit length; one that has it already stays as it is.
 
     Raises ValueError that names its norm if it is further than NORM_TOLERANCE from 1.
     """
@@ -84,4 +97,20 @@ def unit_quaternion(quaternion: Sequence[float]) -> tuple[float, ...]:
         raise ValueError(
             f"orientation ({shown}) has norm {norm:.3g}, expected a unit quaternion x, y, z, w"
         )
-    return tuple(value / norm for value in quaternion)
+    x, y, z, w = quaternion
+    if abs(norm - 1.0) > ROUNDING:
+        x, y, z, w = x / norm, y / norm, z / norm, w / norm
+    return x, y, z, w
+
+
+def from_rpy(roll: float, pitch: float, yaw: float) -> Quaternion:
+    """The quaternion of rotations [rad] about the fixed axes x, then y, then z (REP 103)."""
+    sr, cr = math.sin(roll / 2), math.cos(roll / 2)
+    sp, cp = math.sin(pitch / 2), math.cos(pitch / 2)
+    sy, cy = math.sin(yaw / 2), math.cos(yaw / 2)
+    return (
+        sr * cp * cy - cr * sp * sy,
+        cr * sp * cy + sr * cp * sy,
+        cr * cp * sy - sr * sp * cy,
+        cr * cp * cy + sr * sp * sy,
+    )

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
+from typing import NamedTuple
 
 import numpy as np
 import rclpy
@@ -19,9 +20,10 @@ from sensor_msgs.msg import JointState
 
 from polyreach_description import load_robot
 from polyreach_description.closed_output import end_with_output
+from polyreach_description.orientation import orientation_errors, unit_quaternion
 from polyreach_description.printable import printable
 from polyreach_nodes.client.controller_client import ControllerClient
-from polyreach_nodes.client.status import read_timing
+from polyreach_nodes.client.status import GoalPose, read_timing
 from polyreach_nodes.client.topics import NEWEST
 from polyreach_nodes.control.watchdog import MOVING_STATES, State
 from polyreach_nodes.demo.board import Board
@@ -39,6 +41,13 @@ TIMING_S = 1.5  # [s] to receive the diagnostics at the end, which come every se
 PERIOD_P50, PERIOD_P99 = "loop period p50 [ms]", "loop period p99 [ms]"
 
 Vector = NDArray[np.float64]
+
+
+class Poses(NamedTuple):
+    """A goal for each of E effectors."""
+
+    positions: Vector  # (E, 3) [m, base frame]
+    orientations: Vector  # (E, 4) unit quaternions x y z w
 
 
 class Stopped(Exception):
@@ -59,6 +68,7 @@ class DemoNode(Node):
         self.robot = load_robot(parameters.robot)
         if parameters.goal_sets < 1 or not parameters.seconds > 0 or not parameters.tolerance > 0:
             raise ValueError("goal_sets, seconds and tolerance must be above 0")
+        self._tolerances = np.array([[parameters.tolerance], [parameters.angle_tolerance]])
         self.joint_pos: Vector | None = None
         self.timing: dict[str, float] = {}  # [ms] of the controller, by name
         self._relays = not parameters.watchdog
@@ -121,31 +131,45 @@ class DemoNode(Node):
         if not self.spin(READY_S, lambda: self._relays):
             raise NotReady(f"'{self._watchdog}' relays no commands after {READY_S:g} s")
 
-    def errors(self, goals: Vector) -> Vector:
-        """Distances (E,) [m] of the effectors from goals (E, 3)."""
+    def errors(self, goals: Poses) -> Vector:
+        """Distances [m] and angles [rad] (2, E) of the effectors from their goals."""
         assert self.joint_pos is not None
-        distances: Vector = np.linalg.norm(
-            self.robot.forward_kinematics(self.joint_pos) - goals, axis=-1
+        robot = self.robot
+        positions, orientations = robot.effector_poses(self.joint_pos)
+        angles = orientation_errors(
+            robot.effector_goals, robot.effector_axes, orientations, goals.orientations
         )
-        return distances
+        return np.stack([np.linalg.norm(positions - goals.positions, axis=-1), angles])
 
-    def send(self, goals: Vector) -> None:
-        """Publish goals (E, 3) [m, base frame], one per effector."""
-        for effector, goal in zip(self.robot.effector_names, goals.tolist(), strict=True):
-            self.client.send_goal(effector, goal, self.robot.base_frame)
+    def send(self, goals: Poses) -> None:
+        """Publish goals, one per effector."""
+        for effector, (position, orientation) in zip(
+            self.robot.effector_names, self._sent(goals), strict=True
+        ):
+            self.client.send_goal(effector, position, self.robot.base_frame, orientation)
 
-    def has_goals(self, goals: Vector) -> bool:
-        """Whether the controller's status shows these goals (E, 3)."""
+    def has_goals(self, goals: Poses) -> bool:
+        """Whether the controller's status shows these goals."""
         effectors = map(self.client.status.effector, self.robot.effector_names)
-        return [effector.goal for effector in effectors] == list(map(tuple, goals.tolist()))
+        return [effector.goal_pose for effector in effectors] == self._sent(goals)
+
+    def _sent(self, goals: Poses) -> list[GoalPose]:
+        x_y_z, x_y_z_w = map(tuple, goals.positions.tolist()), goals.orientations.tolist()
+        return [
+            (position, unit_quaternion(orientation) if oriented else None)
+            for position, orientation, oriented in zip(
+                x_y_z, x_y_z_w, self.robot.oriented, strict=True
+            )
+        ]
 
     def reach(
-        self, goals: Vector, seconds: float, show: Callable[[Vector, float], None]
+        self, goals: Poses, seconds: float, show: Callable[[Vector, float], None]
     ) -> tuple[Vector, Vector]:
-        """Send goals (E, 3) [m] and wait until all errors stay within the tolerance for SETTLE_S,
-        for `seconds` at most.
+        """Send goals and wait until all errors stay within the tolerances for SETTLE_S, for
+        `seconds` at most.
 
-        Returns the last errors (E,) [m] and the joint positions on the way (T, nu) [rad or m].
+        Returns the last errors (2, E) [m], [rad] and the joint positions on the way (T, nu) [rad or
+        m].
         """
         start_s = monotonic()
         settled_s, sent_s = start_s, -np.inf
@@ -158,7 +182,7 @@ class DemoNode(Node):
             errors = self.errors(goals)
             path.append(self.joint_pos)
             show(errors, now_s - start_s)
-            if (errors > self.parameters.tolerance).any():
+            if (errors > self._tolerances).any():
                 settled_s = now_s
             if now_s - settled_s >= SETTLE_S or now_s - start_s >= seconds:
                 return errors, np.array(path)
@@ -169,9 +193,11 @@ class DemoNode(Node):
         self.wait_ready()
         rng = np.random.default_rng(self.parameters.seed)
         configurations = self.robot.sample_configuration(rng, self.parameters.goal_sets)
-        goal_sets = np.array([self.robot.forward_kinematics(q) for q in configurations])
+        goal_sets = [Poses(*self.robot.effector_poses(q)) for q in configurations]
+        tolerances = self.parameters.tolerance, self.parameters.angle_tolerance
+        oriented = self.robot.oriented
         board = Board(
-            self.robot.effector_names, self.parameters.goal_sets, self.parameters.tolerance
+            self.robot.effector_names, self.parameters.goal_sets, tolerances, oriented.tolist()
         )
         all_errors, all_paths, times, messages = [], [], [], []
         with Live(board.table(), console=console, refresh_per_second=8, transient=False) as live:
@@ -193,15 +219,21 @@ class DemoNode(Node):
         if not console.is_terminal:
             console.print()
         self.spin(TIMING_S, lambda: PERIOD_P99 in self.timing)
+        distances, angles = np.stack(all_errors, axis=1)  # (2, S, E)
         result = DemoResult(
             robot=self.robot.name,
             effectors=list(self.robot.effector_names),
-            errors_mm=[[float(error) * 1e3 for error in errors] for errors in all_errors],
-            tolerance_mm=self.parameters.tolerance * 1e3,
+            errors_mm=(1e3 * distances).tolist(),
+            angles_deg=np.degrees(angles).tolist(),
+            tolerance_mm=1e3 * self.parameters.tolerance,
+            tolerance_deg=float(np.degrees(self.parameters.angle_tolerance)),
             set_seconds=times,
             set_status=messages,
-            goals=goal_sets.shape[0] * goal_sets.shape[1],
-            median_error_mm=float(np.median(all_errors)) * 1e3,
+            goals=distances.size,
+            median_error_mm=1e3 * float(np.median(distances)),
+            median_angle_deg=(
+                float(np.degrees(np.median(angles[:, oriented]))) if oriented.any() else None
+            ),
             period_p50_ms=self.timing.get(PERIOD_P50, float("nan")),
             period_p99_ms=self.timing.get(PERIOD_P99, float("nan")),
         )
@@ -211,7 +243,10 @@ class DemoNode(Node):
             # Matplotlib is slow to import, and not needed without a picture
             from polyreach_nodes.demo.plots import draw_motion
 
-            draw_motion(Path(self.parameters.picture), self.robot, all_paths, goal_sets, result)
+            positions = np.array([goals.positions for goals in goal_sets])
+            turns = np.array([goals.orientations for goals in goal_sets])
+            picture = Path(self.parameters.picture)
+            draw_motion(picture, self.robot, all_paths, positions, turns, result)
         return result
 
 

@@ -1,4 +1,4 @@
-"""Send one goal to a running controller: `goal_node EFFECTOR X Y Z`."""
+"""Send one goal to a running controller: `goal_node EFFECTOR X Y Z [--rpy ... | --quat ...]`."""
 
 import argparse
 import math
@@ -12,11 +12,13 @@ from rclpy.node import Node
 from rclpy.utilities import remove_ros_args
 
 from polyreach_description.closed_output import end_with_output
+from polyreach_description.orientation import from_rpy
 from polyreach_description.printable import PrintableError
 from polyreach_nodes.client.controller_client import ControllerClient
-from polyreach_nodes.client.status import EffectorStatus
+from polyreach_nodes.client.status import EffectorStatus, error_text
 from polyreach_nodes.client.topics import goal_topic
 from polyreach_nodes.control.watchdog import STUCK_STATES
+from polyreach_nodes.parameters import ANGLE_TOLERANCE
 from polyreach_nodes.ros.middleware import leave_shared_memory
 from polyreach_nodes.ros.spin import spin_until
 
@@ -47,15 +49,24 @@ class GoalNode(Node):
         """What the controller reports of the effector."""
         return self.client.status.effector(self.effector)
 
-    def error(self) -> float:
-        """Distance of the effector from its goal [m]; infinite if the controller reports none."""
-        error = self.effector_status().error
-        return math.inf if error is None else error
+    def is_within(self, tolerance: float, angle_tolerance: float) -> bool:
+        """Whether the effector is within the tolerances [m], [rad] of its goal."""
+        status = self.effector_status()
+        angle = status.angle or 0.0
+        return status.error is not None and status.error <= tolerance and angle <= angle_tolerance
 
-    def send(self, position: Sequence[float], frame: str, timeout_s: float) -> None:
-        """Send the goal [m] and wait until the controller received it.
+    def send(
+        self,
+        position: Sequence[float],
+        orientation: Sequence[float] | None,
+        frame: str,
+        timeout_s: float,
+    ) -> None:
+        """Send the goal, a position [m] and a unit quaternion x y z w where the effector's goals
+        have one, and wait until the controller received it.
 
-        Raises GoalError if it does not in timeout_s, or rejects the goal.
+        Raises GoalError if it does not in timeout_s, if the orientation is missing or too much, or
+        if the controller rejects the goal.
         """
         client = self.client
         self.wait(self._is_connected, timeout_s)
@@ -71,6 +82,15 @@ class GoalNode(Node):
                 f"no controller '{client.controller}' listens on "
                 f"{client.name}/{goal_topic(self.effector)}{state}"
             )
+        kind = client.goal_kinds.get(self.effector, "position")
+        if kind == "position" and orientation is not None:
+            raise GoalError(
+                f"the goal of '{self.effector}' is a position: leave out --rpy and --quat"
+            )
+        if kind != "position" and orientation is None:
+            raise GoalError(
+                f"the goal of '{self.effector}' has an orientation ({kind}): give --rpy or --quat"
+            )
         received = self.effector_status().goals_received
 
         def is_received() -> bool:
@@ -83,7 +103,7 @@ class GoalNode(Node):
                     f"controller '{client.controller}' did not answer in {timeout_s:g} s"
                 )
             # a message that is sent just after both sides met may be lost
-            client.send_goal(self.effector, position, frame)
+            client.send_goal(self.effector, position, frame, orientation)
             self.wait(is_received, min(RESEND_S, left_s))
         if client.status.rejected_effector == self.effector:
             raise GoalError(client.status.rejected)
@@ -95,17 +115,23 @@ class GoalNode(Node):
             return False
         return self.effector not in client.effectors or client.takes_goals(self.effector)
 
-    def wait_reached(self, tolerance: float, timeout_s: float) -> None:
-        """Wait until the error is within the tolerance [m].
+    def wait_reached(self, tolerance: float, angle_tolerance: float, timeout_s: float) -> None:
+        """Wait until the effector is within the tolerances [m], [rad] of its goal.
 
         Raises GoalError after timeout_s, or when the controller reports no progress.
         """
         start_s = monotonic()
-        self.wait(lambda: self.error() <= tolerance or self._is_stuck(), timeout_s)
-        if not self.error() <= tolerance:
+
+        def reached() -> bool:
+            return self.is_within(tolerance, angle_tolerance)
+
+        self.wait(lambda: reached() or self._is_stuck(), timeout_s)
+        if not reached():
+            status = self.effector_status()
+            error = math.inf if status.error is None else status.error
             reason = f" ({self.client.status.message})" if self._is_stuck() else ""
             raise GoalError(
-                f"'{self.effector}' is {self.error():.3f} m "
+                f"'{self.effector}' is {error_text(error, status.angle)} "
                 f"from its goal after {monotonic() - start_s:.3g} s{reason}"
             )
 
@@ -116,13 +142,29 @@ class GoalNode(Node):
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line; exits with status 2 and one sentence if it is wrong."""
     parser = argparse.ArgumentParser(
-        prog="polyreach goal", description="Send a goal position to a running controller."
+        prog="polyreach goal", description="Send a goal to a running controller."
     )
     parser.add_argument("effector", help="Name of the effector, for example left_hand.")
     for axis in "xyz":
         parser.add_argument(axis, type=_coordinate, help=f"{axis} of the goal [m, base frame].")
+    orientation = parser.add_mutually_exclusive_group()
+    orientation.add_argument(
+        "--rpy",
+        nargs=3,
+        type=_coordinate,
+        metavar=("ROLL", "PITCH", "YAW"),
+        help="Orientation, for effectors whose goal has one: rotations about the fixed axes x, y "
+        "and z [rad].",
+    )
+    orientation.add_argument(
+        "--quat",
+        nargs=4,
+        type=_coordinate,
+        metavar=("X", "Y", "Z", "W"),
+        help="The same as a unit quaternion.",
+    )
     parser.add_argument(
-        "--frame", default="", help="Frame of the position: the base frame, or empty (default)."
+        "--frame", default="", help="Frame of the goal: the base frame, or empty (default)."
     )
     parser.add_argument(
         "--controller",
@@ -146,6 +188,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         type=float,
         default=0.02,
         help="Error below which the goal is reached [m], for --wait (default: %(default)s).",
+    )
+    parser.add_argument(
+        "--angle-tolerance",
+        type=float,
+        default=ANGLE_TOLERANCE,
+        help="Angle below which it is reached [rad], for --wait (default: %(default)s).",
     )
     return parser.parse_args([_escaped(argument) for argument in arguments])
 
@@ -178,9 +226,11 @@ def _send(words: list[str]) -> int:
     rclpy.init(args=words)
     node = GoalNode(options.effector, options.controller)
     try:
-        node.send((options.x, options.y, options.z), options.frame, options.timeout)
+        position = (options.x, options.y, options.z)
+        orientation = from_rpy(*options.rpy) if options.rpy else options.quat
+        node.send(position, orientation, options.frame, options.timeout)
         if options.wait is not None:
-            node.wait_reached(options.tolerance, options.wait)
+            node.wait_reached(options.tolerance, options.angle_tolerance, options.wait)
     except GoalError as error:
         print(f"polyreach goal: {error}", file=sys.stderr)
         return 1

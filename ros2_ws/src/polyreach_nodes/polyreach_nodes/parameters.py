@@ -16,6 +16,7 @@ TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control period
 REACTION_PERIODS = 3.0  # default reaction time in control periods: sampling, transport, servo lag
 COMMAND_PERIODS = 2.0  # default of the command watchdog's timeout, in control periods
 MAX_COMMAND_TIMEOUT_S = 10.0
+ANGLE_TOLERANCE = 0.05  # [rad], default: 2.9 degrees
 NO_WORKSPACE = (-100.0, -100.0, -100.0, 100.0, 100.0, 100.0)  # [m]
 MIN_STATE_RATE = 125.0  # [Hz] of the simulator's joint states by default
 MIN_STATES = 3  # joint states per control period by default; fewer might count as stale
@@ -26,6 +27,12 @@ def robot_parameter(**details: Any) -> str:
     """The field of a robot; details: as of `parameter`."""
     text = "Shipped robot (planar8, humanoid27) or path of a robot.yaml."
     return parameter("planar8", text, **details)
+
+
+def angle_tolerance_parameter(**details: Any) -> float:
+    """The field of the largest angle of a goal that is reached; details: as of `parameter`."""
+    text = "Angle below which a goal with an orientation counts as reached."
+    return parameter(ANGLE_TOLERANCE, text, unit="rad", range=(1e-3, math.pi), **details)
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ class ControllerParameters:
     tolerance: float = parameter(
         0.02, "Error below which a goal counts as reached.", unit="m", range=(1e-4, 1.0)
     )
+    angle_tolerance: float = angle_tolerance_parameter()
     speed_scale: float = parameter(
         1.0,
         "Share of the policy's speed that is commanded. First motions of hardware: 0.1.",
@@ -265,6 +273,7 @@ class DemoParameters:
         unit="m",
         settable=Settable.START,
     )
+    angle_tolerance: float = angle_tolerance_parameter(settable=Settable.START)
     picture: str = parameter(
         "", "Path of a PNG of the motion; empty: none.", settable=Settable.START, launch=True
     )
@@ -291,6 +300,7 @@ class ReachParameters:
     tolerance: float = parameter(
         0.02, "Tolerance of action goals that set 0.", unit="m", range=(1e-4, 1.0)
     )
+    angle_tolerance: float = angle_tolerance_parameter()
     timeout: float = parameter(
         30.0, "Timeout of action goals that set 0.", unit="s of wall time", range=(0.1, 3600.0)
     )

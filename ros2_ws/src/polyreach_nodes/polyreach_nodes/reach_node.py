@@ -73,11 +73,14 @@ class ReachNode(Node):
     def _request(self, goal: Any) -> ReachRequest:
         parameters = read_parameters(self, ReachParameters)
         points = [pose.pose.position for pose in goal.poses]
+        turns = [pose.pose.orientation for pose in goal.poses]
         return ReachRequest(
             effectors=tuple(goal.effectors),
             frames=tuple(pose.header.frame_id for pose in goal.poses),
             positions=tuple((point.x, point.y, point.z) for point in points),
+            orientations=tuple((q.x, q.y, q.z, q.w) for q in turns),
             tolerance=goal.tolerance or parameters.tolerance,
+            angle_tolerance=goal.angle_tolerance or parameters.angle_tolerance,
             timeout_s=goal.timeout or parameters.timeout,
         )
 
@@ -143,6 +146,7 @@ class ReachNode(Node):
                 success=task.outcome is Outcome.SUCCEEDED,
                 message=task.message,
                 errors=task.errors,
+                angle_errors=task.angle_errors,
                 elapsed=task.elapsed_s(now_s),
             )
         )
@@ -154,7 +158,10 @@ class ReachNode(Node):
             task = self._running.task
             self._running.handle.publish_feedback(
                 self._action.Feedback(
-                    errors=task.errors, reached=task.reached, elapsed=task.elapsed_s(monotonic())
+                    errors=task.errors,
+                    angle_errors=task.angle_errors,
+                    reached=task.reached,
+                    elapsed=task.elapsed_s(monotonic()),
                 )
             )
 

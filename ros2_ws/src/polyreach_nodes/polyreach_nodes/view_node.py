@@ -14,6 +14,7 @@ from sensor_msgs.msg import JointState
 
 from polyreach_description import load_robot
 from polyreach_description.closed_output import outlast_output
+from polyreach_description.orientation import orientation_errors
 from polyreach_nodes.client.status import ControllerStatus
 from polyreach_nodes.client.topics import NEWEST, clear_goal_service
 from polyreach_nodes.parameters import ViewParameters
@@ -48,8 +49,13 @@ class ViewNode(Node):
         self.robot = robot
         self._data = mujoco.MjData(robot.model)
         self._drawn_qpos = np.full(robot.model.nq, np.nan)
-        self._effector_pos: Vector = robot.forward_kinematics(robot.home)
-        self._handles = [GoalHandle(effector) for effector in robot.effector_names]
+        self._positions, self._orientations = robot.effector_poses(robot.home)  # of effectors
+        self._handles = [
+            GoalHandle(effector, oriented)
+            for effector, oriented in zip(
+                robot.effector_names, robot.oriented.tolist(), strict=True
+            )
+        ]
         self._status = ControllerStatus()
         self._panel_s = -np.inf
         self._events: SimpleQueue[Event] = SimpleQueue()
@@ -61,7 +67,12 @@ class ViewNode(Node):
         self._server = PageServer(listen(host, parameters.port), f"polyreach: {robot.name}")
         self._scene = Scene(self._server, robot, colours, parameters.shadows, self._post)
         self._panel = Panel(
-            self._server, robot.effector_names, colours, robot.base_frame, self._post
+            self._server,
+            robot.effector_names,
+            colours,
+            robot.base_frame,
+            self._post,
+            bool(robot.oriented.any()),
         )
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(FRAME_S, self._on_frame, clock=steady)
@@ -101,8 +112,8 @@ class ViewNode(Node):
             case Grab(effector, client, dragging):
                 handle = self._handles[effector]
                 handle.grab(client) if dragging else handle.release(client)
-            case Drag(effector, position):
-                self._handles[effector].drag(position)
+            case Drag(effector, position, orientation):
+                self._handles[effector].drag(position, orientation)
             case Switch(effector, True):
                 self._handles[effector].switch_on()
             case Switch(effector, False):
@@ -115,8 +126,8 @@ class ViewNode(Node):
 
     def _send_goals(self, now_s: float) -> None:
         for handle in self._handles:
-            if (position := handle.due(now_s)) is not None:
-                self._link.send_goal(handle.effector, position)
+            if (pose := handle.due(now_s)) is not None:
+                self._link.send_goal(handle.effector, pose)
 
     def _on_frame(self) -> None:
         now_s = monotonic()
@@ -124,9 +135,10 @@ class ViewNode(Node):
         self._link.update()
         self._take_status(now_s)
         self._move()
-        for handle, effector_pos in zip(self._handles, self._effector_pos, strict=True):
-            handle.follow(effector_pos)
-        self._scene.show_goals(self._handles, self._effector_pos)
+        poses = zip(self._positions, self._orientations, strict=True)
+        for handle, (position, orientation) in zip(self._handles, poses, strict=True):
+            handle.follow(position, orientation)
+        self._scene.show_goals(self._handles, self._positions)
         if now_s - self._panel_s >= PANEL_S - FRAME_S / 2:
             self._panel_s = now_s
             self._show_figures(now_s)
@@ -147,17 +159,24 @@ class ViewNode(Node):
         data = self._data
         data.qpos[:] = qpos
         mujoco.mj_kinematics(self.robot.model, data)
-        self._effector_pos = self.robot.effector_pos(data)
+        self._positions = self.robot.effector_pos(data)
+        self._orientations = self.robot.effector_orientation(data)
         self._scene.show_robot(np.concatenate([data.xpos, data.xquat], axis=1))
 
     def _show_figures(self, now_s: float) -> None:
         silent_s = now_s - self._joints.received_s
+        known = [handle.goal is not None and silent_s < SILENCE_S for handle in self._handles]
         errors = [
-            float(np.linalg.norm(effector_pos - handle.goal))
-            if handle.goal is not None and silent_s < SILENCE_S
-            else np.nan
-            for handle, effector_pos in zip(self._handles, self._effector_pos, strict=True)
+            float(np.linalg.norm(position - handle.goal)) if is_known else np.nan
+            for handle, position, is_known in zip(
+                self._handles, self._positions, known, strict=True
+            )
         ]
+        robot, goals = self.robot, [handle.goal_orientation for handle in self._handles]
+        angles = orientation_errors(
+            robot.effector_goals, robot.effector_axes, self._orientations, goals
+        )
+        angles[~(robot.oriented & known)] = np.nan
         notes = [self._link.failure, self._status.rejected, self._status.slowed]
         if silent_s > SILENCE_S:
             notes.append("no joint states: the page shows the last position of the robot")
@@ -167,6 +186,7 @@ class ViewNode(Node):
             [handle.on for handle in self._handles],
             [handle.goal for handle in self._handles],
             errors,
+            angles.tolist(),
         )
         self._panel.plot(now_s, errors)
         self._panel.show_timing(self._link.timing)

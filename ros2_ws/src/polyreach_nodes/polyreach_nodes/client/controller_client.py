@@ -1,7 +1,7 @@
 """Client of one controller: publishes goals, calls its services, follows its status and policy."""
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from time import monotonic
 
 from builtin_interfaces.msg import Time
@@ -44,6 +44,7 @@ class ControllerClient:
         self.name = node.resolve_topic_name(f"{controller}/{STATUS}").removesuffix(f"/{STATUS}")
         self.status = ControllerStatus()
         self.effectors: tuple[str, ...] = ()  # of the policy; empty before it is known
+        self.goal_kinds: Mapping[str, str] = {}  # position, axis or pose of each effector
         self.base_frame = ""  # of the policy
         self._node = node
         self._on_status = on_status
@@ -69,19 +70,22 @@ class ControllerClient:
         self._on_status()
 
     def follow_policy(self, on_policy: Callable[[], object] = lambda: None) -> None:
-        """Subscribe to the policy's metadata for `effectors` and `base_frame`."""
+        """Subscribe to the policy's metadata for `effectors`, `goal_kinds` and `base_frame`."""
 
         def take_metadata(message: String) -> None:
             try:
                 metadata = json.loads(message.data)
                 base_frame = str(metadata["base_frame"])
                 effectors = tuple(map(str, metadata["effector_names"]))
-            except (ValueError, KeyError, TypeError) as error:
+                kinds = metadata.get("effector_goals", ["position"] * len(effectors))
+                goal_kinds = dict(zip(effectors, map(str, kinds), strict=True))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
                 self._node.get_logger().error(
                     f"{self.name}/{POLICY_METADATA} has no base_frame and effector_names: {error!r}"
                 )
                 return
             self.base_frame, self.effectors = base_frame, effectors
+            self.goal_kinds = goal_kinds
             on_policy()
 
         self._node.create_subscription(
@@ -112,10 +116,18 @@ class ControllerClient:
         """Whether the controller subscribes to goals of the effector, which are advertised."""
         return effector in self._goals and self._goals[effector].get_subscription_count() > 0
 
-    def send_goal(self, effector: str, position: Sequence[float], frame: str) -> None:
-        """Publish a goal [m] of an effector whose goals are advertised."""
+    def send_goal(
+        self,
+        effector: str,
+        position: Sequence[float],
+        frame: str,
+        orientation: Sequence[float] | None = None,
+    ) -> None:
+        """Publish a goal of an effector whose goals are advertised: position (3,) [m], and unit
+        quaternion x y z w (4,) where its goals have an orientation.
+        """
         stamp = self._node.get_clock().now().to_msg()
-        self._goals[effector].publish(goal_message(position, frame, stamp))
+        self._goals[effector].publish(goal_message(position, frame, stamp, orientation))
 
     def offers(self, service: str) -> bool:
         """Whether the controller offers a service, which is used."""
@@ -146,12 +158,19 @@ class ControllerClient:
         return not future.done() and monotonic() - called_s < CLEAR_TIMEOUT_S
 
 
-def goal_message(position: Sequence[float], frame: str, stamp: Time) -> PoseStamped:
-    """A goal: position (3,) [m] in a frame, without rotation."""
+def goal_message(
+    position: Sequence[float],
+    frame: str,
+    stamp: Time,
+    orientation: Sequence[float] | None = None,
+) -> PoseStamped:
+    """A goal in a frame: position (3,) [m], quaternion x y z w (4,) or None for no rotation."""
     message = PoseStamped()
     message.header.frame_id = frame
     message.header.stamp = stamp
     point = message.pose.position
     point.x, point.y, point.z = map(float, position)
-    message.pose.orientation.w = 1.0
+    if orientation is not None:
+        q = message.pose.orientation
+        q.x, q.y, q.z, q.w = map(float, orientation)
     return message

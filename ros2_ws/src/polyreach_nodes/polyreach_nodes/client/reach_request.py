@@ -1,11 +1,12 @@
 """What a reach action asks for, and whether the controller can do it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from polyreach_nodes.client.status import ControllerStatus, Point
+from polyreach_description.orientation import unit_quaternion
+from polyreach_nodes.client.status import ControllerStatus, GoalPose, Point, Quaternion
 
 
 class ReachClient(Protocol):
@@ -14,13 +15,20 @@ class ReachClient(Protocol):
     controller: str
     status: ControllerStatus
     effectors: tuple[str, ...]
+    goal_kinds: Mapping[str, str]
     base_frame: str
 
     def is_connected(self, effector: str) -> bool:
         """Whether goals and requests to clear them would be received."""
 
-    def send_goal(self, effector: str, position: Sequence[float], frame: str) -> None:
-        """Publish a goal [m]."""
+    def send_goal(
+        self,
+        effector: str,
+        position: Sequence[float],
+        frame: str,
+        orientation: Sequence[float] | None = None,
+    ) -> None:
+        """Publish a goal: position [m], and unit quaternion x y z w where it has one."""
 
     def clear_goal(self, effector: str) -> None:
         """Ask the controller to clear a goal."""
@@ -31,13 +39,35 @@ class ReachClient(Protocol):
 
 @dataclass(frozen=True)
 class ReachRequest:
-    """E effectors, the frames and positions [m] of their goals, tolerance [m] and time [s]."""
+    """E effectors, the frames, positions [m] and orientations [x y z w] of their goals, tolerances
+    [m] and [rad], and time [s].
+    """
 
     effectors: tuple[str, ...]
     frames: tuple[str, ...]
     positions: tuple[Point, ...]
+    orientations: tuple[Quaternion, ...]  # counts where the effector's goal has one
     tolerance: float
+    angle_tolerance: float
     timeout_s: float
+
+    def goals(self, client: ReachClient) -> dict[str, GoalPose]:
+        """The goal of every effector, as the controller's status shows it.
+
+        Raises ValueError for an orientation that is no unit quaternion, naming the effector.
+        """
+        goals: dict[str, GoalPose] = {}
+        for name, position, quaternion in zip(
+            self.effectors, self.positions, self.orientations, strict=True
+        ):
+            orientation = None
+            if client.goal_kinds.get(name, "position") != "position":
+                try:
+                    orientation = unit_quaternion(quaternion)
+                except ValueError as error:
+                    raise ValueError(f"goal of '{name}': {error}") from None
+            goals[name] = position, orientation
+        return goals
 
     def fault(self, client: ReachClient) -> str:
         """Why the action cannot be started, with the value and the legal choices; or ''."""
@@ -60,11 +90,20 @@ class ReachRequest:
                 return f"position of '{name}' is {point_text(position)}, but must be finite"
         if not 0.0 <= self.tolerance < math.inf:
             return f"tolerance is {self.tolerance:g}, but must be 0 (the default) or more [m]"
+        if not 0.0 <= self.angle_tolerance < math.inf:
+            return (
+                f"angle_tolerance is {self.angle_tolerance:g}, but must be 0 (the default) or more "
+                "[rad]"
+            )
+        try:
+            self.goals(client)
+        except ValueError as error:
+            return str(error)
         if not 0.0 <= self.timeout_s < math.inf:
             return f"timeout is {self.timeout_s:g}, but must be 0 (the default) or more [s]"
         return ""
 
 
-def point_text(position: Point) -> str:
-    """A position as a message shows it."""
+def point_text(position: Sequence[float]) -> str:
+    """A position or quaternion as a message shows it."""
     return f"({', '.join(f'{value:g}' for value in position)})"

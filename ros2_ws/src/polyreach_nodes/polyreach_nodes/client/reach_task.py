@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from polyreach_nodes.client.reach_request import ReachClient, ReachRequest, point_text
-from polyreach_nodes.client.status import Point
+from polyreach_nodes.client.status import EffectorStatus, GoalPose, error_text
 from polyreach_nodes.control.watchdog import MOVING_STATES, STUCK_STATES, State
 
 START_TIMEOUT_S = 5.0  # [s] for the controller to appear and to accept the goals
@@ -42,7 +42,7 @@ class Phase(Enum):
 class SentGoal:
     """What was sent for an effector, and how many goals the controller had received before."""
 
-    positions: set[Point]  # [m]
+    poses: set[GoalPose]
     received_before: int
     sent_s: float
 
@@ -62,6 +62,8 @@ class ReachTask:
         self.outcome = Outcome.ABORTED
         self.message = ""
         self.errors = [math.nan] * len(request.effectors)  # [m]
+        # [rad], 0 for effectors whose goals have no orientation
+        self.angle_errors = [math.nan] * len(request.effectors)
         self._client = client
         self._settle_s = settle_s
         self._start_s = now_s
@@ -72,8 +74,12 @@ class ReachTask:
 
     @property
     def reached(self) -> list[bool]:
-        """Whether each effector is within the tolerance now."""
-        return [error <= self.request.tolerance for error in self.errors]
+        """Whether each effector is within the tolerances now."""
+        request = self.request
+        return [
+            error <= request.tolerance and angle <= request.angle_tolerance
+            for error, angle in zip(self.errors, self.angle_errors, strict=True)
+        ]
 
     @property
     def running(self) -> bool:
@@ -143,10 +149,14 @@ class ReachTask:
 
     def _distances(self) -> str:
         """Which effectors are how far from their goals."""
+        rows = zip(
+            self.request.effectors, self.errors, self.angle_errors, self.reached, strict=True
+        )
+        goals = self.request.goals(self._client)
         return ", ".join(
-            f"'{name}' is {error:.3f} m away"
-            for name, error in zip(self.request.effectors, self.errors, strict=True)
-            if not error <= self.request.tolerance
+            f"'{name}' is {error_text(error, None if goals[name][1] is None else angle)} away"
+            for name, error, angle, reached in rows
+            if not reached
         )
 
     def _why_not_started(self) -> str:
@@ -166,14 +176,14 @@ class ReachTask:
             free = all(client.is_connected(n) and not client.is_clearing(n) for n in names)
             if blocked or not free or now_s - status.received_s > GONE_S:
                 return
-            for name, position in zip(names, self.request.positions, strict=True):
-                before = self._sent[name].positions if name in self._sent else set()
+            for name, pose in self.request.goals(client).items():
+                before = self._sent[name].poses if name in self._sent else set()
                 received = status.effector(name).goals_received
-                self._sent[name] = SentGoal(before | {position}, received, now_s)
-                client.send_goal(name, position, client.base_frame)
+                self._sent[name] = SentGoal(before | {pose}, received, now_s)
+                self._send(name)
             self._sent_s = now_s
             return
-        for name, position in zip(names, self.request.positions, strict=True):
+        for name in names:
             sent = self._sent[name]
             was_received = status.effector(name).goals_received != sent.received_before
             if was_received and status.rejected_effector == name:
@@ -181,32 +191,36 @@ class ReachTask:
                 return
             if not was_received and now_s - sent.sent_s > RESEND_S:
                 sent.sent_s = now_s
-                client.send_goal(name, position, client.base_frame)
+                self._send(name)
         if all(map(self._has_goal, names)):
             self.phase = Phase.REACHING
+
+    def _send(self, effector: str) -> None:
+        position, orientation = self.request.goals(self._client)[effector]
+        self._client.send_goal(effector, position, self._client.base_frame, orientation)
 
     def _has_goal(self, effector: str) -> bool:
         """Whether a status that was received after the goal was sent shows it."""
         status = self._client.status
-        position = self.request.positions[self.request.effectors.index(effector)]
-        return status.received_s > self._sent_s and status.effector(effector).goal == position
+        pose = self.request.goals(self._client)[effector]
+        return status.received_s > self._sent_s and status.effector(effector).goal_pose == pose
 
     def _watch(self, now_s: float) -> None:
         """Note errors; end when all stayed within the tolerance, or when a goal was changed."""
-        names, client, status = self.request.effectors, self._client, self._client.status
-        for name, position in zip(names, self.request.positions, strict=True):
+        names, status = self.request.effectors, self._client.status
+        for name in names:
             effector, sent = status.effector(name), self._sent[name]
             if not self._has_goal(name):
-                goal = effector.goal
-                change = f"replaced by {point_text(goal)}" if goal else "cleared"
+                change = f"replaced by {_pose_text(effector)}" if effector.goal else "cleared"
                 text = f"goal of '{name}' was {change} by others ({status.message})"
                 self.end(Outcome.ABORTED, text, now_s)
                 return
             if 0.0 < REFRESH_SHARE * status.goal_timeout_s < now_s - sent.sent_s:
                 sent.received_before, sent.sent_s = effector.goals_received, now_s
-                client.send_goal(name, position, client.base_frame)
+                self._send(name)
         errors = [status.effector(name).error for name in names]
         self.errors = [math.nan if error is None else error for error in errors]
+        self.angle_errors = [self._angle_error(name) for name in names]
         if status.state not in RUNNING_STATES or not all(self.reached):
             self._within_s = math.inf
             if status.state in STUCK_STATES:
@@ -215,6 +229,12 @@ class ReachTask:
         self._within_s = min(self._within_s, status.received_s)
         if status.received_s - self._within_s >= self._settle_s:
             self.end(Outcome.SUCCEEDED, "reached", now_s)
+
+    def _angle_error(self, effector: str) -> float:
+        if self.request.goals(self._client)[effector][1] is None:
+            return 0.0
+        angle = self._client.status.effector(effector).angle
+        return math.nan if angle is None else angle
 
     def _release(self, now_s: float) -> None:
         """Clear every goal that this task sent and that the controller still has."""
@@ -225,7 +245,7 @@ class ReachTask:
             on_its_way = effector.goals_received == sent.received_before and not lost
             if on_its_way or self._client.is_clearing(name):
                 continue
-            if effector.goal in sent.positions:
+            if effector.goal_pose in sent.poses:
                 self._client.clear_goal(name)
             else:
                 del self._sent[name]
@@ -237,6 +257,12 @@ class ReachTask:
                 f"{_quoted(self._sent)}"
             )
             self.phase = Phase.DONE
+
+
+def _pose_text(effector: EffectorStatus) -> str:
+    text = point_text(effector.goal or ())
+    turned = effector.goal_orientation
+    return text if turned is None else f"{text} with orientation {point_text(turned)}"
 
 
 def _quoted(effectors: Iterable[str]) -> str:

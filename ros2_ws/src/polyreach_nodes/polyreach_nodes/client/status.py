@@ -13,9 +13,13 @@ from typing import TypeVar
 from polyreach_description.printable import PrintableError
 
 Point = tuple[float, float, float]
+Quaternion = tuple[float, float, float, float]  # x y z w
+GoalPose = tuple[Point, Quaternion | None]
 T = TypeVar("T")
 
-GOAL, ERROR, RECEIVED = "goal/", "error/", "received/"  # followed by the effector's name
+# followed by the effector's name
+GOAL, ORIENTATION = "goal/", "goal_orientation/"
+ERROR, ANGLE, RECEIVED = "error/", "angle_error/", "received/"
 MAX_SHOWN = 100  # characters of a value that an error repeats
 
 
@@ -30,6 +34,18 @@ class EffectorStatus:
     goal: Point | None = None  # [m, base frame]
     error: float | None = None  # [m] to the goal; None without a goal or a valid joint state
     goals_received: int = 0  # since the controller was configured, rejected ones included
+    goal_orientation: Quaternion | None = None  # [base frame]; None for a goal without one
+    angle_deg: float | None = None  # [degrees] to the goal; None as above
+
+    @property
+    def goal_pose(self) -> GoalPose | None:
+        """The goal with its orientation, or None for those without one."""
+        return None if self.goal is None else (self.goal, self.goal_orientation)
+
+    @property
+    def angle(self) -> float | None:
+        """The angle to the goal [rad]."""
+        return None if self.angle_deg is None else math.radians(self.angle_deg)
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,10 @@ def encode(status: ControllerStatus) -> dict[str, str]:
     for name, effector in status.effectors.items():
         values[GOAL + name] = " ".join(map(repr, effector.goal or ()))
         values[ERROR + name] = _optional(effector.error)
+        if effector.goal_orientation is not None:
+            values[ORIENTATION + name] = " ".join(map(repr, effector.goal_orientation))
+        if effector.angle_deg is not None:
+            values[ANGLE + name] = repr(effector.angle_deg)
         values[RECEIVED + name] = str(effector.goals_received)
     return values
 
@@ -110,11 +130,13 @@ def decode(
     def effector(name: str) -> EffectorStatus:
         return EffectorStatus(
             goal=read(GOAL + name, _point, None, "three finite numbers [m]"),
+            goal_orientation=read(ORIENTATION + name, _quaternion, None, "four finite numbers"),
             error=read(ERROR + name, _finite, None, "a finite number [m]"),
+            angle_deg=read(ANGLE + name, _finite, None, "a finite number [degrees]"),
             goals_received=read(RECEIVED + name, _count, 0, "a number of goals"),
         )
 
-    prefixes = (GOAL, ERROR, RECEIVED)
+    prefixes = (GOAL, ORIENTATION, ERROR, ANGLE, RECEIVED)
     names = [key.partition("/")[2] for key in values if key.startswith(prefixes)]
     states = "a number of joint states"
     return ControllerStatus(
@@ -152,6 +174,12 @@ def read_timing(values: Mapping[str, str]) -> dict[str, float]:
     return times
 
 
+def error_text(distance: float, angle: float | None = None) -> str:
+    """Errors [m] and [rad] as messages show them: '12 mm, 3.1 deg'."""
+    text = f"{1e3 * distance:.0f} mm"
+    return text if angle is None else f"{text}, {math.degrees(angle):.1f} deg"
+
+
 def _optional(number: float | None) -> str:
     return "" if number is None else repr(number)
 
@@ -166,6 +194,11 @@ def _finite(text: str) -> float:
 def _point(text: str) -> Point:
     x, y, z = map(_finite, text.split())
     return x, y, z
+
+
+def _quaternion(text: str) -> Quaternion:
+    x, y, z, w = map(_finite, text.split())
+    return x, y, z, w
 
 
 def _count(text: str) -> int:

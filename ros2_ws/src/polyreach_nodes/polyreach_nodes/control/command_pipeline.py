@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.contract import PolicyInputs, PolicyOutputs
 from polyreach_nodes.control.goals import Goals
 from polyreach_nodes.control.limits import JointLimits
 from polyreach_nodes.control.policy import Policy
@@ -41,14 +41,18 @@ class CommandPipeline:
         self.slowed = 1.0  # factor by which distances slowed the last command
         self.zero: Vector = np.zeros(len(robot.joint_names))
         self.command: Vector = self.zero
+        self._memory: Vector | None = None  # of the policy; None: zeros
 
     def set_reaction(self, reaction_s: float) -> None:
         """Time [s] after which joints follow a command."""
         self.limits.reaction_s = self.proximity.reaction_s = self.tracking.reaction_s = reaction_s
 
     def stop(self) -> Vector:
-        """Zero velocities (nu,), at once; the next command starts from rest."""
+        """Zero velocities (nu,), at once; the next command starts from rest, and the policy without
+        memory.
+        """
         self.command = self.zero
+        self._memory = None
         self.slowed = 1.0
         self.tracking.restart()
         return self.zero
@@ -57,19 +61,19 @@ class CommandPipeline:
         """The command (nu,) at joint_pos (nu,) [rad or m], elapsed_s [s] after the last one.
 
         Policy -> velocity, acceleration and position limits -> distances. Without goals, the joints
-        slow down within their limits and hold.
+        slow down within their limits and hold, and the policy forgets its memory.
 
         Raises ValueError for a policy output that is not finite, TrackingError if a joint does not
         track its commands.
         """
         wanted, output = self.zero, None
         if goals.any_active:
-            output = self.policy.compute(PolicyInputs(joint_pos, goals.positions, goals.active))
+            output = self._compute(joint_pos, goals)
             wanted = output.joint_vel.astype(np.float64)
-            if wanted.shape != self.zero.shape or not all(map(math.isfinite, wanted.tolist())):
-                raise ValueError(f"policy output is {wanted.tolist()}")
         elif self.command is self.zero:
             return self.stop()
+        else:
+            self._memory = None
         previous = self.command
         joint = self.tracking.untracked_joint(
             previous, joint_pos, min(elapsed_s, self.period_s), self.speed_scale
@@ -84,15 +88,34 @@ class CommandPipeline:
             command, previous, joint_pos, self.limits.change(elapsed_s)
         )
         if output is not None and self.progress.due(elapsed_s, self.speed_scale):
-            self._check_progress(output.effector_pos.tolist(), goals, joint_pos, wanted)
+            self._check_progress(goals, joint_pos, wanted)
         return self.command
 
-    def _check_progress(
-        self, effector_pos: list[list[float]], goals: Goals, joint_pos: Vector, wanted: Vector
-    ) -> None:
-        rows = zip(effector_pos, goals.positions.tolist(), goals.active.tolist(), strict=True)
+    def _compute(self, joint_pos: Vector, goals: Goals) -> PolicyOutputs[NDArray[np.float32]]:
+        output = self.policy.compute(
+            PolicyInputs(
+                joint_pos=joint_pos,
+                goals=goals.positions,
+                active=goals.active,
+                previous_joint_vel=self.command,
+                goal_orientations=goals.orientations,
+                oriented=goals.oriented,
+                memory=self._memory,
+            )
+        )
+        joint_vel = output.joint_vel.tolist()
+        if len(joint_vel) != len(self.zero) or not all(map(math.isfinite, joint_vel)):
+            raise ValueError(f"policy output is {joint_vel}")
+        if output.next_memory is not None and not np.isfinite(output.next_memory).all():
+            raise ValueError("policy output 'next_memory' is not finite")
+        self._memory = None if output.next_memory is None else output.next_memory.astype(float)
+        return output
+
+    def _check_progress(self, goals: Goals, joint_pos: Vector, wanted: Vector) -> None:
+        distances, angles = goals.errors(joint_pos)
         self.progress.update(
-            [math.dist(position, goal) for position, goal, active in rows if active],
+            distances[goals.active > 0].tolist(),
+            angles[goals.oriented > 0].tolist(),
             joint_pos,
             wanted,
             self.command,

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
+from polyreach_description.orientation import IDENTITY, orientation_errors, unit_quaternion
 from polyreach_nodes.control.progress import ProgressChecker
 from polyreach_nodes.control.proximity import Proximity
 
@@ -16,14 +17,19 @@ Vector = NDArray[np.float64]
 
 
 class Goals:
-    """A goal position for each of E effectors, or none; times are seconds on a monotonic clock."""
+    """A goal for each of E effectors, or none; times are seconds on a monotonic clock.
+
+    A goal is a position, with an orientation where the robot's `effector_goals` are axis or pose.
+    """
 
     def __init__(self, robot: Robot, proximity: Proximity, progress: ProgressChecker) -> None:
         """proximity: has the workspace. progress: follows which goals there are."""
         effectors = len(robot.effector_names)
         self.timeout_s = 0.0  # after which a goal that is not set again expires; 0: never
         self.positions: Vector = np.zeros((effectors, 3))  # [m, base frame]
+        self.orientations: Vector = np.tile(IDENTITY, (effectors, 1))  # x y z w, base frame
         self.active: Vector = np.zeros(effectors)  # 1 for an effector that has a goal
+        self.oriented: Vector = np.zeros(effectors)  # 1 for a goal with an orientation
         self.any_active = False
         self.had_any = False  # since forget()
         self.rejection = ""  # why the last rejected goal was rejected
@@ -37,17 +43,30 @@ class Goals:
         self._index = {name: i for i, name in enumerate(robot.effector_names)}
 
     def set(
-        self, effector: str, frame: str, position: tuple[float, float, float], now_s: float
+        self,
+        effector: str,
+        frame: str,
+        position: tuple[float, float, float],
+        now_s: float,
+        orientation: tuple[float, float, float, float] = IDENTITY,
     ) -> str:
-        """Set a goal [m, base frame]; returns why it was rejected (the old goal stays), or ''."""
+        """Set a goal [m, base frame]; returns why it was rejected (the old goal stays), or ''.
+
+        orientation: unit quaternion x y z w, which counts where the effector's goal has one.
+        """
         if reason := self._fault(effector, frame, position):
             return self.reject(effector, reason)
-        self.received[effector] += 1
         index = self._index[effector]
-        self.positions[index] = position
-        self.active[index] = 1.0
+        oriented = bool(self._robot.oriented[index])
+        try:
+            turned = unit_quaternion(orientation) if oriented else IDENTITY
+        except ValueError as error:
+            return self.reject(effector, str(error))
+        self.received[effector] += 1
+        self.positions[index], self.orientations[index] = position, turned
+        self.active[index], self.oriented[index] = 1.0, float(oriented)
         self.any_active = self.had_any = True
-        self._progress.set_goal(index, position)
+        self._progress.set_goal(index, position, turned)
         self._set_s[index] = now_s
         self.expiry = ""
         if self.rejected_effector == effector:
@@ -65,7 +84,7 @@ class Goals:
     def clear(self, effector: str) -> None:
         """Clear the goal of one effector."""
         index = self._index[effector]
-        self.active[index] = 0.0
+        self.active[index] = self.oriented[index] = 0.0
         self.any_active = bool(self.active.any())
         self._progress.clear_goal(index)
 
@@ -89,6 +108,18 @@ class Goals:
             name = self._robot.effector_names[index]
             self.expiry = f"goal of '{name}' expired after {self.timeout_s:g} s"
             self.clear(name)
+
+    def errors(self, joint_pos: Vector) -> tuple[Vector, Vector]:
+        """Distances (E,) [m] and angles (E,) [rad] of the effectors at joint_pos (nu,) from their
+        goals; an angle is 0 where the goal has no orientation. Those of effectors without a goal
+        have no meaning.
+        """
+        robot = self._robot
+        positions, orientations = robot.effector_poses(joint_pos)
+        angles = orientation_errors(
+            robot.effector_goals, robot.effector_axes, orientations, self.orientations
+        )
+        return np.linalg.norm(positions - self.positions, axis=-1), angles
 
     def _fault(self, effector: str, frame: str, position: tuple[float, float, float]) -> str:
         """Why a goal cannot be taken, or ''."""

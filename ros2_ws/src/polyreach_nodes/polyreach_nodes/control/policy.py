@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from polyreach_description import Robot
 from polyreach_description.contract import (
+    INPUTS,
     OUTPUTS,
     Contract,
     PolicyInputs,
@@ -18,10 +19,12 @@ from polyreach_description.contract import (
     parse_contract,
     tensors_of_file,
 )
+from polyreach_description.orientation import rotation_error
 from polyreach_description.policy_file import ContractError, PolicyData, read_policy_file
 
 MAX_PERIOD_SHARE = 0.5  # of a control period, for the policy; the rest is for everything else
-KINEMATICS_TOLERANCE = 1e-3  # [m] between the policy's and the robot's effectors at home
+KINEMATICS_TOLERANCE = 1e-3  # [m], [rad] between the policy's and the robot's effectors at home
+MAX_LISTED = 8  # numbers in an error
 
 Vector = NDArray[np.float64]
 Array32 = NDArray[np.float32]
@@ -62,7 +65,9 @@ class Policy:
         return policy
 
     def compute(self, inputs: PolicyInputs[Vector]) -> PolicyOutputs[Array32]:
-        """The outputs for one robot. Shapes are those of the contract without the batch."""
+        """The outputs for one robot. Shapes are those of the contract without the batch; inputs of
+        the file that are None have their `fill`.
+        """
         self._set_inputs(inputs)
         self._session.run_with_iobinding(self._binding)
         return PolicyOutputs(**{name: buffer[0].copy() for name, buffer in self._outputs.items()})
@@ -70,7 +75,7 @@ class Policy:
     def _set_inputs(self, inputs: PolicyInputs[Vector]) -> None:
         for name, buffer in self._inputs.items():
             value = getattr(inputs, name)
-            buffer[0] = 0.0 if value is None else value
+            buffer[0] = INPUTS[name].fill if value is None else value
 
     def _bind(self) -> None:
         """Let the session read and write the buffers of this object, without copies."""
@@ -83,8 +88,17 @@ class Policy:
                 bind(name, "cpu", 0, np.float32, buffer.shape, buffer.ctypes.data)
 
     def _check_at_home(self, robot: Robot) -> None:
-        expected = robot.forward_kinematics(robot.home)
-        self._set_inputs(PolicyInputs(robot.home, expected, np.ones(len(expected))))
+        expected, orientations = robot.effector_poses(robot.home)
+        self._set_inputs(
+            PolicyInputs(
+                joint_pos=robot.home,
+                goals=expected,
+                active=np.ones(len(expected)),
+                previous_joint_vel=np.zeros(len(robot.home)),
+                goal_orientations=orientations,
+                oriented=robot.oriented.astype(np.float64),
+            )
+        )
         results = self._session.run(tuple(self._outputs), self._inputs)
         outputs = dict(zip(self._outputs, (values[0] for values in results), strict=True))
         shapes = [values.shape for values in outputs.values()]
@@ -93,17 +107,28 @@ class Policy:
             raise ContractError(
                 f"policy outputs: found {_listed(shapes)}, expected {_listed(expected_shapes)}"
             )
-        joint_vel, effector_pos = outputs["joint_vel"], outputs["effector_pos"]
-        if not np.isfinite(joint_vel).all():
-            raise ContractError(
-                f"policy output 'joint_vel' at home: found {joint_vel.tolist()}, expected finite"
-            )
+        effector_pos = outputs["effector_pos"]
+        for name in ("joint_vel", "next_memory"):
+            values = outputs.get(name, np.zeros(0))
+            if not np.isfinite(values).all():
+                first = ", ".join(f"{value:g}" for value in values.tolist()[:MAX_LISTED])
+                raise ContractError(
+                    f"policy output '{name}' at home: found [{first}], expected finite"
+                )
         distance = np.linalg.norm(effector_pos - expected, axis=-1).max()
         if not distance <= KINEMATICS_TOLERANCE:
             raise ContractError(
                 f"policy output 'effector_pos' at home: found {effector_pos.tolist()}, "
                 f"expected {expected.tolist()} [m] within {KINEMATICS_TOLERANCE:g}"
             )
+        if "effector_orientation" in outputs:
+            turned = outputs["effector_orientation"]
+            angle = rotation_error(turned, orientations)[robot.oriented].max(initial=0.0)
+            if not angle <= KINEMATICS_TOLERANCE:
+                raise ContractError(
+                    f"policy output 'effector_orientation' at home: found {turned.tolist()}, "
+                    f"expected {orientations.tolist()} within {KINEMATICS_TOLERANCE:g} [rad]"
+                )
 
 
 def _check_time(file: PolicyData, contract: Contract) -> None:

@@ -11,6 +11,7 @@ from operator import truediv
 import numpy as np
 from numpy.typing import NDArray
 
+from polyreach_description.orientation import IDENTITY, rotation_error
 from polyreach_nodes.control.watchdog import State
 
 UPDATE_S = 0.1  # [s] between two updates; joints hardly oscillate at more than 2 Hz
@@ -39,7 +40,9 @@ class ProgressChecker:
     the error at a new goal. Slow motion thus adds up to progress, an oscillation through a goal is
     no progress, and progress is finite, since each lowers an error for good. Progress of one
     effector counts for all: others may wait for the joints they share. An effector that has
-    reached its goal makes none; when all have, everything starts anew.
+    reached its goal makes none; when all have, everything starts anew. The angle of a goal with an
+    orientation is an error of its own, which counts as `tolerance / angle_tolerance` metres per
+    radian.
 
     Time is the robot's. Motion at a low speed_scale takes longer to bring an effector nearer, so
     time counts speed_scale times where it is said to be "at full speed".
@@ -63,13 +66,14 @@ class ProgressChecker:
         """vel_limits (nu,) [rad/s or m/s]; low, high (nu,) [rad or m]: limits that are kept."""
         self.timeout_s = 0.0  # [s] without progress before it is reported; 0: never
         self.tolerance = 0.02  # [m] error below which a goal counts as reached
+        self.angle_tolerance = 0.05  # [rad], and its angle
         self.state = State.ACTIVE
         self.reason = ""
         self._names = tuple(joint_names)
         self._vel_limits: list[float] = vel_limits.tolist()
         near = LIMIT_SHARE * (high - low)
         self._low, self._high = (low + near).tolist(), (high - near).tolist()
-        self._goals: dict[int, Sequence[float]] = {}
+        self._goals: dict[int, tuple[Sequence[float], Sequence[float]]] = {}
         self._waited_s = self._waited_full_s = 0.0  # since the last update; at full speed
         self.restart()
 
@@ -82,13 +86,20 @@ class ProgressChecker:
     def restart(self) -> None:
         """Forget errors and motion, but not the goals."""
         self.state, self.reason = State.ACTIVE, ""
-        self._best: list[float] = []  # [m] of the active effectors
+        self._best: list[float] = []  # [m] of the active effectors, then of their angles
 
-    def set_goal(self, effector: int, goal: Sequence[float]) -> None:
-        """Take a goal (3,) [m]; if it is within the tolerance of the last one, nothing changes."""
-        before = self._goals.get(effector)
-        if before is None or math.dist(before, goal) > self.tolerance:
-            self._goals[effector] = tuple(goal)
+    def set_goal(
+        self, effector: int, goal: Sequence[float], orientation: Sequence[float] = IDENTITY
+    ) -> None:
+        """Take a goal: position (3,) [m], unit quaternion x y z w (4,), always the same for goals
+        without an orientation. If it is within the tolerances of the last one, nothing changes.
+        """
+        position, turned = self._goals.get(effector, ((math.inf,) * 3, orientation))
+        if (
+            math.dist(position, goal) > self.tolerance
+            or rotation_error(turned, orientation) > self.angle_tolerance
+        ):
+            self._goals[effector] = tuple(goal), tuple(orientation)
             self.restart()
 
     def clear_goal(self, effector: int) -> None:
@@ -107,7 +118,8 @@ class ProgressChecker:
 
     def update(
         self,
-        errors: list[float],
+        distances: list[float],
+        angles: list[float],
         joint_pos: Vector,
         wanted: Vector,
         command: Vector,
@@ -115,7 +127,8 @@ class ProgressChecker:
         slowed: float,
         obstacle: str,
     ) -> None:
-        """Check the errors [m] of the active effectors, at joint_pos (nu,) [rad or m].
+        """Check the distances [m] of the active effectors from their goals, and the angles [rad] of
+        those whose goals have an orientation, at joint_pos (nu,) [rad or m].
 
         wanted, command: (nu,) [rad/s or m/s] of the policy, and after all limits; slowed: factor by
         which distances slow it; obstacle: the bodies or the wall that are near.
@@ -123,6 +136,8 @@ class ProgressChecker:
         elapsed_s, full_s = self._waited_s, self._waited_full_s
         self._waited_s = self._waited_full_s = 0.0
         position: list[float] = joint_pos.tolist()
+        metres = self.tolerance / self.angle_tolerance  # per radian
+        errors = distances + [metres * angle for angle in angles]
         if len(errors) != len(self._best):
             self._start(errors, position)
             return

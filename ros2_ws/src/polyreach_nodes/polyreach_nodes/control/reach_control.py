@@ -55,6 +55,7 @@ class ReachControl:
         pipeline.speed_scale = parameters.speed_scale
         pipeline.tracking.timeout_s = parameters.following_timeout
         pipeline.progress.tolerance = parameters.tolerance
+        pipeline.progress.angle_tolerance = parameters.angle_tolerance
         pipeline.progress.set_timeout(parameters.progress_timeout)
         self.watchdog.timeout_s = parameters.joint_state_timeout
         self.watchdog.outage_timeout_s = parameters.outage_timeout
@@ -147,7 +148,3 @@ class ReachControl:
             case State.STALE:
                 return watchdog.invalid or f"joint state is older than {watchdog.timeout_s:.3f} s"
         return self.pipeline.progress.reason if state in STUCK_STATES else ""
-
-    def effector_pos(self) -> Vector:
-        """Effector positions (E, 3) [m, base frame] at the last joint state."""
-        return self.robot.forward_kinematics(self.joint_states.joint_pos)

@@ -11,10 +11,13 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
+from polyreach_description.orientation import matrices
 from polyreach_nodes.demo.result import DemoResult
 
 MAX_SETS = 6  # goal sets shown
 PANEL, LEGEND = 3.9, 0.9  # [inch]
+AXIS_LENGTH = 0.08  # [m]
+AXIS_COLOURS = ("#d62728", "#2ca02c", "#1f77b4")  # x, y, z
 LINK_COLOUR, START_COLOUR = "#3c4048", "#c9ccd3"
 EFFECTOR_COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd", "#8c564b")
 
@@ -25,15 +28,23 @@ FRONT_AND_SIDE: tuple[View, ...] = ((1, 2, "from the front"), (0, 2, "from the s
 
 
 def draw_motion(
-    path: Path, robot: Robot, joint_paths: Sequence[Points], goal_sets: Points, result: DemoResult
+    path: Path,
+    robot: Robot,
+    joint_paths: Sequence[Points],
+    goal_sets: Points,
+    orientations: Points,
+    result: DemoResult,
 ) -> None:
-    """Write a PNG of joint_paths, per goal set (T, nu) [rad or m], to goal_sets (S, E, 3) [m]."""
+    """Write a PNG of joint_paths, per goal set (T, nu) [rad or m], to goal_sets (S, E, 3) [m] with
+    orientations (S, E, 4) [unit quaternion x y z w].
+    """
     shown = min(len(joint_paths), MAX_SETS)
     views = TOP if _is_planar(robot) else FRONT_AND_SIDE
     columns = min(shown, 3) if len(views) == 1 else shown
     rows = -(-shown // columns) * len(views)
     figure = Figure(figsize=(PANEL * columns, PANEL * rows + LEGEND))
     axes = figure.subplots(rows, columns, squeeze=False)
+    turned = matrices(orientations)  # (S, E, 3, 3)
     centre, half = _extent(robot, joint_paths[:shown], goal_sets[:shown])
     for axis in axes.flat[shown * len(views) :]:
         axis.set_visible(False)
@@ -41,11 +52,14 @@ def draw_motion(
         for row, view in enumerate(views):
             axis = axes[row, number] if len(views) > 1 else axes.flat[number]
             _draw_set(axis, robot, joint_paths[number], goal_sets[number], view)
+            _draw_axes(axis, robot, joint_paths[number], goal_sets[number], turned[number], view)
             axis.set_xlim(centre[view[0]] - half, centre[view[0]] + half)
             axis.set_ylim(centre[view[1]] - half, centre[view[1]] + half)
             if row == 0:
-                worst = max(result.errors_mm[number])
-                axis.set_title(f"goal set {number + 1}: worst error {worst:.1f} mm", fontsize=10)
+                worst = f"{max(result.errors_mm[number]):.1f} mm"
+                if robot.oriented.any():
+                    worst += f", {max(result.angles_deg[number]):.1f} deg"
+                axis.set_title(f"goal set {number + 1}: worst error {worst}", fontsize=10)
     handles = [Line2D([], [], color=START_COLOUR, linewidth=4, label="start")]
     handles.append(Line2D([], [], color=LINK_COLOUR, linewidth=4, label="end"))
     for index, effector in enumerate(robot.effector_names):
@@ -122,6 +136,28 @@ def _draw_set(axis: Axes, robot: Robot, joint_path: Points, goals: Points, view:
     axis.tick_params(labelsize=8)
     axis.set_xlabel(f"{'xyz'[u]} [m], {name}", fontsize=8)
     axis.set_ylabel(f"{'xyz'[v]} [m]", fontsize=8)
+
+
+def _draw_axes(
+    axis: Axes, robot: Robot, joint_path: Points, goals: Points, turned: Points, view: View
+) -> None:
+    """The axes that goals align, of the goals dashed, of the effectors at the end solid.
+
+    goals: (E, 3) [m]; turned: (E, 3, 3) rotation matrices.
+    """
+    u, v, _ = view
+    positions, orientations = robot.effector_poses(joint_path[-1])
+    for index in np.flatnonzero(robot.oriented):
+        pose = robot.effector_goals[index] == "pose"
+        axes = np.eye(3) if pose else robot.effector_axes[index : index + 1]
+        own = EFFECTOR_COLOURS[index % len(EFFECTOR_COLOURS)]
+        for place, matrix, style in (
+            (goals[index], turned[index], ":"),
+            (positions[index], matrices(orientations[index]), "-"),
+        ):
+            for direction, colour in zip(axes, AXIS_COLOURS if pose else (own,), strict=True):
+                ends = np.stack([place, place + AXIS_LENGTH * matrix @ direction])
+                axis.plot(ends[:, u], ends[:, v], style, color=colour, linewidth=1.4, zorder=7)
 
 
 def _trace(robot: Robot, joint_path: Points) -> Points:

@@ -59,12 +59,17 @@ class TickRecorder:
         self._state.header.stamp = self._goal.header.stamp = stamp
         self._state.position = control.joint_states.joint_pos.tolist()
         write(self._state_topic, self._state, now_ns)
-        for topic, goal, active in zip(
-            self._goal_topics, goals.positions.tolist(), goals.active, strict=True
+        for topic, goal, turned, active in zip(
+            self._goal_topics,
+            goals.positions.tolist(),
+            goals.orientations.tolist(),
+            goals.active,
+            strict=True,
         ):
             if active:
-                point = self._goal.pose.position
+                point, q = self._goal.pose.position, self._goal.pose.orientation
                 point.x, point.y, point.z = goal
+                q.x, q.y, q.z, q.w = turned
                 write(topic, self._goal, now_ns)
         write(self._command_topic, command, now_ns)
 

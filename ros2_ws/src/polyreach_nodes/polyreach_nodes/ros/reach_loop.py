@@ -68,7 +68,6 @@ class ReachLoop:
     def configure(self, parameters: ControllerParameters) -> None:
         """Take the parameters, at rest or in motion. Raises ValueError for times that are short."""
         self.control_loop.configure(parameters)
-        self._status.tolerance = parameters.tolerance
 
     def start(self) -> None:
         """Start the control periods from rest, without joint state or goals."""
@@ -93,10 +92,10 @@ class ReachLoop:
         self._status.announce()
 
     def _on_goal(self, effector: str, message: PoseStamped) -> None:
-        point, goals = message.pose.position, self.control.goals
+        point, q, goals = message.pose.position, message.pose.orientation, self.control.goals
         if self.control_loop.running:
-            position = (point.x, point.y, point.z)
-            goals.set(effector, message.header.frame_id, position, monotonic())
+            position, orientation = (point.x, point.y, point.z), (q.x, q.y, q.z, q.w)
+            goals.set(effector, message.header.frame_id, position, monotonic(), orientation)
         else:
             goals.reject(effector, "the controller is not active")
         self._status.announce_soon()

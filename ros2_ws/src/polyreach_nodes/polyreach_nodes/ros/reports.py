@@ -1,11 +1,21 @@
 """Messages of the controller about itself: status, diagnostics, markers."""
 
+import math
+
 import numpy as np
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from geometry_msgs.msg import Point
 from numpy.typing import NDArray
+from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
-from polyreach_nodes.client.status import ControllerStatus, EffectorStatus, encode
+from polyreach_description import Robot
+from polyreach_nodes.client.status import (
+    ControllerStatus,
+    EffectorStatus,
+    encode,
+    error_text,
+)
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import State
 
@@ -20,7 +30,10 @@ LEVELS: dict[str, bytes] = {
     State.FAULT: DiagnosticStatus.ERROR,
 }
 MARKER_DIAMETER = 0.04  # [m]
-_COLOURS = (
+AXIS_LENGTH, LINE_WIDTH = 0.1, 0.004  # [m]
+Vector = NDArray[np.float64]
+Colour = tuple[float, float, float]
+_COLOURS: tuple[Colour, ...] = (
     (0.12, 0.47, 0.71),
     (0.84, 0.15, 0.16),
     (0.17, 0.63, 0.17),
@@ -83,39 +96,42 @@ def controller_status(
     control: ReachControl,
     state: str,
     reason: str,
-    tolerance: float,
     has_valid_state: bool,
     recording: str = "",
 ) -> ControllerStatus:
     """The status of a configured controller.
 
-    reason: of the state, or ''; tolerance: [m] within which a goal is reached; has_valid_state:
-    whether there is a valid joint state, without which there are no errors; recording: what is
-    wrong with the recording, or ''.
+    reason: of the state, or ''; has_valid_state: whether there is a valid joint state, without
+    which there are no errors; recording: what is wrong with the recording, or ''.
     """
     goals, pipeline, joint_states = control.goals, control.pipeline, control.joint_states
-    errors = np.linalg.norm(goals.positions - control.effector_pos(), axis=-1).tolist()
+    distances, angles = goals.errors(joint_states.joint_pos)
     effectors = {}
     for index, name in enumerate(control.robot.effector_names):
-        active = bool(goals.active[index])
+        active, oriented = bool(goals.active[index]), bool(goals.oriented[index])
+        angle_deg = math.degrees(angles[index])
         effectors[name] = EffectorStatus(
             goal=tuple(goals.positions[index].tolist()) if active else None,
-            error=errors[index] if active and has_valid_state else None,
+            goal_orientation=tuple(goals.orientations[index].tolist()) if oriented else None,
+            error=float(distances[index]) if active and has_valid_state else None,
+            angle_deg=angle_deg if oriented and has_valid_state else None,
             goals_received=goals.received[name],
         )
-    known = [effector.error for effector in effectors.values() if effector.error is not None]
+    progress = pipeline.progress
+    within = (distances <= progress.tolerance) & (angles <= progress.angle_tolerance)
+    reached = has_valid_state and goals.any_active and bool(within[goals.active > 0].all())
     notes = (goals.rejection, goals.expiry, pipeline.slowed_reason)
     message = f"{state}: {reason}" if reason else state
     return ControllerStatus(
         state=state,
         message=" ".join((message, *(f"({note})" for note in notes if note))),
-        reached=bool(known) and max(known) <= tolerance,
+        reached=reached,
         effectors=effectors,
         rejected=goals.rejection,
         rejected_effector=goals.rejected_effector,
         expired=goals.expiry,
         slowed=pipeline.slowed_reason,
-        no_progress=pipeline.progress.reason,
+        no_progress=progress.reason,
         refused_joint_states=joint_states.refused_count,
         refused_joint_state=joint_states.refused_reason,
         late_joint_states=joint_states.late_count,
@@ -153,33 +169,75 @@ def diagnostics_status(status: DiagnosticStatus, statistics: dict[str, float]) -
 
 
 def markers(control: ReachControl) -> MarkerArray:
-    """Effectors as spheres, their goals as larger translucent ones."""
-    frame, effector_pos = control.robot.base_frame, control.effector_pos()
+    """Effectors as spheres, their goals as larger translucent ones; for effectors whose goals have
+    an orientation, the axes that count at both: the one of an `axis` in the effector's colour, x
+    red, y green and z blue of a `pose`. The errors stand beside the goals.
+    """
+    robot, goals = control.robot, control.goals
+    joint_pos = control.joint_states.joint_pos
+    positions, orientations = robot.effector_poses(joint_pos)
+    distances, angles = goals.errors(joint_pos)
     array = MarkerArray()
-    for index in range(len(effector_pos)):
+    size = MARKER_DIAMETER
+    for index, (position, goal) in enumerate(zip(positions, goals.positions, strict=True)):
         colour = _COLOURS[index % len(_COLOURS)]
-        size = MARKER_DIAMETER
-        effector = _sphere(frame, "effectors", index, effector_pos[index], size, (*colour, 1.0))
-        goal = _sphere(
-            frame, "goals", index, control.goals.positions[index], 1.5 * size, (*colour, 0.4)
-        )
-        goal.action = Marker.ADD if control.goals.active[index] else Marker.DELETE
-        array.markers += [effector, goal]
+        text = _marker(robot, "errors", index, Marker.TEXT_VIEW_FACING, goal, size, colour)
+        text.pose.position.z += 2.0 * size
+        text.text = error_text(distances[index], angles[index] if robot.oriented[index] else None)
+        at_effector = [_marker(robot, "effectors", index, Marker.SPHERE, position, size, colour)]
+        at_goal = [_marker(robot, "goals", index, Marker.SPHERE, goal, 1.5 * size, colour, 0.4)]
+        at_goal.append(text)
+        if robot.oriented[index]:
+            turned, wanted = orientations[index], goals.orientations[index]
+            at_effector.append(_axes(robot, "effector_axes", index, position, turned, colour, 1.0))
+            at_goal.append(_axes(robot, "goal_axes", index, goal, wanted, colour, 0.5))
+        for marker in at_goal:
+            marker.action = Marker.ADD if goals.active[index] else Marker.DELETE
+        array.markers += [*at_effector, *at_goal]
     return array
 
 
-def _sphere(
-    frame: str,
+def _axes(
+    robot: Robot,
     namespace: str,
     number: int,
-    position: NDArray[np.float64],
-    diameter: float,
-    colour: tuple[float, float, float, float],
+    position: Vector,
+    orientation: Vector,
+    colour: Colour,
+    opacity: float,
 ) -> Marker:
-    marker = Marker(ns=namespace, id=number, type=Marker.SPHERE, action=Marker.ADD)
-    marker.header.frame_id = frame
+    """The axes of an effector's frame that its goals align, from a position [m, base frame]."""
+    lines = _marker(robot, namespace, number, Marker.LINE_LIST, position, LINE_WIDTH, colour)
+    q = lines.pose.orientation
+    q.x, q.y, q.z, q.w = orientation.tolist()
+    all_of_them = robot.effector_goals[number] == "pose"
+    for axis in np.eye(3) if all_of_them else robot.effector_axes[number : number + 1]:
+        x, y, z = axis.tolist()
+        end = Point(x=AXIS_LENGTH * x, y=AXIS_LENGTH * y, z=AXIS_LENGTH * z)
+        lines.points += [Point(), end]
+        lines.colors += [_rgba((x, y, z) if all_of_them else colour, opacity)] * 2
+    return lines
+
+
+def _marker(
+    robot: Robot,
+    namespace: str,
+    number: int,
+    kind: int,
+    position: Vector,
+    size: float,
+    colour: Colour,
+    opacity: float = 1.0,
+) -> Marker:
+    marker = Marker(ns=namespace, id=number, type=kind, action=Marker.ADD)
+    marker.header.frame_id = robot.base_frame
     marker.pose.position.x, marker.pose.position.y, marker.pose.position.z = position.tolist()
     marker.pose.orientation.w = 1.0
-    marker.scale.x = marker.scale.y = marker.scale.z = diameter
-    marker.color.r, marker.color.g, marker.color.b, marker.color.a = colour
+    marker.scale.x = marker.scale.y = marker.scale.z = size
+    marker.color = _rgba(colour, opacity)
     return marker
+
+
+def _rgba(colour: Colour, opacity: float) -> ColorRGBA:
+    red, green, blue = colour
+    return ColorRGBA(r=red, g=green, b=blue, a=opacity)

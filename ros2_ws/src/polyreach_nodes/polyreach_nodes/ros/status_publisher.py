@@ -39,7 +39,6 @@ class StatusPublisher:
         on_conflict: Callable[[CommandConflict], None],
     ) -> None:
         """publisher: of the status. on_conflict: called if another node commands the robot."""
-        self.tolerance = 0.02  # [m]
         self._node = node
         self._loop = loop
         self._publisher = publisher
@@ -73,7 +72,6 @@ class StatusPublisher:
             control,
             state,
             reason,
-            self.tolerance,
             has_valid_state,
             recorder.problem if recorder is not None else "",
         )

@@ -18,10 +18,13 @@ class Grab:
 
 @dataclass(frozen=True)
 class Drag:
-    """The handle of an effector moves to a position (3,) [m, base frame]."""
+    """The handle of an effector moves to a position (3,) [m, base frame], with an orientation (4,)
+    [unit quaternion x y z w].
+    """
 
     effector: int
     position: NDArray[np.float64]
+    orientation: NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from rclpy.parameter import Parameter
 from rclpy.task import Future
 
 from polyreach_nodes.client.controller_client import ControllerClient
-from polyreach_nodes.client.status import ControllerStatus, read_timing
+from polyreach_nodes.client.status import ControllerStatus, GoalPose, read_timing
 from polyreach_nodes.client.topics import (
     CLEAR_GOALS,
     HALT,
@@ -74,9 +74,10 @@ class PageLink:
             return "SILENT", f"no status of {name} for {silent_s:.0f} s (last: {status.state})"
         return status.state, status.reason
 
-    def send_goal(self, effector: str, position: Sequence[float]) -> None:
-        """Publish a goal (3,) [m, base frame]."""
-        self._client.send_goal(effector, position, self._base_frame)
+    def send_goal(self, effector: str, pose: GoalPose) -> None:
+        """Publish a goal [m, base frame]."""
+        position, orientation = pose
+        self._client.send_goal(effector, position, self._base_frame, orientation)
 
     def call(self, service: str) -> None:
         """Call ~/halt, ~/resume, ~/clear_goals or ~/clear_goal/<effector>."""

@@ -42,10 +42,13 @@ class Panel:
         colours: Sequence[Colour],
         frame: str,
         post: Post,
+        oriented: bool = False,
     ) -> None:
+        """frame: of the goals; oriented: whether any goals have an orientation."""
         self._effectors = effectors
         self._css = [f"rgb{colour}" for colour in colours]
         self._frame = frame
+        self._unit = ", deg" if oriented else ""
         self._post = post
         self._texts: dict[str, str] = {}
         self._errors = np.empty((0, 1 + len(effectors)))  # time [s], errors [mm]
@@ -111,15 +114,22 @@ class Panel:
         self._write("state", "".join(lines))
 
     def show_goals(
-        self, on: Sequence[bool], goals: Sequence[Vector | None], errors: Sequence[float]
+        self,
+        on: Sequence[bool],
+        goals: Sequence[Vector | None],
+        errors: Sequence[float],
+        angles: Sequence[float],
     ) -> None:
-        """Show per effector whether its goal is on, the goal [m] and the error [m or nan]."""
+        """Show per effector whether its goal is on, the goal [m], and the errors [m or nan] and
+        [rad or nan].
+        """
         rows = []
         for index, goal in enumerate(goals):
             if self._switches[index].value != on[index]:
                 self._switches[index].value = on[index]  # type: ignore[misc]
             position = "no goal" if goal is None else " ".join(f"{value:.3f}" for value in goal)
             error = "" if np.isnan(errors[index]) else f"{1e3 * errors[index]:.1f}"
+            error += "" if np.isnan(angles[index]) else f", {np.degrees(angles[index]):.1f}"
             rows.append(
                 f'<tr><td><span style="color:{self._css[index]}">&#9679;</span> '
                 f"{escape(self._effectors[index])}</td>"
@@ -129,7 +139,7 @@ class Panel:
         head = (
             "<tr><th>effector</th>"
             f'<th style="padding:0 0.8em">goal x y z [m, {escape(self._frame)}]</th>'
-            '<th style="text-align:right">error [mm]</th></tr>'
+            f'<th style="text-align:right">error [mm{self._unit}]</th></tr>'
         )
         style = "width:100%;text-align:left;font-variant-numeric:tabular-nums"
         table = f'<table style="{style}">{head}{"".join(rows)}</table>'

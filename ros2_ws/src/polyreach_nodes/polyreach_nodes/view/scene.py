@@ -21,6 +21,7 @@ from polyreach_nodes.view.shapes import (
 )
 
 EFFECTOR_SHARE, GOAL_SHARE, HANDLE_SHARE = 0.009, 0.015, 0.1  # sizes, of the first view's height
+AXIS_SHARE = 0.06  # length of an axis, of the first view's height
 DIM, BRIGHT = 0.3, 0.85  # opacity of a goal that is off, or on
 MOVED = 1e-5  # [m], and of a quaternion: smaller changes are not sent
 CELL, SECTION = 0.1, 0.5  # [m] of the grid on the floor
@@ -58,11 +59,12 @@ class Scene:
         self._poses = np.full((robot.model.nbody, 7), np.nan)
         self._add_robot(robot, colours)
         self._handles = [
-            self._add_handle(index, name, axes)
+            self._add_handle(index, name, axes, bool(robot.oriented[index]))
             for index, (name, axes) in enumerate(
                 zip(robot.effector_names, free_axes(samples), strict=True)
             )
         ]
+        self._add_axes(robot, colours)
         self._goals = [
             server.scene.add_icosphere(
                 f"{handle.name}/goal",
@@ -129,13 +131,38 @@ class Scene:
                 position=robot.model.site_pos[site],
             )
 
+    def _add_axes(self, robot: Robot, colours: Sequence[Colour]) -> None:
+        """The axes that goals align, at effectors and goals: one line, or a frame for a pose."""
+        scene, length = self._server.scene, AXIS_SHARE * self._height
+        for index in np.flatnonzero(robot.oriented).tolist():
+            name, site = robot.effector_names[index], robot.site_ids[index]
+            body = self._bodies[robot.model.site_bodyid[site]].name
+            place = scene.add_frame(
+                f"{body}/effector_axes_{name}",
+                show_axes=False,
+                position=robot.model.site_pos[site],
+                wxyz=robot.model.site_quat[site],
+            )
+            for parent in (place.name, f"{self._handles[index].name}/goal_axes"):
+                if robot.effector_goals[index] == "pose":
+                    scene.add_frame(f"{parent}/pose", axes_length=length, axes_radius=0.03 * length)
+                    continue
+                ends = np.stack([np.zeros(3), length * robot.effector_axes[index]])
+                scene.add_line_segments(
+                    f"{parent}/axis",
+                    ends[None].astype(np.float32),
+                    colours[index],
+                    thickness=4.0,
+                    thickness_units="screen",
+                )
+
     def _add_handle(
-        self, index: int, name: str, axes: NDArray[np.bool_]
+        self, index: int, name: str, axes: NDArray[np.bool_], oriented: bool
     ) -> viser.TransformControlsHandle:
         handle = self._server.scene.add_transform_controls(
             f"/robot/{self._base}/goals/{name}",
             scale=HANDLE_SHARE * self._height,
-            disable_rotations=True,
+            disable_rotations=not oriented,
             active_axes=(bool(axes[0]), bool(axes[1]), bool(axes[2])),
             depth_test=False,
         )
@@ -146,9 +173,12 @@ class Scene:
         client = -1 if event.client_id is None else event.client_id
         if event.phase == "update":
             position = np.array(event.target.position, dtype=np.float64)
+            w_x_y_z = np.array(event.target.wxyz, dtype=np.float64)
             # a browser may send anything
-            if position.shape == (3,) and np.isfinite(position).all():
-                self._post(Drag(index, position))
+            shapes = position.shape == (3,) and w_x_y_z.shape == (4,)
+            if shapes and np.isfinite([*position, *w_x_y_z]).all() and w_x_y_z.any():
+                orientation = np.roll(w_x_y_z, -1) / np.linalg.norm(w_x_y_z)
+                self._post(Drag(index, position, orientation))
         else:
             self._post(Grab(index, client, dragging=event.phase == "start"))
 
@@ -171,6 +201,8 @@ class Scene:
         for index, handle in enumerate(handles):
             if not handle.dragged:
                 self._handles[index].position = handle.position
+                if handle.oriented:
+                    self._handles[index].wxyz = np.roll(handle.orientation, 1)
             opacity = BRIGHT if handle.on else DIM
             if self._goals[index].opacity != opacity:
                 self._goals[index].opacity = opacity
