@@ -11,7 +11,7 @@ import tyro
 from polyreach.commands.nodes import import_nodes
 from polyreach.commands.options import parse_options
 from polyreach.errors import UserError, check_range
-from polyreach_description import load_robot
+from polyreach_description import robot_file
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,7 @@ def run(words: Sequence[str]) -> int:
     if options.view:
         return _view(options)
     nodes = import_nodes("demo.run_demo")
-    robot = load_robot(options.robot)
-    picture = options.picture or Path("runs") / f"demo-{robot.name}.png"
+    picture = options.picture or Path("runs") / f"demo-{robot_file(options.robot).name}.png"
     picture.parent.mkdir(parents=True, exist_ok=True)
     config = nodes.DemoConfig(
         robot=options.robot,

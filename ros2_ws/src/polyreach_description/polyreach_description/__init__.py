@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         is_robot_file,
         list_robots,
         load_robot,
+        robot_file,
     )
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "is_robot_file",
     "list_robots",
     "load_robot",
+    "robot_file",
 ]
 _MODULES = {"RobotError": "config_file", "HeldJoint": "home", "KinematicTree": "kinematic_tree"}
 

@@ -43,13 +43,18 @@ def load_robot(name_or_path: str | Path) -> "Robot":
 
     Raises RobotError with one sentence that names what is wrong and what is legal.
     """
+    file = robot_file(name_or_path)
+    check_model(file)
+    return Robot(file)
+
+
+def robot_file(name_or_path: str | Path) -> RobotFile:
+    """The yaml of a robot, without its model. Raises RobotError, as load_robot."""
     text = str(name_or_path)
     if text in list_robots():
-        return Robot(read_robot_file(ROBOTS_DIR / text / "robot.yaml"))
+        return read_robot_file(ROBOTS_DIR / text / "robot.yaml")
     if is_robot_file(text):
-        file = read_robot_file(Path(text))
-        check_model(file)
-        return Robot(file)
+        return read_robot_file(Path(text))
     raise RobotError(
         f"unknown robot '{text}' (shipped: {', '.join(list_robots())}; or give the path of a "
         "robot.yaml)"
