@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.timing import seconds_per_call
+from polyreach.envs.reach.config import ReachConfig
 from polyreach.envs.reach.effector_reach import EffectorReachEnv
-from polyreach.envs.reach.reach import ReachConfig
 from polyreach.methods.deterministic import Step
 from polyreach.methods.digrad import DiGrad, DiGradConfig, tuned_for_robots
 from polyreach.methods.off_policy import move_target

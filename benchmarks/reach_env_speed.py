@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.timing import seconds_per_call, speed_row
-from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.config import ReachConfig
+from polyreach.envs.reach.reach import ReachEnv
 from polyreach.envs.reach.reward import REWARDS
 from polyreach_description import load_robot
 

@@ -1,8 +1,8 @@
 """Adding a tensor to the contract, in a copy of the packages: 3 files for an input or an output.
 
 1. Its field in PolicyInputs or PolicyOutputs (polyreach_description/contract.py).
-2. ExportedPolicy (polyreach/deploy/export.py): its name in `inputs`, and the line of `forward` that
-   uses or computes it.
+2. The line of ExportedPolicy.forward that uses or computes it (polyreach/deploy/export.py). An input
+   is also named where the policy's features are made.
 3. The line that sets it where the policy is called, or reads it from the result.
 
 Export, metadata, the checks and buffers of the controller, and the evaluation follow from the
@@ -33,7 +33,6 @@ INPUT = (
         "    slowdown: Annotated[Array | None, TensorSpec((1,), '1', 'share')] = None\n"
         "\n\nclass PolicyOutputs(",
     ),
-    (EXPORT, "    inputs = REQUIRED_INPUTS", "    inputs = (*REQUIRED_INPUTS, 'slowdown')"),
     (EXPORT, "=action * self.speeds,", "=action * self.speeds * (1.0 - inputs.slowdown),"),
     ("use.py", "np.ones(3))", "np.ones(3), slowdown=np.array([0.25]))"),
 )
@@ -64,14 +63,14 @@ from polyreach.deploy.export import write_onnx
 from polyreach.robot.features import KinematicFeatures
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import load_robot
-from polyreach_description.contract import PolicyInputs, robot_metadata
+from polyreach_description.contract import REQUIRED_INPUTS, PolicyInputs, robot_metadata
 from polyreach_nodes.control.policy import Policy
 
 
 class LeastSquaresPolicy(nn.Module):
     def __init__(self, robot):
         super().__init__()
-        self.features = KinematicFeatures(robot)
+        self.features = KinematicFeatures(robot, inputs=[*REQUIRED_INPUTS, "slowdown"])
 
     def act(self, features, active):
         return self.features.least_squares(features)

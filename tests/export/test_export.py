@@ -32,10 +32,11 @@ from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, get_method
 from polyreach.networks.actor_critic import ReachPolicy
-from polyreach.robot.features import Observation, split_observation
-from polyreach.robot.onnx_policy import PolicyFile
+from polyreach.robot.features import Observation, ObservationLayout
+from polyreach.robot.onnx_policy import OBSERVED, PolicyFile
 from polyreach_description import Robot, list_robots, load_robot
 from polyreach_description.contract import PolicyInputs, robot_metadata
+from polyreach_nodes.control.limits import JointLimits
 
 torch.set_num_threads(1)
 GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")
@@ -211,22 +212,35 @@ def test_evaluation_measures_what_it_says() -> None:
 
 def test_evaluation_applies_the_limits_of_the_controller() -> None:
     robot = load_robot(GANTRY)
-    told = []
+    told, expected = [], []
+    limits = JointLimits(
+        robot.joint_pos_limits,
+        robot.joint_vel_limits,
+        robot.joint_acc_limits,
+        1.0 / robot.control_rate,
+    )
 
     def act(obs: torch.Tensor) -> torch.Tensor:
         return torch.ones(len(obs), len(robot.joint_names))
 
-    def step(dynamics: BatchDynamics, joint_vel: NDArray[np.float32]) -> NDArray[np.float64]:
-        found = plain(dynamics, joint_vel)
-        told.append(dynamics.command.copy())
+    def step(
+        dynamics: BatchDynamics, joint_pos: torch.Tensor, joint_vel: torch.Tensor
+    ) -> torch.Tensor:
+        before = dynamics.command.double().numpy()
+        rows = zip(joint_vel.double().numpy(), before, joint_pos.double().numpy(), strict=True)
+        expected.append([limits.apply(*row) for row in rows])
+        found = plain(dynamics, joint_pos, joint_vel)
+        told.append(dynamics.command.numpy())
         return found
 
     plain = BatchDynamics.step
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(BatchDynamics, "step", step)
         evaluate_actions(act, robot, EvaluationConfig(goals=2, seconds=0.5))
-    assert told[0] == pytest.approx(np.tile(robot.joint_acc_limits / robot.control_rate, (2, 1)))
-    assert told[-1] == pytest.approx(np.tile(robot.joint_vel_limits, (2, 1)))
+    assert np.abs(np.array(told) - np.array(expected)).max() < 1e-5
+    assert np.array(told)[0].max() == pytest.approx(
+        (robot.joint_acc_limits / robot.control_rate).max()
+    )
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.02])
@@ -245,7 +259,7 @@ def test_evaluation_counts_near_self_collisions(
         return data.ncon > 0
 
     def act(obs: torch.Tensor) -> torch.Tensor:
-        places = split_observation(obs, len(robot.effector_names)).joint_pos.double().numpy()
+        places = ObservationLayout.of(robot, OBSERVED).split(obs).joint_pos.double().numpy()
         seen.append([near(place) for place in places])
         action = torch.zeros(len(obs), len(robot.joint_names))
         action[: len(obs) // 2] = 0.5 * torch.sin(torch.arange(len(robot.joint_names)) * 2.0)
@@ -266,7 +280,7 @@ def test_each_effector_alone_is_measured_on_its_share_of_the_same_goals() -> Non
     controller = least_squares_actions(robot)
 
     def act(obs: torch.Tensor) -> torch.Tensor:
-        seen.append(split_observation(obs, 3))
+        seen.append(ObservationLayout.of(robot, OBSERVED).split(obs))
         return controller(obs)
 
     config = EvaluationConfig(goals=7, seconds=2.0, seed=3)

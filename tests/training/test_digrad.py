@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from polyreach.envs.reach.config import ReachConfig
 from polyreach.envs.reach.effector_reach import EffectorReachEnv
-from polyreach.envs.reach.reach import ReachConfig
 from polyreach.envs.reach.reward import REWARDS
 from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError
@@ -17,7 +17,6 @@ from polyreach.methods.ddpg import DDPG, DDPGConfig
 from polyreach.methods.deterministic import DeterministicConfig, DeterministicLearner, Step
 from polyreach.methods.digrad import DiGrad, DiGradConfig, differential_gradient
 from polyreach.networks.actor_critic import Critic
-from polyreach.robot.features import split_observation
 from polyreach_description import load_robot
 
 # three tasks, four joints: joint 0 shared by all, joint 1 by tasks 0 and 1, joints 2 and 3 by one
@@ -179,7 +178,7 @@ def test_relabelled_rewards_are_those_of_the_new_goals() -> None:
     assert torch.equal(obs[:, 8:], next_obs[:, 8:]) and torch.equal(obs[:, :8], batch.obs[0, :, :8])
     learner.relabel_goals = lambda *_: (obs, next_obs)  # type: ignore[method-assign]
     step = learner.look_up(batch)
-    parts = split_observation(next_obs, 3)
+    parts = learner.env.robots.layout.split(next_obs)
     error = (learner.env.robots.kinematics(parts.joint_pos).effector - parts.goals).norm(dim=-1)
     expected = REWARDS["precise"](error, parts.active, 0.02)
     assert torch.allclose(step.reward, expected, atol=1e-5)

@@ -7,8 +7,9 @@ import torch
 from task_fakes import assert_same
 
 from polyreach.envs.env_spec import EVALUATION_SEED
+from polyreach.envs.reach.config import ReachConfig
 from polyreach.envs.reach.effector_reach import EffectorReachEnv
-from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.reach import ReachEnv
 from polyreach.envs.reach.spec import EffectorReachSpec
 from polyreach.envs.task_env import TaskStep
 from polyreach_description import load_robot

@@ -11,15 +11,23 @@ import numpy as np
 import pytest
 import torch
 
-from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.config import ReachConfig
+from polyreach.envs.reach.reach import ReachEnv
 from polyreach.envs.reach.reward import BONUS, DONE_REWARD, REWARDS, reward_size
 from polyreach.errors import UserError
-from polyreach.robot.features import split_observation
-from polyreach_description import load_robot
+from polyreach_description import Robot, load_robot
 from polyreach_nodes.control.limits import JointLimits
 
 GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"
 SMALL = ReachConfig(horizon_s=0.4, action_repeat=1, configurations=200)
+
+REALISTIC = {
+    "acceleration_limits": True,
+    "max_delay_s": 0.05,
+    "max_lag_s": 0.05,
+    "observe_velocity": True,
+    "moving_goals": 0.5,
+}
 
 
 def make(
@@ -30,6 +38,11 @@ def make(
     **changes: object,
 ) -> ReachEnv:
     return ReachEnv(load_robot(robot), count, replace(SMALL, **changes), threads=threads, seed=seed)  # type: ignore[arg-type]
+
+
+def controller_limits(robot: Robot) -> JointLimits:
+    limits = robot.joint_pos_limits, robot.joint_vel_limits, robot.joint_acc_limits
+    return JointLimits(*limits, 1.0 / robot.control_rate)
 
 
 def test_it_is_a_gymnasium_vector_env() -> None:
@@ -80,14 +93,16 @@ def test_dynamic_step_equals_a_loop_of_mj_step(
         data = mujoco.MjData(model)
         data.qpos[:] = env.robot.qpos(joint_pos)
         datas.append(data)
-    told = np.zeros((3, env.joints))
-    change = env.robot.joint_acc_limits * period if limited else np.inf
+    commands = np.zeros((3, env.joints))
+    limits = controller_limits(env.robot)
     for _ in range(5):
         action = torch.rand(3, env.joints, generator=generator) * 2 - 1
         env.step(action)
+        wanted = (action * env.velocity).double().numpy()
         for _ in range(2):
-            told = np.clip((action * env.velocity).numpy(), told - change, told + change)
-            for data, command in zip(datas, told, strict=True):
+            for data, row, command in zip(datas, wanted, commands, strict=True):
+                joint_pos = data.qpos[env.robot.qpos_adr]
+                command[:] = limits.apply(row, command, joint_pos) if limited else row
                 data.ctrl[:] = env.robot.simulation_ctrl(command)
                 for _ in range(substeps):
                     mujoco.mj_step(model, data)
@@ -101,17 +116,14 @@ def test_acceleration_limits_are_those_of_the_controller() -> None:
     robot = env.robot
     middle = torch.tensor(robot.joint_pos_limits.mean(axis=1)[None], dtype=torch.float32)
     env.reset_to(middle, env.goals, env.active)
-    limits = JointLimits(
-        robot.joint_pos_limits, robot.joint_vel_limits, robot.joint_acc_limits, env.period
-    )
-    told = np.zeros(env.joints)
+    limits, told = controller_limits(robot), np.zeros(env.joints)
     met = []
     for wish in (1.0, 1.0, -1.0, 0.3, 0.3, 0.0):
         action = torch.full((1, env.joints), wish)
         wanted = (action * env.velocity)[0].double().numpy()
         told = limits.apply(wanted, told, env.joint_pos[0].double().numpy())
         env.step(action)
-        command = env.state_dict()["command"][0].numpy()
+        command = env.state_dict()["commands"][0, 0].numpy()
         assert command == pytest.approx(told, abs=1e-9)
         met.append(bool(command == pytest.approx(wanted, abs=1e-6)))
     assert met == [False, False, False, True, True, False]  # full speed takes five periods
@@ -127,8 +139,8 @@ def test_episodes_are_truncated_by_time_never_terminated_and_restart_in_the_same
         obs, _, terminations, truncations, infos = env.step(torch.full((4, 8), 0.1))
         assert not terminations.any()
         assert truncations.all() == truncations.any() == (step == 20)
-    before = split_observation(infos["final_obs"], 3)
-    after = split_observation(obs, 3)
+    before = env.layout.split(infos["final_obs"])
+    after = env.layout.split(obs)
     assert torch.equal(before.goals, goals)
     assert not torch.equal(after.goals, goals) and not torch.equal(
         after.joint_pos, before.joint_pos
@@ -141,7 +153,7 @@ def test_error_and_success_belong_to_the_state_before_the_restart() -> None:
     env.reset(seed=3)
     for _ in range(env.horizon):
         *_, infos = env.step(torch.zeros(4, 8))
-    final = split_observation(infos["final_obs"], 3)
+    final = env.layout.split(infos["final_obs"])
     expected = (env.kinematics(final.joint_pos).effector - final.goals).norm(dim=-1)
     assert torch.allclose(infos["error"], expected, atol=1e-6)
 
@@ -207,14 +219,14 @@ def test_rewards_have_one_column_per_critic_output(name: str) -> None:
 
 
 @pytest.mark.parametrize("mode", ["kinematic", "dynamic"])
-def test_state_is_restored_exactly(mode: str) -> None:
+@pytest.mark.parametrize("settings", [{}, REALISTIC], ids=["plain", "realistic"])
+def test_state_is_restored_exactly(mode: str, settings: dict[str, object]) -> None:
     def play(env: ReachEnv, steps: int, seed: int) -> torch.Tensor:
         generator = torch.Generator().manual_seed(seed)
         seen = [env.step(torch.rand(6, 8, generator=generator) * 2 - 1)[0] for _ in range(steps)]
         return torch.stack(seen)
 
-    limited = mode == "dynamic"
-    first, second = (make(mode=mode, acceleration_limits=limited) for _ in range(2))
+    first, second = (make(mode=mode, **settings) for _ in range(2))  # type: ignore[arg-type]
     first.reset(seed=7, options={"stagger": True})
     play(first, 13, 0)
     state = first.state_dict()
@@ -233,8 +245,6 @@ def test_staggered_episodes_end_at_different_times() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(UserError, match="num_envs is 0"):
         make(count=0)
-    with pytest.raises(UserError, match="acceleration_limits need mode 'dynamic', not 'kinematic'"):
-        make(acceleration_limits=True)
     env = make()
     env.reset()
     with pytest.raises(ValueError, match="not finite"):

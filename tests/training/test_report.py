@@ -26,7 +26,7 @@ from rich.console import Console
 from polyreach.cli import main
 from polyreach.commands.train import train_config
 from polyreach.envs.cheetahs import CheetahConfig
-from polyreach.envs.reach.reach import ReachConfig
+from polyreach.envs.reach.config import ReachConfig
 from polyreach.errors import UserError
 from polyreach.experiments import EXPERIMENTS, runner
 from polyreach.experiments.curves import Panel, draw_curves, panels_of

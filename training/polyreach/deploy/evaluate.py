@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.config import ReachConfig
+from polyreach.envs.reach.reach import ReachEnv
 from polyreach.errors import check_range
-from polyreach.robot.features import KinematicFeatures
-from polyreach.robot.onnx_policy import Act, PolicyFile
+from polyreach.robot.features import KinematicFeatures, ObservationLayout
+from polyreach.robot.onnx_policy import OBSERVED, Act, PolicyFile
 from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot
 from polyreach_description.distances import STOP_DISTANCE
@@ -48,11 +49,11 @@ def least_squares_actions(robot: Robot) -> Act:
     """The controller without learning: damped least squares on all goals together, with joints at
     their limits left out.
     """
-    features = KinematicFeatures(robot)
+    features, layout = KinematicFeatures(robot), ObservationLayout.of(robot, OBSERVED)
     share = torch.tensor(robot.action_speeds / robot.joint_vel_limits, dtype=torch.float32)
 
     def act(obs: Tensor) -> Tensor:
-        return features.least_squares(features(obs)[0]) * share
+        return features.least_squares(features.compute(layout.split(obs))[0]) * share
 
     return act
 
@@ -113,14 +114,12 @@ def _environment(robot: Robot, count: int, config: EvaluationConfig) -> ReachEnv
     settings = ReachConfig(
         mode="dynamic",
         acceleration_limits=True,
+        observe_velocity=True,
         horizon_s=config.seconds + 1.0,
         action_repeat=1,
         all_active=1.0,
     )
-    env = ReachEnv(robot, count, settings, threads=config.threads, seed=config.seed)
-    # policies of polyreach stay below action_speeds; the controller allows the velocity limits
-    env.velocity = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
-    return env
+    return ReachEnv(robot, count, settings, threads=config.threads, seed=config.seed)
 
 
 class _SelfDistanceRecord:

@@ -15,14 +15,13 @@ from torch import Tensor, nn
 
 from polyreach.methods import get_method
 from polyreach.networks.policy import RobotPolicy
-from polyreach.robot.features import Observation
+from polyreach.robot.features import Observation, largest_action
 from polyreach.runs.config import RunConfig, load_run_robot
 from polyreach.runs.folder import RunFolder
 from polyreach.runs.trained_policy import newest_state, restore_learner
 from polyreach_description import Robot
 from polyreach_description.contract import (
     INPUTS,
-    REQUIRED_INPUTS,
     PolicyMetadata,
     PolicyOutputs,
     robot_metadata,
@@ -38,14 +37,14 @@ class ExportedPolicy(nn.Module):
     rounding of another runtime show in the fifth digit.
     """
 
-    inputs = REQUIRED_INPUTS
-
     def __init__(self, policy: RobotPolicy, robot: Robot) -> None:
         super().__init__()
         self.policy = policy
-        self.features = type(policy.features)(robot, torch.float64)
+        self.inputs = policy.features.layout.inputs
+        self.features = type(policy.features)(robot, torch.float64, self.inputs)
         self.speeds: Tensor
-        self.register_buffer("speeds", torch.tensor(robot.action_speeds, dtype=torch.float32))
+        speeds = torch.tensor(largest_action(robot, self.inputs), dtype=torch.float32)
+        self.register_buffer("speeds", speeds)
 
     def forward(self, *tensors: Tensor) -> PolicyOutputs[Tensor]:
         """tensors: those of `inputs`, each (B, ...)."""

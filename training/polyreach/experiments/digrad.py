@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from polyreach.envs.reach.reach import ReachConfig
+from polyreach.envs.reach.config import ReachConfig
 from polyreach.experiments.experiment import Column, Experiment, Variant, override
 from polyreach.methods.deterministic import DeterministicConfig
 from polyreach.methods.digrad import DiGradConfig

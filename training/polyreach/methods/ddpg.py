@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import torch
 
 from polyreach.envs.env_spec import EnvConfig, PresetName
+from polyreach.envs.reach.config import ReachConfig
 from polyreach.envs.reach.effector_reach import EffectorReachEnv
-from polyreach.envs.reach.reach import ReachConfig
 from polyreach.errors import UserError
 from polyreach.methods.deterministic import DeterministicConfig, DeterministicLearner, Step
 from polyreach.methods.digrad import tuned_for_robots

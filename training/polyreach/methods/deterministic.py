@@ -17,7 +17,7 @@ from polyreach.errors import UserError, check_range
 from polyreach.methods.learner import Metrics
 from polyreach.methods.off_policy import OffPolicyConfig, OffPolicyLearner, move_target
 from polyreach.networks.actor_critic import Activation, Actor, Critic, ReachPolicy
-from polyreach.robot.features import FEATURES, FeatureSet, Observation, split_observation
+from polyreach.robot.features import FEATURES, FeatureSet
 from polyreach.storage.replay import Batch
 
 
@@ -123,7 +123,7 @@ class DeterministicLearner(OffPolicyLearner):
             )
         super().__init__(config, env, total_steps, seed)
         robot = env.robots.robot
-        features = FEATURES[config.features](robot)
+        features = FEATURES[config.features](robot, inputs=env.robots.layout.inputs)
         mu = Actor(
             features.size, config.hidden, env.action_size, config.activation, config.handover
         )
@@ -231,23 +231,20 @@ class DeterministicLearner(OffPolicyLearner):
             obs, next_obs = self.relabel_goals(obs, next_obs)
         both, pose = self.actor.features(torch.cat([obs, next_obs]))
         features, next_features = both.chunk(2)
-        parts = split_observation(next_obs, robots.effectors)
+        parts = robots.layout.split(next_obs)
         if self.config.relabel > 0:
             error = (parts.goals - pose.effector[len(obs) :]).norm(dim=-1)
-            reward = robots.task_reward(error, parts.active)
+            reward = robots.task_reward(error, parts)
         weight = parts.active if reward.shape[1] == robots.effectors else torch.ones_like(reward)
         return Step(features, batch.action[0], reward, weight, parts.active, next_features)
 
     def relabel_goals(self, obs: Tensor, next_obs: Tensor) -> tuple[Tensor, Tensor]:
         """Observations (B, O) before and after, with fresh goals in the share `relabel` of them."""
-        count, effectors = len(obs), self.env.robots.effectors
-        goals, active = self.env.robots.sample_goals(count, self.generator)
+        count, robots = len(obs), self.env.robots
+        fresh = robots.sample_goals(count, self.generator)
         chosen = (
             torch.rand(count, generator=self.generator, device=self.device) < self.config.relabel
         )
-        before, after = split_observation(obs, effectors), split_observation(next_obs, effectors)
-        goals = torch.where(chosen[:, None, None], goals, before.goals)
-        active = torch.where(chosen[:, None], active, before.active)
-        return Observation(before.joint_pos, goals, active).flat, Observation(
-            after.joint_pos, goals, active
-        ).flat
+        layout = robots.layout
+        before, after = (fresh.put(layout.split(rows), chosen) for rows in (obs, next_obs))
+        return layout.flat(before), layout.flat(after)

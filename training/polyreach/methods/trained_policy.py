@@ -19,7 +19,13 @@ from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import UserError
 from polyreach.networks.policy import NormalPolicy, Policy
-from polyreach.robot.features import FEATURES, Features, KinematicFeatures, Observation
+from polyreach.robot.features import (
+    FEATURES,
+    Features,
+    KinematicFeatures,
+    Observation,
+    largest_action,
+)
 from polyreach.robot.onnx_policy import PolicyFile
 
 Normal = tuple[Tensor, Tensor]  # mean and log standard deviation, (T', B, A) each
@@ -143,10 +149,22 @@ class _RobotView:
                 f"'{student.action}': give the student --env-config.action "
                 + " or ".join(sorted({settings.action, "velocity"}))
             )
+        layout = env.robots.layout
+        if settings.observe_velocity != student.observe_velocity:
+            observes, option = (
+                ("observes", "observe-velocity")
+                if settings.observe_velocity
+                else ("does not observe", "no-observe-velocity")
+            )
+            raise UserError(
+                f"teacher '{path}' {observes} the command before, otherwise than the student: give "
+                f"the student --env-config.{option}"
+            )
         self.env = env
         self.features: Features | None = None
         if settings.features != student.features:
-            self.features = FEATURES[settings.features](env.robots.robot).to(env.device)
+            features = FEATURES[settings.features](env.robots.robot, inputs=layout.inputs)
+            self.features = features.to(env.device)
         self._to_velocity = ACTIONS[settings.action]
 
     def features_of(self, obs: Tensor) -> Tensor:
@@ -188,7 +206,13 @@ class FilePolicy(TrainedPolicy):
                 f"'{config.action}': give the student --env-config.action velocity"
             )
         _check_robot(self, env)
-        speeds = torch.tensor(env.robots.robot.action_speeds).float()
+        inputs = env.robots.layout.inputs
+        if missing := [name for name in file.inputs if name not in (*inputs, "memory")]:
+            raise UserError(
+                f"teacher '{self.path}' has the input '{missing[0]}', which the student's "
+                f"environment does not give (it gives: {', '.join(inputs)})"
+            )
+        speeds = torch.tensor(largest_action(env.robots.robot, inputs)).float()
 
         def action(obs: Tensor, tasks: Tensor) -> Tensor:
             parts = state_of(reach.features, obs.flatten(0, 1))
@@ -213,13 +237,15 @@ def state_of(features: Features, x: Tensor) -> Observation:
     zero.
     """
     nu, count = features.joints, features.effectors
+    moves = nu if features.observes_velocity else 0
     if isinstance(features, KinematicFeatures):
-        place, pose, active, _ = x.split(
-            [nu, 12 * count, count, features.size - nu - 13 * count], 1
-        )
+        widths = [nu, 12 * count, count, moves]
+        place, pose, active, velocity, _ = x.split([*widths, features.size - sum(widths)], 1)
         joint_pos = (place - features.middle) / features.per_half_range.diagonal()
         goals = pose.unflatten(1, (4 * count, 3))[:, count : 2 * count]
     else:
-        joint_pos, _, goals, active = x.split([nu, 3 * (nu + count), 3 * count, count], 1)
+        widths = [nu, 3 * (nu + count), 3 * count, count, moves]
+        joint_pos, _, goals, active, velocity = x.split(widths, 1)
         goals = goals.unflatten(1, (count, 3))
-    return Observation(joint_pos, goals, active)
+    previous_joint_vel = velocity * features.joint_vel_limits if moves else None
+    return Observation(joint_pos, goals, active, previous_joint_vel)

@@ -93,7 +93,7 @@ class EnsembleMLP(nn.Module):
 
 
 class Actor(nn.Module):
-    """mu(s): features (B, F) -> action (B, nu) in [-1, 1], in units of the robot's action speeds.
+    """mu(s): features (B, F) -> action (B, nu) in [-1, 1], in units of the largest action.
 
     With `handover` (needs kinematic features) the network names a configuration, to which the
     action leads, and the action blends into the least-squares velocity as the goals come near:
@@ -143,7 +143,7 @@ def _clip(action: Tensor) -> Tensor:
 
 
 class ReachPolicy(RobotPolicy, Policy):
-    """Features and actor together, for a robot with all tasks at once: observation (B, nu + 4 E) ->
+    """Features and actor together, for a robot with all tasks at once: observation (B, O) ->
     action (B, nu) in [-1, 1].
     """
 
@@ -154,7 +154,7 @@ class ReachPolicy(RobotPolicy, Policy):
         self.register_buffer("action_sets", action_sets.float())
 
     def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
-        """obs: (1, B, nu + 4 E) -> (1, B, nu)."""
+        """obs: (1, B, O) -> (1, B, nu)."""
         action: Tensor = self(obs[0])
         return action[None]
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
 
-from polyreach.robot.features import Features, split_observation
+from polyreach.robot.features import Features
 
 
 class Policy(nn.Module, ABC):
@@ -33,8 +33,8 @@ class NormalPolicy(Policy):
 
 
 class RobotPolicy(nn.Module, ABC):
-    """What drives a robot of E effectors, and what is exported: observation (B, nu + 4 E) (see
-    polyreach.robot.features) -> action (B, nu) in [-1, 1], in units of the robot's action speeds.
+    """What drives a robot of E effectors, and what is exported: observation (B, O) (see
+    polyreach.robot.features) -> action (B, nu) in [-1, 1], in units of largest_action there.
     """
 
     features: Features
@@ -43,9 +43,9 @@ class RobotPolicy(nn.Module, ABC):
     """
 
     def forward(self, obs: Tensor) -> Tensor:
-        """obs: (B, nu + 4 E)."""
+        """obs: (B, O)."""
         features, _ = self.features(obs)
-        return self.act(features, split_observation(obs, self.features.effectors).active)
+        return self.act(features, self.features.layout.split(obs).active)
 
     @abstractmethod
     def act(self, features: Tensor, active: Tensor) -> Tensor:

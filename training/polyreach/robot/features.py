@@ -1,13 +1,17 @@
 """Observations of a reach policy, and the features that the policy computes from them.
 
-An observation is one flat vector: joint_pos (nu) [rad or m], goals (E x 3) [m, base frame], active
-(E) in {0, 1}.
+An observation is one flat vector of the inputs of a policy (see
+polyreach_description.contract.PolicyInputs), in the order of an ObservationLayout.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,7 +20,7 @@ from polyreach.robot.fast_least_squares import FastLeastSquares
 from polyreach.robot.fk_constants import moving_axes
 from polyreach.robot.kinematics import ForwardKinematics, Pose, forget
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.contract import INPUTS, REQUIRED_INPUTS, PolicyInputs, tensors_of_file
 
 DAMPING = 0.05  # [m], of the least-squares direction among the features
 NEAR = 0.05  # [m], scale of the fine error feature
@@ -26,20 +30,58 @@ CONTROLLER_GAIN = 4.0  # [1/s], scale of the least-squares direction
 FeatureSet = Literal["paper", "kinematic"]
 
 
-class Observation(PolicyInputs[Tensor]):
-    """The inputs of a policy for a batch of B robots, as one flat vector or in parts."""
+Observation = PolicyInputs[Tensor]
+"""The inputs of a policy for a batch of B robots; those that are not in the layout are None."""
+
+
+@dataclass(frozen=True)
+class ObservationLayout:
+    """Which inputs of a policy are in a flat observation, and where; O numbers in all.
+
+    inputs: names of PolicyInputs, in its order: joint_pos, goals, active and optional ones. Their
+    shapes and units are those of polyreach_description.contract.INPUTS.
+    """
+
+    joints: int
+    effectors: int
+    inputs: tuple[str, ...]
+
+    @staticmethod
+    def of(robot: Robot, inputs: Collection[str] = REQUIRED_INPUTS) -> "ObservationLayout":
+        """The layout with the required inputs and those of `inputs`, without the memory, which the
+        policy keeps itself.
+        """
+        names = [name for name in tensors_of_file(INPUTS, inputs) if name != "memory"]
+        return ObservationLayout(len(robot.joint_names), len(robot.effector_names), tuple(names))
 
     @property
-    def flat(self) -> Tensor:
-        """(B, nu + 4 E)."""
-        return torch.cat([self.joint_pos, self.goals.flatten(1), self.active], dim=-1)
+    def shapes(self) -> list[tuple[int, ...]]:
+        """The dimensions of each input after the batch."""
+        return [INPUTS[name].shape(self.joints, self.effectors) for name in self.inputs]
+
+    @property
+    def size(self) -> int:
+        """O."""
+        return sum(map(math.prod, self.shapes))
+
+    def flat(self, parts: Observation) -> Tensor:
+        """The observation (B, O) of its parts; parts that are not in the layout are left out."""
+        return torch.cat([getattr(parts, name).flatten(1) for name in self.inputs], dim=-1)
+
+    def split(self, obs: Tensor) -> Observation:
+        """The parts of observations (B, O)."""
+        values = obs.split([math.prod(shape) for shape in self.shapes], dim=-1)
+        rows = zip(self.inputs, values, self.shapes, strict=True)
+        return Observation(**{name: value.unflatten(-1, shape) for name, value, shape in rows})
 
 
-def split_observation(obs: Tensor, effectors: int) -> Observation:
-    """obs: (B, nu + 4 E)."""
-    joints = obs.shape[-1] - 4 * effectors
-    goals = obs[:, joints : joints + 3 * effectors].reshape(-1, effectors, 3)
-    return Observation(obs[:, :joints], goals, obs[:, joints + 3 * effectors :])
+def largest_action(robot: Robot, inputs: Collection[str]) -> NDArray[np.float64]:
+    """Speeds (nu,) [rad/s or m/s] of an action of 1, of a policy with these inputs.
+
+    They are the velocity limits where the policy observes the command before, and otherwise the
+    robot's lower action speeds.
+    """
+    return robot.joint_vel_limits if "previous_joint_vel" in inputs else robot.action_speeds
 
 
 TOGETHER = "together"  # the task of every mask with more than one goal
@@ -78,18 +120,41 @@ def served_joints(active: Tensor, action_sets: Tensor) -> Tensor:
 
 
 class Features(nn.Module):
-    """Base of the feature sets: `size` is the width F of the features; `dtype` is the precision
-    of the constants of the robot.
+    """Base of the feature sets: `size` is the width F of the features.
+
+    dtype: the precision of the robot's constants. inputs: those of the policy, as in an
+    ObservationLayout.
     """
 
-    def __init__(self, robot: Robot, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        dtype: torch.dtype = torch.float32,
+        inputs: Collection[str] = REQUIRED_INPUTS,
+    ) -> None:
         super().__init__()
         self.joints, self.effectors = len(robot.joint_names), len(robot.effector_names)
+        self.layout = ObservationLayout.of(robot, inputs)
+        self.observes_velocity = "previous_joint_vel" in self.layout.inputs
         self.size = 0
+        limits = torch.tensor(robot.joint_vel_limits, dtype=dtype)
+        self.register_buffer("joint_vel_limits", limits, persistent=False)
+        self.register_load_state_dict_pre_hook(forget)
+
+    joint_vel_limits: Tensor
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Pose]:
-        """obs: (B, nu + 4 E) -> features (B, F) and the pose."""
-        return self.compute(split_observation(obs, self.effectors))
+        """obs: (B, O) -> features (B, F) and the pose."""
+        return self.compute(self.layout.split(obs))
+
+    def velocity(self, parts: Observation) -> list[Tensor]:
+        """[The command before (B, nu), in units of the velocity limits], or [] where the policy
+        does not observe it.
+        """
+        if not self.observes_velocity:
+            return []
+        assert parts.previous_joint_vel is not None
+        return [parts.previous_joint_vel / self.joint_vel_limits]
 
     def compute(self, parts: Observation) -> tuple[Tensor, Pose]:
         """Features (B, F) and the pose."""
@@ -98,13 +163,18 @@ class Features(nn.Module):
 
 class PaperFeatures(Features):
     """digrad-2018, section 5: joint angles, joint positions and goal positions; besides them
-    effector positions and which goals are set.
+    effector positions and which goals are set. The command before is added where it is observed.
     """
 
-    def __init__(self, robot: Robot, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__(robot, dtype)
+    def __init__(
+        self,
+        robot: Robot,
+        dtype: torch.dtype = torch.float32,
+        inputs: Collection[str] = REQUIRED_INPUTS,
+    ) -> None:
+        super().__init__(robot, dtype, inputs)
         self.kinematics = ForwardKinematics(robot.tree, dtype)
-        self.size = 4 * self.joints + 7 * self.effectors
+        self.size = (4 + self.observes_velocity) * self.joints + 7 * self.effectors
 
     def compute(self, parts: Observation) -> tuple[Tensor, Pose]:
         """Features (B, F) and the pose."""
@@ -117,6 +187,7 @@ class PaperFeatures(Features):
             pose.effector.flatten(1),
             goals.flatten(1),
             active,
+            *self.velocity(parts),
         ]
         return torch.cat(features, dim=-1), pose
 
@@ -126,12 +197,19 @@ class KinematicFeatures(Features):
 
     Added are the error vectors e_i, coarse and fine, the joint directions J_i^T e_i of every
     effector, and the damped least-squares velocity of all active effectors together, saturated at
-    the robot's action speeds. The pose's Jacobian is in units of these.
+    the largest action. The pose's Jacobian is in units of it.
     """
 
-    def __init__(self, robot: Robot, dtype: torch.dtype = torch.float32) -> None:
-        super().__init__(robot, dtype)
-        self.kinematics = ForwardKinematics(robot.tree, dtype, robot.action_speeds)
+    def __init__(
+        self,
+        robot: Robot,
+        dtype: torch.dtype = torch.float32,
+        inputs: Collection[str] = REQUIRED_INPUTS,
+    ) -> None:
+        super().__init__(robot, dtype, inputs)
+        self.kinematics = ForwardKinematics(
+            robot.tree, dtype, largest_action(robot, self.layout.inputs)
+        )
         axes = moving_axes(robot.tree)
         self.controller = FastLeastSquares(self.effectors, DAMPING, axes, CONTROLLER_GAIN)
         low, high = torch.tensor(robot.joint_pos_limits).T
@@ -143,8 +221,8 @@ class KinematicFeatures(Features):
         }
         for name, value in constants.items():
             self.register_buffer(name, value.to(dtype), persistent=False)
-        self.size = self.joints * (2 + self.effectors) + 13 * self.effectors + 1
-        self.register_load_state_dict_pre_hook(forget)
+        per_joint = 2 + self.effectors + self.observes_velocity
+        self.size = self.joints * per_joint + 13 * self.effectors + 1
 
     per_half_range: Tensor
     middle: Tensor
@@ -173,6 +251,7 @@ class KinematicFeatures(Features):
             place,
             torch.cat([pose.effector, goals * mask, error, fine], dim=1).flatten(1),
             active,
+            *self.velocity(parts),
             transpose.flatten(1),
             torch.tanh(velocity),
             far * far,

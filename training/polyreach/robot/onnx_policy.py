@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyreach.errors import UserError
-from polyreach.robot.features import split_observation
+from polyreach.robot.features import ObservationLayout
 from polyreach_description import Robot
 from polyreach_description.config_file import is_robot_name
 from polyreach_description.contract import (
@@ -28,9 +28,10 @@ from polyreach_description.policy_file import (
     read_policy_file,
 )
 
+OBSERVED = ("previous_joint_vel",)  # besides the required inputs, where policy files are played
 MAX_BATCH_VALUES = 2**28  # elements that a policy file computes at once, over all robots
 
-# observation (N, nu + 4 E) -> action (N, nu), in units of the velocity limits
+# observation (N, O) -> action (N, nu), in units of the velocity limits
 Act = Callable[[Tensor], Tensor]
 
 
@@ -101,11 +102,12 @@ class PolicyFile:
             )
 
     def actions(self, robot: Robot) -> Act:
-        """The policy as a function of the environment's observation, without memory."""
+        """The policy as a function of observations with the command before, without memory."""
         limit = torch.tensor(robot.joint_vel_limits, dtype=torch.float32)
+        layout = ObservationLayout.of(robot, OBSERVED)
 
         def act(obs: Tensor) -> Tensor:
-            return self(split_observation(obs, len(robot.effector_names))).joint_vel / limit
+            return self(layout.split(obs)).joint_vel / limit
 
         return act
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
+from polyreach_description.limits import REACTION_PERIODS
 from polyreach_nodes.parameter_spec import Settable, parameter, specs
 
 TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control periods
-REACTION_PERIODS = 3.0  # default reaction time in control periods: sampling, transport, servo lag
 COMMAND_PERIODS = 2.0  # default of the command watchdog's timeout, in control periods
 MAX_COMMAND_TIMEOUT_S = 10.0
 ANGLE_TOLERANCE = 0.05  # [rad], default: 2.9 degrees

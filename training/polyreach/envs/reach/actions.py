@@ -19,6 +19,6 @@ ACTIONS: dict[ActionName, Callable[[Tensor, Tensor], Tensor]] = {
     "velocity": velocity,
     "configuration": blend_into_least_squares,
 }
-"""From features (B, F) and a policy's action (B, nu) to velocities (B, nu), in units of the robot's
-action speeds.
+"""From features (B, F) and a policy's action (B, nu) to velocities (B, nu), in units of the
+largest action.
 """

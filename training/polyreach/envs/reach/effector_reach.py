@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.config import ReachConfig
+from polyreach.envs.reach.reach import ReachEnv
 from polyreach.envs.task_env import TaskEnv, TaskStep
 from polyreach.networks.policy import Policy, RobotPolicy
 from polyreach_description import Robot
@@ -18,7 +19,7 @@ class EffectorReachEnv(TaskEnv):
     id, and a transition has K rewards, one for each effector or one in all (see
     polyreach.envs.reach.reward).
 
-    Observations (1, n, nu + 4 E) are those of polyreach.envs.reach.reach. Success is an error below
+    Observations (1, n, O) are those of polyreach.envs.reach.reach. Success is an error below
     the tolerance for every active effector. An episode is cut off by its time limit and never ends
     before; with `stagger` the first ones end at different times, so that later on they do not all
     start at once.
@@ -46,7 +47,7 @@ class EffectorReachEnv(TaskEnv):
         """Errors (1, n, E) [m] in the state that was reached last, before any restart."""
 
     def reset(self, seed: int) -> Tensor:
-        """Start all episodes anew, everything random drawn from `seed`; (1, n, nu + 4 E)."""
+        """Start all episodes anew, everything random drawn from `seed`; (1, n, O)."""
         obs, _ = self.robots.reset(seed=seed, options={"stagger": self.stagger})
         self.error = self.robots.error()[None]
         return obs[None]

@@ -1,11 +1,11 @@
 """Reach with every effector of a branched robot: a batched Gymnasium environment in torch.
 
-Kinematic mode integrates the commanded velocities, as in digrad-2018; dynamic mode steps MuJoCo
-with velocity servos. Both step all environments as one batch.
+Kinematic mode integrates velocities: the commands themselves, as in digrad-2018, or what servos
+make of them after a delay, within the controller's limits. Dynamic mode steps MuJoCo with velocity
+servos. Both step all environments as one batch.
 """
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -15,64 +15,28 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyreach.envs.env_spec import EnvConfig
-from polyreach.envs.reach.dynamics import BatchDynamics
-from polyreach.envs.reach.reward import REWARDS, RewardName, reward_size
+from polyreach.envs.reach.config import ReachConfig
+from polyreach.envs.reach.goals import Goals, MovingGoals, sample_clear_configurations
+from polyreach.envs.reach.motion import make_motion
+from polyreach.envs.reach.reward import REWARDS, reward_size
 from polyreach.envs.task_env import check_finite
-from polyreach.errors import UserError, check_range
-from polyreach.robot.features import Observation
+from polyreach.errors import check_range
+from polyreach.robot.features import Observation, ObservationLayout, largest_action
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach_description import Robot
 
-Mode = Literal["kinematic", "dynamic"]
-
-
-@dataclass(frozen=True)
-class ReachConfig(EnvConfig):
-    """A reach environment."""
-
-    mode: Mode = "kinematic"
-    """kinematic: velocities are integrated. dynamic: MuJoCo with velocity servos."""
-    acceleration_limits: bool = False
-    """Dynamic mode: the servos follow velocities that change no faster than the joints'
-    acceleration limits allow, as the controller's commands do. For evaluation only: the previous
-    command is not observed, so training fails (DiGrad on planar8: 3 % of the goal sets after
-    300,000 steps; without the limits 50 % after 200,000).
-    """
-    horizon_s: float = 4.0
-    """Length of an episode [s]; its end truncates, and never terminates."""
-    action_repeat: int = 2
-    """Control periods of the robot for which one action is held."""
-    all_active: float = 0.7
-    """Share of episodes in which every effector has a goal; in the others, a random non-empty
-    subset has goals.
-    """
-    tolerance: float = 0.02
-    """Error below which a goal is reached [m]."""
-    reward: RewardName = "precise"
-    """Reward function; see polyreach.envs.reach.reward."""
-    configurations: int = 20000
-    """Size of the bank of collision-free configurations from which starts and goals are drawn."""
-
-    def __post_init__(self) -> None:
-        """Raise UserError for a value that no environment can have."""
-        check_range("horizon_s", self.horizon_s, 1e-3)
-        check_range("action_repeat", self.action_repeat, 1)
-        check_range("all_active", self.all_active, 0.0, 1.0)
-        check_range("tolerance", self.tolerance, 0.0)
-        check_range("configurations", self.configurations, 1)
-        if self.acceleration_limits and self.mode != "dynamic":
-            raise UserError(f"acceleration_limits need mode 'dynamic', not '{self.mode}'")
+STATE = ("joint_pos", "goals", "active", "elapsed")
 
 
 class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     """N robots, each with E tasks: effector i at goal i.
 
-    Observations (N, nu + 4 E): joint_pos, goals, active (see polyreach.robot.features). Actions (N,
-    nu) in [-1, 1], in units of the robot's action speeds. `step` returns as reward (N,) the sum
-    over tasks; `infos` holds `task_reward` (N, T), `error` (N, E) [m], `success` (N, E) bool,
-    `active` (N, E), `final_obs` (N, O), the observation before any restart, and `_final_obs` (N,),
-    where there was one. All are torch tensors on `device`; actions may be NumPy arrays too.
+    Observations (N, O) are those of `layout` (see polyreach.robot.features): joint_pos, goals,
+    active and, where the settings say so, previous_joint_vel. Actions (N, nu) in [-1, 1], in units
+    of largest_action there. `step` returns as reward (N,) the sum over tasks; `infos` holds
+    `task_reward` (N, T), `error` (N, E) [m], `success` (N, E) bool, `active` (N, E), `final_obs`
+    (N, O), the observation before any restart, and `_final_obs` (N,), where there was one. All are
+    torch tensors on `device`; actions may be NumPy arrays too.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -98,24 +62,33 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self.period = config.action_repeat / robot.control_rate  # [s]
         self.horizon = max(1, round(config.horizon_s / self.period))
         self.kinematics = ForwardKinematics(robot.tree).to(self.device)
-        self.low, self.high = self._tensor(robot.joint_pos_limits).T
-        self.velocity = self._tensor(robot.action_speeds)
+        inputs = ["previous_joint_vel"] if config.observe_velocity else []
+        self.layout = ObservationLayout.of(robot, inputs)
+        self.velocity = self._tensor(largest_action(robot, inputs))
         self.rewards = reward_size(config.reward, self.effectors)
         self._reward = REWARDS[config.reward]
         rng = np.random.default_rng(seed)
-        self.configurations = self._tensor(robot.sample_configuration(rng, config.configurations))
+        self.configurations = self._tensor(
+            sample_clear_configurations(robot, rng, config.configurations)
+            if config.clear_configurations
+            else robot.sample_configuration(rng, config.configurations)
+        )
         self.bank = self.kinematics(self.configurations).effector  # (bank, E, 3) [m]
         self.generator = torch.Generator(device=self.device)
         self.generator.manual_seed(seed)
-        self._dynamics = (
-            BatchDynamics(
-                robot, num_envs, config.action_repeat, config.acceleration_limits, threads
+        self.motion = make_motion(robot, num_envs, config, self.device, threads)
+        self._moving = (
+            MovingGoals(
+                self.kinematics,
+                self.configurations,
+                num_envs,
+                config.moving_goals,
+                config.goal_speed,
             )
-            if config.mode == "dynamic"
+            if config.moving_goals > 0
             else None
         )
-        size = self.joints + 4 * self.effectors
-        self.single_observation_space = Box(-np.inf, np.inf, (size,), np.float32)
+        self.single_observation_space = Box(-np.inf, np.inf, (self.layout.size,), np.float32)
         self.single_action_space = Box(-1.0, 1.0, (self.joints,), np.float32)
         self.observation_space = gymnasium.vector.utils.batch_space(
             self.single_observation_space, num_envs
@@ -130,9 +103,14 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         return torch.tensor(values, dtype=torch.float32, device=self.device)
 
     @property
+    def parts(self) -> Observation:
+        """What is observed, in parts; previous_joint_vel also where the layout leaves it out."""
+        return Observation(self.joint_pos, self.goals, self.active, self.motion.command)
+
+    @property
     def observation(self) -> Tensor:
-        """(N, nu + 4 E)."""
-        return Observation(self.joint_pos, self.goals, self.active).flat
+        """(N, O)."""
+        return self.layout.flat(self.parts)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -151,11 +129,15 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         return self.observation, {}
 
     def reset_to(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> Tensor:
-        """Start all episodes from given joint_pos (N, nu), goals (N, E, 3), active (N, E)."""
+        """Start all episodes from given joint_pos (N, nu), goals (N, E, 3), active (N, E), with the
+        delays and lags that they have; the goals stand still.
+        """
         self.joint_pos, self.goals, self.active = joint_pos.clone(), goals.clone(), active.clone()
         self.elapsed = torch.zeros_like(self.elapsed)
-        if self._dynamics is not None:
-            self._dynamics.reset(np.ones(self.num_envs, np.bool_), self.joint_pos.cpu().numpy())
+        everything = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
+        self.motion.start(everything, self.joint_pos, None)
+        if self._moving is not None:
+            self._moving.hold()
         return self.observation
 
     def step(self, actions: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
@@ -168,13 +150,12 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
             )
         check_finite(actions)
         joint_vel = actions.clamp(-1.0, 1.0) * self.velocity  # [rad/s]
-        if self._dynamics is None:
-            self.joint_pos = (self.joint_pos + joint_vel * self.period).clamp(self.low, self.high)
-        else:
-            self.joint_pos = self._tensor(self._dynamics.step(joint_vel.cpu().numpy()))
+        self.joint_pos = self.motion.step(self.joint_pos, joint_vel)
+        if self._moving is not None:
+            self.goals = self._moving.advance(self.goals, self.period)
         self.elapsed = self.elapsed + 1
         error = self.error()
-        task_reward = self.task_reward(error, self.active)
+        task_reward = self.task_reward(error, self.parts)
         truncations = self.elapsed >= self.horizon
         infos = {
             "task_reward": task_reward,
@@ -197,18 +178,21 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         # every environment draws, so that the random stream does not depend on which of them were
         # reset
         starts = self._draw_configurations()
-        goals, active = self.sample_goals(self.num_envs, self.generator)
+        index = self._randint(len(self.bank), (self.num_envs,))
+        active = self.sample_active(self.num_envs, self.generator)
         self.joint_pos = torch.where(which[:, None], starts, self.joint_pos)
-        self.goals = torch.where(which[:, None, None], goals, self.goals)
+        self.goals = torch.where(which[:, None, None], self.bank[index], self.goals)
         self.active = torch.where(which[:, None], active, self.active)
         self.elapsed = torch.where(which, 0, self.elapsed)
-        if self._dynamics is not None:
-            self._dynamics.reset(which.cpu().numpy(), self.joint_pos.cpu().numpy())
+        self.motion.start(which, self.joint_pos, self.generator)
+        if self._moving is not None:
+            self._moving.draw(which, index, self.generator)
+            self.goals = self._moving.advance(self.goals, 0.0)
 
-    def sample_goals(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Draw jointly reachable goals (count, E, 3) [m] and active masks (count, E)."""
+    def sample_goals(self, count: int, generator: torch.Generator) -> Goals:
+        """Draw goals of `count` robots, each set jointly reachable."""
         index = torch.randint(len(self.bank), (count,), generator=generator, device=self.device)
-        return self.bank[index], self.sample_active(count, generator)
+        return Goals(self.bank[index], self.sample_active(count, generator))
 
     def sample_active(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw active masks (count, E): all effectors, or one of the 2^E - 1 non-empty subsets, all
@@ -230,39 +214,35 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     def _randint(self, high: int, shape: tuple[int, ...]) -> Tensor:
         return torch.randint(high, shape, generator=self.generator, device=self.device)
 
-    def task_reward(self, error: Tensor, active: Tensor) -> Tensor:
-        """Rewards (B, T) for errors (B, E) [m] and active tasks (B, E), whatever the goals were."""
-        return self._reward(error, active, self.config.tolerance)
+    def task_reward(self, error: Tensor, parts: Observation) -> Tensor:
+        """Rewards (B, T) for errors (B, E) [m] in the states `parts` (B, ...)."""
+        return self._reward(error, parts.active, self.config.tolerance)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step depends on."""
-        state = {name: getattr(self, name) for name in ("joint_pos", "goals", "active", "elapsed")}
-        if self._dynamics is not None:
-            state["dynamics"] = torch.from_numpy(self._dynamics.state.copy())
-            state["command"] = torch.from_numpy(self._dynamics.command.copy())
+        state = {name: getattr(self, name) for name in STATE} | self.motion.state_dict()
+        if self._moving is not None:
+            state |= self._moving.state_dict()
         return {**state, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what state_dict returned."""
-        for name in ("joint_pos", "goals", "active", "elapsed"):
+        for name in STATE:
             setattr(self, name, state[name].to(self.device))
+        self.motion.load_state_dict(state)
+        if self._moving is not None:
+            self._moving.load_state_dict(state)
         self.generator.set_state(state["generator"])
-        if self._dynamics is not None:
-            self._dynamics.state[:] = state["dynamics"].cpu().numpy()
-            self._dynamics.command[:] = state["command"].cpu().numpy()
 
     def restore_rows(self, state: dict[str, Any], which: Tensor) -> None:
         """Restore what state_dict returned, of the robots in `which` (N,) alone."""
-        for name in ("joint_pos", "goals", "active", "elapsed"):
-            now: Tensor = getattr(self, name)
-            rows = which.reshape(-1, *[1] * (now.dim() - 1))
-            setattr(self, name, torch.where(rows, state[name], now))
-        if self._dynamics is not None:
-            chosen = which.cpu()
-            self._dynamics.state[chosen.numpy()] = state["dynamics"][chosen].numpy()
-            self._dynamics.command[chosen.numpy()] = state["command"][chosen].numpy()
+        now = self.state_dict()
+        for name in now.keys() - {"generator"}:
+            value: Tensor = now[name]
+            rows = which.to(value.device).reshape(-1, *[1] * (value.dim() - 1))
+            now[name] = torch.where(rows, state[name], value)
+        self.load_state_dict(now)
 
     def close_extras(self, **kwargs: Any) -> None:
         """Stop the simulation threads."""
-        if self._dynamics is not None:
-            self._dynamics.close()
+        self.motion.close()

@@ -4,8 +4,8 @@ from dataclasses import replace
 from functools import cached_property
 
 from polyreach.envs.env_spec import EVALUATION_SEED, C, Defaults, E, EnvSpec, PresetName, Record
+from polyreach.envs.reach.config import ReachConfig
 from polyreach.envs.reach.effector_reach import EffectorReachEnv
-from polyreach.envs.reach.reach import ReachConfig
 from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.envs.task_env import Act, play_episodes
 from polyreach.robot.features import task_names

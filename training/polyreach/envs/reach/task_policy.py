@@ -5,19 +5,16 @@ from torch import Tensor
 
 from polyreach.envs.reach.actions import ACTIONS, ActionName
 from polyreach.networks.policy import Policy, RobotPolicy
-from polyreach.robot.features import FEATURES, FeatureSet, served_joints, task_names, task_of
+from polyreach.robot.features import Features, served_joints, task_names, task_of
 from polyreach_description import Robot
 
 
 class TaskPolicy(RobotPolicy):
     """Features and a task-conditioned policy together."""
 
-    def __init__(
-        self, actor: Policy, robot: Robot, features: FeatureSet, action: ActionName
-    ) -> None:
+    def __init__(self, actor: Policy, robot: Robot, features: Features, action: ActionName) -> None:
         super().__init__()
-        self.features = FEATURES[features](robot)
-        self.actor = actor
+        self.features, self.actor = features, actor
         self.task_names = task_names(robot.effector_names)
         self._to_velocity = ACTIONS[action]
         self.action_sets: Tensor

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from polyreach.envs.reach.actions import ACTIONS, ActionName
-from polyreach.envs.reach.reach import ReachConfig, ReachEnv
+from polyreach.envs.reach.config import ReachConfig
+from polyreach.envs.reach.reach import ReachEnv
 from polyreach.envs.reach.reward import REWARDS, RewardName, reward_size
 from polyreach.envs.reach.task_policy import TaskPolicy
 from polyreach.envs.task_env import TaskEnv, TaskStep, envs_per_task
@@ -36,7 +37,7 @@ class TaskReachConfig(ReachConfig):
     features: FeatureSet = "kinematic"
     """Features of the state that are observed; see polyreach.robot.features."""
     action: ActionName = "configuration"
-    """velocity: in units of the robot's action speeds. configuration: joint positions, as a part of
+    """velocity: in units of the largest action. configuration: joint positions, as a part of
     their range in [-1, 1], that the robot approaches; near the goals the motion blends into least
     squares (see polyreach.networks.actor_critic.blend_into_least_squares).
     """
@@ -76,7 +77,8 @@ class TaskReachEnv(TaskEnv):
         self.envs_per_task = envs_per_task(num_envs, self.task_names, robot.name)
         self.robots = _TaskRobots(robot, num_envs, config, device, threads, seed)
         self.device, self.horizon = self.robots.device, self.robots.horizon
-        self.features = FEATURES[config.features](robot).to(self.device)
+        inputs = self.robots.layout.inputs
+        self.features = FEATURES[config.features](robot, inputs=inputs).to(self.device)
         self.obs_size, self.action_size = self.features.size, self.robots.joints
         self.action_sets = torch.tensor(robot.action_sets, device=self.device).float()
         self._to_velocity = ACTIONS[config.action]
@@ -135,7 +137,8 @@ class TaskReachEnv(TaskEnv):
         """`actor` as the policy of the robot: the active mask selects the task."""
         config = self.robots.config
         assert isinstance(config, TaskReachConfig)
-        return TaskPolicy(actor, self.robots.robot, config.features, config.action)
+        features = FEATURES[config.features](self.robots.robot, inputs=self.robots.layout.inputs)
+        return TaskPolicy(actor, self.robots.robot, features, config.action)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the next steps depend on."""

@@ -7,13 +7,13 @@ from numpy.typing import NDArray
 
 from polyreach_description import Robot
 from polyreach_description.contract import PolicyInputs, PolicyOutputs
+from polyreach_description.limits import REACTION_PERIODS
 from polyreach_nodes.control.goals import Goals
 from polyreach_nodes.control.limits import JointLimits
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.progress import ProgressChecker
 from polyreach_nodes.control.proximity import Proximity
 from polyreach_nodes.control.tracking_monitor import TrackingMonitor
-from polyreach_nodes.parameters import REACTION_PERIODS
 
 Vector = NDArray[np.float64]
 

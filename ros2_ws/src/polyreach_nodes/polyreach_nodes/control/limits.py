@@ -7,9 +7,7 @@ from operator import truediv
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from polyreach_nodes.parameters import REACTION_PERIODS
-
-POSITION_MARGIN = 0.005  # share of a joint's range kept clear at both ends
+from polyreach_description.limits import POSITION_MARGIN, REACTION_PERIODS
 
 Vector = NDArray[np.float64]
 

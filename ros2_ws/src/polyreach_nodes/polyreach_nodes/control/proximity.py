@@ -9,13 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from polyreach_description import Robot
 from polyreach_description.distances import scaled_distances
+from polyreach_description.limits import REACTION_PERIODS
 from polyreach_nodes.control.clearance import Clearance
-from polyreach_nodes.parameters import (
-    NO_WORKSPACE,
-    REACTION_PERIODS,
-    check_distances,
-    check_workspace,
-)
+from polyreach_nodes.parameters import NO_WORKSPACE, check_distances, check_workspace
 
 NEGLIGIBLE = 1e-9  # [m] of approach
 EXTRA_PERIODS = 2.0  # for the next command, and for joints that do not brake in a straight line
