@@ -1,6 +1,7 @@
 """Reach environment steps per second: batched, in a plain loop, and in Gymnasium's vector envs."""
 
 import os
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -13,6 +14,7 @@ from benchmarks.timing import seconds_per_call, speed_row
 from polyreach.envs.reach.config import ReachConfig
 from polyreach.envs.reach.reach import ReachEnv
 from polyreach.envs.reach.reward import REWARDS
+from polyreach.envs.reach.spec import REALISTIC
 from polyreach_description import load_robot
 
 ENVS = 256
@@ -73,8 +75,10 @@ def measure(robot: str) -> list[tuple[str, str]]:
     cores = os.cpu_count() or 1
     batched = ReachEnv(load_robot(robot), ENVS, CONFIG, threads=cores)
     kinematic = ReachEnv(load_robot(robot), ENVS, ReachConfig(action_repeat=1, configurations=500))
+    limited = ReachEnv(load_robot(robot), ENVS, replace(kinematic.config, **REALISTIC))
     batched.reset(seed=0)
     kinematic.reset(seed=0)
+    limited.reset(seed=0)
     action = torch.zeros(ENVS, batched.joints)
     plain_model = batched.robot.simulation_model()
     plain = [mujoco.MjData(plain_model) for _ in range(ENVS)]
@@ -100,6 +104,7 @@ def measure(robot: str) -> list[tuple[str, str]]:
         {
             "batched": lambda: batched.step(action),
             "kinematic": lambda: kinematic.step(action),
+            "limited": lambda: limited.step(action),
             "plain": plain_loop,
             "sync": lambda: sync.step(sync_action),
             "parallel": lambda: parallel.step(parallel_action),
@@ -122,4 +127,9 @@ def measure(robot: str) -> list[tuple[str, str]]:
             for name, peer in peers.items()
         ),
         speed_row(f"{robot}, kinematic vs dynamic", ENVS / seconds["kinematic"], ours),
+        speed_row(
+            f"{robot}, kinematic, with the controller's limits, delay and servo lag vs without",
+            ENVS / seconds["limited"],
+            ENVS / seconds["kinematic"],
+        ),
     ]

@@ -1,6 +1,7 @@
 """Trained policies: requirements for every kind of them, and illegal ones."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def adapted(path: str, env: TaskEnv) -> AdaptedPolicy:
 
 
 def gantry_env(**changes: Any) -> TaskReachEnv:
-    env = find_env_spec(GANTRY, True).make(TaskReachConfig(**changes), 8, "cpu", 1, 5)
+    spec = find_env_spec(GANTRY, True)
+    env = spec.make(replace(spec.settings("tuned"), **changes), 8, "cpu", 1, 5)  # type: ignore[type-var]
     assert isinstance(env, TaskReachEnv)
     return env
 
@@ -128,7 +130,8 @@ def test_the_digest_depends_on_the_actions_of_a_teacher(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("features", ["paper", "kinematic"])
-def test_the_state_is_recovered_from_the_features(features: Any) -> None:
+@pytest.mark.parametrize("observed", [False, True])
+def test_the_state_is_recovered_from_the_features(features: Any, observed: bool) -> None:
     for name in ("planar8", GANTRY):
         robot = load_robot(name)
         low, high = torch.tensor(robot.joint_pos_limits).float().T
@@ -136,9 +139,14 @@ def test_the_state_is_recovered_from_the_features(features: Any) -> None:
         joint_pos = low + torch.rand(20, len(low)) * (high - low)
         active = (torch.rand(20, effectors) < 0.6).float()
         goals = torch.randn(20, effectors, 3)
-        module = FEATURES[features](robot)
-        x, _ = module.compute(Observation(joint_pos, goals, active))
+        previous = torch.randn_like(joint_pos) if observed else None
+        inputs = ["previous_joint_vel"] if observed else []
+        module = FEATURES[features](robot, inputs=inputs)
+        x, _ = module.compute(Observation(joint_pos, goals, active, previous))
         found = state_of(module, x)
+        assert (found.previous_joint_vel is not None) is observed
+        if found.previous_joint_vel is not None:
+            assert torch.allclose(found.previous_joint_vel, previous, atol=1e-5)  # type: ignore[arg-type]
         assert torch.allclose(found.joint_pos, joint_pos, atol=1e-5)
         assert torch.equal(found.active, active)
         assert torch.allclose(found.goals, goals * active[..., None], atol=1e-6)
@@ -166,7 +174,13 @@ def test_a_teacher_receives_its_own_features_and_its_actions_are_converted(tmp_p
         adapted(str(tmp_path / "velocity"), own)
 
 
-def test_an_exported_policy_teaches() -> None:
+def test_teacher_and_student_observe_the_same_speed(tmp_path: Path) -> None:
+    make_run(tmp_path, "mtsac", GANTRY, "--num-envs", "8", *SMALL)
+    with pytest.raises(UserError, match="' observes the command .* --env-config.observe-velocity"):
+        adapted(str(tmp_path), gantry_env(observe_velocity=False))
+
+
+def test_an_exported_policy_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
     path = MODELS / "planar8-mtsac.onnx"
     env = find_env_spec("planar8", True).make(TaskReachConfig(action="velocity"), 8, "cpu", 1, 5)
     assert isinstance(env, TaskReachEnv)
@@ -188,6 +202,10 @@ def test_an_exported_policy_teaches() -> None:
         adapted(str(path), gantry_env(action="velocity"))
     with pytest.raises(UserError, match="policy of a robot, but the student's environment is none"):
         adapted(str(path), PointMasses())
+    names = ["joint_pos", "goals", "active", "previous_joint_vel"]
+    monkeypatch.setattr("polyreach.robot.onnx_policy.tensors_of_file", lambda *_: names)
+    with pytest.raises(UserError, match="has the input 'previous_joint_vel', which the student's"):
+        adapted(str(path), env)
 
 
 def test_runs_that_cannot_teach_are_refused(tmp_path: Path) -> None:

@@ -69,9 +69,9 @@ class Robot:
     effector_goals (E,): "position", "axis" or "pose"; effector_axes (E, 3): the unit vector in the
     effector's frame that a goal of kind "axis" aligns; oriented (E,) bool: whether a goal of the
     effector has an orientation.
-    action_speeds (nu,) [rad/s or m/s] are those of a policy's largest actions: the velocity limit,
-    or the speed that the joint reaches from rest in SPEED_UP_S, where that is less. A policy does
-    not observe the joint velocities; with higher speeds the joints would oscillate about the goals.
+    action_speeds (nu,) [rad/s or m/s] are those of the largest actions of a policy that does not
+    observe its last command: the velocity limit, or the speed that the joint reaches from rest in
+    SPEED_UP_S, where that is less. With higher speeds the joints would oscillate about the goals.
 
     reach [m] is an upper bound of an effector's distance from the first joint of its chain.
     slow_distance and stop_distance [m] are those between two bodies at which their approach slows,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 from polyreach.envs.env_spec import EVALUATION_SEED, C, Defaults, E, EnvSpec, PresetName, Record
 from polyreach.envs.reach.config import ReachConfig
@@ -10,6 +11,16 @@ from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.envs.task_env import Act, play_episodes
 from polyreach.robot.features import task_names
 from polyreach_description import Robot, load_robot
+
+REALISTIC: dict[str, Any] = {
+    "acceleration_limits": True,
+    "max_delay_s": 0.06,
+    "max_lag_s": 0.04,
+    "observe_velocity": True,
+    "clear_configurations": True,
+    "all_active": 0.7,
+}
+"""Settings of preset `tuned`: the limits of the controller, and servos of any real robot."""
 
 
 class RobotEnvSpec(EnvSpec[C, E]):
@@ -51,7 +62,7 @@ class TaskReachSpec(RobotEnvSpec[TaskReachConfig, TaskReachEnv]):
                 reward="paper_sum", all_active=1.0, features="paper", action="velocity"
             )
         return TaskReachConfig(
-            reward="precise_sum", all_active=0.7, action_repeat=4, features="kinematic"
+            reward="precise_sum", action_repeat=4, features="kinematic", **REALISTIC
         )
 
     def defaults(self, preset: str) -> Defaults:
@@ -101,7 +112,7 @@ class EffectorReachSpec(RobotEnvSpec[ReachConfig, EffectorReachEnv]):
         """paper: rewards of digrad-2018. tuned: those of the shipped policies."""
         if preset == "paper":
             return ReachConfig(reward="paper", all_active=1.0)
-        return ReachConfig(reward="precise", all_active=0.7, action_repeat=4)
+        return ReachConfig(reward="precise", action_repeat=4, **REALISTIC)
 
     def defaults(self, preset: str) -> Defaults:
         """What the shipped policies were trained with."""
