@@ -225,7 +225,7 @@ def test_actions_are_in_units_of_the_velocity_limits_where_the_speed_is_observed
         assert env.reset(seed=0)[0].shape[1] == env.layout.size
 
 
-@pytest.mark.parametrize("name", ["max_delay_s", "max_lag_s", "moving_goals"])
+@pytest.mark.parametrize("name", ["max_delay_s", "max_lag_s", "nearness_cost", "moving_goals"])
 def test_settings_out_of_range_are_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"{name} is -1, but must be"):
         replace(REALISTIC, **{name: -1.0})  # type: ignore[arg-type]

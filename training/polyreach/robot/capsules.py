@@ -210,9 +210,9 @@ def _calibrate(
 
     owner: (P,) the pair of groups of each pair of capsules.
     """
-    from polyreach.robot.self_clearance import SelfClearance
-
     import torch
+
+    from polyreach.robot.self_clearance import SelfClearance
 
     low, high = robot.joint_pos_limits.T
     sample = rng.uniform(low, high, (CALIBRATION, len(low)))

@@ -48,6 +48,11 @@ class ReachConfig(EnvConfig):
     """Error below which a goal is reached [m]."""
     reward: RewardName = "precise"
     """Reward function; see polyreach.envs.reach.reward."""
+    nearness_cost: float = 0.0
+    """What a step costs a task when two bodies that it moves against each other are as near as the
+    stop distance; the cost grows linearly from 0 at the slow distance. See
+    polyreach.envs.reach.nearness.
+    """
     configurations: int = 20000
     """Size of the bank of collision-free configurations from which starts and goals are drawn."""
     clear_configurations: bool = False
@@ -67,6 +72,7 @@ class ReachConfig(EnvConfig):
         check_range("action_repeat", self.action_repeat, 1)
         check_range("all_active", self.all_active, 0.0, 1.0)
         check_range("tolerance", self.tolerance, 0.0)
+        check_range("nearness_cost", self.nearness_cost, 0.0)
         check_range("configurations", self.configurations, 1)
         check_range("moving_goals", self.moving_goals, 0.0, 1.0)
         check_range("goal_speed", self.goal_speed, 0.0)

@@ -18,11 +18,14 @@ from torch import Tensor
 from polyreach.envs.reach.config import ReachConfig
 from polyreach.envs.reach.goals import Goals, MovingGoals, sample_clear_configurations
 from polyreach.envs.reach.motion import make_motion
+from polyreach.envs.reach.nearness import Nearness
 from polyreach.envs.reach.reward import REWARDS, reward_size
 from polyreach.envs.task_env import check_finite
 from polyreach.errors import check_range
+from polyreach.robot.capsules import fit_capsules
 from polyreach.robot.features import Observation, ObservationLayout, largest_action
 from polyreach.robot.kinematics import ForwardKinematics
+from polyreach.robot.self_clearance import SelfClearance
 from polyreach_description import Robot
 
 STATE = ("joint_pos", "goals", "active", "elapsed")
@@ -88,6 +91,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
             if config.moving_goals > 0
             else None
         )
+        self._nearness = self._make_nearness() if config.nearness_cost > 0 else None
         self.single_observation_space = Box(-np.inf, np.inf, (self.layout.size,), np.float32)
         self.single_action_space = Box(-1.0, 1.0, (self.joints,), np.float32)
         self.observation_space = gymnasium.vector.utils.batch_space(
@@ -98,6 +102,10 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self.goals = torch.zeros(num_envs, self.effectors, 3, device=self.device)
         self.active = torch.zeros(num_envs, self.effectors, device=self.device)
         self.elapsed = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
+
+    def _make_nearness(self) -> Nearness:
+        clearance = SelfClearance(self.robot, fit_capsules(self.robot)).to(self.device)
+        return Nearness(clearance.at, self.robot, self.device)
 
     def _tensor(self, values: NDArray[np.float64]) -> Tensor:
         return torch.tensor(values, dtype=torch.float32, device=self.device)
@@ -172,7 +180,8 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
 
     def error(self) -> Tensor:
         """Distances from effectors to goals (N, E) [m], active or not."""
-        return (self.kinematics(self.joint_pos).effector - self.goals).norm(dim=-1)
+        effector = self.kinematics.effectors_of(self.kinematics.frames_at(self.joint_pos))
+        return (effector - self.goals).norm(dim=-1)
 
     def _reset(self, which: Tensor) -> None:
         # every environment draws, so that the random stream does not depend on which of them were
@@ -216,7 +225,12 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
 
     def task_reward(self, error: Tensor, parts: Observation) -> Tensor:
         """Rewards (B, T) for errors (B, E) [m] in the states `parts` (B, ...)."""
-        return self._reward(error, parts.active, self.config.tolerance)
+        reward = self._reward(error, parts.active, self.config.tolerance)
+        if self._nearness is None:
+            return reward
+        cost = self.config.nearness_cost * self._nearness(parts.joint_pos) * parts.active  # (B, E)
+        # one reward for all effectors bears the costs of all
+        return reward - (cost if self.rewards == self.effectors else cost.sum(1, keepdim=True))
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step depends on."""
