@@ -68,7 +68,7 @@ def export_least_squares(robot: Robot, path: Path) -> None:
             pose = self.kinematics(joint_pos)
             error = goals - pose.effector
             error = error * torch.clamp(0.15 / (error.norm(dim=-1, keepdim=True) + 1e-9), max=1.0)
-            step = 6.0 * self.least_squares(pose, error, active)
+            step = 6.0 * self.least_squares(pose.jacobian, error, active)
             excess = (step.abs() / self.limits).amax(-1, keepdim=True)
             return step / torch.clamp(excess, min=1.0), pose.effector
 

@@ -23,6 +23,7 @@ MODULES = (
     "a2c",
     "distillation",
     "fine_tuning",
+    "apg",
 )
 """Modules of this package, one per method; METHOD in each is its record."""
 

@@ -115,9 +115,13 @@ class Actor(nn.Module):
             self.net.head.weight.mul_(0.1)
             self.net.head.bias.zero_()
 
+    def named(self, features: Tensor) -> Tensor:
+        """What the network names (B, nu): a configuration with `handover`, else an action."""
+        return torch.tanh(self.net.first(features))
+
     def forward(self, features: Tensor) -> Tensor:
         """features: (B, F)."""
-        action = torch.tanh(self.net.first(features))
+        action = self.named(features)
         return blend_into_least_squares(features, action) if self.handover else action
 
 
@@ -164,6 +168,10 @@ class ReachPolicy(RobotPolicy, Policy):
         """
         action: Tensor = (mu or self.mu)(features)
         return action * served_joints(active, self.action_sets)
+
+    def configurations(self, features: Tensor, active: Tensor) -> Tensor | None:
+        """One configuration (B, 1, nu), with `handover`."""
+        return self.mu.named(features)[:, None] if self.mu.handover else None
 
 
 class Critic(nn.Module):

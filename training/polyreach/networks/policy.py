@@ -52,3 +52,10 @@ class RobotPolicy(nn.Module, ABC):
         """Action (B, nu) for features (B, F) and active goals (B, E); joints that serve no active
         effector do not move.
         """
+
+    def configurations(self, features: Tensor, active: Tensor) -> Tensor | None:
+        """Configurations (B, k, nu) that the policy names for features (B, F) and active goals (B,
+        E), joint positions as shares of half their range from its middle, in [-1, 1]; None for a
+        policy that names none, whose actions are velocities.
+        """
+        return None

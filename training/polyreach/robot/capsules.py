@@ -76,7 +76,7 @@ def fit_capsules(robot: Robot) -> Capsules:
     owner = [number for number, (a, b) in enumerate(group_pairs)
              for _ in range(len(parts[a]) * len(parts[b]))]  # fmt: skip
     flat = np.concatenate(parts) if parts else np.zeros((0, 7))
-    index = {int(joint): number for number, joint in enumerate(robot.joint_ids)}
+    index = {int(joint): int(n) for joint, n in zip(robot.joint_ids, robot.tree.controlled, strict=True)}
     mover = [index.get(int(robot.geom_movers[geoms[0]]), -1) for geoms, part in zip(groups, parts, strict=True)
              for _ in part]  # fmt: skip
     capsules = Capsules(
@@ -106,7 +106,7 @@ def _groups(robot: Robot, pairs: list[Pair]) -> list[list[int]]:
 def _reference(robot: Robot) -> mujoco.MjData:
     """Kinematics at the reference pose of the robot's tree."""
     data = mujoco.MjData(robot.model)
-    data.qpos[:] = robot.qpos(robot.tree.reference)
+    data.qpos[:] = robot.qpos(robot.tree.reference[robot.tree.controlled])
     mujoco.mj_kinematics(robot.model, data)
     return data
 
@@ -227,7 +227,7 @@ def _calibrate(
     data = robot.data_at_home(model)
     exact = np.full((CALIBRATION, len(group_pairs)), np.inf)
     for row, joint_pos in enumerate(sample):
-        data.qpos[robot.qpos_adr] = joint_pos
+        robot.write_qpos(data.qpos, joint_pos)
         mujoco.mj_kinematics(model, data)
         mujoco.mj_collision(model, data)
         for (a, b), distance in zip(data.contact.geom.tolist(), data.contact.dist, strict=True):

@@ -65,6 +65,31 @@ class Way(NamedTuple):
     error: Tensor  # (B, E) [m] there
 
 
+class Choice(NamedTuple):
+    """Targets, and where the straight ways to them stop being clear (B, nu) [rad or m]."""
+
+    target: Tensor
+    end: Tensor
+
+    def where(self, condition: Tensor, other: "Choice") -> "Choice":
+        """`other` where the condition (B, 1) holds."""
+        pairs = zip(other, self, strict=True)
+        return Choice(*(torch.where(condition, first, second) for first, second in pairs))
+
+
+class Track(NamedTuple):
+    """What became of the target of the period before."""
+
+    before: Memory
+    kept: Choice
+    way: Way
+    stays: Tensor  # (B, 1) bool: it still leads to the goals
+    asks: Tensor  # (B, 1) bool: the policy is asked for configurations
+    count: Tensor  # (B, 1) searches since the goals are new
+    clearance: Tensor  # (B, P) [m] now
+    serves: Tensor  # (B, nu) 1 for joints that serve an active effector
+
+
 class ConfigurationSearch(nn.Module):
     """Chooses and keeps a target, and moves straight to it."""
 
@@ -83,6 +108,7 @@ class ConfigurationSearch(nn.Module):
         constants = {
             "ratios": g ** -np.arange(1.0, self.joints + 1),
             "order": np.arange(CANDIDATES)[:, None],
+            "action_sets": robot.action_sets,
             "points": np.linspace(0, 1, POINTS + 1)[1:, None],
             "kept_points": np.linspace(0, 1, KEPT_POINTS + 1)[1:, None],
         }
@@ -93,6 +119,7 @@ class ConfigurationSearch(nn.Module):
 
     ratios: Tensor
     order: Tensor
+    action_sets: Tensor
     points: Tensor
     kept_points: Tensor
 
@@ -117,28 +144,66 @@ class ConfigurationSearch(nn.Module):
 
         joint_pos (B, nu) [rad or m]; previous: command of the period before (B, nu) [rad/s or m/s].
         """
+        track = self.track(joint_pos, goals, memory)
+        choice = track.kept
+        if not bool(track.stays.all()):
+            choice = self.search(joint_pos, goals, track, propose).where(track.stays, track.kept)
+        return self.move(joint_pos, previous, goals, track, choice)
+
+    def track(self, joint_pos: Tensor, goals: Goals, memory: Tensor) -> "Track":
+        """Refine the target of the period before, and look whether it still leads to the goals."""
         before, mask = self.read(memory), goals.active[..., None]
-        now = self.clearance.at(joint_pos)  # (B, P)
-        kept = self.refinement(before.target, goals, 1)
-        way = self.way(joint_pos, kept, goals, now, KEPT_MARGIN, self.kept_points)
-        stays = way.error.amax(dim=1, keepdim=True) < ARRIVED  # (B, 1)
+        serves = ((goals.active @ self.action_sets) > 0).float()  # (B, nu)
+        clearance = self.clearance.at(joint_pos)
+        target = self.refinement(torch.lerp(joint_pos, before.target, serves), goals, 1)
+        way = self.way(joint_pos, target, goals, clearance, KEPT_MARGIN, self.kept_points)
         moved = ((goals.position - before.chosen_for) * mask).norm(dim=-1).amax(1, keepdim=True)
         other = (goals.active - before.active).abs().amax(dim=1, keepdim=True) > 0.5
-        new = (moved > NEW_GOAL) | other  # (B, 1)
-        count = torch.where(new, 0.0, before.count)
-        target, end = self.unless_all(stays, joint_pos, kept, way, goals, now, count, propose)
-        same = (target == kept).all(dim=1, keepdim=True)
-        asked = new & ~stays
-        drift = self.drift(before, kept, goals, same & ~asked)
+        new = (moved > NEW_GOAL) | other
+        stays = way.error.amax(dim=1, keepdim=True) < ARRIVED
+        count = torch.where(new, torch.zeros_like(before.count), before.count)
+        kept = Choice(target, way.end)
+        return Track(before, kept, way, stays, new & ~stays, count, clearance, serves)
+
+    def search(self, joint_pos: Tensor, goals: Goals, track: "Track", propose: Propose) -> "Choice":
+        """The best among K new configurations and the target kept."""
+        number = (track.count - 1)[..., None] * CANDIDATES + self.order + 1  # (B, K, 1)
+        turns = number * self.ratios
+        spread = self.refinement.joint_pos(2 * (turns - turns.floor()) - 1)  # (B, K, nu)
+        named = torch.where(track.count[..., None] < 0.5, propose(), spread)
+        named = torch.lerp(joint_pos[:, None], named, track.serves[:, None])
+        many = goals.repeat(CANDIDATES)
+        target = self.refinement(named.flatten(0, 1), many, STEPS)
+        start = joint_pos.repeat_interleave(CANDIDATES, 0)
+        clearance = track.clearance.repeat_interleave(CANDIDATES, 0)
+        way = self.way(start, target, many, clearance, MARGIN, self.points)
+        cost = self.cost(start, target, way).unflatten(0, (-1, CANDIDATES))  # (B, K, 1)
+        keep = self.cost(joint_pos, track.kept.target, track.way)[:, None] - KEEP_BONUS
+        best = torch.cat([cost, keep], dim=1).argmin(dim=1)  # (B, 1)
+        index = best[..., None].expand(-1, -1, self.joints)
+        rows = zip((target, way.end), track.kept, strict=True)
+        return Choice(*(
+            torch.cat([new.unflatten(0, (-1, CANDIDATES)), kept[:, None]], dim=1)
+            .gather(1, index)
+            .squeeze(1)
+            for new, kept in rows
+        ))
+
+    def move(
+        self, joint_pos: Tensor, previous: Tensor, goals: Goals, track: "Track", choice: "Choice"
+    ) -> tuple[Tensor, Tensor]:
+        """Velocities (B, nu) and the memory (B, M) of the next period."""
+        same = (choice.target == track.kept.target).all(dim=1, keepdim=True)
+        drift = self.drift(track.before, track.kept.target, goals, same & ~track.asks)
         following = Memory(
-            target,
+            choice.target,
             drift,
             goals.position,
-            torch.where(asked[..., None], goals.position, before.chosen_for),
-            torch.where(asked, goals.active, before.active),
-            count + (~stays),
+            torch.where(track.asks[..., None], goals.position, track.before.chosen_for),
+            torch.where(track.asks, goals.active, track.before.active),
+            torch.where(track.stays, track.count, track.count + 1),
         )
-        return self.motion(joint_pos, previous, end, drift), following.flat
+        return self.motion(joint_pos, previous, choice.end, drift), following.flat
 
     def drift(self, before: Memory, kept: Tensor, goals: Goals, same: Tensor) -> Tensor:
         """The target's own velocity (B, nu), which goals that move give it; 0 where they rest."""
@@ -183,57 +248,3 @@ class ConfigurationSearch(nn.Module):
         missing = (way.error - PRECISE).clamp(min=0.0).sum(dim=1, keepdim=True)
         time = self.motion.travel_time(target - joint_pos)[:, None]
         return ERROR_COST * missing + TIME_COST * time
-
-    def unless_all(
-        self,
-        stays: Tensor,
-        joint_pos: Tensor,
-        kept: Tensor,
-        way: Way,
-        goals: Goals,
-        now: Tensor,
-        count: Tensor,
-        propose: Propose,
-    ) -> tuple[Tensor, Tensor]:
-        """Target and end of the way (B, nu): those kept where they stay (B, 1), else the best."""
-
-        def search() -> tuple[Tensor, Tensor]:
-            target, end = self.search(joint_pos, kept, way, goals, now, count, propose)
-            return torch.where(stays, kept, target), torch.where(stays, way.end, end)
-
-        if torch.compiler.is_exporting():
-            return torch.cond(stays.all(), lambda: (kept.clone(), way.end.clone()), search, ())
-        return (kept, way.end) if bool(stays.all()) else search()
-
-    def search(
-        self,
-        joint_pos: Tensor,
-        kept: Tensor,
-        way: Way,
-        goals: Goals,
-        now: Tensor,
-        count: Tensor,
-        propose: Propose,
-    ) -> tuple[Tensor, Tensor]:
-        """Target and end of its way (B, nu) among K new configurations and the one kept."""
-        number = (count - 1)[..., None] * CANDIDATES + self.order + 1  # (B, K, 1)
-        turns = number * self.ratios
-        spread = self.refinement.joint_pos(2 * (turns - turns.floor()) - 1)  # (B, K, nu)
-        named = torch.where(count[..., None] < 0.5, propose(), spread)
-        target = self.refinement(named.flatten(0, 1), goals.repeat(CANDIDATES), STEPS)
-        start = joint_pos.repeat_interleave(CANDIDATES, 0)
-        there = self.way(
-            start,
-            target,
-            goals.repeat(CANDIDATES),
-            now.repeat_interleave(CANDIDATES, 0),
-            MARGIN,
-            self.points,
-        )
-        cost = self.cost(start, target, there).unflatten(0, (-1, CANDIDATES))  # (B, K, 1)
-        keep = self.cost(joint_pos, kept, way)[:, None] - KEEP_BONUS
-        best = torch.cat([cost, keep], dim=1).argmin(dim=1)  # (B, 1)
-        targets = torch.cat([target.unflatten(0, (-1, CANDIDATES)), kept[:, None]], dim=1)
-        ends = torch.cat([there.end.unflatten(0, (-1, CANDIDATES)), way.end[:, None]], dim=1)
-        index = best[..., None].expand(-1, -1, self.joints)
-        return targets.gather(1, index)[:, 0], ends.gather(1, index)[:, 0]

@@ -18,6 +18,7 @@ from torch.nn import functional
 from polyreach.errors import UserError
 from polyreach.robot.fast_least_squares import FastLeastSquares
 from polyreach.robot.fk_constants import moving_axes
+from polyreach.robot.goals import GoalErrors, Goals
 from polyreach.robot.kinematics import ForwardKinematics, Pose, forget
 from polyreach_description import Robot
 from polyreach_description.contract import INPUTS, REQUIRED_INPUTS, PolicyInputs, tensors_of_file
@@ -27,7 +28,7 @@ NEAR = 0.05  # [m], scale of the fine error feature
 BLEND_DISTANCE = 0.2  # [m], error below which a policy blends into least squares
 CONTROLLER_GAIN = 4.0  # [1/s], scale of the least-squares direction
 
-FeatureSet = Literal["paper", "kinematic"]
+FeatureSet = Literal["paper", "kinematic", "goals"]
 
 
 Observation = PolicyInputs[Tensor]
@@ -263,7 +264,56 @@ class KinematicFeatures(Features):
         return features[:, -self.joints - 1 : -1]
 
 
-FEATURES: dict[FeatureSet, type[PaperFeatures] | type[KinematicFeatures]] = {
+class GoalFeatures(Features):
+    """Joint positions, goals, effectors and what is missing between them, for policies that name
+    configurations: speeds do not matter to these.
+    """
+
+    def __init__(
+        self,
+        robot: Robot,
+        dtype: torch.dtype = torch.float32,
+        inputs: Collection[str] = REQUIRED_INPUTS,
+    ) -> None:
+        super().__init__(robot, dtype, inputs)
+        self.kinematics = ForwardKinematics(robot.tree, dtype)
+        self.errors = GoalErrors(robot, self.kinematics)
+        low, high = torch.tensor(robot.joint_pos_limits, dtype=dtype).T
+        self.register_buffer("middle", (high + low) / 2, persistent=False)
+        self.register_buffer("half_range", (high - low) / 2, persistent=False)
+        turns = self.effectors if self.errors.turning else 0
+        self.size = self.joints + 10 * self.effectors + 22 * turns
+
+    middle: Tensor
+    half_range: Tensor
+
+    def compute(self, parts: Observation) -> tuple[Tensor, Pose]:
+        """Features (B, F) and the pose."""
+        return self.compute_for(parts, self.errors.goals_of(parts))
+
+    def compute_for(self, parts: Observation, goals: Goals) -> tuple[Tensor, Pose]:
+        """The same for goals whose rotations are known."""
+        pose = self.kinematics(parts.joint_pos)
+        mask = goals.active[..., None]
+        features = [
+            (parts.joint_pos - self.middle) / self.half_range,
+            (goals.position * mask).flatten(1),
+            pose.effector.flatten(1),
+            goals.active,
+            self.errors(pose.frames, goals).flatten(1),
+        ]
+        if goals.rotation is not None and goals.oriented is not None:
+            counts = (goals.active * goals.oriented)[..., None, None]
+            features += [
+                goals.oriented,
+                (goals.rotation * counts).flatten(1),
+                self.kinematics.rotations_of(pose.frames).flatten(1),
+            ]
+        return torch.cat(features, dim=-1), pose
+
+
+FEATURES: dict[FeatureSet, type[PaperFeatures | KinematicFeatures | GoalFeatures]] = {
     "paper": PaperFeatures,
     "kinematic": KinematicFeatures,
+    "goals": GoalFeatures,
 }

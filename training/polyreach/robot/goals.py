@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from polyreach.robot.kinematics import ForwardKinematics, forget
 from polyreach_description import Robot
+from polyreach_description.contract import PolicyInputs
 
 METRES_PER_RADIAN = 0.2  # so that 1 cm compares with 3 degrees
 SMALL = 1e-9
@@ -44,6 +45,26 @@ def rotation_matrices(quaternions: Tensor) -> Tensor:
     return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
 
 
+def quaternions(matrices: Tensor) -> Tensor:
+    """Unit quaternions x y z w (..., 4) of rotation matrices (..., 3, 3).
+
+    Each of the four columns of 4 q q^T gives q; the one with the largest diagonal element is used
+    (Shepperd 1978).
+    """
+    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in matrices.unbind(-2))
+    columns = [
+        torch.stack([1 + a - e - i, b + d, c + g, h - f], dim=-1),
+        torch.stack([b + d, 1 - a + e - i, f + h, c - g], dim=-1),
+        torch.stack([c + g, f + h, 1 - a - e + i, d - b], dim=-1),
+        torch.stack([h - f, c - g, d - b, 1 + a + e + i], dim=-1),
+    ]
+    products = torch.stack(columns, dim=-2)  # (..., 4, 4)
+    largest = torch.diagonal(products, dim1=-2, dim2=-1).argmax(dim=-1)
+    index = largest[..., None, None].expand(*largest.shape, 1, 4)
+    chosen = products.gather(-2, index).squeeze(-2)
+    return chosen / chosen.norm(dim=-1, keepdim=True)
+
+
 class GoalErrors(nn.Module):
     """What is missing from a pose to its goals, as vectors along and about the base's axes.
 
@@ -65,13 +86,26 @@ class GoalErrors(nn.Module):
         for name, value in {
             "columns": columns,
             "cosine": np.where(is_pose, -0.5, 0.0)[:, None],
+            "can_turn": robot.oriented * 1.0,
         }.items():
-            tensor = torch.tensor(value, dtype=torch.float32)
+            tensor = torch.tensor(value, dtype=kinematics.frames.dtype)
             self.register_buffer(name, tensor, persistent=False)
         self.register_load_state_dict_pre_hook(forget)
 
     columns: Tensor
     cosine: Tensor
+    can_turn: Tensor
+
+    def goals_of(self, parts: PolicyInputs[Tensor]) -> Goals:
+        """The goals among the inputs of a policy; orientations that are left out do not count."""
+        if not self.turning:
+            return Goals(parts.goals, parts.active)
+        if parts.goal_orientations is None or parts.oriented is None:
+            shape = (*parts.active.shape, 3, 3)
+            rotation = torch.eye(3, dtype=parts.goals.dtype).expand(shape)
+            return Goals(parts.goals, parts.active, rotation, torch.zeros_like(parts.active))
+        rotation = rotation_matrices(parts.goal_orientations)
+        return Goals(parts.goals, parts.active, rotation, parts.oriented * self.can_turn)
 
     def forward(self, frames: Tensor, goals: Goals) -> Tensor:
         """Errors (B, E, 3) [m], or (B, 2 E, 3) with turns behind, in METRES_PER_RADIAN; 0 where

@@ -24,7 +24,7 @@ class Pose(NamedTuple):
     effector: Tensor  # (B, E, 3) [m]
     joint: Tensor  # (B, nu, 3) a point on every joint's axis [m]
     jacobian: Tensor  # (B, nu, 3 E) d effector / d joint [m/rad or m/m]; 0 for other branches
-    frames: Tensor  # (B, nu + E + 1, 4, 4) transposed frames of joints, effectors and, if any, base
+    frames: Tensor  # (B, N, 4, 4) transposed frames of n screws, effectors and, if any, the base
 
 
 class ForwardKinematics(nn.Module):
@@ -35,6 +35,7 @@ class ForwardKinematics(nn.Module):
     Modern Robotics, section 4.1): a segment is a run of hinges with parallel axes, whose angles
     add, or one slide. The elements of a segment are linear in the sines and cosines of those sums.
 
+    A joint that follows a controlled one is a screw of its own; n screws, nu controlled joints.
     scale: (nu,) unit of each joint's motion in the Jacobian, by default 1 rad or 1 m.
     """
 
@@ -45,14 +46,18 @@ class ForwardKinematics(nn.Module):
         scale: Array | None = None,
     ) -> None:
         super().__init__()
-        self.joints, self.effectors = len(tree.parent), len(tree.effector)
+        self.joints, self.effectors = len(tree.parent), len(tree.effector)  # screws
+        self.coupled = tree.is_coupled
         segments = Segments(tree)
         rounds = segments.rounds()
         for number, above in enumerate(rounds):
             self.register_buffer(f"above_{number}", torch.tensor(above), persistent=False)
         self.rounds = len(rounds)
         self.slides = np.flatnonzero(tree.is_slide).tolist()
-        moves = np.repeat(tree.action_sets.T, 3, axis=1) * 1.0  # (nu, 3 E)
+        moves = np.repeat(tree.screw_sets.T, 3, axis=1) * 1.0  # (n, 3 E)
+        unit = np.ones(len(tree.controlled)) if scale is None else scale
+        if not self.coupled:
+            moves = moves * unit[:, None]
         lever, fixed = _lever(self.effectors)
         # constants of the robot are not part of a checkpoint
         for name, value in {
@@ -62,9 +67,12 @@ class ForwardKinematics(nn.Module):
             "rest": segments.rest,
             "lever": lever,
             "fixed": fixed,
-            "moves": moves if scale is None else moves * scale[:, None],
+            "moves": moves,
             "is_slide": tree.is_slide[:, None].astype(np.float64),
-            "turns": moves * (~tree.is_slide if scale is None else scale * ~tree.is_slide)[:, None],
+            "turns": moves * ~tree.is_slide[:, None],
+            "coupling": tree.coupling,
+            "offset": tree.offset,
+            "gather": (tree.coupling * unit).T,  # (nu, n)
         }.items():
             self.register_buffer(name, torch.tensor(value, dtype=dtype), persistent=False)
         # where a frame's transposed matrix (4, 4) holds its axis and its origin
@@ -73,7 +81,7 @@ class ForwardKinematics(nn.Module):
         joints = self.joints
         for name, index in {
             "at_effector": origin[joints:, :3],
-            "at_joint": origin[:joints, :3],
+            "at_joint": origin[tree.controlled, :3],
             "at_axis": np.tile(axis[:joints], (1, self.effectors)),
             "at_origin": np.repeat(origin[:joints], 3, axis=1),
             "at_each_axis": np.tile(axis[:joints], (1, 4)),
@@ -90,6 +98,9 @@ class ForwardKinematics(nn.Module):
     moves: Tensor
     is_slide: Tensor
     turns: Tensor
+    coupling: Tensor
+    offset: Tensor
+    gather: Tensor
     at_effector: Tensor
     at_joint: Tensor
     at_axis: Tensor
@@ -101,7 +112,9 @@ class ForwardKinematics(nn.Module):
         return self.pose(self.frames_at(joint_pos))
 
     def frames_at(self, joint_pos: Tensor) -> Tensor:
-        """Transposed frames (B, N, 4, 4) of joints, effectors and, if any, the base."""
+        """Transposed frames (B, N, 4, 4) of screws, effectors and, if any, the base."""
+        if self.coupled:
+            joint_pos = functional.linear(joint_pos, self.coupling, self.offset)
         waves = torch.sin(functional.linear(joint_pos, self.sums, self.phase))  # (B, 2 nu)
         if self.slides:
             waves = torch.cat([waves, joint_pos[:, self.slides]], dim=-1)
@@ -126,7 +139,13 @@ class ForwardKinematics(nn.Module):
     def angular_jacobian(self, frames: Tensor) -> Tensor:
         """Turns of the effectors with each joint (B, nu, 3 E) [rad/rad], about the base's axes."""
         axis = frames.flatten(1).index_select(1, self.at_axis).unflatten(1, (self.joints, -1))
-        return axis * self.turns
+        return self._of_joints(axis * self.turns)
+
+    def _of_joints(self, jacobian: Tensor) -> Tensor:
+        """From the Jacobian of the screws (B, n, 3 E) to that of the controlled joints (B, nu,
+        3 E).
+        """
+        return self.gather @ jacobian if self.coupled else jacobian
 
     def pose(self, frames: Tensor) -> Pose:
         """The pose in which frames (B, N, 4, 4) are."""
@@ -142,7 +161,7 @@ class ForwardKinematics(nn.Module):
         return Pose(
             effector.unflatten(1, (-1, 3)),
             frame.index_select(1, self.at_joint).unflatten(1, (-1, 3)),
-            jacobian * self.moves,
+            self._of_joints(jacobian * self.moves),
             frames,
         )
 

@@ -17,6 +17,7 @@ class TaskPolicy(RobotPolicy):
         self.features, self.actor = features, actor
         self.task_names = task_names(robot.effector_names)
         self._to_velocity = ACTIONS[action]
+        self._names_configurations = action == "configuration"
         self.action_sets: Tensor
         self.register_buffer("action_sets", torch.tensor(robot.action_sets).float())
 
@@ -24,8 +25,18 @@ class TaskPolicy(RobotPolicy):
         """Action (B, nu) for features (B, F), as the task that each row of `active` (B, E) is;
         joints that serve no active effector do not move.
         """
+        action = self._task_action(features, active)
+        return self._to_velocity(features, action) * served_joints(active, self.action_sets)
+
+    def configurations(self, features: Tensor, active: Tensor) -> Tensor | None:
+        """One configuration (B, 1, nu), where actions are configurations."""
+        if not self._names_configurations:
+            return None
+        return self._task_action(features, active).clamp(-1.0, 1.0)[:, None]
+
+    def _task_action(self, features: Tensor, active: Tensor) -> Tensor:
+        """The action (B, nu) of the network in the task that each row of `active` is."""
         rows = features.expand(len(self.task_names), *features.shape)  # (T, B, F)
         task_action = self.actor.mean_action(rows)  # (T, B, nu)
         # the row of each one's task
-        action = (task_of(active).mT[..., None] * task_action).sum(dim=0)  # (B, nu)
-        return self._to_velocity(features, action) * served_joints(active, self.action_sets)
+        return (task_of(active).mT[..., None] * task_action).sum(dim=0)
