@@ -4,15 +4,18 @@ The tensors and the metadata of the file are those of polyreach_description.cont
 features and scaling are in the graph.
 """
 
+import io
 import json
-import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 import torch
 from torch import Tensor, nn
 
+from polyreach.deploy.branches import compute_unless
+from polyreach.deploy.search_policy import SearchPolicy
 from polyreach.methods import get_method
 from polyreach.networks.policy import RobotPolicy
 from polyreach.robot.features import Observation, largest_action
@@ -23,7 +26,6 @@ from polyreach_description import Robot
 from polyreach_description.contract import (
     INPUTS,
     PolicyMetadata,
-    PolicyOutputs,
     robot_metadata,
 )
 
@@ -46,15 +48,14 @@ class ExportedPolicy(nn.Module):
         speeds = torch.tensor(largest_action(robot, self.inputs), dtype=torch.float32)
         self.register_buffer("speeds", speeds)
 
-    def forward(self, *tensors: Tensor) -> PolicyOutputs[Tensor]:
-        """tensors: those of `inputs`, each (B, ...)."""
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """joint_vel (B, nu) [rad/s or m/s] and effector_pos (B, E, 3) [m] for tensors of `inputs`,
+        each (B, ...).
+        """
         inputs = Observation(**dict(zip(self.inputs, tensors, strict=True)))
         features, pose = self.features.compute(inputs.map(Tensor.double))
         action = self.policy.act(features.float(), inputs.active).clamp(-1.0, 1.0)
-        return PolicyOutputs(
-            joint_vel=action * self.speeds,
-            effector_pos=pose.effector.float(),
-        )
+        return action * self.speeds, pose.effector.float()
 
 
 def load_run_policy(folder: Path) -> tuple[RobotPolicy, Robot, RunConfig, dict[str, int]]:
@@ -71,35 +72,48 @@ def load_run_policy(folder: Path) -> tuple[RobotPolicy, Robot, RunConfig, dict[s
     return policy.eval(), robot, config, progress
 
 
-def write_onnx(policy: RobotPolicy, robot: Robot, metadata: PolicyMetadata, path: Path) -> None:
-    """Write `policy` for `robot` to `path`, with `metadata`; for any batch size."""
-    module = ExportedPolicy(policy, robot).eval()
-    sizes = len(robot.joint_names), len(robot.effector_names)
-    example = tuple(torch.ones(2, *INPUTS[name].shape(*sizes)) for name in module.inputs)
-    with torch.no_grad():
-        outputs = module(*example)._asdict().items()
-    batch = {0: torch.export.Dim("batch")}
-    # the exporter logs an error for every operator of torchvision that is missing
-    logging.getLogger("torch.onnx._internal.exporter._registration").setLevel(logging.ERROR)
-    with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            example,
-            dynamo=True,
-            input_names=list(module.inputs),
-            output_names=[name for name, value in outputs if value is not None],
-            dynamic_shapes=((batch,) * len(example),),
-            opset_version=OPSET,
-            verbose=False,
-        )
-    assert program is not None
-    model = program.model_proto
-    del model.metadata_props[:]
-    for node in model.graph.node:
-        del node.metadata_props[:]
+def write_onnx(
+    policy: RobotPolicy | None, robot: Robot, metadata: PolicyMetadata, path: Path
+) -> None:
+    """Write `policy` for `robot` to `path`, with `metadata`; for any batch size.
+
+    A policy that names configurations is written with the search around it, and None as the search
+    alone.
+    """
+    if policy is None or policy.names_configurations:
+        module = SearchPolicy(robot, policy).eval()
+        model = to_onnx(module, robot, module.outputs, module.memory_size)
+        compute_unless(model, module.all_stay, module.kept, module.found)
+        metadata = {**metadata, "memory_size": module.memory_size}
+    else:
+        plain = ExportedPolicy(policy, robot).eval()
+        model = to_onnx(plain, robot, ("joint_vel", "effector_pos"))
+        module = plain
     write_metadata(model, {**metadata, "inputs": list(module.inputs)})
     save(model, path)
+
+
+def to_onnx(
+    module: ExportedPolicy | SearchPolicy, robot: Robot, outputs: Sequence[str], memory: int = 0
+) -> onnx.ModelProto:
+    """The graph of `module`, for any batch size."""
+    sizes = len(robot.joint_names), len(robot.effector_names), memory
+    example = tuple(torch.ones(2, *INPUTS[name].shape(*sizes)) for name in module.inputs)
+    written = io.BytesIO()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        # the exporter of torch.export takes half a minute for the graph of a search
+        torch.onnx.export(
+            module,
+            example,
+            written,
+            dynamo=False,
+            input_names=list(module.inputs),
+            output_names=list(outputs),
+            dynamic_axes={name: {0: "batch"} for name in (*module.inputs, *outputs) if name != "all_stay"},
+            opset_version=OPSET,
+        )
+    return onnx.load_from_string(written.getvalue())
 
 
 def write_metadata(model: onnx.ModelProto, metadata: PolicyMetadata) -> None:

@@ -169,9 +169,14 @@ class ReachPolicy(RobotPolicy, Policy):
         action: Tensor = (mu or self.mu)(features)
         return action * served_joints(active, self.action_sets)
 
-    def configurations(self, features: Tensor, active: Tensor) -> Tensor | None:
-        """One configuration (B, 1, nu), with `handover`."""
-        return self.mu.named(features)[:, None] if self.mu.handover else None
+    @property
+    def names_configurations(self) -> bool:
+        """With `handover`."""
+        return self.mu.handover
+
+    def configurations(self, features: Tensor, active: Tensor) -> Tensor:
+        """One configuration (B, 1, nu)."""
+        return self.mu.named(features)[:, None]
 
 
 class Critic(nn.Module):

@@ -9,7 +9,7 @@ from polyreach.networks.actor_critic import EnsembleMLP
 from polyreach.networks.policy import Policy, RobotPolicy
 from polyreach.robot.configuration_search import CANDIDATES
 from polyreach.robot.features import GoalFeatures, Observation, served_joints
-from polyreach.robot.goals import Goals
+from polyreach.robot.goals import Goals, repeat
 from polyreach.robot.refinement import Refinement
 from polyreach.robot.straight_motion import StraightMotion
 from polyreach_description import Robot
@@ -40,6 +40,11 @@ class ConfigurationPolicy(RobotPolicy, Policy):
 
     action_sets: Tensor
 
+    @property
+    def names_configurations(self) -> bool:
+        """Always."""
+        return True
+
     def configurations(self, features: Tensor, active: Tensor) -> Tensor:
         """(B, K, nu) in [-1, 1]."""
         return torch.tanh(self.net.first(features)).unflatten(1, (CANDIDATES, self.joints))
@@ -63,7 +68,7 @@ class ConfigurationPolicy(RobotPolicy, Policy):
         many = goals.repeat(CANDIDATES)
         targets = refinement(targets, many, REFINED)
         missing = refinement.errors(refinement.kinematics.frames_at(targets), many)
-        start = joint_pos.repeat_interleave(CANDIDATES, 0)
+        start = repeat(joint_pos, CANDIDATES)
         cost = self.motion.travel_time(targets - start)
         cost = cost + MISSED * refinement.errors.size(missing).sum(dim=1)
         best = cost.unflatten(0, (-1, CANDIDATES)).argmin(dim=1)

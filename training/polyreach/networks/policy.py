@@ -53,9 +53,13 @@ class RobotPolicy(nn.Module, ABC):
         effector do not move.
         """
 
-    def configurations(self, features: Tensor, active: Tensor) -> Tensor | None:
+    @property
+    def names_configurations(self) -> bool:
+        """Whether the policy names configurations; otherwise its actions are velocities."""
+        return False
+
+    def configurations(self, features: Tensor, active: Tensor) -> Tensor:
         """Configurations (B, k, nu) that the policy names for features (B, F) and active goals (B,
-        E), joint positions as shares of half their range from its middle, in [-1, 1]; None for a
-        policy that names none, whose actions are velocities.
+        E), joint positions as shares of half their range from its middle, in [-1, 1].
         """
-        return None
+        raise NotImplementedError("the actions of this policy are velocities")

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from polyreach.robot.capsules import Capsules, fit_capsules
-from polyreach.robot.goals import Goals
+from polyreach.robot.goals import Goals, repeat
 from polyreach.robot.kinematics import forget
 from polyreach.robot.refinement import Refinement
 from polyreach.robot.self_clearance import SelfClearance
@@ -55,7 +55,7 @@ class Memory(NamedTuple):
     @property
     def flat(self) -> Tensor:
         """(B, M)."""
-        return torch.cat([part.flatten(1) for part in self], dim=1)
+        return torch.cat([p.flatten(1) if p.dim() > 2 else p for p in self], dim=1)
 
 
 class Way(NamedTuple):
@@ -161,7 +161,7 @@ class ConfigurationSearch(nn.Module):
         other = (goals.active - before.active).abs().amax(dim=1, keepdim=True) > 0.5
         new = (moved > NEW_GOAL) | other
         stays = way.error.amax(dim=1, keepdim=True) < ARRIVED
-        count = torch.where(new, torch.zeros_like(before.count), before.count)
+        count = before.count * (~new)
         kept = Choice(target, way.end)
         return Track(before, kept, way, stays, new & ~stays, count, clearance, serves)
 
@@ -174,8 +174,8 @@ class ConfigurationSearch(nn.Module):
         named = torch.lerp(joint_pos[:, None], named, track.serves[:, None])
         many = goals.repeat(CANDIDATES)
         target = self.refinement(named.flatten(0, 1), many, STEPS)
-        start = joint_pos.repeat_interleave(CANDIDATES, 0)
-        clearance = track.clearance.repeat_interleave(CANDIDATES, 0)
+        start = repeat(joint_pos, CANDIDATES)
+        clearance = repeat(track.clearance, CANDIDATES)
         way = self.way(start, target, many, clearance, MARGIN, self.points)
         cost = self.cost(start, target, way).unflatten(0, (-1, CANDIDATES))  # (B, K, 1)
         keep = self.cost(joint_pos, track.kept.target, track.way)[:, None] - KEEP_BONUS
@@ -235,7 +235,7 @@ class ConfigurationSearch(nn.Module):
         blocked = (short.amax(dim=2) > 0.0).float()  # (B, n)
         clear = (blocked.cumsum(dim=1) < 0.5).float()  # up to each point
         # one at the last clear point
-        last = clear - torch.cat([clear[:, 1:], torch.zeros_like(clear[:, :1])], dim=1)
+        last = clear - torch.cat([clear[:, 1:], 0.0 * clear[:, :1]], dim=1)
         stuck = 1.0 - clear[:, :1]  # (B, 1): no point is clear
         share = last @ points  # (B, 1)
         error = self.errors.size(self.errors(frames, goals.repeat(count))).unflatten(0, (-1, count))

@@ -14,6 +14,12 @@ METRES_PER_RADIAN = 0.2  # so that 1 cm compares with 3 degrees
 SMALL = 1e-9
 
 
+def repeat(rows: Tensor, count: int) -> Tensor:
+    """(B, ...) -> (B count, ...): every row `count` times in a row, for any B of an exported graph.
+    """
+    return rows[:, None].expand(-1, count, *rows.shape[1:]).flatten(0, 1)
+
+
 class Goals(NamedTuple):
     """Goals of the E effectors of B robots."""
 
@@ -24,7 +30,7 @@ class Goals(NamedTuple):
 
     def repeat(self, count: int) -> Self:
         """(B count, ...): every robot `count` times in a row."""
-        return type(self)(*(None if x is None else x.repeat_interleave(count, 0) for x in self))
+        return type(self)(*(None if part is None else repeat(part, count) for part in self))
 
     @property
     def mask(self) -> Tensor:

@@ -48,7 +48,7 @@ class StraightMotion(nn.Module):
             min=SMALL
         )
         ramp = before.clamp(min=0.0) + accelerate * self.period
-        share = torch.minimum(torch.minimum(stop, ramp), torch.ones_like(stop))
+        share = torch.minimum(stop, ramp).clamp(max=1.0)
         velocity = share * full + drift
         excess = (velocity.abs() / self.speed).amax(dim=1, keepdim=True).clamp(min=1.0)
         return velocity / excess

@@ -28,10 +28,13 @@ class TaskPolicy(RobotPolicy):
         action = self._task_action(features, active)
         return self._to_velocity(features, action) * served_joints(active, self.action_sets)
 
-    def configurations(self, features: Tensor, active: Tensor) -> Tensor | None:
-        """One configuration (B, 1, nu), where actions are configurations."""
-        if not self._names_configurations:
-            return None
+    @property
+    def names_configurations(self) -> bool:
+        """Where actions are configurations."""
+        return self._names_configurations
+
+    def configurations(self, features: Tensor, active: Tensor) -> Tensor:
+        """One configuration (B, 1, nu)."""
         return self._task_action(features, active).clamp(-1.0, 1.0)[:, None]
 
     def _task_action(self, features: Tensor, active: Tensor) -> Tensor:
@@ -39,4 +42,4 @@ class TaskPolicy(RobotPolicy):
         rows = features.expand(len(self.task_names), *features.shape)  # (T, B, F)
         task_action = self.actor.mean_action(rows)  # (T, B, nu)
         # the row of each one's task
-        return (task_of(active).mT[..., None] * task_action).sum(dim=0)
+        return (task_of(active).transpose(-1, -2)[..., None] * task_action).sum(dim=0)

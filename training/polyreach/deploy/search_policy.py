@@ -1,0 +1,95 @@
+"""A policy that names configurations, with the search around it, as it is exported."""
+
+import torch
+from torch import Tensor, nn
+
+from polyreach.networks.policy import RobotPolicy
+from polyreach.robot.configuration_search import CANDIDATES, ConfigurationSearch
+from polyreach.robot.features import Observation
+from polyreach.robot.goals import quaternions
+from polyreach_description import Robot
+from polyreach_description.contract import (
+    INPUTS,
+    ORIENTED_INPUTS,
+    REQUIRED_INPUTS,
+    PolicyOutputs,
+    tensors_of_file,
+)
+
+SPREAD = 0.5  # half width of the box, in shares of half a range, around a single configuration
+
+
+class SearchPolicy(nn.Module):
+    """Names configurations where a search asks for them; without a policy, the search spreads them
+    evenly over the joints' ranges.
+
+    `kept`, `all_stay` and `found` are the values between which a graph decides (see
+    polyreach.deploy.branches): the search is computed only where it is needed.
+    """
+
+    kept = ("kept_target", "kept_end")
+    found = ("found_target", "found_end")
+    all_stay = "all_stay"
+
+    def __init__(self, robot: Robot, policy: RobotPolicy | None) -> None:
+        super().__init__()
+        self.search = ConfigurationSearch(robot)
+        self.policy = policy
+        names = {*REQUIRED_INPUTS, "previous_joint_vel", "memory"}
+        if robot.oriented.any():
+            names |= {*ORIENTED_INPUTS}
+        self.inputs = tuple(tensors_of_file(INPUTS, names))
+        self.oriented = bool(robot.oriented.any())
+        # corners around a single configuration, evenly spread: an additive recurrence
+        turns = torch.arange(1, CANDIDATES)[:, None] * self.search.ratios
+        offsets = SPREAD * (2 * (turns - turns.floor()) - 1)
+        self.register_buffer("offsets", torch.cat([torch.zeros_like(offsets[:1]), offsets]))
+
+    offsets: Tensor
+
+    @property
+    def memory_size(self) -> int:
+        """Numbers that are kept from one period to the next."""
+        return self.search.memory_size
+
+    def named(self, parts: Observation) -> Tensor:
+        """K configurations (B, K, nu) [rad or m]."""
+        if self.policy is None:
+            turns = (self.search.order + 1) * self.search.ratios
+            places = 2 * (turns - turns.floor()) - 1 + 0.0 * parts.joint_pos[:, None]
+        else:
+            features, _ = self.policy.features.compute(parts)
+            named = self.policy.configurations(features, parts.active)
+            assert named is not None
+            places = named
+            if named.shape[1] == 1:
+                places = (named + self.offsets).clamp(-1.0, 1.0)
+        return self.search.refinement.joint_pos(places)
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The values of `outputs` for tensors of `inputs`, each (B, ...)."""
+        parts = Observation(**dict(zip(self.inputs, tensors, strict=True)))
+        search, joint_pos = self.search, parts.joint_pos
+        assert parts.memory is not None and parts.previous_joint_vel is not None
+        goals = search.errors.goals_of(parts)
+        track = search.track(joint_pos, goals, parts.memory)
+        found = search.search(joint_pos, goals, track, lambda: self.named(parts))
+        choice = found.where(track.stays, track.kept)
+        velocity, memory = search.move(joint_pos, parts.previous_joint_vel, goals, track, choice)
+        frames = search.kinematics.frames_at(joint_pos)
+        outputs = [velocity, search.kinematics.effectors_of(frames)]
+        if self.oriented:
+            outputs.append(quaternions(search.kinematics.rotations_of(frames)))
+        return (*outputs, memory, track.stays.all(), *track.kept, *choice)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what forward returns: outputs of the policy, then values of the decision."""
+        orientation = ("effector_orientation",) if self.oriented else ()
+        names = ("joint_vel", "effector_pos", *orientation, "next_memory")
+        return (*names, self.all_stay, *self.kept, *self.found)
+
+    @property
+    def policy_outputs(self) -> tuple[str, ...]:
+        """Those of PolicyOutputs."""
+        return tuple(name for name in self.outputs if name in PolicyOutputs._fields)
