@@ -15,6 +15,7 @@ WITHOUT_PROCESSES = {
     "test_outages.py",
     "test_policy.py",
     "test_pose_goals.py",
+    "test_pose_policy.py",
     "test_progress.py",
     "test_proximity.py",
     "test_proximity_guarantee.py",

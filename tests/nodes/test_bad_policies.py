@@ -62,13 +62,18 @@ def test_a_policy_of_more_than_half_a_period_is_refused(planar8: Robot, tmp_path
 
 def test_both_branches_of_an_if_are_measured(planar8: Robot, tmp_path: Path) -> None:
     path = tmp_path / "branches.onnx"
-    write_policy(path, SHIPPED, *never_taken(slow(products=2)))
+    write_policy(path, SHIPPED, *never_taken(slow(size=256, products=4)))
     branches = policy_file.read_policy_file(path)
     assert branches.runs == 3 * policy_trial.RUNS
-    write_policy(path, SHIPPED, *slow(products=2))
+    write_policy(path, SHIPPED, *slow(size=256, products=4))
     assert branches.values == policy_file.read_policy_file(path).values + 8  # the If's own
+    goals = planar8.forward_kinematics(planar8.home + 0.1)
+    inputs = PolicyInputs(planar8.home, goals, np.ones(3))
     policy = Policy.load(SHIPPED, planar8)
-    assert branches.worst_compute_s > 5 * policy.worst_compute_s
+    write_policy(path, SHIPPED, *never_taken(slow(size=256, products=4)))
+    with_branches = Policy.load(path, planar8).compute(inputs).joint_vel
+    assert np.array_equal(with_branches, policy.compute(inputs).joint_vel)
+    assert branches.worst_compute_s > 2 * policy.worst_compute_s
     write_policy(path, SHIPPED, *never_taken(slow()))
     with pytest.raises(ContractError, match="ms of CPU time for one of [0-9]+ random inputs, "):
         Policy.load(path, planar8)

@@ -136,6 +136,22 @@ def test_the_reach_action_takes_poses_and_reports_angles(
     probe.call("clear_goals")
 
 
+def test_the_page_shows_a_robot_whose_goals_have_axes(
+    arm: tuple[Probe, Launcher], welder: Robot
+) -> None:
+    pytest.importorskip("viser", reason="the page needs viser")
+    probe, start = arm
+    page = start("view_node", {"robot": str(WELDER), "port": 0})
+    probe.wait(lambda: "polyreach view: http" in page.output, "the page", 60.0)
+    positions, orientations = reachable_poses(welder, 2)
+    probe.send_goal("gripper", positions[0], orientation=orientations[0])
+    probe.wait(lambda: bool(probe.value("angle_error/gripper")), "an angle")
+    sleep(1.0)  # frames of the page with that goal
+    assert page.stop() == 0, page.output
+    assert "Traceback" not in page.output
+    probe.call("clear_goals")
+
+
 def test_the_demo_draws_and_counts_poses(arm: tuple[Probe, Launcher], tmp_path: Path) -> None:
     probe, start = arm
     picture, results = tmp_path / "motion.png", tmp_path / "result.json"

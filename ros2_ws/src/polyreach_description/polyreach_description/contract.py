@@ -14,7 +14,6 @@ whose goal has an orientation; its files still load.
 """
 
 import json
-import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import (
@@ -36,8 +35,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description.config_file import GOAL_KINDS
+from polyreach_description.metadata_values import (
+    array,
+    choices,
+    integer,
+    mismatch,
+    names,
+    positive,
+    read_value,
+    text,
+)
 from polyreach_description.policy_file import ContractError, check_metadata_size, parse_value
-from polyreach_description.printable import MAX_SHOWN, printable
 from polyreach_description.robot import Robot
 
 if TYPE_CHECKING:
@@ -228,31 +236,31 @@ def parse_contract(metadata: Mapping[str, str]) -> Contract:
     more metadata than any policy has.
     """
     check_metadata_size(metadata)
-    version = _read(metadata, "schema_version", _integer)
+    version = read_value(metadata, "schema_version", integer)
     if version not in LEGAL_VERSIONS:
         legal = " or ".join(map(str, LEGAL_VERSIONS))
-        raise ContractError(_mismatch("schema_version", version, legal))
-    joint_names = _read(metadata, "joint_names", _names)
-    action_type = _read(metadata, "action_type", _text)
+        raise ContractError(mismatch("schema_version", version, legal))
+    joint_names = read_value(metadata, "joint_names", names)
+    action_type = read_value(metadata, "action_type", text)
     if action_type != ACTION_TYPE:
-        raise ContractError(_mismatch("action_type", action_type, ACTION_TYPE))
-    effector_names = _read(metadata, "effector_names", _names)
+        raise ContractError(mismatch("action_type", action_type, ACTION_TYPE))
+    effector_names = read_value(metadata, "effector_names", names)
     inputs, effector_goals, memory_size = _read_inputs(metadata, version, len(effector_names))
     nu = len(joint_names)
     return Contract(
-        robot=_read(metadata, "robot", _text),
+        robot=read_value(metadata, "robot", text),
         joint_names=joint_names,
         effector_names=effector_names,
-        base_frame=_read(metadata, "base_frame", _text),
-        update_rate=_read(metadata, "update_rate", _positive),
-        joint_pos_limits=_read(metadata, "joint_pos_limits", _array((nu, 2))),
-        joint_vel_limits=_read(metadata, "joint_vel_limits", _array((nu,))),
-        joint_acc_limits=_read(metadata, "joint_acc_limits", _array((nu,))),
+        base_frame=read_value(metadata, "base_frame", text),
+        update_rate=read_value(metadata, "update_rate", positive),
+        joint_pos_limits=read_value(metadata, "joint_pos_limits", array((nu, 2))),
+        joint_vel_limits=read_value(metadata, "joint_vel_limits", array((nu,))),
+        joint_acc_limits=read_value(metadata, "joint_acc_limits", array((nu,))),
         inputs=inputs,
         effector_goals=effector_goals,
         memory_size=memory_size,
-        robot_sha256=_read(metadata, "robot_sha256", _text),
-        method=_read(metadata, "method", _text),
+        robot_sha256=read_value(metadata, "robot_sha256", text),
+        method=read_value(metadata, "method", text),
         metadata={key: parse_value(metadata, key) for key in metadata},
     )
 
@@ -262,21 +270,21 @@ def _read_inputs(
 ) -> tuple[tuple[str, ...], tuple[str, ...], int]:
     """The inputs of the file, the kind of goal of each effector, and the size of the memory."""
     key = "observation_names" if version == 1 else "inputs"
-    inputs: tuple[str, ...] = _read(metadata, key, _names)
+    inputs: tuple[str, ...] = read_value(metadata, key, names)
     expected = list(REQUIRED_INPUTS) if version == 1 else tensors_of_file(INPUTS, inputs)
     if list(inputs) != expected:
-        raise ContractError(_mismatch(key, list(inputs), expected))
+        raise ContractError(mismatch(key, list(inputs), expected))
     if version == 1:
         return inputs, ("position",) * effectors, 0
-    goals = _read(metadata, "effector_goals", _goal_kinds(effectors))
+    goals = read_value(metadata, "effector_goals", choices(GOAL_KINDS, effectors, "effectors"))
     if any(goal != "position" for goal in goals) and not {*ORIENTED_INPUTS} <= {*inputs}:
         needed = tensors_of_file(INPUTS, {*inputs, *ORIENTED_INPUTS})
-        raise ContractError(_mismatch("inputs", list(inputs), f"{needed} for {list(goals)}"))
-    memory_size = _read(metadata, "memory_size", _integer) if "memory_size" in metadata else 0
+        raise ContractError(mismatch("inputs", list(inputs), f"{needed} for {list(goals)}"))
+    memory_size = read_value(metadata, "memory_size", integer) if "memory_size" in metadata else 0
     low, high = (1, MAX_MEMORY) if "memory" in inputs else (0, 0)
     if not low <= memory_size <= high:
         legal = f"{low} to {high}" if high else "0 without the input 'memory'"
-        raise ContractError(_mismatch("memory_size", memory_size, legal))
+        raise ContractError(mismatch("memory_size", memory_size, legal))
     return inputs, goals, memory_size
 
 
@@ -286,9 +294,9 @@ def check_contract(contract: Contract, robot: Robot) -> None:
         expected = robot.name if key == "robot" else getattr(robot, key)
         value = getattr(contract, key)
         if value != expected:
-            raise ContractError(_mismatch(key, _plain(value), _plain(expected)))
+            raise ContractError(mismatch(key, _plain(value), _plain(expected)))
     if abs(contract.update_rate - robot.control_rate) > TOLERANCE * robot.control_rate:
-        raise ContractError(_mismatch("update_rate", contract.update_rate, robot.control_rate))
+        raise ContractError(mismatch("update_rate", contract.update_rate, robot.control_rate))
     for key in ("joint_pos_limits", "joint_vel_limits", "joint_acc_limits"):
         limits, robot_limits = getattr(contract, key), getattr(robot, key)
         difference = np.abs(limits - robot_limits).reshape(len(robot.joint_names), -1)
@@ -297,10 +305,10 @@ def check_contract(contract: Contract, robot: Robot) -> None:
             joint = int(wrong[0])
             name = f"{key} of joint '{robot.joint_names[joint]}'"
             raise ContractError(
-                _mismatch(name, limits[joint].tolist(), robot_limits[joint].tolist())
+                mismatch(name, limits[joint].tolist(), robot_limits[joint].tolist())
             )
     if contract.robot_sha256 != robot.sha256:
-        raise ContractError(_mismatch("robot_sha256", contract.robot_sha256, robot.sha256))
+        raise ContractError(mismatch("robot_sha256", contract.robot_sha256, robot.sha256))
 
 
 def check_tensors(contract: Contract, session: "ort.InferenceSession") -> None:
@@ -323,79 +331,5 @@ def check_tensors(contract: Contract, session: "ort.InferenceSession") -> None:
         raise ContractError(f"policy outputs: found {sorted(outputs)}, expected {sorted(expected)}")
 
 
-def _read(metadata: Mapping[str, str], key: str, convert: Callable[[Any], Any]) -> Any:
-    value = parse_value(metadata, key)
-    try:
-        return convert(value)
-    except (ValueError, TypeError, OverflowError) as error:
-        raise ContractError(_mismatch(key, value, error)) from None
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise TypeError("a text that is not empty")
-    return value
-
-
-def _integer(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError("an integer")
-    return value
-
-
-def _positive(value: Any) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
-        raise TypeError("a number above 0")
-    return float(value)
-
-
-def _names(value: Any) -> tuple[str, ...]:
-    if (
-        not isinstance(value, list)
-        or not value
-        or not all(isinstance(name, str) and name for name in value)
-    ):
-        raise TypeError("a list of names")
-    if len(set(value)) != len(value):
-        raise ValueError("a list of names without duplicates")
-    return tuple(value)
-
-
-def _goal_kinds(effectors: int) -> Callable[[Any], tuple[str, ...]]:
-    def convert(value: Any) -> tuple[str, ...]:
-        legal = ", ".join(GOAL_KINDS)
-        if (
-            not isinstance(value, list)
-            or len(value) != effectors
-            or any(kind not in GOAL_KINDS for kind in value)
-        ):
-            raise TypeError(f"one of {legal} for each of {effectors} effectors")
-        return tuple(value)
-
-    return convert
-
-
-def _array(shape: tuple[int, ...]) -> Callable[[Any], NDArray[np.float64]]:
-    def convert(value: Any) -> NDArray[np.float64]:
-        expected = f"finite numbers of shape {shape}"
-        try:
-            array = np.asarray(value)
-        except ValueError:
-            raise ValueError(expected) from None
-        if array.shape != shape or array.dtype.kind not in "if" or not np.isfinite(array).all():
-            raise ValueError(expected)
-        return array.astype(np.float64)
-
-    return convert
-
-
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _mismatch(key: str, found: Any, expected: Any) -> str:
-    return f"policy metadata '{key}': found {_short(found)}, expected {_short(expected)}"
-
-
-def _short(value: Any) -> str:
-    return printable(value if isinstance(value, str) else str(value), MAX_SHOWN)
