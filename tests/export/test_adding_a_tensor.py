@@ -1,8 +1,8 @@
 """Adding a tensor to the contract, in a copy of the packages: 3 files for an input or an output.
 
 1. Its field in PolicyInputs or PolicyOutputs (polyreach_description/contract.py).
-2. The line of ExportedPolicy.forward that uses or computes it (polyreach/deploy/export.py). An input
-   is also named where the policy's features are made.
+2. The line of ExportedPolicy.forward (polyreach/deploy/export.py) that uses or computes it. An
+   input is named where the features are made, too.
 3. The line that sets it where the policy is called, or reads it from the result.
 
 Export, metadata, the checks and buffers of the controller, and the evaluation follow from the

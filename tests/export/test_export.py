@@ -92,7 +92,8 @@ def random_inputs(robot: Robot, count: int) -> PolicyInputs[torch.Tensor]:
     near = rng.random((count, 1, 1)) < 0.5
     goals = np.where(near, goals + distance * rng.normal(size=goals.shape), anywhere)
     active = rng.integers(0, 2, (count, len(robot.effector_names)))
-    parts = (joint_pos, goals, active)
+    previous_joint_vel = rng.uniform(-1, 1, joint_pos.shape) * robot.joint_vel_limits
+    parts = (joint_pos, goals, active, previous_joint_vel)
     return PolicyInputs(*(torch.tensor(part, dtype=torch.float32) for part in parts))
 
 
@@ -126,8 +127,10 @@ def test_onnx_runtime_equals_torch_for_any_batch(case: str, exported: Exported) 
     policy, path = exported(ROBOTS[name], method, preset)
     inputs = random_inputs(robot, 10_000)
     with torch.no_grad():
-        expected = ExportedPolicy(policy, robot)(*given(inputs))
+        module = ExportedPolicy(policy, robot)
+        expected = module(*(getattr(inputs, name) for name in module.inputs))
     session = PolicyFile(path)
+    assert ("previous_joint_vel" in session.inputs) is (preset == "tuned")
     for size in (1, 2, 7, 10_000):
         found = session(inputs.map(itemgetter(slice(size))))
         for ours, theirs in zip(given(expected), given(found), strict=True):
@@ -152,7 +155,7 @@ def test_outputs_are_physical(name: str, exported: Exported) -> None:
     _, path = exported(name, "digrad", "tuned")
     inputs = random_inputs(robot, 200)
     joint_vel, effector_pos = given(PolicyFile(path)(inputs))
-    assert (joint_vel.abs().numpy() <= robot.action_speeds.astype(np.float32)).all()
+    assert (joint_vel.abs().numpy() <= robot.joint_vel_limits.astype(np.float32)).all()
     expected = np.stack(
         [robot.forward_kinematics(row) for row in inputs.joint_pos.double().numpy()]
     )
@@ -167,7 +170,7 @@ def test_the_contract_is_in_the_file_at_full_precision(exported: Exported) -> No
     properties = onnxruntime.InferenceSession(str(path)).get_modelmeta().custom_metadata_map
     contract = {key: json.loads(value) for key, value in properties.items()}
     assert contract["joint_names"] == list(robot.joint_names)
-    assert contract["action_type"] == "joint_velocity" and contract["schema_version"] == 1
+    assert contract["action_type"] == "joint_velocity" and contract["schema_version"] == 2
     assert np.array_equal(contract["joint_pos_limits"], robot.joint_pos_limits)
     assert contract["update_rate"] == 50.0 and contract["robot_sha256"] == robot.sha256
 

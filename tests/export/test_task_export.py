@@ -25,6 +25,7 @@ from polyreach.envs.reach.task_reach import TaskReachConfig, TaskReachEnv
 from polyreach.envs.registry import find_env_spec
 from polyreach.methods import METHODS, get_method
 from polyreach.networks.policy import Policy
+from polyreach.robot.features import FEATURES, PaperFeatures
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.config import RunConfig
 from polyreach.runs.training import train
@@ -74,7 +75,7 @@ def make_env(robot: Robot, config: TaskReachConfig, count: int) -> TaskReachEnv:
 def random_policy(robot: Robot, config: TaskReachConfig) -> TaskPolicy:
     env = make_env(robot, config, 1)
     actor = RandomActor(env.tasks, env.obs_size, env.action_size)
-    return TaskPolicy(actor, robot, config.features, config.action).eval()
+    return TaskPolicy(actor, robot, FEATURES[config.features](robot), config.action).eval()
 
 
 NAMED = {"planar8": "planar8", "humanoid27": "humanoid27", "gantry": GANTRY, "rail_arm": RAIL_ARM}
@@ -116,7 +117,7 @@ def test_onnx_runtime_equals_torch_for_every_mask(case: str, tmp_path: Path) -> 
 
 def test_the_mask_selects_the_task(tmp_path: Path) -> None:
     robot = load_robot("planar8")
-    policy = TaskPolicy(ConstantActor(8), robot, "paper", "velocity")
+    policy = TaskPolicy(ConstantActor(8), robot, PaperFeatures(robot), "velocity")
     path = tmp_path / "policy.onnx"
     write_onnx(policy, robot, robot_metadata(robot), path)
     masks = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [0, 1, 1], [1, 1, 1]])
@@ -171,10 +172,12 @@ def test_every_method_has_an_actor_that_exports(method: str, tmp_path: Path) -> 
     path = tmp_path / "policy.onnx"
     write_onnx(policy, robot, robot_metadata(robot), path)
     env.reset(1)
-    inputs = (env.robots.joint_pos, env.robots.goals, env.robots.active)
+    limits = torch.tensor(robot.joint_vel_limits).float()
+    parts = env.robots.parts._replace(previous_joint_vel=0.3 * limits.expand(env.num_envs, -1))
+    module = ExportedPolicy(policy, robot)
     with torch.no_grad():
-        expected = ExportedPolicy(policy, robot)(*inputs)
-    found = PolicyFile(path)(PolicyInputs(*inputs))
+        expected = module(*(getattr(parts, name) for name in module.inputs))
+    found = PolicyFile(path)(parts)
     for ours, theirs in zip(expected[:2], found[:2], strict=True):
         assert (ours - theirs).abs().max() < 1e-5
     assert expected[0].abs().max() > 0.1
@@ -223,10 +226,12 @@ def test_a_run_becomes_a_policy_file_with_its_card(tmp_path: Path) -> None:
     node = NodePolicy.load(path, robot)
     goals = robot.forward_kinematics(robot.home + 0.3)
     joint_pos, wanted = torch.tensor(robot.home).float(), torch.tensor(goals).float()
+    previous = 0.3 * torch.tensor(robot.joint_vel_limits)
     for active in ([1.0, 0, 0], [1.0, 1, 1]):
         mask = torch.tensor(active)
         with torch.no_grad():
-            obs = torch.cat([joint_pos, wanted.flatten(), mask])[None]
-            expected = policy(obs)[0] * torch.tensor(robot.action_speeds).float()
-        found = node.compute(PolicyInputs(robot.home, goals, mask.double().numpy())).joint_vel
+            obs = torch.cat([joint_pos, wanted.flatten(), mask, previous.float()])[None]
+            expected = policy(obs)[0] * torch.tensor(robot.joint_vel_limits).float()
+        inputs = PolicyInputs(robot.home, goals, mask.double().numpy(), previous.numpy())
+        found = node.compute(inputs).joint_vel
         assert torch.allclose(torch.tensor(found), expected, atol=1e-5)
