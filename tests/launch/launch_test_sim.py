@@ -26,7 +26,7 @@ from scenarios import Probe
 SPEED = 0.2  # [rad/s]
 
 
-@launch_testing.parametrize("robot", ["planar8", "humanoid27"])
+@launch_testing.parametrize("robot", ["planar8", "humanoid27", "dual7"])
 def generate_test_description(robot: str) -> LaunchDescription:
     """The simulator alone."""
     path = PathJoinSubstitution([FindPackageShare("polyreach"), "launch", "sim.launch.py"])

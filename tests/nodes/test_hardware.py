@@ -25,6 +25,7 @@ from polyreach_nodes.control.policy import Policy
 CONFIG = Path(__file__).parents[2] / "config"
 STAND_IN = Path(__file__).with_name("forward_command_controller.py")
 COMMANDS = "velocity_controller/commands"
+DELAYED = ("planar8", "humanoid27")  # robots whose shipped policies meet delays
 REST_SPEED = 1e-3  # [rad/s]
 
 
@@ -215,7 +216,7 @@ def test_halt_stops_the_joints_over_a_late_servo(arm: Arm, probe: Probe) -> None
 Motions = Callable[[float, float], list[Motion]]
 
 
-@pytest.fixture(scope="module", params=list_robots())
+@pytest.fixture(scope="module", params=DELAYED)
 def motions(request: pytest.FixtureRequest) -> Motions:
     """Motions of the shipped policy with joints that respond with a delay."""
     robot = load_robot(request.param)
@@ -246,13 +247,12 @@ def test_a_motion_with_a_long_delay_does_not_settle(motions: Motions) -> None:
 
 
 @pytest.mark.parametrize("name", list_robots())
-def test_shipped_joint_order_is_that_of_the_policy(name: str) -> None:
+def test_shipped_joint_order_is_that_of_the_robot(name: str) -> None:
     content = yaml.safe_load((CONFIG / "ros2_control" / f"{name}.yaml").read_text())
     manager = content["/**/controller_manager"]["ros__parameters"]
     forward = content["/**/velocity_controller"]["ros__parameters"]
     robot = load_robot(name)
-    policy = Policy.load(find_policy(name), robot)
-    assert tuple(forward["joints"]) == policy.contract.joint_names == robot.joint_names
+    assert tuple(forward["joints"]) == robot.joint_names  # and so of every policy that loads
     assert forward["interface_name"] == "velocity"
     assert manager["velocity_controller"]["type"] == (
         "forward_command_controller/ForwardCommandController"

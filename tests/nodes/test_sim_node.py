@@ -137,5 +137,5 @@ def test_clean_exit(sim: Process, number: signal.Signals) -> None:
 def test_a_wrong_robot_is_one_clear_line(start: Launcher) -> None:
     process = start("sim_node", {"robot": "octopus"})
     assert process.popen.wait(timeout=20) == 1
-    assert "unknown robot 'octopus' (shipped: humanoid27, planar8" in process.output
+    assert "unknown robot 'octopus' (shipped: dual7, humanoid27, planar8" in process.output
     assert "Traceback" not in process.output

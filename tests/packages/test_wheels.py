@@ -115,10 +115,10 @@ def test_the_demo_runs_from_the_wheels(
     shown = run("polyreach", "--version")
     assert shown.stdout.startswith("polyreach "), shown.stderr
     listed = json.loads(run("polyreach", "list", "--json").stdout)
-    assert {"planar8", "humanoid27"} <= set(listed["robots"])
+    assert {"planar8", "humanoid27", "dual7"} <= set(listed["robots"])
     assert listed["policies"]
     assert not any(Path(path).is_relative_to(REPOSITORY) for path in listed["policies"])
-    for robot in ("planar8", "humanoid27"):
+    for robot in ("planar8", "humanoid27", "dual7"):
         demo = run("polyreach", "demo", robot, "--json", "--goal-sets", "1")
         assert demo.returncode == 0, demo.stderr
         assert json.loads(demo.stdout)["success"] is True

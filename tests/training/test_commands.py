@@ -39,7 +39,7 @@ def test_list_shortens_long_task_sets(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize(
-    "robot", ["planar8", "humanoid27", str(GANTRY)], ids=lambda r: Path(r).parent.name or r
+    "robot", ["planar8", "humanoid27", "dual7", str(GANTRY)], ids=lambda r: Path(r).parent.name or r
 )
 def test_robot_check_reports_the_robot(robot: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["robot", "check", robot]) == 0

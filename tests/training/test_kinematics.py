@@ -18,7 +18,8 @@ GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"
 
 
 @pytest.fixture(
-    params=["planar8", "humanoid27", str(GANTRY)], ids=["planar8", "humanoid27", "gantry"]
+    params=["planar8", "humanoid27", "dual7", str(GANTRY)],
+    ids=["planar8", "humanoid27", "dual7", "gantry"],
 )
 def robot(request: pytest.FixtureRequest) -> Robot:
     return load_robot(request.param)

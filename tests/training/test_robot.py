@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import yaml
 
+from polyreach.robot.robot_report import near_links
 from polyreach_description import RobotError, list_robots, load_robot
 
+SIDES = ("left", "right")
 ROBOTS = Path(__file__).parents[1] / "robots"
 
 
@@ -27,6 +29,28 @@ def test_humanoid27_shares_its_torso() -> None:
     robot = load_robot("humanoid27")
     assert robot.model.njnt == 27 and len(robot.held_joints) == 14
     assert len(robot.shared_joints) == 5 and robot.action_sets.sum(axis=1).tolist() == [9, 9]
+
+
+def test_dual7_shares_its_lift_and_holds_its_fingers() -> None:
+    robot = load_robot("dual7")
+    assert robot.shared_joints == ("lift",) and robot.action_sets.sum(axis=1).tolist() == [8, 8]
+    assert [joint.carries for joint in robot.held_joints] == [False] * 4
+    assert robot.effector_goals == ("pose", "pose")
+    left, right = robot.forward_kinematics(robot.home)
+    assert left * [1.0, -1.0, 1.0] == pytest.approx(right)  # the arms mirror each other
+    masses = [
+        robot.model.body_subtreemass[robot.model.body(f"{side}_shoulder").id] for side in SIDES
+    ]
+    assert masses == pytest.approx([16.1, 16.1])  # [kg]
+
+
+@pytest.mark.parametrize("name", list_robots())
+def test_home_is_clear_and_few_random_configurations_collide(name: str) -> None:
+    robot = load_robot(name)
+    low, high = robot.joint_pos_limits.T
+    sample = np.random.default_rng(0).uniform(low, high, (500, len(low)))
+    assert np.mean([robot.in_self_collision(joint_pos) for joint_pos in sample]) < 0.15
+    assert near_links(robot) == []
 
 
 @pytest.mark.parametrize("name", list_robots())
@@ -328,7 +352,9 @@ def test_policies_use_speeds_that_a_joint_reaches_in_0_15_s() -> None:
 def test_missing_files_and_names_are_refused() -> None:
     with pytest.raises(RobotError, match="no such robot file"):
         load_robot("nowhere/robot.yaml")
-    with pytest.raises(RobotError, match="unknown robot 'planar9' .shipped: humanoid27, planar8"):
+    with pytest.raises(
+        RobotError, match="unknown robot 'planar9' .shipped: dual7, humanoid27, planar8"
+    ):
         load_robot("planar9")
 
 

@@ -13,7 +13,7 @@ from polyreach_description import Robot, RobotError, load_robot
 from polyreach_description.urdf_export import MIN_MASS, robot_to_urdf
 
 ROBOTS = Path(__file__).parents[1] / "robots"
-SHIPPED = ("planar8", "humanoid27")
+SHIPPED = ("planar8", "humanoid27", "dual7")
 GANTRY = ROBOTS / "gantry" / "robot.yaml"
 ALL = [*SHIPPED, pytest.param(str(GANTRY), id="gantry")]
 

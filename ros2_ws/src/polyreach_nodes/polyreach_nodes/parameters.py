@@ -25,7 +25,7 @@ LEAST_PERIODS = 0.5  # control periods that a time in `periods` must have: sampl
 
 def robot_parameter(**details: Any) -> str:
     """The field of a robot; details: as of `parameter`."""
-    text = "Shipped robot (planar8, humanoid27) or path of a robot.yaml."
+    text = "Shipped robot (planar8, humanoid27, dual7) or path of a robot.yaml."
     return parameter("planar8", text, **details)
 
 
