@@ -178,10 +178,12 @@ def _cluster(points: Array, parts: int, rng: np.random.Generator) -> Array:
     for _ in range(20):
         distance = np.linalg.norm((points[:, None] - centres) * weight, axis=-1)
         label = distance.argmin(axis=1)
-        centres = np.array([
-            points[label == k].mean(axis=0) if (label == k).any() else centres[k]
-            for k in range(parts)
-        ])
+        centres = np.array(
+            [
+                points[label == k].mean(axis=0) if (label == k).any() else centres[k]
+                for k in range(parts)
+            ]
+        )
     return np.array([_around(points[label == k]) for k in range(parts) if (label == k).sum() > 3])
 
 
@@ -218,10 +220,12 @@ def _calibrate(
     sample = rng.uniform(low, high, (CALIBRATION, len(low)))
     clearance = SelfClearance(robot, capsules)
     with torch.no_grad():
-        fitted = torch.cat([
-            clearance.at(torch.tensor(part, dtype=torch.float32)) for part in sample[:, None]
-            .reshape(-1, 250, len(low))
-        ]).numpy()  # (N, P)
+        fitted = torch.cat(
+            [
+                clearance.at(torch.tensor(part, dtype=torch.float32))
+                for part in sample[:, None].reshape(-1, 250, len(low))
+            ]
+        ).numpy()  # (N, P)
     number = {pair: index for index, pair in enumerate(group_pairs)}
     model = robot.proximity_model(MEASURED)
     data = robot.data_at_home(model)
@@ -242,7 +246,7 @@ def _calibrate(
         for width in WIDTHS:
             near = exact[:, column] < width
             if near.sum() >= 20 or (width == WIDTHS[-1] and near.any()):
-                over = fitted[near][:, members].min(axis=1) - np.maximum(exact[near, column], .01)
+                over = fitted[near][:, members].min(axis=1) - np.maximum(exact[near, column], 0.01)
                 offset[members] = np.quantile(over, COVERED)
                 break
     kept = (fitted - offset).min(axis=0) < NEAREST

@@ -77,7 +77,9 @@ class FastLeastSquares(nn.Module):
 
     def _eliminate(self, rows: Tensor, weighted: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """The last rows: the factor (B, 1, 1), and the step (B, nu, 1) times this factor."""
-        work = torch.cat([rows.transpose(-1, -2) @ weighted + base, weighted], dim=1)  # (B, n + 1 + nu, n + 1)
+        work = torch.cat(
+            [rows.transpose(-1, -2) @ weighted + base, weighted], dim=1
+        )  # (B, n + 1 + nu, n + 1)
         for count, step in enumerate(self.steps, start=1):
             work = step(work)
             if count % 3 == 0 and count < len(self.steps):

@@ -128,7 +128,9 @@ class GoalErrors(nn.Module):
         now = self.kinematics.rotations_of(frames) @ self.columns
         there = goals.rotation @ self.columns.sign()
         # sum over columns of now x there: sin(angle) times the axis of the turn
-        sine = torch.linalg.cross(now.transpose(-1, -2), there.transpose(-1, -2), dim=-1).sum(dim=-2)  # (B, E, 3)
+        sine = torch.linalg.cross(now.transpose(-1, -2), there.transpose(-1, -2), dim=-1).sum(
+            dim=-2
+        )  # (B, E, 3)
         cosine = (now * there).sum(dim=(-2, -1))[..., None] + self.cosine  # cos(angle)
         length = (sine.square().sum(dim=-1, keepdim=True) + SMALL).sqrt()
         return sine * (torch.atan2(length, cosine) / length)

@@ -6,7 +6,9 @@ from torch import Tensor, nn
 from polyreach.robot.kinematics import forget
 from polyreach_description import Robot
 
-GAIN = 4.0  # [1/s], near the target: below 1 / (e (delay + lag)) for 60 ms of delay and 30 ms of lag
+GAIN = (
+    4.0  # [1/s], near the target: below 1 / (e (delay + lag)) for 60 ms of delay and 30 ms of lag
+)
 REACTION_S = 0.04  # [s], for which the robot is assumed to follow the command of the period before
 BRAKING = 0.6  # share of the acceleration limits used for braking; the rest is for the delay
 SMALL = 1e-6  # [s]
@@ -23,7 +25,10 @@ class StraightMotion(nn.Module):
     def __init__(self, robot: Robot) -> None:
         super().__init__()
         self.period = 1.0 / robot.control_rate
-        for name, value in {"speed": robot.joint_vel_limits, "change": robot.joint_acc_limits}.items():
+        for name, value in {
+            "speed": robot.joint_vel_limits,
+            "change": robot.joint_acc_limits,
+        }.items():
             self.register_buffer(name, torch.tensor(value, dtype=torch.float32), persistent=False)
         self.register_load_state_dict_pre_hook(forget)
 

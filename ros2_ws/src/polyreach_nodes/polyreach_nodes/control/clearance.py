@@ -5,6 +5,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
+from polyreach_description.geom_pairs import EVERYTHING, BoxDistances, Pair, moving_pairs
 from polyreach_description.kinematic_tree import joints_above
 
 MAX_CHECKS = 15  # collision checks on one way, 2^k - 1
@@ -12,10 +13,8 @@ SETTLED = 1e-3  # [rad or m] below which a joint that is not controlled counts a
 FAR = 10.0  # [m], beyond any distance of interest
 PARALLEL = 1e-9  # [rad] between two axes
 TOUCHING = 1e-6  # [m], below which there is no direction between two geoms
-EVERYTHING = 1e3  # [m], beyond the size of a robot
 
 Vector = NDArray[np.float64]
-Pair = tuple[int, int]  # ids of geoms, the smaller one first
 
 
 class Clearance:
@@ -29,12 +28,13 @@ class Clearance:
 
     so with a margin larger by as much, a check in the middle shows whether the part needs others.
     Where geoms are meshes, margins cost more than checks, and all configurations are checked.
+    Distances of two boxes are computed apart from MuJoCo's contacts, see BoxDistances.
     """
 
     def __init__(self, robot: Robot, distance: float | Vector) -> None:
         """distance: [m] below which a pair is near; of all, or (pairs,) as for set_distance."""
         self._robot = robot
-        self._model = _pair_model(robot, _moving_pairs(robot))
+        self._model = _pair_model(robot, moving_pairs(robot))
         geoms = self._model.pair_geom1.tolist(), self._model.pair_geom2.tolist()
         self.pairs: list[Pair] = [(min(pair), max(pair)) for pair in zip(*geoms, strict=True)]
         self._now, self._there = mujoco.MjData(self._model), mujoco.MjData(self._model)
@@ -51,6 +51,8 @@ class Clearance:
         self._has_meshes = bool((kinds == mujoco.mjtGeom.mjGEOM_MESH).any())
         self.reach = _reach(robot, self.pairs)  # (pairs, nu) [m/rad or 1]
         self._gaps = _constant_gaps(robot, self.pairs)  # (pairs,) [m]
+        self._boxes = BoxDistances(self._model, self.pairs)
+        self._box_margin = np.zeros(len(self._boxes.rows))  # in place of that of the contacts
         self._jacobians = np.zeros((2, 3, self._model.nv))
         self._segment = np.zeros(6)
         self.checks = 0  # on the last way
@@ -100,11 +102,12 @@ class Clearance:
                 qpos[adr] = positions(joint_pos + (number / parts) * way)
                 mujoco.mj_kinematics(model, data)
                 mujoco.mj_collision(model, data)
-                if not data.ncon:
+                boxes = self._boxes.nearer_than(data, self._box_margin)
+                if not data.ncon and not boxes:
                     continue
                 if half:
                     following += (number - half, number + half)
-                for pair, after in self._near():
+                for pair, after in self._near(boxes):
                     if pair not in now:
                         now[pair] = self._distance_now(pair, None if now else joint_pos)
                     approach = (now[pair] - after) * parts / number
@@ -120,6 +123,9 @@ class Clearance:
             self._margin += self.distance
         elif self._wide:
             self._margin[:] = self.distance
+        if share or self._wide:
+            self._box_margin = self._margin[self._boxes.rows]
+            self._margin[self._boxes.rows] = -FAR
         self._wide = bool(share)
 
     def gradient(self, pair: Pair) -> Vector:
@@ -143,14 +149,16 @@ class Clearance:
         change: Vector = normal @ jacobian @ moved.ratios
         return change
 
-    def _near(self) -> list[tuple[Pair, float]]:
+    def _near(self, boxes: list[tuple[Pair, float]]) -> list[tuple[Pair, float]]:
+        """Contacts, and distances of `boxes`, below the distance of their pair."""
         contacts = self._there.contact
+        near = [(pair, after) for pair, after in boxes if after < self._limits[pair]]
         distances = contacts.dist.tolist()
-        if min(distances) >= self._greatest:
-            return []
+        if min(distances, default=FAR) >= self._greatest:
+            return near
         geoms = contacts.geom.tolist()
         pairs = [(first, second) if first < second else (second, first) for first, second in geoms]
-        return [
+        return near + [
             (pair, after)
             for pair, after in zip(pairs, distances, strict=True)
             if after < self._limits[pair]
@@ -170,15 +178,6 @@ def check_count(steps: float) -> int:
     while count < MAX_CHECKS and count < steps:
         count = 2 * count + 1
     return count
-
-
-def _moving_pairs(robot: Robot) -> list[Pair]:
-    """All pairs that MuJoCo would let collide and that can move relative to each other."""
-    model = robot.proximity_model(EVERYTHING)
-    data, movers = robot.data_at_home(model), robot.geom_movers
-    mujoco.mj_collision(model, data)
-    pairs = {(min(pair), max(pair)) for pair in data.contact.geom.tolist()}
-    return sorted(pair for pair in pairs if movers[pair[0]] != movers[pair[1]])
 
 
 def _pair_model(robot: Robot, pairs: list[Pair]) -> mujoco.MjModel:
