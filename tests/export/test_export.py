@@ -8,35 +8,25 @@ from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
 
-import mujoco
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from polyreach.deploy import evaluate
-from polyreach.deploy.evaluate import (
-    EvaluationConfig,
-    evaluate_actions,
-    evaluate_alone,
-    least_squares_actions,
-    self_distance_line,
-)
+from polyreach.deploy.controllers import PolicyController
+from polyreach.deploy.evaluate import Evaluation, EvaluationConfig
 from polyreach.deploy.export import ExportedPolicy, write_onnx
+from polyreach.deploy.tables import self_distance_line
 from polyreach.envs.env_spec import preset_name
-from polyreach.envs.reach.dynamics import BatchDynamics
 from polyreach.envs.reach.effector_reach import EffectorReachEnv
 from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError
 from polyreach.methods import METHODS, get_method
 from polyreach.networks.actor_critic import ReachPolicy
-from polyreach.robot.features import Observation, ObservationLayout
-from polyreach.robot.onnx_policy import OBSERVED, PolicyFile
+from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, list_robots, load_robot
 from polyreach_description.contract import PolicyInputs, robot_metadata
-from polyreach_nodes.control.limits import JointLimits
 
 torch.set_num_threads(1)
 GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")
@@ -201,112 +191,6 @@ def test_a_policy_for_another_robot_is_refused(exported: Exported) -> None:
         PolicyFile(path).check(load_robot("humanoid27"))
 
 
-def test_evaluation_measures_what_it_says() -> None:
-    robot = load_robot("planar8")
-    config = EvaluationConfig(goals=20, seconds=2.0, seed=3)
-    still = evaluate_actions(lambda obs: torch.zeros(len(obs), 8), robot, config)
-    assert still["error_median_m"] == pytest.approx(still["start_error_median_m"], rel=0.2)
-    moved = evaluate_actions(least_squares_actions(robot), robot, config)
-    assert moved["error_median_m"] < 0.02 < still["error_median_m"]
-    assert moved["success_all"]["0.02"] <= min(
-        own["success"]["0.02"] for own in moved["effectors"].values()
-    )
-
-
-def test_evaluation_applies_the_limits_of_the_controller() -> None:
-    robot = load_robot(GANTRY)
-    told, expected = [], []
-    limits = JointLimits(
-        robot.joint_pos_limits,
-        robot.joint_vel_limits,
-        robot.joint_acc_limits,
-        1.0 / robot.control_rate,
-    )
-
-    def act(obs: torch.Tensor) -> torch.Tensor:
-        return torch.ones(len(obs), len(robot.joint_names))
-
-    def step(
-        dynamics: BatchDynamics, joint_pos: torch.Tensor, joint_vel: torch.Tensor
-    ) -> torch.Tensor:
-        before = dynamics.command.double().numpy()
-        rows = zip(joint_vel.double().numpy(), before, joint_pos.double().numpy(), strict=True)
-        expected.append([limits.apply(*row) for row in rows])
-        found = plain(dynamics, joint_pos, joint_vel)
-        told.append(dynamics.command.numpy())
-        return found
-
-    plain = BatchDynamics.step
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(BatchDynamics, "step", step)
-        evaluate_actions(act, robot, EvaluationConfig(goals=2, seconds=0.5))
-    assert np.abs(np.array(told) - np.array(expected)).max() < 1e-5
-    assert np.array(told)[0].max() == pytest.approx(
-        (robot.joint_acc_limits / robot.control_rate).max()
-    )
-
-
-@pytest.mark.parametrize("distance", [0.0, 0.02])
-def test_evaluation_counts_near_self_collisions(
-    distance: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    robot = load_robot("humanoid27")
-    model, data = robot.proximity_model(distance), mujoco.MjData(robot.model)
-    data.qpos[:] = robot.qpos(robot.home)
-    seen: list[list[bool]] = []  # of every state, whether each robot was near itself
-
-    def near(joint_pos: NDArray[np.float64]) -> bool:
-        data.qpos[robot.qpos_adr] = joint_pos
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_collision(model, data)
-        return data.ncon > 0
-
-    def act(obs: torch.Tensor) -> torch.Tensor:
-        places = ObservationLayout.of(robot, OBSERVED).split(obs).joint_pos.double().numpy()
-        seen.append([near(place) for place in places])
-        action = torch.zeros(len(obs), len(robot.joint_names))
-        action[: len(obs) // 2] = 0.5 * torch.sin(torch.arange(len(robot.joint_names)) * 2.0)
-        return action
-
-    monkeypatch.setattr(evaluate, "STOP_DISTANCE", distance)
-    found = evaluate_actions(act, robot, EvaluationConfig(goals=40, seconds=1.5, seed=1))
-    states = np.array(seen)
-    first_apart = (~states).cumsum(axis=0) > 0
-    came_near = (states & first_apart).any(axis=0)
-    assert 0 < came_near[:20].mean() < 1 and not came_near[20:].any()
-    assert found["near_self"] == came_near.mean()
-
-
-def test_each_effector_alone_is_measured_on_its_share_of_the_same_goals() -> None:
-    robot = load_robot("planar8")
-    seen: list[Observation] = []
-    controller = least_squares_actions(robot)
-
-    def act(obs: torch.Tensor) -> torch.Tensor:
-        seen.append(ObservationLayout.of(robot, OBSERVED).split(obs))
-        return controller(obs)
-
-    config = EvaluationConfig(goals=7, seconds=2.0, seed=3)
-    together = evaluate_actions(act, robot, config)
-    first = seen[0]
-    seen.clear()
-    alone = evaluate_alone(act, robot, config)
-    assert torch.equal(seen[0].joint_pos, first.joint_pos)
-    assert torch.equal(seen[0].goals, first.goals)
-    assert seen[0].active.tolist() == [[1, 0, 0], [0, 1, 0], [0, 0, 1]] * 2 + [[1, 0, 0]]
-    assert all(torch.equal(parts.active, seen[0].active) for parts in seen)
-    reached = np.stack([robot.forward_kinematics(row) for row in seen[-1].joint_pos.double()])
-    error = np.linalg.norm(reached - first.goals.numpy(), axis=-1)
-    for index, name in enumerate(robot.effector_names):
-        # one control period before the end
-        assert alone[name]["error_mean_m"] == pytest.approx(error[index::3, index].mean(), abs=5e-3)
-        assert (
-            alone[name]["success"]["0.05"] >= together["effectors"][name]["success"]["0.05"] - 0.2
-        )
-    least = evaluate_alone(controller, robot, EvaluationConfig(goals=1, seconds=0.1))
-    assert list(least) == ["left", "middle", "right"]
-
-
 SHIPPED = sorted(path.stem for path in MODELS.glob("*.onnx"))
 
 
@@ -334,9 +218,8 @@ def test_shipped_policies_match_their_robot_and_their_card(name: str) -> None:
         rates = [own["success"][radius] for radius in ("0.01", "0.02", "0.05")]
         assert f"| {name} | " + " | ".join(f"{rate:.1%}" for rate in rates) in card
     assert "alone" in evaluation or "task_names" not in policy.contract
-    again = evaluate_actions(
-        policy.actions(robot), robot, EvaluationConfig(goals=60, seconds=evaluation["seconds"])
-    )
+    config = EvaluationConfig(goals=60, seconds=evaluation["seconds"])
+    again = Evaluation(robot, config).measure(PolicyController(policy))
     # 60 goals against the 1000 of the card: three standard errors
     rate = evaluation["success_all"]["0.02"]
     assert abs(again["success_all"]["0.02"] - rate) < 3 * (max(rate * (1 - rate), 0.02) / 60) ** 0.5

@@ -9,14 +9,13 @@ from typing import Annotated
 import tyro
 
 from polyreach.commands.options import parse_options
+from polyreach.commands.pipeline import controller_pipeline
 from polyreach.commands.terminal import print_table
-from polyreach.deploy.evaluate import (
-    EvaluationConfig,
+from polyreach.deploy.evaluate import EvaluationConfig, compare
+from polyreach.deploy.tables import (
     alone_rows,
-    evaluate_actions,
-    evaluate_policy,
+    comparison_rows,
     evaluation_rows,
-    least_squares_actions,
     self_distance_line,
 )
 from polyreach.robot.onnx_policy import PolicyFile
@@ -26,7 +25,8 @@ from polyreach_description import load_robot
 @dataclass(frozen=True)
 class EvaluateOptions:
     """Measure a policy file in the dynamic simulation, with goals for all effectors at once, and
-    compare it with damped least squares.
+    compare it on the same goals with damped least squares and with a planner: inverse kinematics
+    from many starts, then straight to the nearest solution on a clear way.
     """
 
     policy: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="POLICY")]
@@ -41,6 +41,16 @@ class EvaluateOptions:
     """Seed of starts and goals."""
     threads: int = 1
     """CPU threads of the simulation."""
+    delay: float = 0.0
+    """Largest delay of the commands [s]; each episode has its own, drawn uniformly from zero."""
+    lag: float = 0.0
+    """Time constant of a first-order lag of the servos, besides their own [s]."""
+    controlled: int = 100
+    """Number of goal sets measured through the controller's limits and distances, and with goals
+    that jump; a fifth of it with goals that move; 0: none.
+    """
+    starts: int = 20
+    """Number of random starts of the planner; 0: without it."""
     json: bool = False
     """Print the figures as JSON."""
 
@@ -51,11 +61,21 @@ def run(words: Sequence[str]) -> int:
     policy = PolicyFile(options.policy)
     robot = load_robot(options.robot or policy.robot_name)
     policy.check(robot)
-    config = EvaluationConfig(options.goals, options.seconds, options.seed, options.threads)
-    result = evaluate_policy(policy, robot, config)
-    baseline = evaluate_actions(least_squares_actions(robot), robot, config)
+    config = EvaluationConfig(
+        goals=options.goals,
+        seconds=options.seconds,
+        seed=options.seed,
+        threads=options.threads,
+        delay=options.delay,
+        lag=options.lag,
+        controlled=options.controlled,
+        starts=options.starts,
+    )
+    results = compare(policy, robot, config, controller_pipeline(robot))
+    result = results["policy"]
     if options.json:
-        print(json.dumps({"policy": result, "least_squares": baseline}, indent=2))
+        names = {"least squares": "least_squares", "multi-start": "multi_start"}
+        print(json.dumps({names.get(name, name): of for name, of in results.items()}, indent=2))
         return 0
     title = (
         f"{options.policy.name}: {config.goals} goals for all effectors at once, "
@@ -65,5 +85,5 @@ def run(words: Sequence[str]) -> int:
     print(self_distance_line(result))
     if "alone" in result:
         print_table("one goal at a time", *alone_rows(result["alone"]))
-    print_table("least squares, no learning, same goals", *evaluation_rows(baseline))
+    print_table("the same goals, also without learning", *comparison_rows(results))
     return 0

@@ -8,6 +8,7 @@ from typing import Annotated
 import tyro
 
 from polyreach.commands.options import parse_options
+from polyreach.commands.pipeline import controller_pipeline
 from polyreach.commands.terminal import console
 from polyreach.deploy.evaluate import EvaluationConfig
 from polyreach.deploy.export import export_run
@@ -44,7 +45,8 @@ def run(words: Sequence[str]) -> int:
     written = [path]
     if options.goals > 0:
         robot = load_run_robot(RunFolder(options.run).read_config())
-        config = EvaluationConfig(options.goals, threads=options.threads)
-        written.append(measure_and_describe(path, robot, config))
+        config = EvaluationConfig(goals=options.goals, threads=options.threads)
+        pipeline = controller_pipeline(robot)
+        written.append(measure_and_describe(path, robot, config, pipeline))
     console.print("wrote " + " and ".join(str(file) for file in written), soft_wrap=True)
     return 0

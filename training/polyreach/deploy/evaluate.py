@@ -1,199 +1,307 @@
-"""Measure a policy on the simulated robot: all goals at once and one at a time, in dynamic mode, at
-the robot's control rate and within its acceleration limits.
+"""Measure controllers on the simulated robot, all on the same starts and goals: policies, and those
+without learning. Dynamic mode, at the robot's control rate, within its velocity and acceleration
+limits.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from polyreach.envs.reach.config import ReachConfig
-from polyreach.envs.reach.reach import ReachEnv
+from polyreach.deploy.baselines.multi_start import MultiStartConfig, MultiStartPlanner
+from polyreach.deploy.baselines.multi_start_controller import MultiStartController
+from polyreach.deploy.controllers import (
+    Conditioner,
+    Controller,
+    LeastSquaresController,
+    PolicyController,
+    command_times,
+    within_limits,
+)
+from polyreach.deploy.episodes import Episodes, play
+from polyreach.deploy.figures import (
+    effector_figures,
+    jump_figures,
+    reach_figures,
+    tracking_figures,
+)
+from polyreach.deploy.goal_sets import (
+    GoalErrors,
+    Goals,
+    draw_configurations,
+    moving_configurations,
+)
+from polyreach.deploy.simulation import Drives
 from polyreach.errors import check_range
-from polyreach.robot.features import KinematicFeatures, ObservationLayout
-from polyreach.robot.onnx_policy import OBSERVED, Act, PolicyFile
+from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot
-from polyreach_description.distances import STOP_DISTANCE
-
-RADII = (0.01, 0.02, 0.05)  # [m]
-QUANTILES = (0.5, 0.75, 0.9, 0.95)
+from polyreach_description.contract import PolicyInputs
+from polyreach_description.distances import FULL_REACH
 
 Array = NDArray[np.float64]
+
+SPEEDS = (0.1, 0.3)  # [m/s] of goals that move, of a robot of FULL_REACH or more
+MOVING_SECONDS, LEAD_SECONDS = 5.0, 1.0  # of which the first are not measured
+JUMPS, JUMP_SECONDS = 5, 1.0
+TIMED_PLANS = 20
 
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How a policy is measured."""
+    """How controllers are measured."""
 
     goals: int = 1000
-    """Number of goal sets, each with a random start."""
+    """Number of goal sets that stand still, each with a random start."""
     seconds: float = 5.0
     """Time from the start until the errors are measured [s]."""
     seed: int = 20_000
-    """Seed of starts and goals. A training with another seed has other ones."""
+    """Seed of starts and goals."""
     threads: int = 1
     """CPU threads of the simulation."""
+    delay: float = 0.0
+    """Largest delay of the commands [s]; each episode has its own, drawn uniformly from zero."""
+    lag: float = 0.0
+    """Time constant of a first-order lag of the servos, besides their own [s]."""
+    controlled: int = 100
+    """Number of the goal sets for which the robot is also driven through the controller's limits
+    and distances, of those that jump, and, a fifth of it, of those that move; 0: none.
+    """
+    starts: int = 20
+    """Number of random starts of the multi-start planner; 0: without it."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no evaluation can have."""
         check_range("goals", self.goals, 1)
         check_range("seconds", self.seconds, 0.1)
         check_range("threads", self.threads, 1)
+        check_range("controlled", self.controlled, 0)
+        check_range("starts", self.starts, 0)
+        Drives(self.delay, self.lag)
+
+    @property
+    def drives(self) -> Drives:
+        """What lies between commands and servos."""
+        return Drives(self.delay, self.lag)
 
 
-def least_squares_actions(robot: Robot) -> Act:
-    """The controller without learning: damped least squares on all goals together, with joints at
-    their limits left out.
+class Evaluation:
+    """Starts and goals of a robot on which controllers are measured.
+
+    pipeline: the controller's limits and distances, where polyreach_nodes is installed.
     """
-    features, layout = KinematicFeatures(robot), ObservationLayout.of(robot, OBSERVED)
-    share = torch.tensor(robot.action_speeds / robot.joint_vel_limits, dtype=torch.float32)
 
-    def act(obs: Tensor) -> Tensor:
-        return features.least_squares(features.compute(layout.split(obs))[0]) * share
+    def __init__(
+        self, robot: Robot, config: EvaluationConfig, pipeline: Conditioner | None = None
+    ) -> None:
+        self.robot, self.config = robot, config
+        self._condition = within_limits(robot)
+        self._pipeline = pipeline
+        self._errors = GoalErrors(robot)
+        self.starts, configurations = draw_configurations(robot, config.goals, config.seed)
+        self.goals = self._errors.goals(configurations)
+        self._moving: dict[float, Array] = {}
 
-    return act
+    def multi_start(self) -> tuple[MultiStartController, dict[str, float]]:
+        """The multi-start planner's controller, and its computing time [s] for a goal set."""
+        planner = MultiStartPlanner(self.robot, MultiStartConfig(starts=self.config.starts))
+        rows = np.arange(TIMED_PLANS) % len(self.starts)
+        starts, goals = self.starts[rows], self.goals.rows(rows)
+        times = planner.plan_times(starts, goals)
+        follow = planner.plan_times(self.starts[rows], goals, follow=True)
+        figures = {"mean_s": float(times.mean()), "worst_s": float(times.max())}
+        return MultiStartController(self.robot, planner, times, follow), figures
+
+    def measure(self, controller: Controller) -> dict[str, Any]:
+        """Figures of one controller for goals that stand still; see reach_figures."""
+        episodes = self._reach(controller, self.starts, self.goals, self._condition)
+        start = self._errors(self.starts, self.goals)[0]
+        return {
+            "mode": "dynamic",
+            "episodes": len(self.starts),
+            "seconds": self.config.seconds,
+            "seed": self.config.seed,
+            "delay_s": self.config.delay,
+            "lag_s": self.config.lag,
+            "stop_distance_m": self.robot.stop_distance,
+            "start_error_median_m": float(np.median(start)),
+            **reach_figures(episodes, self.goals, self.robot),
+            "compute": self._compute_times(controller, episodes),
+        }
+
+    def measure_controlled(self, controller: Controller) -> dict[str, Any]:
+        """Figures under the controller's whole pipeline, and for goals that jump and move."""
+        count = min(self.config.controlled, len(self.starts))
+        if not count:
+            return {}
+        result: dict[str, Any] = {"episodes": count}
+        starts, goals = self.starts[:count], self.goals.rows(slice(count))
+        if self._pipeline is not None:
+            episodes = self._reach(controller, starts, goals, self._pipeline)
+            figures = reach_figures(episodes, goals, self.robot)
+            result["pipeline"] = {
+                key: figures[key]
+                for key in ("success_all", "near_self", "time_s")
+                if key in figures
+            }
+        result["jumps"] = self._jumps(controller, count)
+        result["moving"] = {f"{speed:g}": self._track(controller, speed) for speed in SPEEDS}
+        return result
+
+    def alone(self, controller: Controller) -> dict[str, Any]:
+        """Figures of each effector when no other has a goal, on its share of the same starts and
+        goals: of E effectors, the i-th takes the i-th of every E goal sets.
+        """
+        names = self.robot.effector_names
+        effectors, count = len(names), max(len(self.starts), len(names))
+        rows = np.arange(count) % len(self.starts)
+        goals = self.goals.rows(rows)
+        goals = Goals(
+            goals.positions, goals.orientations, np.eye(effectors)[np.arange(count) % effectors]
+        )
+        episodes = self._reach(controller, self.starts[rows], goals, self._condition)
+        distance, angle = self._errors(episodes.joint_pos[-1], goals)
+        return {
+            name: effector_figures(
+                self.robot,
+                distance[i::effectors, i],
+                angle[i::effectors, i],
+                bool(self.robot.oriented[i]),
+            )
+            for i, name in enumerate(names)
+        }
+
+    def _reach(
+        self, controller: Controller, starts: Array, goals: Goals, condition: Conditioner
+    ) -> Episodes:
+        ticks = round(self.config.seconds * self.robot.control_rate)
+        return self._play(controller, condition, starts, lambda _: goals, ticks, still=True)
+
+    def _play(
+        self,
+        controller: Controller,
+        condition: Conditioner,
+        starts: Array,
+        goals_at: Callable[[int], Goals],
+        ticks: int,
+        still: bool = False,
+    ) -> Episodes:
+        config = self.config
+        return play(
+            controller,
+            condition,
+            self.robot,
+            starts,
+            goals_at,
+            ticks,
+            config.drives,
+            config.seed,
+            config.threads,
+            still,
+        )
+
+    def _jumps(self, controller: Controller, count: int) -> dict[str, Any]:
+        """Success rates just before each jump, of goal sets that jump every JUMP_SECONDS; robot i
+        has the goal sets i, i + 1, ...
+        """
+        every = round(JUMP_SECONDS * self.robot.control_rate)
+        rows = (np.arange(count) + np.arange(JUMPS)[:, None]) % len(self.starts)
+        sets = [self.goals.rows(row) for row in rows]
+        episodes = self._play(
+            controller,
+            self._condition,
+            self.starts[:count],
+            lambda tick: sets[tick // every],
+            JUMPS * every,
+        )
+        figures = jump_figures(episodes.joint_pos[every::every], sets, episodes.near, self.robot)
+        return {"every_s": JUMP_SECONDS, **figures}
+
+    def _track(self, controller: Controller, speed: float) -> dict[str, Any]:
+        """Tracking errors of goals that move at `speed` [m/s]: the largest of all effectors."""
+        if speed not in self._moving:
+            count = max(1, min(self.config.controlled, len(self.starts)) // 5)
+            distance = SelfDistance(self.robot, self.robot.slow_distance)
+            clear = [row for row in self.starts if distance.least_share(row) >= 1.0][:count]
+            self._moving[speed] = moving_configurations(
+                self.robot,
+                np.array(clear or [self.robot.home]),
+                speed * min(1.0, self.robot.reach / FULL_REACH),
+                MOVING_SECONDS,
+                self.config.seed,
+            )
+        paths = self._moving[speed]
+        goals = [self._errors.goals(state) for state in paths]
+        episodes = self._play(
+            controller, self._condition, paths[0], lambda tick: goals[tick], len(paths)
+        )
+        lead = round(LEAD_SECONDS * self.robot.control_rate)
+        states = episodes.joint_pos[1 + lead :]
+        figures = tracking_figures(states, goals[lead:], episodes.near, self.robot)
+        return {"paths": paths.shape[1], **figures}
+
+    def _compute_times(self, controller: Controller, episodes: Episodes) -> dict[str, float]:
+        """CPU time [s] of a command for one robot, in states of the first one."""
+        goals, ticks = self.goals.rows(slice(1)), len(episodes.joint_pos) - 1
+        states = [
+            PolicyInputs(
+                episodes.joint_pos[tick, :1],
+                goals.positions,
+                goals.active,
+                episodes.joint_vel[tick, :1],
+                goals.orientations,
+                goals.active * self.robot.oriented,
+            )
+            for tick in range(ticks)
+        ]
+        times = command_times(controller, states)
+        return {"mean_s": float(times.mean()), "worst_s": float(times.max())}
 
 
 def evaluate_policy(policy: PolicyFile, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
-    """The result of evaluate_actions and, for several effectors, under `alone` that of
-    evaluate_alone.
+    """Figures of a policy file, as of Evaluation.measure, and, for several effectors, under `alone`
+    those of Evaluation.alone.
     """
-    act = policy.actions(robot)
-    result = evaluate_actions(act, robot, config)
-    if len(robot.effector_names) > 1:
-        result["alone"] = evaluate_alone(act, robot, config)
+    return _with_alone(Evaluation(robot, config), PolicyController(policy))
+
+
+def _with_alone(evaluation: Evaluation, controller: Controller) -> dict[str, Any]:
+    result = evaluation.measure(controller)
+    if len(evaluation.robot.effector_names) > 1:
+        result["alone"] = evaluation.alone(controller)
     return result
 
 
-def evaluate_actions(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
-    """Errors at the end of each episode, as success rates and quantiles [m], per effector and for
-    all together, and the share of episodes in which two bodies came within STOP_DISTANCE. The
-    evaluation does not stop the robot there.
+def compare(
+    policy: PolicyFile, robot: Robot, config: EvaluationConfig, pipeline: Conditioner | None = None
+) -> dict[str, dict[str, Any]]:
+    """Figures of a policy file, least squares and the multi-start planner, by name, on the same
+    starts and goals: those of Evaluation.measure, and under `controlled` those of
+    Evaluation.measure_controlled. For the policy also `alone`; for the planner `plan`.
     """
-    env = _environment(robot, config.goals, config)
-    obs, _ = env.reset(seed=config.seed)
-    start = env.error()
-    self_distance = _SelfDistanceRecord(robot, config.goals)
-    error = _final_error(env, obs, act, config, self_distance)
-    return {
-        "mode": "dynamic",
-        "episodes": config.goals,
-        "seconds": config.seconds,
-        "seed": config.seed,
-        "start_error_median_m": float(start.median()),
-        "error_median_m": float(np.median(error)),
-        "success_all": {
-            f"{radius:g}": float((error < radius).all(axis=1).mean()) for radius in RADII
-        },
-        "effectors": {
-            name: _figures(errors)
-            for name, errors in zip(robot.effector_names, error.T, strict=True)
-        },
-        "near_self": float(self_distance.came_close.mean()),
+    evaluation = Evaluation(robot, config, pipeline)
+    controller = PolicyController(policy)
+    results = {
+        "policy": _with_alone(evaluation, controller),
+        **baselines(evaluation),
     }
+    results["policy"]["controlled"] = evaluation.measure_controlled(controller)
+    return results
 
 
-def evaluate_alone(act: Act, robot: Robot, config: EvaluationConfig) -> dict[str, Any]:
-    """Figures of each effector when no other has a goal, on its share of the same starts and goals:
-    of E effectors, the i-th takes the i-th of every E goal sets.
-    """
-    count, effectors = max(config.goals, len(robot.effector_names)), len(robot.effector_names)
-    env = _environment(robot, count, config)
-    env.reset(seed=config.seed)
-    active = torch.eye(effectors).repeat(-(-count // effectors), 1)[:count]
-    error = _final_error(env, env.reset_to(env.joint_pos, env.goals, active), act, config)
-    return {name: _figures(error[i::effectors, i]) for i, name in enumerate(robot.effector_names)}
-
-
-def _environment(robot: Robot, count: int, config: EvaluationConfig) -> ReachEnv:
-    # no episode ends during the evaluation
-    settings = ReachConfig(
-        mode="dynamic",
-        acceleration_limits=True,
-        observe_velocity=True,
-        horizon_s=config.seconds + 1.0,
-        action_repeat=1,
-        all_active=1.0,
-    )
-    return ReachEnv(robot, count, settings, threads=config.threads, seed=config.seed)
-
-
-class _SelfDistanceRecord:
-    """Which of N robots came close to themselves: two bodies within STOP_DISTANCE, after a state
-    without such a pair. Bodies that start that close do not count until they part.
-    """
-
-    def __init__(self, robot: Robot, count: int) -> None:
-        self._self_distance = SelfDistance(robot, STOP_DISTANCE)
-        self._was_apart, self.came_close = np.zeros((2, count), dtype=bool)
-
-    def add(self, joint_pos: Array) -> None:
-        """Record the state joint_pos (N, nu) [rad or m]."""
-        for index in np.flatnonzero(~self.came_close):
-            close = bool(self._self_distance.close_pairs(joint_pos[index]))
-            self.came_close[index] = close and self._was_apart[index]
-            self._was_apart[index] |= not close
-
-
-@torch.no_grad()
-def _final_error(
-    env: ReachEnv,
-    obs: Tensor,
-    act: Act,
-    config: EvaluationConfig,
-    self_distance: _SelfDistanceRecord | None = None,
-) -> Array:
-    """Play on from `obs`; errors (N, E) [m] at the end. The record gets all states but the last."""
-    for _ in range(round(config.seconds * env.robot.control_rate)):
-        if self_distance is not None:
-            self_distance.add(env.joint_pos.double().numpy())
-        obs, *_ = env.step(act(obs))
-    env.close()
-    return env.error().double().numpy()
-
-
-def _figures(error: Array) -> dict[str, Any]:
-    """Figures of one effector from its errors (N,) [m]."""
-    return {
-        "success": {f"{radius:g}": float((error < radius).mean()) for radius in RADII},
-        "error_quantiles_m": {f"{q:g}": float(np.quantile(error, q)) for q in QUANTILES},
-        "error_mean_m": float(error.mean()),
-    }
-
-
-def self_distance_line(result: dict[str, Any]) -> str:
-    """A sentence with the share of episodes of evaluate_actions in which two links came close."""
-    return (
-        f"In {result['near_self']:.1%} of the episodes, two links came within "
-        f"{1e3 * STOP_DISTANCE:g} mm, the distance at which the controller stops the robot."
-    )
-
-
-def evaluation_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Table of the result of evaluate_actions: header and rows of text."""
-    header, rows = alone_rows(result["effectors"])
-    rates = (f"{rate:.1%}" for rate in result["success_all"].values())
-    rows.append(["all at once", *rates, *("" for _ in QUANTILES)])
-    return header, rows
-
-
-def alone_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Table of the result of evaluate_alone: header and rows of text."""
-    header = [
-        "effector",
-        *(f"within {1e3 * r:g} mm" for r in RADII),
-        *(f"error p{100 * q:.0f}" for q in QUANTILES),
-    ]
-    rows = [
-        [
-            name,
-            *(f"{rate:.1%}" for rate in figures["success"].values()),
-            *(f"{1e3 * quantile:.2f} mm" for quantile in figures["error_quantiles_m"].values()),
-        ]
-        for name, figures in result.items()
-    ]
-    return header, rows
+def baselines(evaluation: Evaluation) -> dict[str, dict[str, Any]]:
+    """Figures of the controllers without learning, by name."""
+    controllers: dict[str, Controller] = {"least squares": LeastSquaresController(evaluation.robot)}
+    plan: dict[str, float] = {}
+    if evaluation.config.starts:
+        controllers["multi-start"], plan = evaluation.multi_start()
+    results = {}
+    for name, controller in controllers.items():
+        results[name] = evaluation.measure(controller)
+        results[name]["controlled"] = evaluation.measure_controlled(controller)
+    if plan:
+        del results["multi-start"]["compute"]  # of a plan in one period, of a line in the others
+        results["multi-start"] |= {"plan": plan, "starts": evaluation.config.starts}
+    return results

@@ -1,41 +1,45 @@
 """Measure an exported policy; write the figures into the policy file and its model card."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from polyreach.deploy.evaluate import (
-    EvaluationConfig,
+from polyreach.deploy.baselines.multi_start import MultiStartConfig
+from polyreach.deploy.controllers import Conditioner
+from polyreach.deploy.evaluate import EvaluationConfig, compare
+from polyreach.deploy.export import save, write_metadata
+from polyreach.deploy.tables import (
     alone_rows,
-    evaluate_actions,
-    evaluate_policy,
+    comparison_rows,
     evaluation_rows,
-    least_squares_actions,
     self_distance_line,
 )
-from polyreach.deploy.export import save, write_metadata
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.config import RunConfig
 from polyreach_description import Robot, is_robot_file
 from polyreach_description.contract import INPUTS, OUTPUTS, PolicyMetadata
 
 
-def measure_and_describe(path: Path, robot: Robot, config: EvaluationConfig) -> Path:
-    """Evaluate the policy file at `path`, write the result into its metadata and its card; returns
-    the card's path.
+def measure_and_describe(
+    path: Path, robot: Robot, config: EvaluationConfig, pipeline: Conditioner | None = None
+) -> Path:
+    """Evaluate the policy file at `path`, write the result into its metadata and its card, which
+    also compares it with controllers without learning; returns the card's path.
+
+    pipeline: see Evaluation.
     """
     policy = PolicyFile(path)
     policy.check(robot)
-    evaluation = evaluate_policy(policy, robot, config)
-    baseline = evaluate_actions(least_squares_actions(robot), robot, config)
-    contract: PolicyMetadata = {**policy.contract, "evaluation": evaluation}
+    results = compare(policy, robot, config, pipeline)
+    contract: PolicyMetadata = {**policy.contract, "evaluation": results["policy"]}
     model = onnx.load(str(path))
     write_metadata(model, contract)
     save(model, path)
     card = path.with_suffix(".md")
-    card.write_text(model_card(path.name, contract, policy, baseline))
+    card.write_text(model_card(path.name, contract, policy, results))
     return card
 
 
@@ -51,12 +55,14 @@ def _heading(name: str) -> str:
 
 
 def model_card(
-    name: str, contract: PolicyMetadata, policy: PolicyFile, baseline: dict[str, Any]
+    name: str,
+    contract: PolicyMetadata,
+    policy: PolicyFile,
+    results: Mapping[str, dict[str, Any]],
 ) -> str:
     """The card as Markdown.
 
-    name: of the policy file; contract: its metadata with the evaluation; baseline: figures of
-    evaluate_actions for least_squares_actions.
+    name: of the policy file; contract: its metadata with the evaluation; results: of compare.
     """
     training, evaluation = contract["training"], contract["evaluation"]
     config = training["config"]
@@ -79,10 +85,15 @@ Command: `{_command(name, config, evaluation)}`.
 
 {self_distance_line(evaluation)}
 {_alone(evaluation)}
-Baseline without learning: damped least squares without the joints at their limits, on the same
-goal sets{_blending(config)}:
+## Compared with controllers without learning
 
-{_markdown(*evaluation_rows(baseline))}
+On the same starts and goals. Least squares: damped, without the joints at their
+limits{_blending(config)}. Multi-start: damped least squares from {_starts(results)} and
+from the current one; then straight to the nearest solution, within velocity and acceleration
+limits, if its joint path is clear of the robot's own body at {MultiStartConfig().points} points.
+The robot waits for a plan as long as its computation took. {_controlled(evaluation)}
+
+{_markdown(*comparison_rows(results))}
 
 ## Trained
 
@@ -102,6 +113,19 @@ The policy does not observe obstacles. It stretches the robot towards a goal out
 """
 
 
+def _starts(results: Mapping[str, dict[str, Any]]) -> str:
+    return _count(results.get("multi-start", {}).get("starts", 0), "random configuration")
+
+
+def _controlled(evaluation: dict[str, Any]) -> str:
+    if not evaluation.get("controlled"):
+        return ""
+    return (
+        f"Figures through the controller (slow-downs, stops) and of goals that jump are of "
+        f"{evaluation['controlled']['episodes']} of the goal sets."
+    )
+
+
 def _count(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
@@ -114,6 +138,8 @@ def _command(name: str, config: dict[str, Any], evaluation: dict[str, Any]) -> s
     for option, value, default in (
         ("--goals", evaluation["episodes"], defaults.goals),
         ("--seconds", evaluation["seconds"], defaults.seconds),
+        ("--delay", evaluation["delay_s"], defaults.delay),
+        ("--lag", evaluation["lag_s"], defaults.lag),
     ):
         words += [option, str(value)] if value != default else []
     return shlex.join([*words, "--seed", str(evaluation["seed"])])

@@ -26,21 +26,32 @@ class SelfDistance:
 
     def close_pairs(self, joint_pos: ArrayLike) -> set[tuple[int, int]]:
         """Pairs of body ids, the smaller one first, at joint_pos (nu,) [rad or m]."""
-        self._robot.write_qpos(self._data.qpos, joint_pos)
-        mujoco.mj_kinematics(self.model, self._data)
-        mujoco.mj_collision(self.model, self._data)
-        boxes = [pair for pair, _ in self._boxes.nearer_than(self._data, self._box_limits)]
-        close = {(int(first), int(second)) for first, second in self._body_ids(boxes)}
-        if not self._data.ncon:
-            return close
-        geoms, movers = self._data.contact.geom, self._robot.geom_movers
-        bodies = self._body_ids(geoms)
-        near = self._data.contact.dist < self._distances[bodies[:, 0], bodies[:, 1]]
-        near &= movers[geoms[:, 0]] != movers[geoms[:, 1]]
-        near &= ~self._is_box[geoms].all(axis=1)
-        return close | {(int(first), int(second)) for first, second in bodies[near]}
+        bodies, shares = self._within(joint_pos)
+        return {(int(first), int(second)) for first, second in bodies[shares < 1.0]}
 
-    def _body_ids(self, geoms: ArrayLike) -> NDArray[np.int64]:
-        """Bodies (N, 2) of pairs of geoms (N, 2), the smaller id first."""
-        bodies = self.model.geom_bodyid[np.reshape(geoms, (-1, 2)).astype(np.int64)]
-        return np.sort(bodies, axis=-1)
+    def least_share(self, joint_pos: ArrayLike) -> float:
+        """Distance of a pair at joint_pos (nu,) [rad or m], as a share of that below which it is
+        close: the least of all pairs, below 1 if any is close. Infinite where none is within
+        `distance`.
+        """
+        return float(self._within(joint_pos)[1].min(initial=np.inf))
+
+    def _within(self, joint_pos: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Body ids (K, 2), the smaller one first, of the pairs within `distance`, and their shares
+        (K,).
+        """
+        data, movers = self._data, self._robot.geom_movers
+        self._robot.write_qpos(data.qpos, joint_pos)
+        mujoco.mj_kinematics(self.model, data)
+        mujoco.mj_collision(self.model, data)
+        boxes = self._boxes.nearer_than(data, self._box_limits)
+        geoms = np.reshape([pair for pair, _ in boxes], (-1, 2)).astype(np.int64)
+        distances = np.array([distance for _, distance in boxes])
+        if data.ncon:
+            contacts = data.contact.geom
+            part = movers[contacts[:, 0]] != movers[contacts[:, 1]]
+            part &= ~self._is_box[contacts].all(axis=1)
+            geoms = np.concatenate([geoms, contacts[part]])
+            distances = np.concatenate([distances, data.contact.dist[part]])
+        bodies = np.sort(self.model.geom_bodyid[geoms].reshape(-1, 2), axis=-1).astype(np.int64)
+        return bodies, distances / self._distances[bodies[:, 0], bodies[:, 1]]

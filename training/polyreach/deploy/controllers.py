@@ -1,0 +1,101 @@
+"""What evaluate measures: a policy file, or a controller without learning, that drives N robots."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from polyreach.robot.features import KinematicFeatures, Observation
+from polyreach.robot.onnx_policy import PolicyBatch, PolicyFile
+from polyreach_description import Robot
+from polyreach_description.contract import PolicyInputs
+
+Array = NDArray[np.float64]
+
+
+class Controller(Protocol):
+    """Drives N robots at once; it is called in every control period."""
+
+    def reset(self, rows: int) -> None:
+        """Start with `rows` robots at rest."""
+
+    def command(self, inputs: PolicyInputs[Array]) -> Array:
+        """Joint velocities (N, nu) [rad/s or m/s]; `inputs` has no memory."""
+
+
+class PolicyController:
+    """A policy file."""
+
+    def __init__(self, file: PolicyFile) -> None:
+        self._file = file
+
+    def reset(self, rows: int) -> None:
+        """Start with `rows` robots at rest."""
+        self._policy = PolicyBatch(self._file, rows)
+
+    def command(self, inputs: PolicyInputs[Array]) -> Array:
+        """Joint velocities (N, nu) [rad/s or m/s]."""
+        parts = inputs._asdict().items()
+        tensors = {name: _tensor(part) for name, part in parts if part is not None}
+        return self._policy(PolicyInputs(**tensors)).joint_vel.double().numpy()
+
+
+class LeastSquaresController:
+    """Damped least squares on all goals together, with joints at their limits left out."""
+
+    def __init__(self, robot: Robot) -> None:
+        self._features = KinematicFeatures(robot)
+        self._speeds = robot.action_speeds
+
+    def reset(self, rows: int) -> None:
+        """Nothing is kept between two calls."""
+
+    @torch.no_grad()
+    def command(self, inputs: PolicyInputs[Array]) -> Array:
+        """Joint velocities (N, nu) [rad/s or m/s]."""
+        parts = [_tensor(part) for part in (inputs.joint_pos, inputs.goals, inputs.active)]
+        features, _ = self._features.compute(Observation(*parts))
+        return self._features.least_squares(features).double().numpy() * self._speeds
+
+
+def _tensor(values: Array) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
+
+
+def command_times(controller: Controller, states: Sequence[PolicyInputs[Array]]) -> Array:
+    """CPU time [s] of the command in each of these states of one robot, on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    times: list[float] = []
+    for warm in (False, True):
+        controller.reset(1)
+        times = []
+        for inputs in states[: None if warm else 10]:
+            begin = time.process_time()
+            controller.command(inputs)
+            times.append(time.process_time() - begin)
+    torch.set_num_threads(threads)
+    return np.array(times)
+
+
+Conditioner = Callable[[Array, PolicyInputs[Array]], Array]
+
+
+def within_limits(robot: Robot) -> Conditioner:
+    """The command (N, nu) for wanted velocities (N, nu) [rad/s or m/s]: scaled to the velocity
+    limits, direction kept, and within the acceleration limits of the command before.
+    """
+    change = robot.joint_acc_limits / robot.control_rate  # [rad/s or m/s]
+
+    def condition(wanted: Array, inputs: PolicyInputs[Array]) -> Array:
+        excess = np.abs(wanted / robot.joint_vel_limits).max(axis=1, keepdims=True)
+        before = inputs.previous_joint_vel
+        assert before is not None
+        command: Array = np.clip(wanted / np.maximum(excess, 1.0), before - change, before + change)
+        return command
+
+    return condition

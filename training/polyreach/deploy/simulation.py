@@ -1,0 +1,112 @@
+"""Many copies of the simulated robot, stepped as one batch."""
+
+import copy
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from mujoco import rollout
+from numpy.typing import NDArray
+
+from polyreach.errors import check_range
+from polyreach.robot.self_distance import SelfDistance
+from polyreach_description import Robot
+
+Array = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Drives:
+    """What lies between a command and the velocity servos of the simulated robot."""
+
+    delay_s: float = 0.0
+    """Largest delay of the commands [s]; each episode has its own, drawn uniformly from zero."""
+    lag_s: float = 0.0
+    """Time constant of a first-order lag of the servos, besides their own [s]."""
+
+    def __post_init__(self) -> None:
+        """Raise UserError for a value that no drive can have."""
+        check_range("delay_s", self.delay_s, 0.0, 1.0)
+        check_range("lag_s", self.lag_s, 0.0, 1.0)
+
+
+class SimulatedRobots:
+    """N robots with velocity servos, at rest at joint_pos (N, nu) [rad or m] at first.
+
+    joint_pos, joint_vel: (N, nu) measured now. near: (N,) two bodies are closer than their stop
+    distance. A period without near bodies at its start and its end is simulated without contacts,
+    which are most of the work for links with meshes; the others are simulated again with contacts.
+    """
+
+    def __init__(
+        self, robot: Robot, joint_pos: Array, drives: Drives, seed: int, threads: int = 1
+    ) -> None:
+        self.robot, self._model = robot, robot.simulation_model()
+        period = 1.0 / robot.control_rate  # [s]
+        self._substeps = max(1, round(period / self._model.opt.timestep))
+        timestep = self._model.opt.timestep = period / self._substeps
+        self._free = copy.copy(self._model)
+        self._free.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
+        self._data = [mujoco.MjData(self._model) for _ in range(threads)]
+        self._rollout = rollout.Rollout(nthread=threads if threads > 1 else 0)
+        self._distance = SelfDistance(robot, robot.stop_distance)
+        count, size = len(joint_pos), mujoco.mj_stateSize(self._model, FULL)
+        # a full physics state is time, qpos, qvel, act
+        self._qpos_adr = 1 + robot.qpos_adr
+        self._qvel_adr = 1 + self._model.nq + robot.dof_adr
+        self._state = np.zeros((count, size))
+        self._state[:, 1 : 1 + self._model.nq] = robot.qpos(joint_pos)
+        self._states = np.zeros((count, self._substeps, size))
+        self.joint_pos, self.joint_vel = joint_pos.astype(np.float64), np.zeros(joint_pos.shape)
+        self._touching = self._shares(self.joint_pos) < np.inf
+        self.near: Mask = self._shares(self.joint_pos) < 1.0
+        # commands, the newest first, and for every substep the one that has arrived
+        delay = np.random.default_rng(seed).uniform(0.0, drives.delay_s, count) / timestep
+        late = delay.round()[:, None] - np.arange(self._substeps)  # (N, substeps)
+        self._age = np.maximum(0, np.ceil(late / self._substeps)).astype(np.int64)
+        self._commands = np.zeros((int(self._age.max()) + 1, *joint_pos.shape))
+        self._follow = 1.0 - np.exp(-timestep / drives.lag_s) if drives.lag_s else 1.0
+        self._servo = np.zeros(joint_pos.shape)
+
+    def step(self, command: Array, rows: NDArray[np.int64]) -> None:
+        """Simulate a control period of the robots `rows` (R,), at least one, with command (N, nu)
+        [rad/s or m/s]; the others stay as they are.
+        """
+        self._commands = np.roll(self._commands, 1, axis=0)
+        self._commands[0] = command
+        joint_vel = self._commands[self._age[rows], rows[:, None]]  # (R, substeps, nu)
+        servo = self._servo[rows]
+        for k in range(self._substeps):
+            servo = servo + self._follow * (joint_vel[:, k] - servo)
+            joint_vel[:, k] = servo
+        self._servo[rows] = servo
+        ctrl = self.robot.simulation_ctrl(joint_vel)
+        states = self._simulate(self._free, rows, ctrl)
+        shares = self._shares(states[:, self._qpos_adr])
+        again = self._touching[rows] | (shares < np.inf)
+        if again.any():
+            states[again] = self._simulate(self._model, rows[again], ctrl[again])
+            shares[again] = self._shares(states[again][:, self._qpos_adr])
+        self._state[rows] = states
+        self.joint_pos[rows], self.joint_vel[rows] = (
+            states[:, self._qpos_adr],
+            states[:, self._qvel_adr],
+        )
+        self._touching[rows], self.near[rows] = shares < np.inf, shares < 1.0
+
+    def _simulate(self, model: mujoco.MjModel, rows: NDArray[np.int64], ctrl: Array) -> Array:
+        """States (R, size) of the robots `rows` after a control period."""
+        states = self._states[: len(rows)]
+        self._rollout.rollout(model, self._data, self._state[rows], ctrl, state=states)
+        return states[:, -1].copy()
+
+    def _shares(self, joint_pos: Array) -> Array:
+        return np.array([self._distance.least_share(row) for row in joint_pos])
+
+    def close(self) -> None:
+        """Stop the threads."""
+        self._rollout.close()
+
+
+FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS

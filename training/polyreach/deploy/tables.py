@@ -1,0 +1,116 @@
+"""Tables of the figures of an evaluation, as text for the terminal and for cards."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from polyreach.deploy.figures import QUANTILES
+from polyreach_description.distances import STOP_DISTANCE
+
+Rows = tuple[list[str], list[list[str]]]
+
+
+def evaluation_rows(result: dict[str, Any]) -> Rows:
+    """Table of the figures of one controller: header and rows of text."""
+    header, rows = alone_rows(result["effectors"])
+    rates = [f"{rate:.1%}" for rate in result["success_all"].values()]
+    rows.append(["all at once", *rates, *[""] * (len(header) - 1 - len(rates))])
+    return header, rows
+
+
+def alone_rows(effectors: dict[str, Any]) -> Rows:
+    """Table of figures by effector: header and rows of text."""
+    first = next(iter(effectors.values()))
+    oriented = any("angle_quantiles_deg" in figures for figures in effectors.values())
+    header = [
+        "effector",
+        *(f"within {1e3 * float(radius):g} mm" for radius in first["success"]),
+        *(f"error p{100 * q:.0f}" for q in QUANTILES),
+        *(f"angle p{100 * q:.0f}" for q in QUANTILES if oriented),
+    ]
+    rows = []
+    for name, figures in effectors.items():
+        angles = figures.get("angle_quantiles_deg", {})
+        row = [
+            name,
+            *(f"{rate:.1%}" for rate in figures["success"].values()),
+            *(f"{1e3 * quantile:.2f} mm" for quantile in figures["error_quantiles_m"].values()),
+            *(f"{angle:.2f}°" for angle in angles.values()),
+        ]
+        rows.append(row + [""] * (len(header) - len(row)))
+    return header, rows
+
+
+def self_distance_line(result: dict[str, Any]) -> str:
+    """A sentence with the share of episodes in which two links came close."""
+    stop = result.get("stop_distance_m", STOP_DISTANCE)
+    return (
+        f"In {result['near_self']:.1%} of the episodes, two links came within "
+        f"{1e3 * stop:g} mm, the distance at which the controller stops the robot."
+    )
+
+
+def comparison_rows(results: Mapping[str, dict[str, Any]]) -> Rows:
+    """Table of controllers on the same goals: a column for each, a row for each figure. Figures
+    that were not measured are left out.
+    """
+    first = next(iter(results.values()))
+    stop = f"{1e3 * first['stop_distance_m']:g} mm"
+    rows: list[list[str]] = []
+
+    def add(name: str, figure: Callable[[dict[str, Any]], str]) -> None:
+        cells = []
+        for result in results.values():
+            try:
+                cells.append(figure(result))
+            except KeyError:  # not measured, or never at the goal
+                cells.append("")
+        if any(cells):
+            rows.append([name, *cells])
+
+    for radius in first["success_all"]:
+        add(f"all within {_mm(radius)}", lambda r, k=radius: f"{r['success_all'][k]:.1%}")  # type: ignore[misc]
+    for radius in list(first["clear_all"])[:2]:
+        add(
+            f"within {_mm(radius)}, links never within {stop}",
+            lambda r, k=radius: f"{r['clear_all'][k]:.1%}",  # type: ignore[misc]
+        )
+    for radius in list(first["success_all"])[:2]:
+        add(
+            f"within {_mm(radius)}, through the controller",
+            lambda r, k=radius: f"{r['controlled']['pipeline']['success_all'][k]:.1%}",  # type: ignore[misc]
+        )
+    add("time to the goals, p50 (p95)", lambda r: _pair(r["time_s"], "s"))
+    add("least time of the joint limits, p50", lambda r: f"{r['time_bound_s']:.2f} s")
+    add("way of the joints over the straight one", lambda r: f"{r['path_ratio']:.2f}")
+    add("speed at the end, share of the limit, p95", lambda r: f"{r['end_speed']:.1%}")
+    add("turns of a joint, mean", lambda r: f"{r['swings']:.1f}")
+    add("goals left again", lambda r: f"{r['left_again']:.1%}")
+    for radius in list(first["success_all"])[:2]:
+        add(
+            f"goals jump every second: within {_mm(radius)}",
+            lambda r, k=radius: f"{r['controlled']['jumps']['success_all'][k]:.1%}",  # type: ignore[misc]
+        )
+    for speed in first.get("controlled", {}).get("moving", {}):
+        add(
+            f"goals move at {speed} m/s: error p50 (p95)",
+            lambda r, k=speed: _moving(r["controlled"]["moving"][k]),  # type: ignore[misc]
+        )
+    add("CPU time per period, mean (worst)", lambda r: _times(r["compute"]))
+    add("CPU time per plan, mean (worst)", lambda r: _times(r["plan"]))
+    return ["", *results], rows
+
+
+def _mm(radius: str) -> str:
+    return f"{1e3 * float(radius):g} mm"
+
+
+def _pair(quantiles: dict[str, float], unit: str) -> str:
+    return f"{quantiles['0.5']:.2f} {unit} ({quantiles['0.95']:.2f} {unit})"
+
+
+def _moving(figures: dict[str, float]) -> str:
+    return f"{1e3 * figures['error_median_m']:.1f} mm ({1e3 * figures['error_p95_m']:.1f} mm)"
+
+
+def _times(figures: dict[str, float]) -> str:
+    return f"{1e3 * figures['mean_s']:.2f} ms ({1e3 * figures['worst_s']:.2f} ms)"
