@@ -58,7 +58,8 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
-from polyreach.deploy.evaluate import EvaluationConfig, evaluate_policy
+from polyreach.deploy.evaluate import evaluate_policy
+from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach.deploy.export import write_onnx
 from polyreach.robot.features import KinematicFeatures
 from polyreach.robot.onnx_policy import PolicyFile

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from polyreach.deploy.controllers import LeastSquaresController, within_limits
 from polyreach.deploy.episodes import Episodes, play
-from polyreach.deploy.evaluate import Evaluation, EvaluationConfig, baselines
+from polyreach.deploy.evaluate import Evaluation, baselines
+from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach.deploy.figures import reach_figures, swing_count
 from polyreach.deploy.goal_sets import (
     ANGLES,

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from polyreach.deploy.controllers import PolicyController
-from polyreach.deploy.evaluate import Evaluation, EvaluationConfig
+from polyreach.deploy.evaluate import Evaluation
+from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach.deploy.export import ExportedPolicy, write_onnx
 from polyreach.deploy.tables import self_distance_line
 from polyreach.envs.env_spec import preset_name

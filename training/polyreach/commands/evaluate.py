@@ -11,7 +11,8 @@ import tyro
 from polyreach.commands.options import parse_options
 from polyreach.commands.pipeline import controller_pipeline
 from polyreach.commands.terminal import print_table
-from polyreach.deploy.evaluate import EvaluationConfig, compare
+from polyreach.deploy.evaluate import compare
+from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach.deploy.tables import (
     alone_rows,
     comparison_rows,

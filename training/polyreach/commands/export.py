@@ -10,7 +10,7 @@ import tyro
 from polyreach.commands.options import parse_options
 from polyreach.commands.pipeline import controller_pipeline
 from polyreach.commands.terminal import console
-from polyreach.deploy.evaluate import EvaluationConfig
+from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach.deploy.export import export_run
 from polyreach.deploy.policy_card import measure_and_describe, remove_card
 from polyreach.errors import UserError

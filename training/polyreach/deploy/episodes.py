@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
@@ -48,13 +49,15 @@ def play(
     seed: int,
     threads: int = 1,
     still: bool = False,
+    model: mujoco.MjModel | None = None,
 ) -> Episodes:
     """Drive robots from rest at starts (N, nu) [rad or m] for `ticks` control periods.
 
     condition: between the controller's velocities and the command. goals_at: the goals in a
     period. still: the goals never change, so robots that have settled are not simulated further.
+    model: see SimulatedRobots.
     """
-    robots = SimulatedRobots(robot, starts, drives, seed, threads)
+    robots = SimulatedRobots(robot, starts, drives, seed, threads, model)
     controller.reset(len(starts))
     positions, velocities = np.zeros((2, ticks + 1, *starts.shape))
     positions[0] = starts

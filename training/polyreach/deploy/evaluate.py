@@ -4,7 +4,6 @@ limits.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from polyreach.deploy.controllers import (
     within_limits,
 )
 from polyreach.deploy.episodes import Episodes, play
+from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach.deploy.figures import (
     effector_figures,
     jump_figures,
@@ -33,8 +33,6 @@ from polyreach.deploy.goal_sets import (
     draw_configurations,
     moving_configurations,
 )
-from polyreach.deploy.simulation import Drives
-from polyreach.errors import check_range
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot
@@ -49,44 +47,6 @@ JUMPS, JUMP_SECONDS = 5, 1.0
 TIMED_PLANS = 20
 
 
-@dataclass(frozen=True)
-class EvaluationConfig:
-    """How controllers are measured."""
-
-    goals: int = 1000
-    """Number of goal sets that stand still, each with a random start."""
-    seconds: float = 5.0
-    """Time from the start until the errors are measured [s]."""
-    seed: int = 20_000
-    """Seed of starts and goals."""
-    threads: int = 1
-    """CPU threads of the simulation."""
-    delay: float = 0.0
-    """Largest delay of the commands [s]; each episode has its own, drawn uniformly from zero."""
-    lag: float = 0.0
-    """Time constant of a first-order lag of the servos, besides their own [s]."""
-    controlled: int = 100
-    """Number of the goal sets for which the robot is also driven through the controller's limits
-    and distances, of those that jump, and, a fifth of it, of those that move; 0: none.
-    """
-    starts: int = 20
-    """Number of random starts of the multi-start planner; 0: without it."""
-
-    def __post_init__(self) -> None:
-        """Raise UserError for a value that no evaluation can have."""
-        check_range("goals", self.goals, 1)
-        check_range("seconds", self.seconds, 0.1)
-        check_range("threads", self.threads, 1)
-        check_range("controlled", self.controlled, 0)
-        check_range("starts", self.starts, 0)
-        Drives(self.delay, self.lag)
-
-    @property
-    def drives(self) -> Drives:
-        """What lies between commands and servos."""
-        return Drives(self.delay, self.lag)
-
-
 class Evaluation:
     """Starts and goals of a robot on which controllers are measured.
 
@@ -99,7 +59,7 @@ class Evaluation:
         self.robot, self.config = robot, config
         self._condition = within_limits(robot)
         self._pipeline = pipeline
-        self._errors = GoalErrors(robot)
+        self._errors, self._model = GoalErrors(robot), robot.simulation_model()
         self.starts, configurations = draw_configurations(robot, config.goals, config.seed)
         self.goals = self._errors.goals(configurations)
         self._moving: dict[float, Array] = {}
@@ -200,6 +160,7 @@ class Evaluation:
             config.seed,
             config.threads,
             still,
+            self._model,
         )
 
     def _jumps(self, controller: Controller, count: int) -> dict[str, Any]:

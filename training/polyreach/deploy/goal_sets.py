@@ -121,7 +121,7 @@ def _path(
     u, tries = np.linspace(0.0, 1.0, 65)[1:, None], 0
     while clock[-1] < ticks / robot.control_rate:
         following = _waypoint(robot, points[-1], rng)
-        piece = _catmull_rom(*points[-3:], following, u)
+        piece = _catmull_rom(points[-3], points[-2], points[-1], following, u)
         piece = np.clip(piece, *robot.joint_pos_limits.T)
         tries += 1
         if tries > TRIES * len(points):

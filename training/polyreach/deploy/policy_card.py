@@ -9,7 +9,8 @@ import onnx
 
 from polyreach.deploy.baselines.multi_start import MultiStartConfig
 from polyreach.deploy.controllers import Conditioner
-from polyreach.deploy.evaluate import EvaluationConfig, compare
+from polyreach.deploy.evaluate import compare
+from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach.deploy.export import save, write_metadata
 from polyreach.deploy.tables import (
     alone_rows,

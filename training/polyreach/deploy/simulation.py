@@ -15,6 +15,9 @@ from polyreach_description import Robot
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
+TOUCH = 0.3  # share of the stop distance below which bodies are about to touch
+
 
 @dataclass(frozen=True)
 class Drives:
@@ -35,14 +38,22 @@ class SimulatedRobots:
     """N robots with velocity servos, at rest at joint_pos (N, nu) [rad or m] at first.
 
     joint_pos, joint_vel: (N, nu) measured now. near: (N,) two bodies are closer than their stop
-    distance. A period without near bodies at its start and its end is simulated without contacts,
-    which are most of the work for links with meshes; the others are simulated again with contacts.
+    distance. A period is simulated without contacts, which are most of the work for links with
+    meshes, unless bodies are about to touch at its start or its end.
     """
 
     def __init__(
-        self, robot: Robot, joint_pos: Array, drives: Drives, seed: int, threads: int = 1
+        self,
+        robot: Robot,
+        joint_pos: Array,
+        drives: Drives,
+        seed: int,
+        threads: int = 1,
+        model: mujoco.MjModel | None = None,
     ) -> None:
-        self.robot, self._model = robot, robot.simulation_model()
+        """model: robot.simulation_model(), where there is one already."""
+        self.robot = robot
+        self._model = copy.copy(model or robot.simulation_model())
         period = 1.0 / robot.control_rate  # [s]
         self._substeps = max(1, round(period / self._model.opt.timestep))
         timestep = self._model.opt.timestep = period / self._substeps
@@ -59,8 +70,9 @@ class SimulatedRobots:
         self._state[:, 1 : 1 + self._model.nq] = robot.qpos(joint_pos)
         self._states = np.zeros((count, self._substeps, size))
         self.joint_pos, self.joint_vel = joint_pos.astype(np.float64), np.zeros(joint_pos.shape)
-        self._touching = self._shares(self.joint_pos) < np.inf
-        self.near: Mask = self._shares(self.joint_pos) < 1.0
+        shares = self._shares(self.joint_pos)
+        self._touching: Mask = shares < TOUCH
+        self.near: Mask = shares < 1.0
         # commands, the newest first, and for every substep the one that has arrived
         delay = np.random.default_rng(seed).uniform(0.0, drives.delay_s, count) / timestep
         late = delay.round()[:, None] - np.arange(self._substeps)  # (N, substeps)
@@ -82,18 +94,19 @@ class SimulatedRobots:
             joint_vel[:, k] = servo
         self._servo[rows] = servo
         ctrl = self.robot.simulation_ctrl(joint_vel)
-        states = self._simulate(self._free, rows, ctrl)
-        shares = self._shares(states[:, self._qpos_adr])
-        again = self._touching[rows] | (shares < np.inf)
-        if again.any():
-            states[again] = self._simulate(self._model, rows[again], ctrl[again])
-            shares[again] = self._shares(states[again][:, self._qpos_adr])
+        states, shares = self._state[rows], np.zeros(len(rows))  # zero: simulated with contacts
+        free = ~self._touching[rows]
+        for model in (self._free, self._model):
+            chosen = free if model is self._free else shares < TOUCH
+            if chosen.any():
+                states[chosen] = self._simulate(model, rows[chosen], ctrl[chosen])
+                shares[chosen] = self._shares(states[chosen][:, self._qpos_adr])
         self._state[rows] = states
         self.joint_pos[rows], self.joint_vel[rows] = (
             states[:, self._qpos_adr],
             states[:, self._qvel_adr],
         )
-        self._touching[rows], self.near[rows] = shares < np.inf, shares < 1.0
+        self._touching[rows], self.near[rows] = shares < TOUCH, shares < 1.0
 
     def _simulate(self, model: mujoco.MjModel, rows: NDArray[np.int64], ctrl: Array) -> Array:
         """States (R, size) of the robots `rows` after a control period."""
@@ -107,6 +120,3 @@ class SimulatedRobots:
     def close(self) -> None:
         """Stop the threads."""
         self._rollout.close()
-
-
-FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
