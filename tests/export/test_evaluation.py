@@ -1,6 +1,7 @@
 """Controllers measured on the simulated robot: starts, goals, delays, limits and figures."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import mujoco
 import numpy as np
@@ -29,6 +30,7 @@ from polyreach_description import Robot, load_robot
 from polyreach_description.contract import PolicyInputs
 
 Array = NDArray[np.float64]
+GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"
 
 
 @dataclass
@@ -98,6 +100,24 @@ def test_periods_without_contacts_are_those_of_the_whole_simulation() -> None:
         assert np.allclose(robots.joint_pos[~touched], expected[~touched], atol=1e-9)
         assert np.allclose(robots.joint_pos, expected, atol=1e-3)
     assert 0 < touched.sum() < 30
+    robots.close()
+    plain.close()
+
+
+def test_longer_steps_of_the_simulation_without_contacts_change_little() -> None:
+    robot = load_robot(GANTRY)
+    assert robot.model.opt.timestep == 0.002
+    starts, _ = draw_configurations(robot, 20, 4)
+    speed = 0.3 * np.random.default_rng(0).uniform(-1, 1, starts.shape) * robot.joint_vel_limits
+    plain = BatchDynamics(robot, 20, 1, acceleration_limits=False, threads=1)
+    plain.reset(np.ones(20, dtype=bool), starts)
+    robots = SimulatedRobots(robot, starts, Drives(), seed=0)
+    for tick in range(50):
+        command = speed * np.sin(2 * np.pi * tick / 50)
+        expected = plain.step(command)
+        robots.step(command, np.arange(20))
+    assert np.abs(expected - starts).max() > 0.01
+    assert np.allclose(robots.joint_pos, expected, atol=2e-3)
     robots.close()
     plain.close()
 

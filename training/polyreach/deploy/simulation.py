@@ -16,6 +16,7 @@ Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 FULL = mujoco.mjtState.mjSTATE_FULLPHYSICS
+LONG_STEP_S = 0.004  # of the simulation without contacts, at most; the servos need 0.02 s
 TOUCH = 0.3  # share of the stop distance below which bodies are about to touch
 
 
@@ -39,7 +40,8 @@ class SimulatedRobots:
 
     joint_pos, joint_vel: (N, nu) measured now. near: (N,) two bodies are closer than their stop
     distance. A period is simulated without contacts, which are most of the work for links with
-    meshes, unless bodies are about to touch at its start or its end.
+    meshes, and in steps of twice the model's up to LONG_STEP_S, unless bodies are about to touch at
+    its start or its end.
     """
 
     def __init__(
@@ -59,6 +61,8 @@ class SimulatedRobots:
         timestep = self._model.opt.timestep = period / self._substeps
         self._free = copy.copy(self._model)
         self._free.opt.disableflags |= mujoco.mjtDisableBit.mjDSBL_CONTACT
+        if 2.0 * timestep <= LONG_STEP_S and self._substeps % 2 == 0:
+            self._free.opt.timestep = 2.0 * timestep
         self._data = [mujoco.MjData(self._model) for _ in range(threads)]
         self._rollout = rollout.Rollout(nthread=threads if threads > 1 else 0)
         self._distance = SelfDistance(robot, robot.stop_distance)
@@ -110,9 +114,10 @@ class SimulatedRobots:
 
     def _simulate(self, model: mujoco.MjModel, rows: NDArray[np.int64], ctrl: Array) -> Array:
         """States (R, size) of the robots `rows` after a control period."""
-        states = self._states[: len(rows)]
-        self._rollout.rollout(model, self._data, self._state[rows], ctrl, state=states)
-        return states[:, -1].copy()
+        every = round(model.opt.timestep / self._model.opt.timestep)
+        states = self._states[: len(rows), ::every].copy()
+        self._rollout.rollout(model, self._data, self._state[rows], ctrl[:, ::every], state=states)
+        return states[:, -1]
 
     def _shares(self, joint_pos: Array) -> Array:
         return np.array([self._distance.least_share(row) for row in joint_pos])
