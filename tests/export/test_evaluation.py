@@ -6,6 +6,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from polyreach.deploy.controllers import LeastSquaresController, within_limits
@@ -23,6 +24,7 @@ from polyreach.deploy.goal_sets import (
 )
 from polyreach.deploy.simulation import Drives, SimulatedRobots
 from polyreach.deploy.tables import comparison_rows
+from polyreach.envs.reach.config import ReachConfig
 from polyreach.envs.reach.dynamics import BatchDynamics
 from polyreach.errors import UserError
 from polyreach.robot.self_distance import SelfDistance
@@ -57,6 +59,19 @@ def waves(robot: Robot, rows: int) -> Array:
     return share
 
 
+def plain_dynamics(robot: Robot, starts: Array) -> BatchDynamics:
+    """The whole simulation, in every step."""
+    config = ReachConfig(mode="dynamic", action_repeat=1)
+    plain = BatchDynamics(robot, len(starts), config, torch.device("cpu"), 1)
+    plain.start(torch.ones(len(starts), dtype=torch.bool), torch.from_numpy(starts), None)
+    return plain
+
+
+def plain_step(plain: BatchDynamics, command: Array) -> Array:
+    plain.step(torch.zeros(command.shape), torch.from_numpy(command))
+    return plain.state[:, 1 + plain.robot.qpos_adr]
+
+
 def play_scripted(robot: Robot, share: Array, ticks: int, drives: Drives) -> Episodes:
     starts, goals = draw_configurations(robot, len(share), 1)
     still = GoalErrors(robot).goals(goals)
@@ -88,12 +103,11 @@ def test_periods_without_contacts_are_those_of_the_whole_simulation() -> None:
     robot = load_robot("humanoid27")
     starts, _ = draw_configurations(robot, 30, 4)
     share = np.random.default_rng(0).uniform(-0.6, 0.6, starts.shape)
-    plain = BatchDynamics(robot, 30, 1, acceleration_limits=False, threads=1)
-    plain.reset(np.ones(30, dtype=bool), starts)
+    plain = plain_dynamics(robot, starts)
     robots = SimulatedRobots(robot, starts, Drives(), seed=0)
     touched = np.zeros(30, dtype=bool)
     for _ in range(60):
-        expected = plain.step(share * robot.joint_vel_limits)
+        expected = plain_step(plain, share * robot.joint_vel_limits)
         robots.step(share * robot.joint_vel_limits, np.arange(30))
         touched |= [robot.in_self_collision(row) for row in expected]
         # the simulation of what touches amplifies rounding errors
@@ -109,12 +123,11 @@ def test_longer_steps_of_the_simulation_without_contacts_change_little() -> None
     assert robot.model.opt.timestep == 0.002
     starts, _ = draw_configurations(robot, 20, 4)
     speed = 0.3 * np.random.default_rng(0).uniform(-1, 1, starts.shape) * robot.joint_vel_limits
-    plain = BatchDynamics(robot, 20, 1, acceleration_limits=False, threads=1)
-    plain.reset(np.ones(20, dtype=bool), starts)
+    plain = plain_dynamics(robot, starts)
     robots = SimulatedRobots(robot, starts, Drives(), seed=0)
     for tick in range(50):
         command = speed * np.sin(2 * np.pi * tick / 50)
-        expected = plain.step(command)
+        expected = plain_step(plain, command)
         robots.step(command, np.arange(20))
     assert np.abs(expected - starts).max() > 0.01
     assert np.allclose(robots.joint_pos, expected, atol=2e-3)
@@ -164,15 +177,17 @@ def test_robots_that_have_settled_stay_where_the_whole_simulation_has_them() -> 
 def test_commands_stay_within_velocity_and_acceleration_limits() -> None:
     robot = load_robot("planar8")
     controller = Scripted(robot, np.array([[2.0, -1.0, 0.5, 0.0, 0.0, 0.0, 0.0, 4.0]]))
-    starts, _ = draw_configurations(robot, 1, 1)
+    starts = robot.home[None]
     goals, limits = GoalErrors(robot).goals(starts), within_limits(robot)
-    play(controller, limits, robot, starts, lambda _: goals, 50, Drives(), seed=0)
+    end = play(controller, limits, robot, starts, lambda _: goals, 150, Drives(), seed=0)
     commands = np.array([inputs.previous_joint_vel[0] for inputs in controller.seen])
     change = np.abs(np.diff(commands, axis=0))
     assert (change <= robot.joint_acc_limits / robot.control_rate + 1e-12).all()
     # direction kept, the fastest joint at its limit
     expected = np.array([0.5, -0.25, 0.125, 0, 0, 0, 0, 1.0]) * robot.joint_vel_limits
-    assert commands[-1] == pytest.approx(expected)
+    assert commands[8] == pytest.approx(expected)
+    # 1.5 rad or more further, the joint has stopped before its position limit
+    assert abs(commands[-1][7]) < 0.05 and end.joint_pos[-1, 0, 7] <= robot.joint_pos_limits[7, 1]
 
 
 def test_each_effector_alone_is_measured_on_its_share_of_the_same_goals() -> None:

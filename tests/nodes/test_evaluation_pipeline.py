@@ -9,7 +9,7 @@ from polyreach.deploy.controllers import LeastSquaresController
 from polyreach.deploy.evaluate import Evaluation
 from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach_description import load_robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.contract import PolicyInputs, PolicyOutputs
 from polyreach_nodes.control.command_pipeline import CommandPipeline
 from polyreach_nodes.control.goals import Goals
 
@@ -25,7 +25,7 @@ def test_the_commands_are_those_of_the_pipeline() -> None:
     assert condition is not None
     pipelines = []
     for row in wanted:
-        output = SimpleNamespace(joint_vel=row, effector_pos=np.zeros((2, 3)))
+        output = PolicyOutputs(joint_vel=row, effector_pos=np.zeros((2, 3)))
         policy = SimpleNamespace(compute=lambda _, output=output: output)
         pipelines.append(CommandPipeline(robot, policy))
     goals = Goals(robot, pipelines[0].proximity, pipelines[0].progress)

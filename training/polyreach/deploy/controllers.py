@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from polyreach.envs.reach.joint_limits import JointLimits
 from polyreach.robot.features import KinematicFeatures, Observation
 from polyreach.robot.onnx_policy import PolicyBatch, PolicyFile
 from polyreach_description import Robot
@@ -87,15 +88,15 @@ Conditioner = Callable[[Array, PolicyInputs[Array]], Array]
 
 def within_limits(robot: Robot) -> Conditioner:
     """The command (N, nu) for wanted velocities (N, nu) [rad/s or m/s]: scaled to the velocity
-    limits, direction kept, and within the acceleration limits of the command before.
+    limits, direction kept, and within the controller's acceleration and position limits.
     """
-    change = robot.joint_acc_limits / robot.control_rate  # [rad/s or m/s]
+    limits = JointLimits(robot, torch.device("cpu"), torch.float64)
 
     def condition(wanted: Array, inputs: PolicyInputs[Array]) -> Array:
         excess = np.abs(wanted / robot.joint_vel_limits).max(axis=1, keepdims=True)
         before = inputs.previous_joint_vel
         assert before is not None
-        command: Array = np.clip(wanted / np.maximum(excess, 1.0), before - change, before + change)
-        return command
+        parts = (wanted / np.maximum(excess, 1.0), before, inputs.joint_pos)
+        return limits.apply(*(torch.from_numpy(part) for part in parts)).numpy()
 
     return condition

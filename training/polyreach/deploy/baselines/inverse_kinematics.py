@@ -11,6 +11,7 @@ from polyreach.deploy.goal_sets import Goals
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.least_squares import damped_least_squares
 from polyreach_description import Robot
+from polyreach_description.limits import POSITION_MARGIN
 
 Array = NDArray[np.float64]
 
@@ -34,7 +35,8 @@ class InverseKinematics:
     def __init__(self, robot: Robot, iterations: int, tolerance: float) -> None:
         """tolerance: error [m] at which a start needs no further iterations."""
         low, high = torch.tensor(robot.joint_pos_limits).T
-        self._low, self._high, self._range = low, high, high - low
+        margin = 2.0 * POSITION_MARGIN * (high - low)  # the controller stops joints at half of it
+        self._low, self._high, self._range = low + margin, high - margin, high - low
         # a step of 1 in these units is a joint's whole range
         self._kinematics = ForwardKinematics(robot.tree, torch.float64, self._range.numpy())
         self._iterations, self._tolerance = iterations, tolerance
@@ -64,7 +66,7 @@ class InverseKinematics:
         )
 
     def _next(self, q: Tensor, pose: tuple[Tensor, ...], error: Tensor, active: Tensor) -> Tensor:
-        place = 2.0 * (q - self._low) / self._range - 1.0
+        place = 2.0 * (q - self._low) / (self._high - self._low) - 1.0
         step = damped_least_squares(pose, error, active, DAMPING, place)  # type: ignore[arg-type]
         step = step * (MAX_STEP / step.abs().amax(dim=1, keepdim=True)).clamp(max=1.0)
         return torch.minimum(torch.maximum(q + step * self._range, self._low), self._high)
