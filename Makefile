@@ -9,11 +9,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done$(if $(ROS_DISTRO),-$(ROS_DISTRO))
 INTERFACES := $(VENV)/.interfaces-done$(if $(ROS_DISTRO),-$(ROS_DISTRO))
 DOCS := $(VENV)/.docs-done$(if $(ROS_DISTRO),-$(ROS_DISTRO))
+QP := .venv-qp/.setup-done
 FILES := Makefile requirements.txt requirements-ros.txt setup.py \
 	ros2_ws/src/polyreach_description/setup.py ros2_ws/src/polyreach_nodes/setup.py
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: setup interfaces demo test test-all check docs format bench clean
+.PHONY: setup interfaces demo test test-all check docs format bench qp clean
 setup: $(STAMP)
 interfaces: $(INTERFACES)
 
@@ -77,9 +78,17 @@ format: setup
 	$(BIN)/ruff check --fix .
 
 # make bench QUICK=1: about a minute, fewer rounds; one part alone: .venv/bin/python -m benchmarks tick
-bench: setup
+bench: setup qp
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
+
+# the environment of the quadratic program in the benchmark "reaching"
+qp: $(QP)
+$(QP): requirements-qp.txt | $(STAMP)
+	rm -rf .venv-qp
+	$(BIN)/python -m venv --without-pip .venv-qp
+	$(BIN)/python -m pip --python .venv-qp/bin/python install -q --disable-pip-version-check -r $<
+	@touch $@
 
 # all that can be made again; runs/ stays
 clean:
-	rm -rf $(VENV) site ros2_ws/build ros2_ws/install ros2_ws/log
+	rm -rf $(VENV) .venv-qp site ros2_ws/build ros2_ws/install ros2_ws/log

@@ -44,6 +44,11 @@ PARTS: dict[str, Part] = {
     ),
     "digrad": Part("DiGrad updates/s, one thread", "digrad_update_speed:measure", quick=True),
     "tick": Part("compute time per control period", "tick_speed:measure", quick=True),
+    "reaching": Part(
+        "policy, least squares, planner and quadratic program on the same goals",
+        "reaching:measure",
+        quick=True,
+    ),
     "dds": Part(
         "latency from joint state to command through DDS, relative to a bare rclpy node",
         "dds_latency:measure",

@@ -230,6 +230,7 @@ RULES = (
     Rule(r"polyreach goal", parses, "needs a running controller; test_goal_node.py has one"),
     Rule(r"polyreach ", parses),
     Rule(r"make ", is_a_target, "its recipe takes minutes, or is what runs this test"),
+    Rule(r"python -m benchmarks\.", is_a_module, "takes minutes; tested in tests/nodes"),
     Rule(r"python -m benchmarks", is_a_benchmark, "make test-all runs all of them in small"),
     Rule(r"python -m pytest ", names_files, "it would run tests in a test"),
     Rule(r"python -m ", is_a_module, "it writes into the checkout; test_parameters.py calls it"),
