@@ -1,5 +1,6 @@
-"""A robot as one MJCF text that any version of MuJoCo reads: its controlled joints, the shapes that
-may touch, and its effectors. Held joints are fixed at home; meshes are their convex hulls.
+"""A robot as one MJCF text that any version of MuJoCo reads: the joints that its controlled joints
+move, the shapes that may touch, and its effectors. Held joints are fixed at home; meshes are their
+convex hulls.
 """
 
 from itertools import combinations
@@ -18,9 +19,9 @@ Array = NDArray[np.float64]
 
 def kinematic_mjcf(robot: Robot) -> str:
     """MJCF text with the sites `effector0`, `effector1`, ... and geoms `geom<id>`, ids as in
-    `robot.model`. Its joints are the controlled ones, in their order.
+    `robot.model`. Its joints are those of `robot.moved`, in their order; none is coupled.
 
-    Raises ValueError if a body has both a held and a controlled joint.
+    Raises ValueError if a body has both a held joint and one that moves.
     """
     model = robot.model
     root = ElementTree.Element("mujoco")
@@ -85,9 +86,10 @@ def collision_pairs(robot: Robot) -> list[tuple[int, int]]:
 
 
 def _data_at_reference(robot: Robot) -> mujoco.MjData:
-    """Kinematics with held joints at home, and controlled ones where they displace nothing."""
+    """Kinematics with held joints at home, and the others where they displace nothing."""
     data = mujoco.MjData(robot.model)
-    data.qpos[:] = robot.qpos(robot.model.qpos0[robot.qpos_adr])
+    data.qpos[:] = robot.qpos(robot.home)
+    data.qpos[robot.moved.qpos_adr] = robot.model.qpos0[robot.moved.qpos_adr]
     mujoco.mj_kinematics(robot.model, data)
     return data
 
@@ -118,11 +120,11 @@ def _text(values: ArrayLike) -> str:
 def _add_joints(element: ElementTree.Element, robot: Robot, body: int) -> None:
     model = robot.model
     first, count = int(model.body_jntadr[body]), int(model.body_jntnum[body])
-    joints = [joint for joint in range(first, first + count) if joint in robot.joint_ids]
+    joints = [joint for joint in range(first, first + count) if joint in robot.moved.ids]
     if joints and len(joints) < count:
         raise ValueError(
-            f"body '{model.body(body).name}' of robot '{robot.name}' has both held and controlled "
-            "joints: put them on bodies of their own"
+            f"body '{model.body(body).name}' of robot '{robot.name}' has both joints that move "
+            "and joints that are held: put them on bodies of their own"
         )
     for joint in joints:
         slide = model.jnt_type[joint] == mujoco.mjtJoint.mjJNT_SLIDE

@@ -85,6 +85,10 @@ class QPController:
                     for a, b in collision_pairs(robot)
                 ],
                 "home": robot.home,
+                "ratios": robot.moved.ratios,
+                "offsets": robot.moved.offsets,
+                "controlled": robot.moved.controlled,
+                "joint_pos_limits": robot.joint_pos_limits,
                 "joint_vel_limits": robot.joint_vel_limits,
                 "joint_acc_limits": robot.joint_acc_limits,
                 "period": 1.0 / robot.control_rate,

@@ -22,11 +22,17 @@ SOLVER = "daqp"
 
 @dataclass(frozen=True)
 class Problem:
-    """What a worker solves; see QPSettings for the settings. nu joints, E effectors."""
+    """What a worker solves; see QPSettings for the settings. nu controlled joints move the model's
+    nv joints, themselves included, to ratios @ joint_pos + offsets; E effectors.
+    """
 
     mjcf: str
     pairs: list[tuple[str, str, float]]  # geoms, and the distance [m] at which they stop
     home: Array  # (nu,) [rad or m]
+    ratios: Array  # (nv, nu)
+    offsets: Array  # (nv,) [rad or m]
+    controlled: NDArray[np.int64]  # (nu,) where they are among the model's joints
+    joint_pos_limits: Array  # (nu, 2) [rad or m]
     joint_vel_limits: Array  # (nu,) [rad/s or m/s]
     joint_acc_limits: Array  # (nu,) [rad/s^2 or m/s^2]
     period: float  # [s]
@@ -44,32 +50,55 @@ class Problem:
 
 
 class JointLimit(mink.Limit):
-    """Bounds of each joint's displacement in a period, from its velocity, acceleration and position
-    limits: none is so fast that it could not stop before its position limit.
+    """Bounds of each controlled joint's displacement in a period, from its velocity, acceleration
+    and position limits: none is so fast that it could not stop before its position limit.
     """
 
-    def __init__(self, model: mujoco.MjModel, problem: Problem) -> None:
-        self.low, self.high = model.jnt_range.T
+    def __init__(self, problem: Problem) -> None:
+        self.low, self.high = problem.joint_pos_limits.T
         self.speed, self.acceleration = problem.joint_vel_limits, problem.joint_acc_limits
-        self.before = np.zeros(model.nv)  # velocity of the period before [rad/s or m/s]
+        self.joint_pos, self.before = problem.home, np.zeros(len(problem.home))
         self.limits_acceleration = True
-        self.rows = np.vstack([np.eye(model.nv), -np.eye(model.nv)])
+        rows = np.eye(len(problem.ratios))[problem.controlled]  # (nu, nv)
+        self.rows = np.vstack([rows, -rows])
 
     def compute_qp_inequalities(
         self, configuration: mink.Configuration, dt: float
     ) -> mink.Constraint:
-        """Rows (2 nv, nv) and bounds (2 nv,)."""
+        """Rows (2 nu, nv) and bounds (2 nu,), at joint_pos (nu,) [rad or m] after the velocities
+        `before` (nu,) [rad/s or m/s].
+        """
         change = self.acceleration * dt if self.limits_acceleration else np.inf
         low = np.maximum(-self.speed, self.before - change)
         high = np.minimum(self.speed, self.before + change)
-        high = np.clip(self._stopping_speed(self.high - configuration.q, dt), low, high)
-        low = np.clip(-self._stopping_speed(configuration.q - self.low, dt), low, high)
+        high = np.clip(self._stopping_speed(self.high - self.joint_pos, dt), low, high)
+        low = np.clip(-self._stopping_speed(self.joint_pos - self.low, dt), low, high)
         return mink.Constraint(self.rows, dt * np.concatenate([high, -low]))
 
     def _stopping_speed(self, distance: Array, dt: float) -> Array:
         # a joint that slows down by a dt in each period stops within v^2 / (2 a) + v dt / 2
         half = self.acceleration * dt / 2
         return np.sqrt(half**2 + 2 * self.acceleration * np.maximum(distance, 0.0)) - half
+
+
+class CouplingTask(mink.Task):
+    """A constraint: joints that follow others move in proportion to them."""
+
+    def __init__(self, problem: Problem) -> None:
+        count = len(problem.ratios)
+        followers = np.setdiff1d(np.arange(count), problem.controlled)
+        super().__init__(cost=np.ones(len(followers)))
+        # dq_follower - ratios dq_controlled = 0
+        self.rows = np.eye(count)[followers]
+        self.rows[:, problem.controlled] -= problem.ratios[followers]
+
+    def compute_error(self, configuration: mink.Configuration) -> Array:
+        """(F,) zeros: positions are set exactly."""
+        return np.zeros(len(self.rows))
+
+    def compute_jacobian(self, configuration: mink.Configuration) -> Array:
+        """(F, nv)."""
+        return self.rows
 
 
 class PairLimit(mink.CollisionAvoidanceLimit):
@@ -98,7 +127,9 @@ class Worker:
         self.problem = problem
         model = mujoco.MjModel.from_xml_string(problem.mjcf)
         self.configuration = mink.Configuration(model)
-        self.joint_limit = JointLimit(model, problem)
+        self.joint_limit = JointLimit(problem)
+        coupling = CouplingTask(problem)
+        self.constraints = [coupling] if len(coupling.rows) else None
         self.limits: list[mink.Limit] = [self.joint_limit]
         for distance in sorted({pair[2] for pair in problem.pairs}):
             pairs = [pair[:2] for pair in problem.pairs if pair[2] == distance]
@@ -116,7 +147,7 @@ class Worker:
         self.posture = mink.PostureTask(
             model, cost=problem.posture_cost, gain=self._per_period(problem.posture_gain)
         )
-        self.posture.set_target(problem.home)
+        self.posture.set_target(problem.ratios @ problem.home + problem.offsets)
 
     def _per_period(self, gain: float) -> float:
         """Share per period for a gain [1/s]."""
@@ -165,8 +196,9 @@ class Worker:
     def _command(
         self, joint_pos: Array, goals: Array, active: NDArray[np.bool_], previous: Array
     ) -> Array:
-        configuration = self.configuration
-        configuration.update(np.clip(joint_pos, self.joint_limit.low, self.joint_limit.high))
+        problem, configuration, limit = self.problem, self.configuration, self.joint_limit
+        limit.joint_pos, limit.before = np.clip(joint_pos, limit.low, limit.high), previous
+        configuration.update(problem.ratios @ limit.joint_pos + problem.offsets)
         tasks: list[mink.BaseTask] = [self.posture]
         for number in np.flatnonzero(active):
             frame, direction = self.tasks[number]
@@ -179,19 +211,19 @@ class Worker:
             if direction is not None:
                 direction.set_target(pose.rotation().apply(direction.axis))
                 tasks.append(direction)
-        self.joint_limit.before = previous
         for limited in (True, False):  # without a solution, a faster change is better than none
-            self.joint_limit.limits_acceleration = limited
+            limit.limits_acceleration = limited
             try:
                 velocity: Array = mink.solve_ik(
                     configuration,
                     tasks,
-                    self.problem.period,
+                    problem.period,
                     SOLVER,
-                    damping=self.problem.damping,
+                    damping=problem.damping,
                     limits=self.limits,
+                    constraints=self.constraints,
                 )
-                return velocity
+                return velocity[problem.controlled]
             except mink.NoSolutionFound:
                 pass
         return np.zeros_like(joint_pos)
