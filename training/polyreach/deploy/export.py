@@ -9,8 +9,10 @@ import json
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
+import onnxruntime as ort
 import torch
 from torch import Tensor, nn
 
@@ -113,7 +115,19 @@ def to_onnx(
             dynamic_axes={name: {0: "batch"} for name in (*module.inputs, *outputs) if name != "all_stay"},
             opset_version=OPSET,
         )
-    return onnx.load_from_string(written.getvalue())
+    return with_constants(written.getvalue())
+
+
+def with_constants(model: bytes) -> onnx.ModelProto:
+    """The graph with everything computed that does not depend on its inputs, shapes included."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = str(path)
+        options.log_severity_level = 3
+        ort.InferenceSession(model, options)
+        return onnx.load(str(path))
 
 
 def write_metadata(model: onnx.ModelProto, metadata: PolicyMetadata) -> None:

@@ -47,7 +47,7 @@ class ConfigurationPolicy(RobotPolicy, Policy):
 
     def configurations(self, features: Tensor, active: Tensor) -> Tensor:
         """(B, K, nu) in [-1, 1]."""
-        return torch.tanh(self.net.first(features)).unflatten(1, (CANDIDATES, self.joints))
+        return torch.tanh(self.net.first(features)).reshape(-1, CANDIDATES, self.joints)
 
     def targets(self, joint_pos: Tensor, goals: Goals) -> Tensor:
         """K configurations (B, K, nu) [rad or m] at joint_pos (B, nu); joints that serve no active

@@ -55,7 +55,7 @@ class Memory(NamedTuple):
     @property
     def flat(self) -> Tensor:
         """(B, M)."""
-        return torch.cat([p.flatten(1) if p.dim() > 2 else p for p in self], dim=1)
+        return torch.cat([p.reshape(-1, 3 * int(p.shape[1])) if p.dim() > 2 else p for p in self], dim=1)
 
 
 class Way(NamedTuple):
@@ -108,6 +108,7 @@ class ConfigurationSearch(nn.Module):
         constants = {
             "ratios": g ** -np.arange(1.0, self.joints + 1),
             "order": np.arange(CANDIDATES)[:, None],
+            "numbers": np.arange(CANDIDATES + 1)[None],
             "action_sets": robot.action_sets,
             "points": np.linspace(0, 1, POINTS + 1)[1:, None],
             "kept_points": np.linspace(0, 1, KEPT_POINTS + 1)[1:, None],
@@ -119,6 +120,7 @@ class ConfigurationSearch(nn.Module):
 
     ratios: Tensor
     order: Tensor
+    numbers: Tensor
     action_sets: Tensor
     points: Tensor
     kept_points: Tensor
@@ -134,7 +136,7 @@ class ConfigurationSearch(nn.Module):
         target, drift, goals, chosen_for, active, count = memory.split(sizes, dim=1)
         low, high = self.refinement.low, self.refinement.high
         target = torch.minimum(torch.maximum(target, low), high)
-        goals, chosen_for = (part.unflatten(1, (-1, 3)) for part in (goals, chosen_for))
+        goals, chosen_for = (part.reshape(-1, self.effectors, 3) for part in (goals, chosen_for))
         return Memory(target, drift, goals, chosen_for, active, count)
 
     def forward(
@@ -173,19 +175,19 @@ class ConfigurationSearch(nn.Module):
         named = torch.where(track.count[..., None] < 0.5, propose(), spread)
         named = torch.lerp(joint_pos[:, None], named, track.serves[:, None])
         many = goals.repeat(CANDIDATES)
-        target = self.refinement(named.flatten(0, 1), many, STEPS)
+        target = self.refinement(named.reshape(-1, self.joints), many, STEPS)
         start = repeat(joint_pos, CANDIDATES)
         clearance = repeat(track.clearance, CANDIDATES)
         way = self.way(start, target, many, clearance, MARGIN, self.points)
-        cost = self.cost(start, target, way).unflatten(0, (-1, CANDIDATES))  # (B, K, 1)
+        cost = self.cost(start, target, way).reshape(-1, CANDIDATES, 1)  # (B, K, 1)
         keep = self.cost(joint_pos, track.kept.target, track.way)[:, None] - KEEP_BONUS
         best = torch.cat([cost, keep], dim=1).argmin(dim=1)  # (B, 1)
-        index = best[..., None].expand(-1, -1, self.joints)
+        chosen = (best == self.numbers).float()[:, :, None]  # (B, K + 1, 1)
         rows = zip((target, way.end), track.kept, strict=True)
         return Choice(*(
-            torch.cat([new.unflatten(0, (-1, CANDIDATES)), kept[:, None]], dim=1)
-            .gather(1, index)
-            .squeeze(1)
+            (
+                torch.cat([new.reshape(-1, CANDIDATES, self.joints), kept[:, None]], dim=1) * chosen
+            ).sum(dim=1)
             for new, kept in rows
         ))
 
@@ -229,16 +231,17 @@ class ConfigurationSearch(nn.Module):
         """
         count = len(points)
         on_way = joint_pos[:, None] + points * (target - joint_pos)[:, None]  # (B, n, nu)
-        frames = self.kinematics.frames_at(on_way.flatten(0, 1))
+        frames = self.kinematics.frames_at(on_way.reshape(-1, self.joints))
         needed = (now - WORSE).clamp(max=self.stop_distance + margin)
-        short = needed[:, None] - self.clearance(frames).unflatten(0, (-1, count))  # (B, n, P)
+        short = needed[:, None] - self.clearance(frames).reshape(-1, count, self.clearance.pairs)  # (B, n, P)
         blocked = (short.amax(dim=2) > 0.0).float()  # (B, n)
         clear = (blocked.cumsum(dim=1) < 0.5).float()  # up to each point
         # one at the last clear point
         last = clear - torch.cat([clear[:, 1:], 0.0 * clear[:, :1]], dim=1)
         stuck = 1.0 - clear[:, :1]  # (B, 1): no point is clear
         share = last @ points  # (B, 1)
-        error = self.errors.size(self.errors(frames, goals.repeat(count))).unflatten(0, (-1, count))
+        error = self.errors.size(self.errors(frames, goals.repeat(count)))
+        error = error.reshape(-1, count, self.effectors)
         error_now = self.errors.size(self.errors(self.kinematics.frames_at(joint_pos), goals))
         error_there = (last[..., None] * error).sum(dim=1) + stuck * error_now
         return Way(joint_pos + share * (target - joint_pos), error_there)

@@ -64,16 +64,18 @@ class FastLeastSquares(nn.Module):
         self, jacobian: Tensor, error: Tensor, active: Tensor, place: Tensor | None = None
     ) -> Tensor:
         """Arguments and result as of damped_least_squares, with the pose's Jacobian."""
-        pick = functional.linear(active.double(), self.pick).unflatten(1, (-1, self.unknowns + 1))
+        pick = functional.linear(active.double(), self.pick).reshape(-1, self.pick.shape[0] // (self.unknowns + 1), self.unknowns + 1)
         rows = jacobian.double() @ pick  # (B, nu, n + 1)
-        base = functional.linear(error.double().flatten(1), self.target, self.identity)
-        base = base.unflatten(1, (self.unknowns + 1, -1))
+        base = functional.linear(
+            error.double().reshape(-1, self.target.shape[1]), self.target, self.identity
+        )
+        base = base.reshape(-1, self.unknowns + 1, self.unknowns + 1)
         scale, step = self._eliminate(rows, rows, base)
         if place is not None:
             pushed = place.double()[..., None] * step.sign()
             free = torch.where(pushed < 1.0 - LIMIT_MARGIN, rows, 0.0)
             scale, step = self._eliminate(rows, free, base)
-        return (step / scale).flatten(1).to(error.dtype)
+        return (step / scale)[..., 0].to(error.dtype)
 
     def _eliminate(self, rows: Tensor, weighted: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """The last rows: the factor (B, 1, 1), and the step (B, nu, 1) times this factor."""
@@ -85,7 +87,7 @@ class FastLeastSquares(nn.Module):
             if count % 3 == 0 and count < len(self.steps):
                 # products of so many minors would leave the range of a double
                 work = work / work[:, self.unknowns - 2 * count, None, -1:]
-        scale, step = work.split([1, rows.shape[1]], dim=1)
+        scale, step = work.split([1, int(rows.shape[1])], dim=1)
         return scale, step
 
 
@@ -119,7 +121,10 @@ class Elimination(nn.Module):
         """(B, rows, columns) -> (B, rows - unknowns, columns - unknowns), times a positive
         factor.
         """
-        *solved, others = matrix.split([1] * self.unknowns + [matrix.shape[1] - self.unknowns], 1)
+        rows = int(matrix.shape[1])  # constant in an exported graph
+        *solved, others = matrix.split([1] * self.unknowns + [rows - self.unknowns], 1)
         terms = solved[0].transpose(-1, -2) @ solved[1] if self.unknowns == 2 else solved[0]
-        result: Tensor = others @ (terms.flatten(1) @ self.combine).unflatten(1, self.shape)
+        result: Tensor = others @ (
+            terms.reshape(-1, self.combine.shape[0]) @ self.combine
+        ).reshape(-1, *self.shape)
         return result

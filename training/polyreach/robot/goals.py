@@ -17,7 +17,9 @@ SMALL = 1e-9
 def repeat(rows: Tensor, count: int) -> Tensor:
     """(B, ...) -> (B count, ...): every row `count` times in a row, for any B of an exported graph.
     """
-    return rows[:, None].expand(-1, count, *rows.shape[1:]).flatten(0, 1)
+    # constant shapes but for B: an exported graph has bounds
+    copies = torch.stack([rows] * count, dim=1)
+    return copies.reshape(-1, *map(int, rows.shape[1:]))
 
 
 class Goals(NamedTuple):
@@ -48,7 +50,7 @@ def rotation_matrices(quaternions: Tensor) -> Tensor:
         2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
         2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
     ]  # fmt: skip
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    return torch.stack(rows, dim=-1).reshape(-1, int(quaternions.shape[-2]), 3, 3)
 
 
 def quaternions(matrices: Tensor) -> Tensor:
@@ -65,9 +67,9 @@ def quaternions(matrices: Tensor) -> Tensor:
         torch.stack([h - f, c - g, d - b, 1 + a + e + i], dim=-1),
     ]
     products = torch.stack(columns, dim=-2)  # (..., 4, 4)
-    largest = torch.diagonal(products, dim1=-2, dim2=-1).argmax(dim=-1)
-    index = largest[..., None, None].expand(*largest.shape, 1, 4)
-    chosen = products.gather(-2, index).squeeze(-2)
+    diagonal = torch.stack([products[..., k, k] for k in range(4)], dim=-1)
+    best = (diagonal == diagonal.amax(dim=-1, keepdim=True)).to(products.dtype)
+    chosen = (best[..., None] * products).sum(dim=-2)
     return chosen / chosen.norm(dim=-1, keepdim=True)
 
 
@@ -107,9 +109,8 @@ class GoalErrors(nn.Module):
         if not self.turning:
             return Goals(parts.goals, parts.active)
         if parts.goal_orientations is None or parts.oriented is None:
-            shape = (*parts.active.shape, 3, 3)
-            rotation = torch.eye(3, dtype=parts.goals.dtype).expand(shape)
-            return Goals(parts.goals, parts.active, rotation, torch.zeros_like(parts.active))
+            rotation = torch.eye(3, dtype=parts.goals.dtype).expand(*parts.active.shape, 3, 3)
+            return Goals(parts.goals, parts.active, rotation, 0.0 * parts.active)
         rotation = rotation_matrices(parts.goal_orientations)
         return Goals(parts.goals, parts.active, rotation, parts.oriented * self.can_turn)
 

@@ -47,12 +47,12 @@ class ForwardKinematics(nn.Module):
     ) -> None:
         super().__init__()
         self.joints, self.effectors = len(tree.parent), len(tree.effector)  # screws
-        self.coupled = tree.is_coupled
+        self.coupled, self.controlled = tree.is_coupled, len(tree.controlled)
         segments = Segments(tree)
         rounds = segments.rounds()
         for number, above in enumerate(rounds):
             self.register_buffer(f"above_{number}", torch.tensor(above), persistent=False)
-        self.rounds = len(rounds)
+        self.rounds, self.elements = len(rounds), len(segments.rest) // 16
         self.slides = np.flatnonzero(tree.is_slide).tolist()
         moves = np.repeat(tree.screw_sets.T, 3, axis=1) * 1.0  # (n, 3 E)
         unit = np.ones(len(tree.controlled)) if scale is None else scale
@@ -121,16 +121,21 @@ class ForwardKinematics(nn.Module):
         # transposed homogeneous matrices: rows x, y, z, origin
         frame = functional.linear(waves, self.frames, self.rest)  # (B, 16 N)
         if self.rounds:
-            matrix = frame.unflatten(1, (-1, 4, 4))
+            matrix = frame.reshape(-1, self.elements, 4, 4)
             for index in range(self.rounds):
                 # S_i ... S_j, products of twice as many segments every time
                 matrix = matrix @ matrix.index_select(1, self.get_buffer(f"above_{index}"))
             return matrix
-        return frame.unflatten(1, (-1, 4, 4))
+        return frame.reshape(-1, self.elements, 4, 4)
+
+    def _rows(self, frames: Tensor) -> Tensor:
+        """(B, 16 N)."""
+        return frames.reshape(-1, 16 * self.elements)
 
     def effectors_of(self, frames: Tensor) -> Tensor:
         """Effector positions (B, E, 3) [m]."""
-        return frames.flatten(1).index_select(1, self.at_effector).unflatten(1, (-1, 3))
+        positions = self._rows(frames).index_select(1, self.at_effector)
+        return positions.reshape(-1, self.effectors, 3)
 
     def rotations_of(self, frames: Tensor) -> Tensor:
         """Rotation matrices (B, E, 3, 3) of the effectors."""
@@ -138,7 +143,8 @@ class ForwardKinematics(nn.Module):
 
     def angular_jacobian(self, frames: Tensor) -> Tensor:
         """Turns of the effectors with each joint (B, nu, 3 E) [rad/rad], about the base's axes."""
-        axis = frames.flatten(1).index_select(1, self.at_axis).unflatten(1, (self.joints, -1))
+        axis = self._rows(frames).index_select(1, self.at_axis)
+        axis = axis.reshape(-1, self.joints, 3 * self.effectors)
         return self._of_joints(axis * self.turns)
 
     def _of_joints(self, jacobian: Tensor) -> Tensor:
@@ -149,18 +155,20 @@ class ForwardKinematics(nn.Module):
 
     def pose(self, frames: Tensor) -> Pose:
         """The pose in which frames (B, N, 4, 4) are."""
-        frame = frames.flatten(1)
+        frame = self._rows(frames)
         effector = frame.index_select(1, self.at_effector)  # (B, 3 E)
         # J_je = w_j x (x_e - p_j), bilinear in (p_j, 1) w_j and (x_e, 1)
         products = frame.index_select(1, self.at_origin) * frame.index_select(1, self.at_each_axis)
-        lever = functional.linear(effector, self.lever, self.fixed).unflatten(1, (12, -1))
-        jacobian = products.unflatten(1, (self.joints, 12)) @ lever  # (B, nu, 3 E)
+        lever = functional.linear(effector, self.lever, self.fixed)
+        lever = lever.reshape(-1, 12, 3 * self.effectors)
+        jacobian = products.reshape(-1, self.joints, 12) @ lever  # (B, nu, 3 E)
         if self.slides:
-            axis = frame.index_select(1, self.at_axis).unflatten(1, (self.joints, -1))
+            axis = frame.index_select(1, self.at_axis)
+            axis = axis.reshape(-1, self.joints, 3 * self.effectors)
             jacobian = jacobian + self.is_slide * (axis - jacobian)
         return Pose(
-            effector.unflatten(1, (-1, 3)),
-            frame.index_select(1, self.at_joint).unflatten(1, (-1, 3)),
+            effector.reshape(-1, self.effectors, 3),
+            frame.index_select(1, self.at_joint).reshape(-1, self.controlled, 3),
             self._of_joints(jacobian * self.moves),
             frames,
         )

@@ -53,5 +53,10 @@ class SelfDistance:
             part &= ~self._is_box[contacts].all(axis=1)
             geoms = np.concatenate([geoms, contacts[part]])
             distances = np.concatenate([distances, data.contact.dist[part]])
-        bodies = np.sort(self.model.geom_bodyid[geoms].reshape(-1, 2), axis=-1).astype(np.int64)
+        bodies = self._body_ids(geoms)
         return bodies, distances / self._distances[bodies[:, 0], bodies[:, 1]]
+
+    def _body_ids(self, geoms: ArrayLike) -> NDArray[np.int64]:
+        """Bodies (N, 2) of pairs of geoms (N, 2), the smaller id first."""
+        bodies = self.model.geom_bodyid[np.reshape(geoms, (-1, 2)).astype(np.int64)]
+        return np.sort(bodies, axis=-1)
