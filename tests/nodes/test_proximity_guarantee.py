@@ -11,6 +11,8 @@ from velocity_servos import VelocityServos
 from polyreach_description import load_robot
 from polyreach_description.policy_search import find_policy
 from polyreach_description.robot import ROBOTS_DIR
+from polyreach_nodes.control.clearance import Clearance
+from polyreach_nodes.control.limits import JointLimits
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.proximity import Proximity
 from polyreach_nodes.control.reach_control import ReachControl
@@ -102,3 +104,37 @@ def test_factors_of_joints_that_move_neither_body() -> None:
     factors = proximity.factors(command, start)
     assert factors[joint["left_shoulder_roll"]] < factors[joint["right_elbow"]] == factors.max()
     assert any("left" in name for name in proximity.blocking)
+
+
+def test_boxes_driven_at_each_other_stop() -> None:
+    """A palm at the other palm, the torso and the column, down the gradient of their distance."""
+    robot = load_robot("dual7")
+    proximity = Proximity(robot, robot.slow_distance, robot.stop_distance)
+    far, period_s = Clearance(robot, 3.0), 1.0 / robot.control_rate
+    limits = JointLimits(
+        robot.joint_pos_limits, robot.joint_vel_limits, robot.joint_acc_limits, period_s
+    )
+    bodies = ("right_palm_geom", "torso_geom", "column_geom")
+    palm, others = robot.model.geom("left_palm_geom").id, [robot.model.geom(b).id for b in bodies]
+    nearest, rng = np.full(len(others), np.inf), np.random.default_rng(0)
+    for joint_pos in robot.sample_configuration(rng, 6):
+        least = min(robot.stop_distance - TOLERANCE, nearest_at(far, joint_pos))
+        for index, other in enumerate(others):
+            pair, command = (min(palm, other), max(palm, other)), np.zeros(len(joint_pos))
+            at = joint_pos.copy()
+            for _ in range(round(SECONDS / period_s)):
+                distances = {key: d for key, d, _ in far.approaches(at, np.zeros_like(at))}
+                nearest[index] = min(nearest[index], distances[pair])
+                assert min(distances.values()) >= least
+                gradient = far.gradient(pair)
+                wanted = -robot.joint_vel_limits * gradient / max(1e-9, np.abs(gradient).max())
+                wanted = limits.apply(wanted, command, at, 1.0, period_s)
+                change = limits.change(period_s)
+                command, _ = proximity.scale_command(wanted, command, at, change)
+                at = at + command * period_s
+    assert nearest.min() < robot.slow_distance
+
+
+def nearest_at(clearance: Clearance, joint_pos: np.ndarray) -> float:
+    still = np.zeros_like(joint_pos)
+    return min(distance for _, distance, _ in clearance.approaches(joint_pos, still))

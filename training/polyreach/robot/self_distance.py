@@ -21,7 +21,9 @@ class SelfDistance:
         self._data = robot.data_at_home(self.model)
         self._distances = scaled_distances(robot.pair_distances, robot.stop_distance, distance)
         self._boxes = BoxDistances(self.model, moving_pairs(robot))
-        self._box_limits = self._distances[tuple(self._body_ids(self._boxes.pairs).T)]
+        boxes = np.array(self._boxes.pairs, dtype=np.int64).reshape(-1, 2)
+        first, second = self.model.geom_bodyid[boxes].T
+        self._box_limits = self._distances[first, second]
         self._is_box = self.model.geom_type == mujoco.mjtGeom.mjGEOM_BOX
 
     def close_pairs(self, joint_pos: ArrayLike) -> set[tuple[int, int]]:
