@@ -23,15 +23,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class QPSettings:
-    """Settings of the program. The defaults are the best of `python -m benchmarks.qp_search`."""
+    """Settings of the program; `python -m benchmarks.qp_search` varies them one by one."""
 
     goal_gain: float = 15.0
     """Largest share of its error that an effector covers per second [1/s]."""
-    deceleration: float = 5.0
+    deceleration: float = 3.0
     """Deceleration with which effectors approach their goals, in reaches of the robot [1/s^2]."""
     orientation_cost: float = 0.2
     """Cost of an angle [rad], relative to a distance [m]."""
-    damping: float = 1e-5
+    damping: float = 1e-3
     """Cost of a joint's squared displacement."""
     posture_cost: float = 3e-3
     """Cost of a joint's deviation from its course to home, relative to an effector's from its

@@ -1,4 +1,4 @@
-"""The search behind the defaults of QPSettings: `python -m benchmarks.qp_search [ROBOT ...]`.
+"""Settings of the quadratic program, varied: `python -m benchmarks.qp_search [ROBOT ...]`.
 
 From the defaults, one setting at a time takes each of its VALUES. A line shows the share of goal
 sets reached and never near, and the median time to those reached.
@@ -19,10 +19,10 @@ from polyreach_description import load_robot
 
 SEED = 30_000  # other starts and goals than those of the comparison
 VALUES: dict[str, tuple[float, ...]] = {
-    "goal_gain": (6.0, 15.0, 30.0),
-    "deceleration": (2.0, 5.0, 1000.0),
+    "goal_gain": (8.0, 15.0, 30.0),
+    "deceleration": (2.0, 3.0, 5.0, 1000.0),
     "orientation_cost": (0.1, 0.2, 0.5),
-    "damping": (1e-6, 1e-5, 1e-3),
+    "damping": (1e-5, 1e-4, 1e-3, 1e-2),
     "posture_cost": (0.0, 3e-3, 1e-2),
     "posture_gain": (0.3, 1.0, 3.0),
     "collision_gain": (2.0, 5.0, 15.0),
