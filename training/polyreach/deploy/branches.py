@@ -20,7 +20,9 @@ def compute_unless(
     """
     graph = model.graph
     maker: dict[str, NodeProto] = {name: node for node in graph.node for name in node.output}
-    outputs = [output for output in graph.output if output.name not in {*instead, *values, condition}]
+    outputs = [
+        output for output in graph.output if output.name not in {*instead, *values, condition}
+    ]
     ends = [condition, *instead]
     always = {id(node) for node in _needed(maker, ends)}
     always |= {id(node) for node in _needed(maker, [output.name for output in outputs], values)}
@@ -33,7 +35,9 @@ def compute_unless(
         node.input[:] = [names.get(name, name) for name in node.input]
         node.output[:] = [names.get(name, name) for name in node.output]
     same = [f"{name}_kept" for name in values]
-    keep = [helper.make_node("Identity", [old], [new]) for old, new in zip(instead, same, strict=True)]
+    keep = [
+        helper.make_node("Identity", [old], [new]) for old, new in zip(instead, same, strict=True)
+    ]
     decide = helper.make_node(
         "If",
         [condition],
@@ -74,7 +78,9 @@ def _needed(
 
     def wait_for(tensors: Sequence[str]) -> None:
         waiting.extend(
-            (maker[name], False) for name in reversed(tensors) if name in maker and name not in without
+            (maker[name], False)
+            for name in reversed(tensors)
+            if name in maker and name not in without
         )
 
     wait_for(names)

@@ -4,7 +4,6 @@ The tensors and the metadata of the file are those of polyreach_description.cont
 features and scaling are in the graph.
 """
 
-import io
 import json
 import warnings
 from collections.abc import Sequence
@@ -83,51 +82,51 @@ def write_onnx(
     alone.
     """
     if policy is None or policy.names_configurations:
-        module = SearchPolicy(robot, policy).eval()
-        model = to_onnx(module, robot, module.outputs, module.memory_size)
-        compute_unless(model, module.all_stay, module.kept, module.found)
-        metadata = {**metadata, "memory_size": module.memory_size}
+        search = SearchPolicy(robot, policy)
+        model = to_onnx(search, robot, search.outputs, search.memory_size)
+        compute_unless(model, search.all_stay, search.kept, search.found)
+        metadata = {**metadata, "memory_size": search.memory_size, "inputs": list(search.inputs)}
     else:
-        plain = ExportedPolicy(policy, robot).eval()
+        plain = ExportedPolicy(policy, robot)
         model = to_onnx(plain, robot, ("joint_vel", "effector_pos"))
-        module = plain
-    write_metadata(model, {**metadata, "inputs": list(module.inputs)})
+        metadata = {**metadata, "inputs": list(plain.inputs)}
+    write_metadata(model, metadata)
     save(model, path)
 
 
 def to_onnx(
     module: ExportedPolicy | SearchPolicy, robot: Robot, outputs: Sequence[str], memory: int = 0
 ) -> onnx.ModelProto:
-    """The graph of `module`, for any batch size."""
+    """The graph of `module`, for any batch size, with everything computed that does not depend on
+    its inputs, shapes included.
+    """
     sizes = len(robot.joint_names), len(robot.effector_names), memory
     example = tuple(torch.ones(2, *INPUTS[name].shape(*sizes)) for name in module.inputs)
-    written = io.BytesIO()
-    with warnings.catch_warnings(), torch.no_grad():
+    batches = [name for name in (*module.inputs, *outputs) if name != SearchPolicy.all_stay]
+    with (
+        TemporaryDirectory() as folder,
+        warnings.catch_warnings(),
+        torch.no_grad(),
+    ):
+        path = str(Path(folder) / "model.onnx")
         warnings.simplefilter("ignore")
-        # the exporter of torch.export takes half a minute for the graph of a search
+        # the exporter that torch prefers takes half a minute for the graph of a search
         torch.onnx.export(
-            module,
+            module.eval(),
             example,
-            written,
+            path,
             dynamo=False,
             input_names=list(module.inputs),
             output_names=list(outputs),
-            dynamic_axes={name: {0: "batch"} for name in (*module.inputs, *outputs) if name != "all_stay"},
+            dynamic_axes={name: {0: "batch"} for name in batches},
             opset_version=OPSET,
         )
-    return with_constants(written.getvalue())
-
-
-def with_constants(model: bytes) -> onnx.ModelProto:
-    """The graph with everything computed that does not depend on its inputs, shapes included."""
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(path)
+        options.optimized_model_filepath = path
         options.log_severity_level = 3
-        ort.InferenceSession(model, options)
-        return onnx.load(str(path))
+        ort.InferenceSession(path, options)
+        return onnx.load(path)
 
 
 def write_metadata(model: onnx.ModelProto, metadata: PolicyMetadata) -> None:

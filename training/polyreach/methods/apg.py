@@ -25,7 +25,7 @@ from polyreach.errors import check_range
 from polyreach.methods.learner import Learner, Metrics
 from polyreach.methods.method import Method
 from polyreach.networks.configuration_policy import ConfigurationPolicy
-from polyreach.robot.capsules import fit_capsules
+from polyreach.robot.capsule_fit import fit_capsules
 from polyreach.robot.configuration_search import CANDIDATES
 from polyreach.robot.goals import Goals
 from polyreach.robot.self_clearance import SelfClearance
@@ -81,7 +81,7 @@ class GoalSets(NamedTuple):
 
     def rows(self, index: Tensor) -> "GoalSets":
         """Those of `index`."""
-        goals = Goals(*(None if part is None else part[index] for part in self.goals))
+        goals = self.goals.map(lambda part: part[index])
         return GoalSets(self.joint_pos[index], goals, self.needed[index])
 
 
@@ -145,9 +145,7 @@ class APG(Learner):
         goals = Goals(self.kinematics.effectors_of(frames), active)
         if self.errors.turning:
             oriented = self.errors.can_turn.expand(count, -1)
-            goals = goals._replace(
-                rotation=self.kinematics.rotations_of(frames), oriented=oriented
-            )
+            goals = goals._replace(rotation=self.kinematics.rotations_of(frames), oriented=oriented)
         # a pair that is nearer at the start may stay as near
         now = self.clearance.at(starts)
         return GoalSets(starts, goals, now.clamp(max=self.stop_distance + self.config.margin))
@@ -182,9 +180,7 @@ class APG(Learner):
             many = rows.repeat_interleave(CANDIDATES)
             costs = self.cost(sets.rows(many), targets.flatten(0, 1), share[many])
             best = costs.total.unflatten(0, (count, -1)).argmin(dim=1)
-        other = torch.randint(
-            CANDIDATES, (count,), generator=self.generator, device=self.device
-        )
+        other = torch.randint(CANDIDATES, (count,), generator=self.generator, device=self.device)
         twice = torch.cat([rows, rows])
         chosen = targets[twice, torch.cat([best, other])]
         share = torch.rand(2 * count, 1, generator=self.generator, device=self.device)

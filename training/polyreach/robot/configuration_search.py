@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polyreach.robot.capsules import Capsules, fit_capsules
+from polyreach.robot.capsule_fit import fit_capsules
 from polyreach.robot.goals import Goals, repeat
 from polyreach.robot.kinematics import forget
 from polyreach.robot.refinement import Refinement
-from polyreach.robot.self_clearance import SelfClearance
+from polyreach.robot.self_clearance import Capsules, SelfClearance
 from polyreach.robot.straight_motion import StraightMotion
 from polyreach_description import Robot
 
@@ -50,12 +50,14 @@ class Memory(NamedTuple):
     goals: Tensor  # (B, E, 3) [m] of the period before
     chosen_for: Tensor  # (B, E, 3) [m] goals for which the policy was asked
     active: Tensor  # (B, E) of these
-    count: Tensor  # (B, 1) searches since
+    searches: Tensor  # (B, 1) since then
 
     @property
     def flat(self) -> Tensor:
         """(B, M)."""
-        return torch.cat([p.reshape(-1, 3 * int(p.shape[1])) if p.dim() > 2 else p for p in self], dim=1)
+        return torch.cat(
+            [p.reshape(-1, 3 * int(p.shape[1])) if p.dim() > 2 else p for p in self], dim=1
+        )
 
 
 class Way(NamedTuple):
@@ -85,7 +87,7 @@ class Track(NamedTuple):
     way: Way
     stays: Tensor  # (B, 1) bool: it still leads to the goals
     asks: Tensor  # (B, 1) bool: the policy is asked for configurations
-    count: Tensor  # (B, 1) searches since the goals are new
+    searches: Tensor  # (B, 1) since the goals are new
     clearance: Tensor  # (B, P) [m] now
     serves: Tensor  # (B, nu) 1 for joints that serve an active effector
 
@@ -163,16 +165,16 @@ class ConfigurationSearch(nn.Module):
         other = (goals.active - before.active).abs().amax(dim=1, keepdim=True) > 0.5
         new = (moved > NEW_GOAL) | other
         stays = way.error.amax(dim=1, keepdim=True) < ARRIVED
-        count = before.count * (~new)
+        count = before.searches * (~new)
         kept = Choice(target, way.end)
         return Track(before, kept, way, stays, new & ~stays, count, clearance, serves)
 
     def search(self, joint_pos: Tensor, goals: Goals, track: "Track", propose: Propose) -> "Choice":
         """The best among K new configurations and the target kept."""
-        number = (track.count - 1)[..., None] * CANDIDATES + self.order + 1  # (B, K, 1)
+        number = (track.searches - 1)[..., None] * CANDIDATES + self.order + 1  # (B, K, 1)
         turns = number * self.ratios
         spread = self.refinement.joint_pos(2 * (turns - turns.floor()) - 1)  # (B, K, nu)
-        named = torch.where(track.count[..., None] < 0.5, propose(), spread)
+        named = torch.where(track.searches[..., None] < 0.5, propose(), spread)
         named = torch.lerp(joint_pos[:, None], named, track.serves[:, None])
         many = goals.repeat(CANDIDATES)
         target = self.refinement(named.reshape(-1, self.joints), many, STEPS)
@@ -184,12 +186,15 @@ class ConfigurationSearch(nn.Module):
         best = torch.cat([cost, keep], dim=1).argmin(dim=1)  # (B, 1)
         chosen = (best == self.numbers).float()[:, :, None]  # (B, K + 1, 1)
         rows = zip((target, way.end), track.kept, strict=True)
-        return Choice(*(
-            (
-                torch.cat([new.reshape(-1, CANDIDATES, self.joints), kept[:, None]], dim=1) * chosen
-            ).sum(dim=1)
-            for new, kept in rows
-        ))
+        return Choice(
+            *(
+                (
+                    torch.cat([new.reshape(-1, CANDIDATES, self.joints), kept[:, None]], dim=1)
+                    * chosen
+                ).sum(dim=1)
+                for new, kept in rows
+            )
+        )
 
     def move(
         self, joint_pos: Tensor, previous: Tensor, goals: Goals, track: "Track", choice: "Choice"
@@ -203,7 +208,7 @@ class ConfigurationSearch(nn.Module):
             goals.position,
             torch.where(track.asks[..., None], goals.position, track.before.chosen_for),
             torch.where(track.asks, goals.active, track.before.active),
-            torch.where(track.stays, track.count, track.count + 1),
+            torch.where(track.stays, track.searches, track.searches + 1),
         )
         return self.motion(joint_pos, previous, choice.end, drift), following.flat
 
@@ -233,7 +238,9 @@ class ConfigurationSearch(nn.Module):
         on_way = joint_pos[:, None] + points * (target - joint_pos)[:, None]  # (B, n, nu)
         frames = self.kinematics.frames_at(on_way.reshape(-1, self.joints))
         needed = (now - WORSE).clamp(max=self.stop_distance + margin)
-        short = needed[:, None] - self.clearance(frames).reshape(-1, count, self.clearance.pairs)  # (B, n, P)
+        short = needed[:, None] - self.clearance(frames).reshape(
+            -1, count, self.clearance.pairs
+        )  # (B, n, P)
         blocked = (short.amax(dim=2) > 0.0).float()  # (B, n)
         clear = (blocked.cumsum(dim=1) < 0.5).float()  # up to each point
         # one at the last clear point

@@ -64,7 +64,9 @@ class FastLeastSquares(nn.Module):
         self, jacobian: Tensor, error: Tensor, active: Tensor, place: Tensor | None = None
     ) -> Tensor:
         """Arguments and result as of damped_least_squares, with the pose's Jacobian."""
-        pick = functional.linear(active.double(), self.pick).reshape(-1, self.pick.shape[0] // (self.unknowns + 1), self.unknowns + 1)
+        pick = functional.linear(active.double(), self.pick).reshape(
+            -1, self.pick.shape[0] // (self.unknowns + 1), self.unknowns + 1
+        )
         rows = jacobian.double() @ pick  # (B, nu, n + 1)
         base = functional.linear(
             error.double().reshape(-1, self.target.shape[1]), self.target, self.identity
@@ -124,7 +126,7 @@ class Elimination(nn.Module):
         rows = int(matrix.shape[1])  # constant in an exported graph
         *solved, others = matrix.split([1] * self.unknowns + [rows - self.unknowns], 1)
         terms = solved[0].transpose(-1, -2) @ solved[1] if self.unknowns == 2 else solved[0]
-        result: Tensor = others @ (
-            terms.reshape(-1, self.combine.shape[0]) @ self.combine
-        ).reshape(-1, *self.shape)
+        result: Tensor = others @ (terms.reshape(-1, self.combine.shape[0]) @ self.combine).reshape(
+            -1, *self.shape
+        )
         return result

@@ -243,7 +243,9 @@ class KinematicFeatures(Features):
         distance = error.norm(dim=-1, keepdim=True)  # (B, E, 1)
         fine = error / (distance + NEAR)
         # J_i^T e_i, with e_i saturated, in units of the action speeds
-        transpose = (fine @ self.repeat * self.coordinates) @ pose.jacobian.transpose(-1, -2)  # (B, E, nu)
+        transpose = (fine @ self.repeat * self.coordinates) @ pose.jacobian.transpose(
+            -1, -2
+        )  # (B, E, nu)
         place = functional.linear(joint_pos, self.per_half_range, self.middle)  # in [-1, 1]
         velocity = self.controller(pose.jacobian, error, active, place)
         # 0 at the goals, 1 where an error is larger than BLEND_DISTANCE

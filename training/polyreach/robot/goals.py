@@ -1,6 +1,7 @@
 """Goals of effectors, and the errors of a pose."""
 
-from typing import NamedTuple, Self
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,8 +16,7 @@ SMALL = 1e-9
 
 
 def repeat(rows: Tensor, count: int) -> Tensor:
-    """(B, ...) -> (B count, ...): every row `count` times in a row, for any B of an exported graph.
-    """
+    """(B, ...) -> (B count, ...): every row `count` times in a row."""
     # constant shapes but for B: an exported graph has bounds
     copies = torch.stack([rows] * count, dim=1)
     return copies.reshape(-1, *map(int, rows.shape[1:]))
@@ -30,9 +30,15 @@ class Goals(NamedTuple):
     rotation: Tensor | None = None  # (B, E, 3, 3); None for a robot without oriented effectors
     oriented: Tensor | None = None  # (B, E) in {0, 1}
 
-    def repeat(self, count: int) -> Self:
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Goals":
+        """The same with `function` applied to every tensor."""
+        rotation = None if self.rotation is None else function(self.rotation)
+        oriented = None if self.oriented is None else function(self.oriented)
+        return Goals(function(self.position), function(self.active), rotation, oriented)
+
+    def repeat(self, count: int) -> "Goals":
         """(B count, ...): every robot `count` times in a row."""
-        return type(self)(*(None if part is None else repeat(part, count) for part in self))
+        return self.map(lambda part: repeat(part, count))
 
     @property
     def mask(self) -> Tensor:

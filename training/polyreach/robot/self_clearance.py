@@ -1,10 +1,12 @@
 """Differentiable distances between the bodies of a robot, in torch."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from polyreach.robot.capsules import Capsules
 from polyreach.robot.fk_constants import frame_of
 from polyreach.robot.kinematics import ForwardKinematics, forget
 from polyreach_description import Robot
@@ -12,8 +14,25 @@ from polyreach_description import Robot
 SMALL = 1e-9  # [m^2], under square roots and in quotients
 
 
+@dataclass(frozen=True)
+class Capsules:
+    """C capsules at the reference pose of the robot's tree [m, base frame], and P pairs of them.
+
+    mover (C,): the screw that moves a capsule last, or -1. start, end (C, 3): ends of its axis.
+    radius (C,). pairs (P, 2): capsules that may collide. offset (P,) [m]: by how much their
+    distance overestimates that of the bodies.
+    """
+
+    mover: NDArray[np.int64]
+    start: NDArray[np.float64]
+    end: NDArray[np.float64]
+    radius: NDArray[np.float64]
+    pairs: NDArray[np.int64]
+    offset: NDArray[np.float64]
+
+
 class SelfClearance(nn.Module):
-    """Distances of P pairs of capsules, from the frames of the joints.
+    """Distances of P pairs of capsules, less their offsets, from the frames of the joints.
 
     The closest points of two segments as in Ericson, Real-Time Collision Detection, section 5.1.9.
     """
@@ -23,7 +42,7 @@ class SelfClearance(nn.Module):
     ) -> None:
         super().__init__()
         self.kinematics = ForwardKinematics(robot.tree, dtype)
-        tree, nu = robot.tree, len(robot.joint_names)
+        tree = robot.tree
         ends = np.stack([capsules.start, capsules.end - capsules.start])  # (2, C, 3)
         local = np.zeros((2, len(capsules.mover), 4))
         for c, mover in enumerate(capsules.mover):
@@ -46,7 +65,7 @@ class SelfClearance(nn.Module):
             self.register_buffer(name, torch.tensor(value, dtype=dtype), persistent=False)
         for name, index in {"i": i, "j": j, "frame": np.maximum(capsules.mover, 0)}.items():
             self.register_buffer(f"at_{name}", torch.tensor(index.copy()), persistent=False)
-        self.pairs, self.joints = len(capsules.pairs), nu
+        self.pairs = len(capsules.pairs)
         self.register_load_state_dict_pre_hook(forget)
 
     local: Tensor

@@ -22,7 +22,7 @@ from polyreach.envs.reach.nearness import Nearness
 from polyreach.envs.reach.reward import REWARDS, reward_size
 from polyreach.envs.task_env import check_finite
 from polyreach.errors import check_range
-from polyreach.robot.capsules import fit_capsules
+from polyreach.robot.capsule_fit import fit_capsules
 from polyreach.robot.features import Observation, ObservationLayout, largest_action
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.self_clearance import SelfClearance

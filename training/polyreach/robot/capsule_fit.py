@@ -1,0 +1,235 @@
+"""Capsules fitted to the bodies of a robot, for distances that a policy can learn from.
+
+Spheres and capsules of the model are taken as they are. Of other geoms, points are clustered, and
+each cluster gets a capsule along its principal axis; so do groups of many geoms. What the fit
+misses is measured against exact distances in random configurations, and becomes an offset of each
+pair of groups.
+"""
+
+from collections import defaultdict
+from dataclasses import replace
+
+import mujoco
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from polyreach.robot.self_clearance import Capsules, SelfClearance
+from polyreach_description import Robot
+from polyreach_description.geom_pairs import BoxDistances, Pair, moving_pairs
+
+MAX_PARTS = 8  # capsules of one group
+POINTS = 400  # sampled of a geom
+FLAT = 1e3  # [m], radius of the sphere that stands for a plane
+SAMPLES = 2000  # random configurations
+BATCH = 250  # of these, measured at once
+WIDTHS = (0.5, 2.0, 5.0)  # shares beyond the stop distance, within which offsets are measured
+ENOUGH = 20  # configurations within a width
+COVERED = 0.97  # share of the measured distances that the fit does not overestimate
+FAR = 0.1  # [m]; pairs that are farther in every random configuration are left out
+
+Array = NDArray[np.float64]
+
+
+def fit_capsules(robot: Robot) -> Capsules:
+    """Capsules of all geoms that may collide with others; the same for the same robot."""
+    rng = np.random.default_rng(0)
+    geom_pairs = moving_pairs(robot)
+    groups = _groups(robot, geom_pairs)
+    data = robot.data_at_home()
+    data.qpos[:] = robot.qpos(robot.tree.reference[robot.tree.controlled])
+    mujoco.mj_kinematics(robot.model, data)
+    parts = [_fit(robot, data, geoms, rng) for geoms in groups]
+    counts = [len(part) for part in parts]
+    first = np.cumsum([0, *counts])
+    group_of = {geom: number for number, geoms in enumerate(groups) for geom in geoms}
+    group_pairs = sorted({(group_of[a], group_of[b]) for a, b in geom_pairs})
+    rows = [
+        (number, i, j)
+        for number, (a, b) in enumerate(group_pairs)
+        for i in range(first[a], first[a + 1])
+        for j in range(first[b], first[b + 1])
+    ]
+    owner, *pairs = np.array(rows, dtype=np.int64).reshape(-1, 3).T
+    screw = dict(zip(robot.joint_ids.tolist(), robot.tree.controlled.tolist(), strict=True))
+    movers = [screw.get(int(robot.geom_movers[geoms[0]]), -1) for geoms in groups]
+    shapes = np.concatenate([np.zeros((0, 7)), *parts])
+    capsules = Capsules(
+        mover=np.repeat(np.array(movers, dtype=np.int64), counts),
+        start=shapes[:, :3],
+        end=shapes[:, 3:6],
+        radius=shapes[:, 6],
+        pairs=np.stack(pairs, axis=1),
+        offset=np.zeros(len(owner)),
+    )
+    low, high = robot.joint_pos_limits.T
+    sample = rng.uniform(low, high, (SAMPLES, len(low)))
+    fitted = _fitted(robot, capsules, sample)
+    exact = _exact(robot, geom_pairs, group_of, group_pairs, sample)
+    offset = np.zeros(len(owner))
+    for column in range(len(group_pairs)):
+        members = owner == column
+        nearest = fitted[:, members].min(axis=1)
+        offset[members] = _offset(nearest, exact[:, column], robot.stop_distance)
+    kept = (fitted - offset).min(axis=0, initial=np.inf) < FAR
+    return replace(capsules, pairs=capsules.pairs[kept], offset=offset[kept])
+
+
+def _groups(robot: Robot, pairs: list[Pair]) -> list[list[int]]:
+    """Geoms by the joint that moves them and the bodies with which they may collide."""
+    bodies = robot.model.geom_bodyid
+    partners: dict[int, set[int]] = defaultdict(set)
+    for a, b in pairs:
+        partners[a].add(int(bodies[b]))
+        partners[b].add(int(bodies[a]))
+    groups: dict[tuple[int, frozenset[int]], list[int]] = defaultdict(list)
+    for geom in sorted(partners):
+        groups[int(robot.geom_movers[geom]), frozenset(partners[geom])].append(geom)
+    return list(groups.values())
+
+
+def _fit(robot: Robot, data: mujoco.MjData, geoms: list[int], rng: np.random.Generator) -> Array:
+    """Capsules (n, 7) of a group: start, end, radius [m, base frame]."""
+    rotation = data.xmat[robot.base_body].reshape(3, 3)
+    capsules = []
+    for geom in geoms:
+        turn, place = data.geom_xmat[geom].reshape(3, 3), data.geom_xpos[geom]
+        for capsule in _fit_geom(robot.model, geom, rng):
+            ends = capsule[:6].reshape(2, 3) @ turn.T + place - data.xpos[robot.base_body]
+            capsules.append(np.append((ends @ rotation).ravel(), capsule[6]))
+    if len(capsules) <= MAX_PARTS:
+        return np.array(capsules)
+    points = np.concatenate([_points_of_capsule(capsule, rng) for capsule in capsules])
+    return _cluster(points, MAX_PARTS, rng)
+
+
+def _fit_geom(model: mujoco.MjModel, geom: int, rng: np.random.Generator) -> Array:
+    """Capsules (n, 7) of a geom, in its own frame."""
+    size, kind = model.geom_size[geom], mujoco.mjtGeom(model.geom_type[geom])
+    if kind == mujoco.mjtGeom.mjGEOM_PLANE:
+        return np.array([[0, 0, -FLAT, 0, 0, -FLAT, FLAT]])
+    if kind == mujoco.mjtGeom.mjGEOM_SPHERE:
+        return np.array([[0, 0, 0, 0, 0, 0, size[0]]])
+    if kind == mujoco.mjtGeom.mjGEOM_CAPSULE:
+        return np.array([[0, 0, -size[1], 0, 0, size[1], size[0]]])
+    points = _points_of_geom(model, geom, rng)
+    extent = np.sort(np.ptp(points, axis=0))
+    parts = int(np.clip(round(extent[1] / max(extent[0], 1e-3)), 1, MAX_PARTS))
+    return _cluster(points, parts, rng)
+
+
+def _points_of_geom(model: mujoco.MjModel, geom: int, rng: np.random.Generator) -> Array:
+    """Points (N, 3) in a geom, those of a mesh in its convex hull."""
+    kind = mujoco.mjtGeom(model.geom_type[geom])
+    if kind == mujoco.mjtGeom.mjGEOM_MESH:
+        mesh = int(model.geom_dataid[geom])
+        start, count = int(model.mesh_vertadr[mesh]), int(model.mesh_vertnum[mesh])
+        vertices = model.mesh_vert[start : start + count].astype(np.float64)
+        corners = vertices[rng.integers(count, size=(POINTS, 3))]
+        inside = (rng.dirichlet(np.full(3, 0.7), POINTS)[..., None] * corners).sum(axis=1)
+        return np.concatenate([vertices[rng.permutation(count)[:POINTS]], inside])
+    points = rng.uniform(-1, 1, (2 * POINTS, 3))
+    if kind == mujoco.mjtGeom.mjGEOM_CYLINDER:
+        points[:, :2] /= np.maximum(np.linalg.norm(points[:, :2], axis=1), 1.0)[:, None]
+    elif kind == mujoco.mjtGeom.mjGEOM_ELLIPSOID:
+        points /= np.maximum(np.linalg.norm(points, axis=1), 1.0)[:, None]
+    scaled: Array = model.geom_aabb[geom, :3] + points * model.geom_aabb[geom, 3:]
+    return scaled
+
+
+def _points_of_capsule(capsule: Array, rng: np.random.Generator) -> Array:
+    """Points (N, 3) on the surface of a capsule (7,)."""
+    along = rng.uniform(size=(POINTS // 2, 1))
+    axis = capsule[:3] + along * (capsule[3:6] - capsule[:3])
+    direction = rng.standard_normal(axis.shape)
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    surface: Array = axis + capsule[6] * direction
+    return surface
+
+
+def _cluster(points: Array, parts: int, rng: np.random.Generator) -> Array:
+    """At most `parts` capsules (n, 7) around the points (N, 3), which Lloyd's algorithm divides."""
+    extent = np.ptp(points, axis=0)
+    # a long piece is one capsule, so distances along the longest direction count less
+    weight = np.where(extent == extent.max(), 0.3 if parts > 1 else 1.0, 1.0)
+    centres = points[rng.permutation(len(points))[:parts]]
+    for _ in range(20):
+        label = np.linalg.norm((points[:, None] - centres) * weight, axis=-1).argmin(axis=1)
+        centres = np.array(
+            [
+                points[label == k].mean(axis=0) if (label == k).any() else centre
+                for k, centre in enumerate(centres)
+            ]
+        )
+    clusters = [points[label == k] for k in range(parts)]
+    return np.array([_around(cluster) for cluster in clusters if len(cluster) > 3])
+
+
+def _around(points: Array) -> Array:
+    """A capsule (7,) along the principal axis of the points (N, 3)."""
+    centre = (points.max(axis=0) + points.min(axis=0)) / 2
+    axis = np.linalg.svd(points - points.mean(axis=0), full_matrices=False)[2][0]
+    along = (points - centre) @ axis
+    across = np.linalg.norm((points - centre) - along[:, None] * axis, axis=1)
+    radius = float(np.quantile(across, 0.9))
+    low, high = along.min() + radius, along.max() - radius
+    if low > high:
+        low = high = (low + high) / 2
+    return np.concatenate([centre + low * axis, centre + high * axis, [radius]])
+
+
+def _fitted(robot: Robot, capsules: Capsules, sample: Array) -> Array:
+    """Distances (N, P) [m] of the capsules in configurations (N, nu)."""
+    clearance = SelfClearance(robot, capsules)
+    batches = torch.tensor(sample, dtype=torch.float32).split(BATCH)
+    with torch.no_grad():
+        return torch.cat([clearance.at(batch) for batch in batches]).double().numpy()
+
+
+def _exact(
+    robot: Robot,
+    geom_pairs: list[Pair],
+    group_of: dict[int, int],
+    group_pairs: list[Pair],
+    sample: Array,
+) -> Array:
+    """Distances (N, G) [m] of pairs of groups in configurations (N, nu); inf where they are farther
+    than the greatest width, or where the geoms may come nearer than others: see no_collision.
+    """
+    reach = robot.stop_distance * (1 + WIDTHS[-1])
+    model = robot.proximity_model(reach)
+    data = robot.data_at_home(model)
+    boxes = BoxDistances(model, geom_pairs)
+    is_box = model.geom_type == mujoco.mjtGeom.mjGEOM_BOX
+    column_of = {
+        pair: group_pairs.index((group_of[pair[0]], group_of[pair[1]])) for pair in geom_pairs
+    }
+    exact = np.full((len(sample), len(group_pairs)), np.inf)
+    for row, joint_pos in zip(exact, sample, strict=True):
+        robot.write_qpos(data.qpos, joint_pos)
+        mujoco.mj_kinematics(model, data)
+        mujoco.mj_collision(model, data)
+        near = boxes.nearer_than(data, np.full(len(boxes.pairs), reach))
+        contacts = zip(data.contact.geom.tolist(), data.contact.dist.tolist(), strict=True)
+        near += [
+            ((min(geoms), max(geoms)), distance)
+            for geoms, distance in contacts
+            if not is_box[geoms].all()
+        ]
+        for pair, distance in near:
+            column = column_of.get(pair)
+            if column is not None:
+                row[column] = min(row[column], distance)
+    return exact
+
+
+def _offset(fitted: Array, exact: Array, stop_distance: float) -> float:
+    """By how much distances (N,) of a fit overestimate exact ones, where these are near."""
+    for width in WIDTHS:
+        near = exact < stop_distance * (1 + width)
+        if near.sum() >= ENOUGH:
+            break
+    if not near.any():
+        return 0.0
+    over = fitted[near] - np.maximum(exact[near], stop_distance)
+    return float(np.quantile(over, COVERED))
