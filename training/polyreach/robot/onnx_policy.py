@@ -60,7 +60,8 @@ class PolicyFile:
         self.outputs = tensors_of_file(OUTPUTS, names)
         shapes = {tensor.name: tensor.shape for tensor in self.session.get_inputs()}
         self.memory_size = int(shapes["memory"][1]) if "memory" in shapes else 0
-        self._rows = max(1, MAX_BATCH_VALUES // max(1, file.values))
+        # a search is computed for all rows of a batch or for none, and one row seldom needs it
+        self._rows = 1 if self.memory_size else max(1, MAX_BATCH_VALUES // max(1, file.values))
 
     def __call__(self, inputs: PolicyInputs[Tensor]) -> PolicyOutputs[Tensor]:
         """inputs: of N robots, each (N, ...). Those that the file does not declare are left out;
