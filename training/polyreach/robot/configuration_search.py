@@ -46,6 +46,8 @@ class Memory(NamedTuple):
     """What is carried from one control period to the next, of B robots."""
 
     target: Tensor  # (B, nu) [rad or m]
+    joint_pos: Tensor  # (B, nu) [rad or m] of the period before
+    ahead: Tensor  # (B, nu) [rad or m] what had been commanded by then and not been moved yet
     drift: Tensor  # (B, nu) velocity of the target [rad/s or m/s]
     goals: Tensor  # (B, E, 3) [m] of the period before
     chosen_for: Tensor  # (B, E, 3) [m] goals for which the policy was asked
@@ -130,16 +132,16 @@ class ConfigurationSearch(nn.Module):
     @property
     def memory_size(self) -> int:
         """M."""
-        return 2 * self.joints + 7 * self.effectors + 1
+        return 4 * self.joints + 7 * self.effectors + 1
 
     def read(self, memory: Tensor) -> Memory:
         """The parts of a memory (B, M)."""
-        sizes = [self.joints] * 2 + [3 * self.effectors] * 2 + [self.effectors, 1]
-        target, drift, goals, chosen_for, active, count = memory.split(sizes, dim=1)
+        sizes = [self.joints] * 4 + [3 * self.effectors] * 2 + [self.effectors, 1]
+        target, joint_pos, ahead, drift, goals, chosen_for, active, count = memory.split(sizes, 1)
         low, high = self.refinement.low, self.refinement.high
         target = torch.minimum(torch.maximum(target, low), high)
         goals, chosen_for = (part.reshape(-1, self.effectors, 3) for part in (goals, chosen_for))
-        return Memory(target, drift, goals, chosen_for, active, count)
+        return Memory(target, joint_pos, ahead, drift, goals, chosen_for, active, count)
 
     def forward(
         self, joint_pos: Tensor, previous: Tensor, goals: Goals, memory: Tensor, propose: Propose
@@ -200,17 +202,22 @@ class ConfigurationSearch(nn.Module):
         self, joint_pos: Tensor, previous: Tensor, goals: Goals, track: "Track", choice: "Choice"
     ) -> tuple[Tensor, Tensor]:
         """Velocities (B, nu) and the memory (B, M) of the next period."""
+        before = track.before
+        ahead = self.motion.ahead(before.ahead, previous, joint_pos - before.joint_pos)
         same = (choice.target == track.kept.target).all(dim=1, keepdim=True)
-        drift = self.drift(track.before, track.kept.target, goals, same & ~track.asks)
+        drift = self.drift(before, track.kept.target, goals, same & ~track.asks)
         following = Memory(
             choice.target,
+            joint_pos,
+            ahead,
             drift,
             goals.position,
-            torch.where(track.asks[..., None], goals.position, track.before.chosen_for),
-            torch.where(track.asks, goals.active, track.before.active),
+            torch.where(track.asks[..., None], goals.position, before.chosen_for),
+            torch.where(track.asks, goals.active, before.active),
             torch.where(track.stays, track.searches, track.searches + 1),
         )
-        return self.motion(joint_pos, previous, choice.end, drift), following.flat
+        velocity = self.motion(joint_pos + ahead, previous, choice.end, drift)
+        return velocity, following.flat
 
     def drift(self, before: Memory, kept: Tensor, goals: Goals, same: Tensor) -> Tensor:
         """The target's own velocity (B, nu), which goals that move give it; 0 where they rest."""

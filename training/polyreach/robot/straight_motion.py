@@ -6,11 +6,9 @@ from torch import Tensor, nn
 from polyreach.robot.kinematics import forget
 from polyreach_description import Robot
 
-GAIN = (
-    4.0  # [1/s], near the target: below 1 / (e (delay + lag)) for 60 ms of delay and 30 ms of lag
-)
-REACTION_S = 0.04  # [s], for which the robot is assumed to follow the command of the period before
-BRAKING = 0.6  # share of the acceleration limits used for braking; the rest is for the delay
+GAIN = 8.0  # [1/s], near the target
+BRAKING = 0.6  # share of the acceleration limits used for braking; the rest is a reserve
+LONGEST_S = 0.15  # [s], delay and lag of a robot together
 SMALL = 1e-6  # [s]
 
 
@@ -38,9 +36,11 @@ class StraightMotion(nn.Module):
     def forward(self, joint_pos: Tensor, previous: Tensor, target: Tensor, drift: Tensor) -> Tensor:
         """Joint velocities (B, nu) [rad/s or m/s] within the velocity limits.
 
-        previous: command of the period before (B, nu). drift: velocity of the target (B, nu).
+        joint_pos (B, nu) [rad or m]: where the joints will be once they have followed all commands
+        before; see `ahead`. previous: command of the period before (B, nu). drift: velocity of the
+        target (B, nu).
         """
-        way = target - joint_pos - REACTION_S * previous
+        way = target - joint_pos
         # t: of the slowest joint
         time = (way.abs() / self.speed).amax(dim=1, keepdim=True)
         full = way / time.clamp(min=SMALL)  # velocities at u = 1
@@ -57,6 +57,18 @@ class StraightMotion(nn.Module):
         velocity = share * full + drift
         excess = (velocity.abs() / self.speed).amax(dim=1, keepdim=True).clamp(min=1.0)
         return velocity / excess
+
+    def ahead(self, before: Tensor, previous: Tensor, moved: Tensor) -> Tensor:
+        """What the joints have still to move (B, nu) [rad or m] to have followed all commands.
+
+        It is counted, so that neither delay nor lag need to be known (a dead-time compensator:
+        Smith 1957): it was `before`, grew by the command `previous` of the period before, and the
+        joints have `moved` since. It is at most the way of LONGEST_S at that command, so that an
+        error in following does not add up.
+        """
+        ahead = before + self.period * previous - moved
+        longest = LONGEST_S * previous
+        return torch.maximum(torch.minimum(ahead, longest.clamp(min=0.0)), longest.clamp(max=0.0))
 
     def travel_time(self, way: Tensor) -> Tensor:
         """Time (...,) [s] of the straight way (..., nu), from rest to rest, at the limits."""
