@@ -119,7 +119,7 @@ def train_config(words: Sequence[str]) -> tuple[TrainOptions, RunConfig]:
         env_spec = find_env_spec(env, method.task_conditioned)
         preset = preset_name(_peek(words, "--preset") or TrainOptions.preset)
         method_config, env_config = method.preset(preset, env_spec)
-        defaults = dataclasses.asdict(env_spec.defaults(preset))
+        defaults = dataclasses.asdict(method.defaults(preset, env_spec))
     options, method_config, env_config = _parse(words, defaults, method_config, env_config)
     env_spec = find_env_spec(options.env, method.task_conditioned)
     config = RunConfig(

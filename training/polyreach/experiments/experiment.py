@@ -150,7 +150,7 @@ class Experiment:
     def run_config(self, variant: Variant, env: str, seed: int, runs: Path) -> RunConfig:
         """The configuration of a run. Raises RobotError if the robot `env` cannot be read."""
         env_spec = find_env_spec(env, get_method(variant.method).task_conditioned)
-        defaults = env_spec.defaults(self.preset)
+        defaults = get_method(variant.method).defaults(self.preset, env_spec)
         method_config, env_config = self._configs(variant, env)
         start = self.start_folder(variant, env, seed, runs)
         return RunConfig(

@@ -204,4 +204,5 @@ METHOD = Method(
     APGConfig(),
     tuned={"robot": APGConfig()},
     task_conditioned=False,
+    numbers={"steps": 400_000, "num_envs": 128, "eval_every": 50_000, "eval_goals": 64},
 )

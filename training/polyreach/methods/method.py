@@ -1,10 +1,10 @@
 """The registration of a method: its name, paper, learner, and settings by preset."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import Field, dataclass, field
+from dataclasses import Field, dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
-from polyreach.envs.env_spec import AnyEnvSpec, EnvConfig, PresetName
+from polyreach.envs.env_spec import AnyEnvSpec, Defaults, EnvConfig, PresetName
 from polyreach.errors import UserError
 from polyreach.methods.learner import Learner
 
@@ -43,6 +43,8 @@ class Method:
     """
     env_settings: Callable[[EnvConfig, PresetName], EnvConfig] = unchanged
     """Changes of the environment's settings that the method needs."""
+    numbers: Mapping[str, int] = field(default_factory=dict)
+    """Numbers of a run by default that differ from those of the environment: see Defaults."""
     old_names: tuple[str, ...] = ()
     """Names of earlier versions, which are still accepted."""
 
@@ -50,6 +52,10 @@ class Method:
     def config(self) -> type[MethodConfig]:
         """Type of the settings."""
         return type(self.settings)
+
+    def defaults(self, preset: PresetName, env: AnyEnvSpec) -> Defaults:
+        """Numbers of a run by default."""
+        return replace(env.defaults(preset), **self.numbers)
 
     def preset(self, preset: PresetName, env: AnyEnvSpec) -> tuple[MethodConfig, EnvConfig]:
         """Settings of the method and of the environment.

@@ -67,7 +67,7 @@ class RunConfig:
     def arguments(self) -> list[str]:
         """The words of that command line after `polyreach`."""
         env_spec = self.env_spec
-        defaults = env_spec.defaults(self.preset)
+        defaults = get_method(self.method).defaults(self.preset, env_spec)
         words = ["train", self.method, self.env, "--preset", self.preset]
         words += ["--steps", str(self.steps), "--num-envs", str(self.num_envs)]
         words += ["--seed", str(self.seed)]
