@@ -23,6 +23,7 @@ from polyreach.robot.straight_motion import StraightMotion
 from polyreach_description import Robot
 
 CANDIDATES = 8  # K
+TRIED = CANDIDATES + 1  # the present configuration is tried, too
 STEPS = 4  # of refinement of a new configuration
 POINTS = 10  # on the way to a new configuration
 KEPT_POINTS = 5  # on the way to the target
@@ -34,6 +35,8 @@ ARRIVED = 0.005  # [m], error with which a target stays
 ERROR_COST = 20.0  # [1/m]
 TIME_COST = 0.1  # [1/s]
 KEEP_BONUS = 0.05
+SEARCHES = 5  # for new goals, where the target is far
+NEAR_S = 1.0  # [s] to a target that needs no further search
 NEW_GOAL = 0.05  # [m], by which goals have moved since the choice when a policy is asked anew
 MOVING = 0.02  # [m/s], goal speed from which the target's own velocity is added in full
 SMOOTHING = 0.3  # share of a new velocity in the target's velocity
@@ -112,7 +115,7 @@ class ConfigurationSearch(nn.Module):
         constants = {
             "ratios": g ** -np.arange(1.0, self.joints + 1),
             "order": np.arange(CANDIDATES)[:, None],
-            "numbers": np.arange(CANDIDATES + 1)[None],
+            "numbers": np.arange(TRIED + 1)[None],
             "action_sets": robot.action_sets,
             "points": np.linspace(0, 1, POINTS + 1)[1:, None],
             "kept_points": np.linspace(0, 1, KEPT_POINTS + 1)[1:, None],
@@ -166,33 +169,35 @@ class ConfigurationSearch(nn.Module):
         moved = ((goals.position - before.chosen_for) * mask).norm(dim=-1).amax(1, keepdim=True)
         other = (goals.active - before.active).abs().amax(dim=1, keepdim=True) > 0.5
         new = (moved > NEW_GOAL) | other
-        stays = way.error.amax(dim=1, keepdim=True) < ARRIVED
-        count = before.searches * (~new)
+        searches = before.searches * (~new)
+        leads = way.error.amax(dim=1, keepdim=True) < ARRIVED
+        near = self.motion.travel_time(target - joint_pos)[:, None] < NEAR_S
+        stays = leads & (near | (searches > SEARCHES - 0.5))
         kept = Choice(target, way.end)
-        return Track(before, kept, way, stays, new & ~stays, count, clearance, serves)
+        return Track(before, kept, way, stays, new & ~stays, searches, clearance, serves)
 
     def search(self, joint_pos: Tensor, goals: Goals, track: "Track", propose: Propose) -> "Choice":
-        """The best among K new configurations and the target kept."""
+        """The best among K new configurations, the present one and the target kept."""
         number = (track.searches - 1)[..., None] * CANDIDATES + self.order + 1  # (B, K, 1)
         turns = number * self.ratios
         spread = self.refinement.joint_pos(2 * (turns - turns.floor()) - 1)  # (B, K, nu)
         named = torch.where(track.searches[..., None] < 0.5, propose(), spread)
         named = torch.lerp(joint_pos[:, None], named, track.serves[:, None])
-        many = goals.repeat(CANDIDATES)
+        named = torch.cat([named, joint_pos[:, None]], dim=1)
+        many = goals.repeat(TRIED)
         target = self.refinement(named.reshape(-1, self.joints), many, STEPS)
-        start = repeat(joint_pos, CANDIDATES)
-        clearance = repeat(track.clearance, CANDIDATES)
+        start = repeat(joint_pos, TRIED)
+        clearance = repeat(track.clearance, TRIED)
         way = self.way(start, target, many, clearance, MARGIN, self.points)
-        cost = self.cost(start, target, way).reshape(-1, CANDIDATES, 1)  # (B, K, 1)
+        cost = self.cost(start, target, way).reshape(-1, TRIED, 1)
         keep = self.cost(joint_pos, track.kept.target, track.way)[:, None] - KEEP_BONUS
         best = torch.cat([cost, keep], dim=1).argmin(dim=1)  # (B, 1)
-        chosen = (best == self.numbers).float()[:, :, None]  # (B, K + 1, 1)
+        chosen = (best == self.numbers).float()[:, :, None]  # (B, K + 2, 1)
         rows = zip((target, way.end), track.kept, strict=True)
         return Choice(
             *(
                 (
-                    torch.cat([new.reshape(-1, CANDIDATES, self.joints), kept[:, None]], dim=1)
-                    * chosen
+                    torch.cat([new.reshape(-1, TRIED, self.joints), kept[:, None]], dim=1) * chosen
                 ).sum(dim=1)
                 for new, kept in rows
             )
