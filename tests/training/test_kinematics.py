@@ -13,13 +13,15 @@ from polyreach.robot.fk_constants import Segments, moving_axes
 from polyreach.robot.kinematics import ForwardKinematics, Pose
 from polyreach.robot.least_squares import LIMIT_MARGIN, damped_least_squares
 from polyreach_description import Robot, load_robot
+from polyreach_description.orientation import matrices
 
 GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"
+HAND = GANTRY.parents[1] / "hand" / "robot.yaml"  # joints that follow others
 
 
 @pytest.fixture(
-    params=["planar8", "humanoid27", "dual7", str(GANTRY)],
-    ids=["planar8", "humanoid27", "dual7", "gantry"],
+    params=["planar8", "humanoid27", "dual7", str(GANTRY), str(HAND)],
+    ids=["planar8", "humanoid27", "dual7", "gantry", "hand"],
 )
 def robot(request: pytest.FixtureRequest) -> Robot:
     return load_robot(request.param)
@@ -75,6 +77,27 @@ def test_jacobian_has_the_requested_units(robot: Robot) -> None:
     assert plain.abs().max() > 0.1
 
 
+def rotations(robot: Robot, joint_pos: np.ndarray) -> np.ndarray:
+    """Rotation matrices (E, 3, 3) of the effectors, from MuJoCo."""
+    return matrices(robot.effector_poses(joint_pos)[1])
+
+
+def test_rotations_equal_mujoco_and_turn_with_the_angular_jacobian(robot: Robot) -> None:
+    scale = np.linspace(0.5, 3.0, len(robot.joint_names))
+    kinematics, step = ForwardKinematics(robot.tree, torch.float64, scale), 1e-6
+    for joint_pos in random_configurations(robot, 5):
+        frames = kinematics.frames_at(torch.tensor(joint_pos)[None])
+        now = kinematics.rotations_of(frames)[0].numpy()
+        assert np.allclose(now, rotations(robot, joint_pos), atol=1e-9)
+        turns = kinematics.angular_jacobian(frames)[0].numpy().reshape(len(joint_pos), -1, 3)
+        for joint, unit in enumerate(np.diag(scale)):
+            forward, backward = (rotations(robot, joint_pos + s * step * unit) for s in (1, -1))
+            # dR/dq R^T = [w], a skew matrix
+            skew = (forward - backward) / (2 * step) @ now.transpose(0, 2, 1)
+            expected = np.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]], axis=1)
+            assert np.allclose(turns[joint], expected, atol=1e-7)
+
+
 def test_parallel_hinges_in_a_row_are_one_segment() -> None:
     # planar8 is one run; the humanoid's deepest chain has nine joints, two of them in one run
     assert Segments(load_robot("planar8").tree).rounds() == []
@@ -100,10 +123,11 @@ def test_joint_points_lie_on_the_axes(robot: Robot) -> None:
     found = (
         ForwardKinematics(robot.tree, torch.float64)(torch.tensor(joint_pos)[None]).joint[0].numpy()
     )
-    for joint, point, slides in zip(robot.joint_ids, found, robot.tree.is_slide, strict=True):
+    slides = robot.tree.is_slide[robot.tree.controlled]
+    for joint, point, is_slide in zip(robot.joint_ids, found, slides, strict=True):
         anchor, axis = rotation.T @ (data.xanchor[joint] - origin), rotation.T @ data.xaxis[joint]
         # a slide's anchor moves along with it, and so stays on its line
-        assert np.linalg.norm(np.cross(point - anchor, axis)) < 1e-9, slides
+        assert np.linalg.norm(np.cross(point - anchor, axis)) < 1e-9, is_slide
 
 
 def solved(jacobian: torch.Tensor, error: torch.Tensor, damping: float) -> torch.Tensor:

@@ -55,15 +55,11 @@ class SearchPolicy(nn.Module):
     def named(self, parts: Observation) -> Tensor:
         """K configurations (B, K, nu) [rad or m]."""
         if self.policy is None:
-            turns = (self.search.order + 1) * self.search.ratios
-            places = 2 * (turns - turns.floor()) - 1 + 0.0 * parts.joint_pos[:, None]
-        else:
-            features, _ = self.policy.features.compute(parts)
-            named = self.policy.configurations(features, parts.active)
-            assert named is not None
-            places = named
-            if named.shape[1] == 1:
-                places = (named + self.offsets).clamp(-1.0, 1.0)
+            return self.search.spread(0.0 * parts.joint_pos[:, :1])
+        features, _ = self.policy.features.compute(parts)
+        places = self.policy.configurations(features, parts.active)
+        if places.shape[1] == 1:
+            places = (places + self.offsets).clamp(-1.0, 1.0)
         return self.search.refinement.joint_pos(places)
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from polyreach.envs.reach.effector_reach import EffectorReachEnv
-from polyreach.errors import check_range
+from polyreach.errors import check_range, check_widths
 from polyreach.methods.learner import Learner, Metrics
 from polyreach.methods.method import Method
 from polyreach.networks.configuration_policy import ConfigurationPolicy
@@ -64,6 +64,7 @@ class APGConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
+        check_widths("hidden", self.hidden)
         for name in ("lr", "grad_clip", "reach_scale"):
             check_range(name, getattr(self, name), 1e-12)
         for name in ("nearness_weight", "margin", "time_weight", "warm_up"):

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from polyreach.robot.self_clearance import Capsules, SelfClearance
 from polyreach_description import Robot
 from polyreach_description.geom_pairs import BoxDistances, Pair, moving_pairs
+from polyreach_description.kinematic_tree import last_movers
 
 MAX_PARTS = 8  # capsules of one group
 POINTS = 400  # sampled of a geom
@@ -28,6 +29,7 @@ ENOUGH = 20  # configurations within a width
 COVERED = 0.97  # share of the measured distances that the fit does not overestimate
 FAR = 0.1  # [m]; pairs that are farther in every random configuration are left out
 
+EXACT = {mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CAPSULE}
 Array = NDArray[np.float64]
 
 
@@ -35,9 +37,12 @@ def fit_capsules(robot: Robot) -> Capsules:
     """Capsules of all geoms that may collide with others; the same for the same robot."""
     rng = np.random.default_rng(0)
     geom_pairs = moving_pairs(robot)
-    groups = _groups(robot, geom_pairs)
+    if not geom_pairs:
+        return _far_apart()
+    groups, tree = _groups(robot, geom_pairs), robot.tree
     data = robot.data_at_home()
-    data.qpos[:] = robot.qpos(robot.tree.reference[robot.tree.controlled])
+    data.qpos[:] = robot.qpos(tree.reference[tree.controlled])
+    data.qpos[robot.model.jnt_qposadr[tree.joint_ids]] = tree.reference
     mujoco.mj_kinematics(robot.model, data)
     parts = [_fit(robot, data, geoms, rng) for geoms in groups]
     counts = [len(part) for part in parts]
@@ -51,8 +56,10 @@ def fit_capsules(robot: Robot) -> Capsules:
         for j in range(first[b], first[b + 1])
     ]
     owner, *pairs = np.array(rows, dtype=np.int64).reshape(-1, 3).T
-    screw = dict(zip(robot.joint_ids.tolist(), robot.tree.controlled.tolist(), strict=True))
-    movers = [screw.get(int(robot.geom_movers[geoms[0]]), -1) for geoms in groups]
+    # a follower that moves no effector is no screw, and taken to rest
+    screw = {joint: number for number, joint in enumerate(tree.joint_ids.tolist())} | {-1: -1}
+    last = last_movers(robot.model, tree.joint_ids)
+    movers = [screw[int(last[robot.model.geom_bodyid[geoms[0]]])] for geoms in groups]
     shapes = np.concatenate([np.zeros((0, 7)), *parts])
     capsules = Capsules(
         mover=np.repeat(np.array(movers, dtype=np.int64), counts),
@@ -67,12 +74,22 @@ def fit_capsules(robot: Robot) -> Capsules:
     fitted = _fitted(robot, capsules, sample)
     exact = _exact(robot, geom_pairs, group_of, group_pairs, sample)
     offset = np.zeros(len(owner))
-    for column in range(len(group_pairs)):
+    for column, (a, b) in enumerate(group_pairs):
+        if _is_exact(robot, groups[a]) and _is_exact(robot, groups[b]):
+            continue
         members = owner == column
         nearest = fitted[:, members].min(axis=1)
         offset[members] = _offset(nearest, exact[:, column], robot.stop_distance)
-    kept = (fitted - offset).min(axis=0, initial=np.inf) < FAR
+    nearest = (fitted - offset).min(axis=0)
+    kept = nearest <= max(FAR, nearest.min())  # at least one
     return replace(capsules, pairs=capsules.pairs[kept], offset=offset[kept])
+
+
+def _far_apart() -> Capsules:
+    """Of a robot without geoms that may collide: one pair that never does."""
+    ends = np.array([[-FLAT, 0.0, 0.0], [FLAT, 0.0, 0.0]])
+    pairs = np.array([[0, 1]], dtype=np.int64)
+    return Capsules(np.full(2, -1, dtype=np.int64), ends, ends, np.zeros(2), pairs, np.zeros(1))
 
 
 def _groups(robot: Robot, pairs: list[Pair]) -> list[list[int]]:
@@ -86,6 +103,11 @@ def _groups(robot: Robot, pairs: list[Pair]) -> list[list[int]]:
     for geom in sorted(partners):
         groups[int(robot.geom_movers[geom]), frozenset(partners[geom])].append(geom)
     return list(groups.values())
+
+
+def _is_exact(robot: Robot, geoms: list[int]) -> bool:
+    """Whether the capsules of a group are its geoms themselves."""
+    return len(geoms) <= MAX_PARTS and set(robot.model.geom_type[geoms].tolist()) <= EXACT
 
 
 def _fit(robot: Robot, data: mujoco.MjData, geoms: list[int], rng: np.random.Generator) -> Array:

@@ -40,6 +40,7 @@ NEAR_S = 1.0  # [s] to a target that needs no further search
 NEW_GOAL = 0.05  # [m], by which goals have moved since the choice when a policy is asked anew
 MOVING = 0.02  # [m/s], goal speed from which the target's own velocity is added in full
 SMOOTHING = 0.3  # share of a new velocity in the target's velocity
+ROUNDS = 1024  # searches until the configurations repeat
 
 Propose = Callable[[], Tensor]
 """Names K configurations (B, K, nu) [rad or m] for B robots."""
@@ -178,10 +179,7 @@ class ConfigurationSearch(nn.Module):
 
     def search(self, joint_pos: Tensor, goals: Goals, track: "Track", propose: Propose) -> "Choice":
         """The best among K new configurations, the present one and the target kept."""
-        number = (track.searches - 1)[..., None] * CANDIDATES + self.order + 1  # (B, K, 1)
-        turns = number * self.ratios
-        spread = self.refinement.joint_pos(2 * (turns - turns.floor()) - 1)  # (B, K, nu)
-        named = torch.where(track.searches[..., None] < 0.5, propose(), spread)
+        named = torch.where(track.searches[..., None] < 0.5, propose(), self.spread(track.searches))
         named = torch.lerp(joint_pos[:, None], named, track.serves[:, None])
         named = torch.cat([named, joint_pos[:, None]], dim=1)
         many = goals.repeat(TRIED)
@@ -203,6 +201,12 @@ class ConfigurationSearch(nn.Module):
             )
         )
 
+    def spread(self, searches: Tensor) -> Tensor:
+        """K configurations (B, K, nu) [rad or m], others after each of `searches` (B, 1)."""
+        number = searches[..., None] * CANDIDATES + self.order + 1  # (B, K, 1)
+        turns = number * self.ratios
+        return self.refinement.joint_pos(2 * (turns - turns.floor()) - 1)
+
     def move(
         self, joint_pos: Tensor, previous: Tensor, goals: Goals, track: "Track", choice: "Choice"
     ) -> tuple[Tensor, Tensor]:
@@ -211,6 +215,7 @@ class ConfigurationSearch(nn.Module):
         ahead = self.motion.ahead(before.ahead, previous, joint_pos - before.joint_pos)
         same = (choice.target == track.kept.target).all(dim=1, keepdim=True)
         drift = self.drift(before, track.kept.target, goals, same & ~track.asks)
+        drift, previous = drift * track.serves, previous * track.serves
         following = Memory(
             choice.target,
             joint_pos,
@@ -219,7 +224,7 @@ class ConfigurationSearch(nn.Module):
             goals.position,
             torch.where(track.asks[..., None], goals.position, before.chosen_for),
             torch.where(track.asks, goals.active, before.active),
-            torch.where(track.stays, track.searches, track.searches + 1),
+            torch.where(track.stays, track.searches, track.searches % ROUNDS + 1),
         )
         velocity = self.motion(joint_pos + ahead, previous, choice.end, drift)
         return velocity, following.flat

@@ -13,6 +13,7 @@ from polyreach_description.contract import PolicyInputs
 
 METRES_PER_RADIAN = 0.2  # so that 1 cm compares with 3 degrees
 SMALL = 1e-9
+AWAY = 1e-4  # [rad] about every axis, by which a half turn is told from none
 
 
 def repeat(rows: Tensor, count: int) -> Tensor:
@@ -74,7 +75,8 @@ def quaternions(matrices: Tensor) -> Tensor:
     ]
     products = torch.stack(columns, dim=-2)  # (..., 4, 4)
     diagonal = torch.stack([products[..., k, k] for k in range(4)], dim=-1)
-    best = (diagonal == diagonal.amax(dim=-1, keepdim=True)).to(products.dtype)
+    number = torch.arange(4, device=matrices.device)
+    best = (diagonal.argmax(dim=-1, keepdim=True) == number).to(products.dtype)
     chosen = (best[..., None] * products).sum(dim=-2)
     return chosen / chosen.norm(dim=-1, keepdim=True)
 
@@ -139,6 +141,7 @@ class GoalErrors(nn.Module):
             dim=-2
         )  # (B, E, 3)
         cosine = (now * there).sum(dim=(-2, -1))[..., None] + self.cosine  # cos(angle)
+        sine = sine - AWAY * cosine.clamp(max=0.0)  # a half turn, whose sine is 0, has any axis
         length = (sine.square().sum(dim=-1, keepdim=True) + SMALL).sqrt()
         return sine * (torch.atan2(length, cosine) / length)
 

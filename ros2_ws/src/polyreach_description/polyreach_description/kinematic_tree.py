@@ -32,6 +32,7 @@ class KinematicTree:
     coupling (n, nu), offset (n,) [rad or m]: for controlled joints at q, the joints are at coupling
     @ q + offset. controlled: (nu,) the screw of each controlled joint itself. Where no joint
     follows another one, n = nu, and these are the identity, zero, and 0 to nu - 1.
+    joint_ids: (n,) in the model.
     """
 
     parent: NDArray[np.int64]
@@ -45,6 +46,7 @@ class KinematicTree:
     coupling: NDArray[np.float64]
     offset: NDArray[np.float64]
     controlled: NDArray[np.int64]
+    joint_ids: NDArray[np.int64]
 
     @property
     def is_coupled(self) -> bool:
@@ -68,7 +70,7 @@ class KinematicTree:
 
     def digest(self) -> str:
         """SHA-256 of what positions depend on, rounded to a micrometre or microradian."""
-        left_out = {"effector_rotation", "controlled"}
+        left_out = {"effector_rotation", "controlled", "joint_ids"}
         if not self.is_coupled:  # these robots keep the digest of earlier versions
             left_out |= {"coupling", "offset"}
         numbers = {
@@ -133,6 +135,7 @@ def read_tree(
         coupling=moved.ratios[rows],
         offset=moved.offsets[rows],
         controlled=np.searchsorted(rows, controlled),
+        joint_ids=joint_ids.copy(),
     )
 
 
