@@ -226,7 +226,8 @@ class ConfigurationSearch(nn.Module):
             torch.where(track.asks, goals.active, before.active),
             torch.where(track.stays, track.searches, track.searches % ROUNDS + 1),
         )
-        velocity = self.motion(joint_pos + ahead, previous, choice.end, drift)
+        there = joint_pos + ahead * track.serves
+        velocity = self.motion(there, previous, choice.end, drift)
         return velocity, following.flat
 
     def drift(self, before: Memory, kept: Tensor, goals: Goals, same: Tensor) -> Tensor:
