@@ -2,7 +2,7 @@
 
 1. Its field in PolicyInputs or PolicyOutputs (polyreach_description/contract.py).
 2. The line of ExportedPolicy.forward (polyreach/deploy/export.py) that uses or computes it. An
-   input is named where the features are made, too.
+   input is named where the features are made, too, an output in ExportedPolicy.outputs.
 3. The line that sets it where the policy is called, or reads it from the result.
 
 Export, metadata, the checks and buffers of the controller, and the evaluation follow from the
@@ -33,7 +33,11 @@ INPUT = (
         "    slowdown: Annotated[Array | None, TensorSpec((1,), '1', 'share')] = None\n"
         "\n\nclass PolicyOutputs(",
     ),
-    (EXPORT, "=action * self.speeds,", "=action * self.speeds * (1.0 - inputs.slowdown),"),
+    (
+        EXPORT,
+        "return action * self.speeds,",
+        "return action * self.speeds * (1 - inputs.slowdown),",
+    ),
     ("use.py", "np.ones(3))", "np.ones(3), slowdown=np.array([0.25]))"),
 )
 OUTPUT = (
@@ -45,10 +49,10 @@ OUTPUT = (
     ),
     (
         EXPORT,
-        "effector_pos=pose.effector.float(),",
-        "effector_pos=pose.effector.float(), "
-        "distance=(inputs.goals - pose.effector).norm(dim=-1).float(),",
+        "pose.effector.float()",
+        "pose.effector.float(), (inputs.goals - pose.effector).norm(dim=-1).float()",
     ),
+    (EXPORT, '"effector_pos")', '"effector_pos", "distance")'),
     ("use.py", "result = {", 'result = {"distance": outputs.distance.tolist(), '),
 )
 USE = """
@@ -56,11 +60,11 @@ import json
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
 from polyreach.deploy.evaluate import evaluate_policy
 from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach.deploy.export import write_onnx
+from polyreach.networks.policy import RobotPolicy
 from polyreach.robot.features import KinematicFeatures
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import load_robot
@@ -68,7 +72,7 @@ from polyreach_description.contract import REQUIRED_INPUTS, PolicyInputs, robot_
 from polyreach_nodes.control.policy import Policy
 
 
-class LeastSquaresPolicy(nn.Module):
+class LeastSquaresPolicy(RobotPolicy):
     def __init__(self, robot):
         super().__init__()
         self.features = KinematicFeatures(robot, inputs=[*REQUIRED_INPUTS, "slowdown"])

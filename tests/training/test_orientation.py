@@ -5,8 +5,10 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+import torch
 from scipy.spatial.transform import Rotation
 
+from polyreach.robot import goals
 from polyreach_description import RobotError, load_robot
 from polyreach_description.orientation import (
     axis_error,
@@ -30,6 +32,17 @@ def test_quaternions_and_matrices_equal_scipy() -> None:
     assert np.allclose(q * np.sign(q[:, 3:]), turns.as_quat(canonical=True), atol=1e-9)
     assert np.allclose(matrices(q), turns.as_matrix(), atol=1e-9)
     assert quaternions(turns.as_matrix().reshape(20, 10, 3, 3)).shape == (20, 10, 4)
+
+
+def test_quaternions_of_a_policy_equal_scipy_for_quarter_turns_too() -> None:
+    """Quarter turns have several elements of one size, with either sign."""
+    turns = Rotation.concatenate([drawn(200), Rotation.create_group("O")])
+    q = goals.quaternions(torch.tensor(turns.as_matrix())).numpy()
+    assert np.allclose(Rotation.from_quat(q).as_matrix(), turns.as_matrix(), atol=1e-9)
+    exact = np.array(np.meshgrid(*[(0.5, -0.5)] * 4)).reshape(4, -1).T  # (16, 4)
+    matrix = goals.rotation_matrices(torch.tensor(exact)[:, None])
+    back = goals.quaternions(matrix)[:, 0].numpy()
+    assert np.allclose(np.abs((back * exact).sum(axis=1)), 1.0)
 
 
 def test_the_error_of_a_pose_is_the_angle_of_the_rotation() -> None:

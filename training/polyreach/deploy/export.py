@@ -6,7 +6,6 @@ features and scaling are in the graph.
 
 import json
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,6 +39,8 @@ class ExportedPolicy(nn.Module):
     rounding of another runtime show in the fifth digit.
     """
 
+    outputs = ("joint_vel", "effector_pos")
+
     def __init__(self, policy: RobotPolicy, robot: Robot) -> None:
         super().__init__()
         self.policy = policy
@@ -49,10 +50,8 @@ class ExportedPolicy(nn.Module):
         speeds = torch.tensor(largest_action(robot, self.inputs), dtype=torch.float32)
         self.register_buffer("speeds", speeds)
 
-    def forward(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
-        """joint_vel (B, nu) [rad/s or m/s] and effector_pos (B, E, 3) [m] for tensors of `inputs`,
-        each (B, ...).
-        """
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        """The values of `outputs` for tensors of `inputs`, each (B, ...)."""
         inputs = Observation(**dict(zip(self.inputs, tensors, strict=True)))
         features, pose = self.features.compute(inputs.map(Tensor.double))
         action = self.policy.act(features.float(), inputs.active).clamp(-1.0, 1.0)
@@ -83,26 +82,26 @@ def write_onnx(
     """
     if policy is None or policy.names_configurations:
         search = SearchPolicy(robot, policy)
-        model = to_onnx(search, robot, search.outputs, search.memory_size)
+        model = to_onnx(search, robot, search.memory_size)
         compute_unless(model, search.all_stay, search.kept, search.found)
         metadata = {**metadata, "memory_size": search.memory_size, "inputs": list(search.inputs)}
     else:
         plain = ExportedPolicy(policy, robot)
-        model = to_onnx(plain, robot, ("joint_vel", "effector_pos"))
+        model = to_onnx(plain, robot)
         metadata = {**metadata, "inputs": list(plain.inputs)}
     write_metadata(model, metadata)
     save(model, path)
 
 
 def to_onnx(
-    module: ExportedPolicy | SearchPolicy, robot: Robot, outputs: Sequence[str], memory: int = 0
+    module: ExportedPolicy | SearchPolicy, robot: Robot, memory: int = 0
 ) -> onnx.ModelProto:
     """The graph of `module`, for any batch size, with everything computed that does not depend on
     its inputs, shapes included.
     """
     sizes = len(robot.joint_names), len(robot.effector_names), memory
     example = tuple(torch.ones(2, *INPUTS[name].shape(*sizes)) for name in module.inputs)
-    batches = [name for name in (*module.inputs, *outputs) if name != SearchPolicy.all_stay]
+    batches = [name for name in (*module.inputs, *module.outputs) if name != SearchPolicy.all_stay]
     with (
         TemporaryDirectory() as folder,
         warnings.catch_warnings(),
@@ -117,7 +116,7 @@ def to_onnx(
             path,
             dynamo=False,
             input_names=list(module.inputs),
-            output_names=list(outputs),
+            output_names=list(module.outputs),
             dynamic_axes={name: {0: "batch"} for name in batches},
             opset_version=OPSET,
         )
@@ -126,7 +125,10 @@ def to_onnx(
         options.optimized_model_filepath = path
         options.log_severity_level = 3
         ort.InferenceSession(path, options)
-        return onnx.load(path)
+        model = onnx.load(path)
+    del model.opset_import[:]  # ONNX Runtime lists all that it knows
+    model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
+    return model
 
 
 def write_metadata(model: onnx.ModelProto, metadata: PolicyMetadata) -> None:

@@ -75,6 +75,7 @@ def quaternions(matrices: Tensor) -> Tensor:
     ]
     products = torch.stack(columns, dim=-2)  # (..., 4, 4)
     diagonal = torch.stack([products[..., k, k] for k in range(4)], dim=-1)
+    # one of them where several are the largest: their signs may differ
     number = torch.arange(4, device=matrices.device)
     best = (diagonal.argmax(dim=-1, keepdim=True) == number).to(products.dtype)
     chosen = (best[..., None] * products).sum(dim=-2)

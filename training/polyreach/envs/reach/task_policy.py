@@ -39,7 +39,7 @@ class TaskPolicy(RobotPolicy):
 
     def _task_action(self, features: Tensor, active: Tensor) -> Tensor:
         """The action (B, nu) of the network in the task that each row of `active` is."""
-        rows = features.expand(len(self.task_names), *features.shape)  # (T, B, F)
+        rows = features.expand(len(self.task_names), -1, -1)  # (T, B, F)
         task_action = self.actor.mean_action(rows)  # (T, B, nu)
         # the row of each one's task
         return (task_of(active).transpose(-1, -2)[..., None] * task_action).sum(dim=0)
