@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyreach.deploy.goal_sets import Goals
+from polyreach.robot import goals as torch_goals
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.least_squares import damped_least_squares
 from polyreach_description import Robot
@@ -20,17 +21,16 @@ MAX_STEP = 0.3  # share of a joint's range in one iteration
 
 
 class Solutions(NamedTuple):
-    """Configurations (N, S, nu) [rad or m] and their largest errors (N, S) [m]."""
+    """Configurations (N, S, nu) [rad or m] and their largest errors (N, S) [m]; an error combines
+    those of the position and of the orientation, see GoalErrors.size in polyreach.robot.goals.
+    """
 
     joint_pos: Array
     error: Array
 
 
 class InverseKinematics:
-    """Solves for joint positions at which all active effectors are at their goals.
-
-    Goals of the kinds axis and pose are solved for their positions alone.
-    """
+    """Solves for joint positions at which all active effectors are at their goals."""
 
     def __init__(self, robot: Robot, iterations: int, tolerance: float) -> None:
         """tolerance: error [m] at which a start needs no further iterations."""
@@ -39,6 +39,8 @@ class InverseKinematics:
         self._low, self._high, self._range = low + margin, high - margin, high - low
         # a step of 1 in these units is a joint's whole range
         self._kinematics = ForwardKinematics(robot.tree, torch.float64, self._range.numpy())
+        self._errors = torch_goals.GoalErrors(robot, self._kinematics)
+        self._oriented = robot.oriented
         self._iterations, self._tolerance = iterations, tolerance
 
     @torch.no_grad()
@@ -46,27 +48,38 @@ class InverseKinematics:
         """From starts (N, S, nu) [rad or m] within the joint limits, for the goals of N robots."""
         count, each, joints = starts.shape
         q = torch.from_numpy(starts.reshape(-1, joints).copy())
-        goal = torch.from_numpy(goals.positions).repeat_interleave(each, dim=0)
-        active = torch.from_numpy(goals.active).repeat_interleave(each, dim=0)
+        wanted = self._tensors(goals).repeat(each)
         largest = torch.full((count * each,), torch.inf, dtype=torch.float64)
         rows = torch.arange(count * each)  # that need further iterations
         for iteration in range(self._iterations + 1):
-            pose = self._kinematics(q[rows])
-            error = (goal[rows] - pose.effector) * active[rows, :, None]
-            largest[rows] = error.norm(dim=-1).amax(dim=1)
+            frames = self._kinematics.frames_at(q[rows])
+            error = self._errors(frames, wanted)
+            largest[rows] = self._errors.size(error).amax(dim=1)
             on = largest[rows] > self._tolerance
             if iteration == self._iterations or not on.any():
                 break
             if not on.all():
-                rows, error = rows[on], error[on]
-                pose = type(pose)(*(part[on] for part in pose))
-            q[rows] = self._next(q[rows], pose, error, active[rows])
+                rows, frames, error = rows[on], frames[on], error[on]
+                wanted = wanted.map(lambda part, on=on: part[on])  # type: ignore[misc]
+            q[rows] = self._next(q[rows], frames, error, wanted)
         return Solutions(
             q.reshape(count, each, joints).numpy(), largest.reshape(count, each).numpy()
         )
 
-    def _next(self, q: Tensor, pose: tuple[Tensor, ...], error: Tensor, active: Tensor) -> Tensor:
+    def _tensors(self, goals: Goals) -> torch_goals.Goals:
+        position, active = torch.tensor(goals.positions), torch.tensor(goals.active)
+        if not self._oriented.any():
+            return torch_goals.Goals(position, active)
+        rotation = torch_goals.rotation_matrices(torch.tensor(goals.orientations))
+        oriented = torch.tensor(goals.active * self._oriented)
+        return torch_goals.Goals(position, active, rotation, oriented)
+
+    def _next(self, q: Tensor, frames: Tensor, error: Tensor, goals: torch_goals.Goals) -> Tensor:
+        pose = self._kinematics.pose(frames)
+        if goals.rotation is not None:
+            turns = torch_goals.METRES_PER_RADIAN * self._kinematics.angular_jacobian(frames)
+            pose = pose._replace(jacobian=torch.cat([pose.jacobian, turns], dim=2))
         place = 2.0 * (q - self._low) / (self._high - self._low) - 1.0
-        step = damped_least_squares(pose, error, active, DAMPING, place)  # type: ignore[arg-type]
+        step = damped_least_squares(pose, error, goals.mask, DAMPING, place)
         step = step * (MAX_STEP / step.abs().amax(dim=1, keepdim=True)).clamp(max=1.0)
         return torch.minimum(torch.maximum(q + step * self._range, self._low), self._high)
