@@ -27,6 +27,7 @@ from polyreach.deploy.tables import comparison_rows
 from polyreach.envs.reach.config import ReachConfig
 from polyreach.envs.reach.dynamics import BatchDynamics
 from polyreach.errors import UserError
+from polyreach.robot.features import KinematicFeatures, Observation
 from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot, load_robot
 from polyreach_description.contract import PolicyInputs
@@ -218,6 +219,26 @@ def test_least_squares_is_better_than_standing_still() -> None:
     assert moved["success_all"]["0.02"] <= min(
         figures["success"]["0.02"] for figures in moved["effectors"].values()
     )
+
+
+def test_least_squares_of_positions_is_the_one_among_the_features() -> None:
+    robot = load_robot("humanoid27")
+    evaluation = Evaluation(robot, EvaluationConfig(goals=20))
+    goals, starts = evaluation.goals, evaluation.starts
+    inputs = PolicyInputs(starts, goals.positions, goals.active, 0.0 * starts, goals.orientations)
+    command = LeastSquaresController(robot).command(inputs)
+    parts = (torch.from_numpy(part).float() for part in (starts, goals.positions, goals.active))
+    features = KinematicFeatures(robot)
+    expected = features.least_squares(features.compute(Observation(*parts))[0]).numpy()
+    assert command == pytest.approx(expected * robot.action_speeds, abs=1e-3)
+
+
+def test_least_squares_turns_effectors_to_their_goals() -> None:
+    robot = load_robot("dual7")
+    evaluation = Evaluation(robot, EvaluationConfig(goals=20, seconds=4.0, seed=3))
+    figures = evaluation.measure(LeastSquaresController(robot))
+    assert figures["success_all"]["0.01"] >= 0.4  # within 3 degrees too
+    assert figures["effectors"]["left"]["angle_quantiles_deg"]["0.5"] < 1.0
 
 
 def test_success_needs_position_and_angle_and_scales_with_the_reach() -> None:

@@ -1,5 +1,6 @@
 """The baseline with planning: inverse kinematics, ways clear of the own body, motions."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,16 +10,24 @@ from numpy.typing import NDArray
 from polyreach.deploy.baselines.inverse_kinematics import InverseKinematics
 from polyreach.deploy.baselines.multi_start import MultiStartConfig, MultiStartPlanner
 from polyreach.deploy.baselines.multi_start_controller import MultiStartController
-from polyreach.deploy.baselines.straight_line import StraightLineMotion, least_duration
+from polyreach.deploy.baselines.straight_line import least_duration
 from polyreach.deploy.controllers import within_limits
 from polyreach.deploy.episodes import play
-from polyreach.deploy.goal_sets import GoalErrors, Goals, draw_configurations
+from polyreach.deploy.figures import reach_figures
+from polyreach.deploy.goal_sets import (
+    GoalErrors,
+    Goals,
+    draw_configurations,
+    moving_configurations,
+)
 from polyreach.deploy.simulation import Drives
 from polyreach.errors import UserError
+from polyreach.robot.goals import METRES_PER_RADIAN
 from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot, load_robot
 
 Array = NDArray[np.float64]
+WELDER = Path(__file__).parents[1] / "robots" / "welder" / "robot.yaml"
 
 
 def goal_sets(robot: Robot, count: int, seed: int = 0) -> tuple[Array, Goals]:
@@ -33,25 +42,6 @@ def test_least_duration_by_hand() -> None:
     way[0, 3] = -0.25  # a triangle: 2 sqrt(0.25 / 4)
     way[1, 2], way[1, 5] = 3.0, 1.0  # a trapezoid: 0.5 s to speed and from it, 1 m of each; 2 / 2
     assert least_duration(robot, way) == pytest.approx([0.5, 2.0, 0.0])
-
-
-def test_straight_motions_keep_to_the_line_the_limits_and_the_least_time() -> None:
-    robot = load_robot("humanoid27")
-    starts, targets = draw_configurations(robot, 30, 0)
-    motion, way = StraightLineMotion(robot, starts), targets - starts
-    velocities, time_s = [np.zeros(way.shape)], np.zeros(30)
-    for tick in range(150):
-        velocities.append(motion.step(targets).copy())
-        share = ((motion.joint_pos - starts) * way).sum(axis=1) / (way**2).sum(axis=1)
-        assert motion.joint_pos == pytest.approx(starts + share[:, None] * way, abs=1e-9)
-        assert share.max() < 1.005
-        late = np.abs(motion.joint_pos - targets).max(axis=1) > 2e-3
-        time_s = np.where(late, (tick + 1) / robot.control_rate, time_s)
-    change = np.abs(np.diff(velocities, axis=0)) * robot.control_rate
-    assert (change <= robot.joint_acc_limits * (1 + 1e-9)).all()
-    assert (np.abs(velocities) <= robot.joint_vel_limits * (1 + 1e-9)).all()
-    assert (time_s <= least_duration(robot, way) + 1.5 / robot.control_rate).all()
-    assert motion.joint_pos == pytest.approx(targets, abs=1e-9)
 
 
 def test_solutions_are_at_the_goals_and_within_the_limits() -> None:
@@ -74,6 +64,25 @@ def test_an_effector_without_a_goal_does_not_count() -> None:
     only.positions[:, 1:] = 99.0
     solver = InverseKinematics(robot, 60, 1e-3)
     assert (solver.solve(starts[:, None], only).error < 1e-3).mean() > 0.5
+
+
+def test_orientations_are_solved_too() -> None:
+    robot = load_robot(WELDER)  # goals: a pose, an axis and a position
+    starts, goals = goal_sets(robot, 30)
+    low, high = robot.joint_pos_limits.T
+    many = np.random.default_rng(0).uniform(low, high, (30, 6, len(low)))
+    solutions = InverseKinematics(robot, 40, 1e-3).solve(many, goals)
+    solved = solutions.error < 1e-3
+    assert solved.any(axis=1).mean() > 0.6
+    for sample in range(6):
+        distance, angle = GoalErrors(robot)(solutions.joint_pos[:, sample], goals)
+        one = solved[:, sample]
+        assert distance[one].max() < 1e-3
+        assert angle[one].max() < 1e-3 / METRES_PER_RADIAN
+        # the error is of both together
+        both = np.hypot(distance, METRES_PER_RADIAN * angle).max(axis=1)
+        assert solutions.error[:, sample] == pytest.approx(both, abs=1e-6)
+    assert (np.linalg.norm(starts - solutions.joint_pos[:, 0], axis=1) > 0.1).all()
 
 
 def test_plans_are_reached_on_ways_that_are_clear() -> None:
@@ -151,6 +160,25 @@ def test_a_plan_is_followed_when_its_computing_time_is_over() -> None:
     assert (error.max(axis=1) < 0.005).mean() >= 7 / 8
     assert np.abs(commands[-1]).max() < 0.01
     assert controller.plans == 8  # the goals stand still
+    figures = reach_figures(episodes, goals, robot)
+    assert figures["left_again"] <= 1 / 8 and figures["path_ratio"] < 1.05
+
+
+def test_robots_follow_goals_that_move_without_falling_behind() -> None:
+    robot = load_robot("planar8")
+    starts, _ = draw_configurations(robot, 5, 0)
+    path = moving_configurations(robot, starts, 0.1, 2.0, 0)
+    errors = GoalErrors(robot)
+    goals = [errors.goals(state) for state in path]
+    planner = MultiStartPlanner(robot, MultiStartConfig())
+    controller = MultiStartController(robot, planner, np.array([0.05]), np.array([0.01]))
+    episodes = play(
+        controller, within_limits(robot), robot, starts, goals.__getitem__, 100, Drives(), seed=0
+    )
+    states = zip(episodes.joint_pos[51:], goals[50:], strict=True)
+    error = np.array([errors(state, now)[0].max(axis=1) for state, now in states])
+    # without the target's own velocity it would be 0.1 m/s / GAIN, 25 mm
+    assert np.median(error) < 0.006
 
 
 def test_plans_for_goals_that_move_are_made_one_after_the_other() -> None:

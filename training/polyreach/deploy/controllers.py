@@ -10,7 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyreach.envs.reach.joint_limits import JointLimits
-from polyreach.robot.features import KinematicFeatures, Observation
+from polyreach.robot.features import CONTROLLER_GAIN, DAMPING
+from polyreach.robot.goals import GoalErrors
+from polyreach.robot.kinematics import ForwardKinematics
+from polyreach.robot.least_squares import damped_least_squares
 from polyreach.robot.onnx_policy import PolicyBatch, PolicyFile
 from polyreach_description import Robot
 from polyreach_description.contract import PolicyInputs
@@ -40,17 +43,17 @@ class PolicyController:
 
     def command(self, inputs: PolicyInputs[Array]) -> Array:
         """Joint velocities (N, nu) [rad/s or m/s]."""
-        parts = inputs._asdict().items()
-        tensors = {name: _tensor(part) for name, part in parts if part is not None}
-        return self._policy(PolicyInputs(**tensors)).joint_vel.double().numpy()
+        return self._policy(_tensors(inputs)).joint_vel.double().numpy()
 
 
 class LeastSquaresController:
     """Damped least squares on all goals together, with joints at their limits left out."""
 
     def __init__(self, robot: Robot) -> None:
-        self._features = KinematicFeatures(robot)
+        self._kinematics = ForwardKinematics(robot.tree, scale=robot.action_speeds)
+        self._errors = GoalErrors(robot, self._kinematics)
         self._speeds = robot.action_speeds
+        self._low, self._high = torch.tensor(robot.joint_pos_limits).float().T
 
     def reset(self, rows: int) -> None:
         """Nothing is kept between two calls."""
@@ -58,9 +61,19 @@ class LeastSquaresController:
     @torch.no_grad()
     def command(self, inputs: PolicyInputs[Array]) -> Array:
         """Joint velocities (N, nu) [rad/s or m/s]."""
-        parts = [_tensor(part) for part in (inputs.joint_pos, inputs.goals, inputs.active)]
-        features, _ = self._features.compute(Observation(*parts))
-        return self._features.least_squares(features).double().numpy() * self._speeds
+        parts = _tensors(inputs)
+        goals, frames = self._errors.goals_of(parts), self._kinematics.frames_at(parts.joint_pos)
+        jacobian, error = self._errors.jacobian(frames, goals), self._errors(frames, goals)
+        place = (2.0 * parts.joint_pos - self._low - self._high) / (self._high - self._low)
+        action = damped_least_squares(
+            jacobian, error, goals.mask, DAMPING, place, gain=CONTROLLER_GAIN
+        )
+        return torch.tanh(action).double().numpy() * self._speeds
+
+
+def _tensors(inputs: PolicyInputs[Array]) -> PolicyInputs[Tensor]:
+    parts = inputs._asdict().items()
+    return PolicyInputs(**{name: _tensor(part) for name, part in parts if part is not None})
 
 
 def _tensor(values: Array) -> Tensor:

@@ -132,6 +132,14 @@ class GoalErrors(nn.Module):
             error = torch.cat([error, METRES_PER_RADIAN * self.turn(frames, goals)], dim=1)
         return error * goals.mask[..., None]
 
+    def jacobian(self, frames: Tensor, goals: Goals) -> Tensor:
+        """What the errors decrease by with each joint, (B, nu, 3 E) or (B, nu, 6 E)."""
+        jacobian = self.kinematics.pose(frames).jacobian
+        if goals.rotation is None:
+            return jacobian
+        turns = METRES_PER_RADIAN * self.kinematics.angular_jacobian(frames)
+        return torch.cat([jacobian, turns], dim=2)
+
     def turn(self, frames: Tensor, goals: Goals) -> Tensor:
         """Rotation vectors (B, E, 3) [rad] from the effectors' orientations to the goals'."""
         assert goals.rotation is not None

@@ -3,13 +3,11 @@
 import torch
 from torch import Tensor
 
-from polyreach.robot.kinematics import Pose
-
 LIMIT_MARGIN = 0.02  # share of half a joint's range within which it is at its limit
 
 
 def damped_least_squares(
-    pose: Pose,
+    jacobian: Tensor,
     error: Tensor,
     active: Tensor,
     damping: float,
@@ -19,16 +17,16 @@ def damped_least_squares(
     """Joint step (B, nu) that reduces the errors of all active effectors at once (Buss & Kim 2005,
     eq. 11), of least norm in the Jacobian's units of joint motion.
 
-    error: (B, E, 3) [m] goal minus position. active: (B, E) in {0, 1}. damping [m]. place: (B, nu)
-    joint positions as shares of half their range from its middle, in [-1, 1]. With place, a second
-    pass leaves out the joints that the first one pushes against their limits. gain: factor on the
-    step.
+    jacobian: (B, nu, 3 E). error: (B, E, 3) [m] goal minus position. active: (B, E) in {0, 1}.
+    damping [m]. place: (B, nu) joint positions as shares of half their range from its middle, in
+    [-1, 1]. With place, a second pass leaves out the joints that the first one pushes against their
+    limits. gain: factor on the step.
     """
-    jacobian = (pose.jacobian * active.repeat_interleave(3, dim=1)[:, None]).mT  # (B, 3 E, nu)
-    step = _solve(jacobian, error, damping)
+    weighted = (jacobian * active.repeat_interleave(3, dim=1)[:, None]).mT  # (B, 3 E, nu)
+    step = _solve(weighted, error, damping)
     if place is not None:
         free = place * step.sign() < 1.0 - LIMIT_MARGIN  # (B, nu)
-        step = _solve(jacobian * free[:, None], error, damping)
+        step = _solve(weighted * free[:, None], error, damping)
     return gain * step
 
 

@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from polyreach.robot.fast_least_squares import FastLeastSquares
 from polyreach.robot.fk_constants import moving_axes
-from polyreach.robot.goals import METRES_PER_RADIAN, GoalErrors, Goals
+from polyreach.robot.goals import GoalErrors, Goals
 from polyreach.robot.kinematics import ForwardKinematics, forget
 from polyreach_description import Robot
 
@@ -60,10 +60,7 @@ class Refinement(nn.Module):
         """Configurations (B, nu) after `steps` steps from joint_pos (B, nu) [rad or m]."""
         for _ in range(steps):
             frames = self.kinematics.frames_at(joint_pos)
-            jacobian = self.kinematics.pose(frames).jacobian
-            if goals.rotation is not None:
-                turns = METRES_PER_RADIAN * self.kinematics.angular_jacobian(frames)
-                jacobian = torch.cat([jacobian, turns], dim=2)
+            jacobian = self.errors.jacobian(frames, goals)
             error = self.errors(frames, goals)
             length = error.norm(dim=-1, keepdim=True).clamp(min=LONGEST_STEP)
             error = error * (LONGEST_STEP / length)

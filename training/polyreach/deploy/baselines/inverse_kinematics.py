@@ -8,10 +8,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from polyreach.deploy.goal_sets import Goals
-from polyreach.robot import goals as torch_goals
+from polyreach.robot.goals import GoalErrors
+from polyreach.robot.goals import Goals as TensorGoals
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.least_squares import damped_least_squares
 from polyreach_description import Robot
+from polyreach_description.contract import PolicyInputs
 from polyreach_description.limits import POSITION_MARGIN
 
 Array = NDArray[np.float64]
@@ -39,8 +41,7 @@ class InverseKinematics:
         self._low, self._high, self._range = low + margin, high - margin, high - low
         # a step of 1 in these units is a joint's whole range
         self._kinematics = ForwardKinematics(robot.tree, torch.float64, self._range.numpy())
-        self._errors = torch_goals.GoalErrors(robot, self._kinematics)
-        self._oriented = robot.oriented
+        self._errors = GoalErrors(robot, self._kinematics)
         self._iterations, self._tolerance = iterations, tolerance
 
     @torch.no_grad()
@@ -48,7 +49,12 @@ class InverseKinematics:
         """From starts (N, S, nu) [rad or m] within the joint limits, for the goals of N robots."""
         count, each, joints = starts.shape
         q = torch.from_numpy(starts.reshape(-1, joints).copy())
-        wanted = self._tensors(goals).repeat(each)
+        arrays = (goals.positions, goals.active, goals.orientations)
+        position, active, orientation = map(torch.tensor, arrays)
+        inputs = PolicyInputs(
+            q, position, active, goal_orientations=orientation, oriented=torch.ones_like(active)
+        )
+        wanted = self._errors.goals_of(inputs).repeat(each)
         largest = torch.full((count * each,), torch.inf, dtype=torch.float64)
         rows = torch.arange(count * each)  # that need further iterations
         for iteration in range(self._iterations + 1):
@@ -66,20 +72,9 @@ class InverseKinematics:
             q.reshape(count, each, joints).numpy(), largest.reshape(count, each).numpy()
         )
 
-    def _tensors(self, goals: Goals) -> torch_goals.Goals:
-        position, active = torch.tensor(goals.positions), torch.tensor(goals.active)
-        if not self._oriented.any():
-            return torch_goals.Goals(position, active)
-        rotation = torch_goals.rotation_matrices(torch.tensor(goals.orientations))
-        oriented = torch.tensor(goals.active * self._oriented)
-        return torch_goals.Goals(position, active, rotation, oriented)
-
-    def _next(self, q: Tensor, frames: Tensor, error: Tensor, goals: torch_goals.Goals) -> Tensor:
-        pose = self._kinematics.pose(frames)
-        if goals.rotation is not None:
-            turns = torch_goals.METRES_PER_RADIAN * self._kinematics.angular_jacobian(frames)
-            pose = pose._replace(jacobian=torch.cat([pose.jacobian, turns], dim=2))
+    def _next(self, q: Tensor, frames: Tensor, error: Tensor, goals: TensorGoals) -> Tensor:
+        jacobian = self._errors.jacobian(frames, goals)
         place = 2.0 * (q - self._low) / (self._high - self._low) - 1.0
-        step = damped_least_squares(pose, error, goals.mask, DAMPING, place)
+        step = damped_least_squares(jacobian, error, goals.mask, DAMPING, place)
         step = step * (MAX_STEP / step.abs().amax(dim=1, keepdim=True)).clamp(max=1.0)
         return torch.minimum(torch.maximum(q + step * self._range, self._low), self._high)
