@@ -16,7 +16,7 @@ from polyreach_description.closed_output import end_with_output
 COMMANDS: dict[str, str] = {
     "train": "METHOD ENV: train a policy",
     "evaluate": "POLICY: measure a policy over many goals",
-    "export": "RUN: write the policy of a run to one ONNX file",
+    "export": "RUN | least-squares ROBOT: write a policy, trained or not, to one ONNX file",
     "draw": "RUN: draw the policy of a run",
     "report": "EXPERIMENT...: train its runs, write its curves and its table",
     "list": "list methods, environments, experiments, robots and policies",

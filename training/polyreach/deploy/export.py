@@ -30,6 +30,12 @@ from polyreach_description.contract import (
 )
 
 OPSET = 18
+LEAST_SQUARES = "least-squares"
+"""Method of a file without a trained policy; no method of `polyreach train` has this name."""
+LEAST_SQUARES_PAPER = (
+    "no training; damped least squares (Buss & Kim 2005, Selectively Damped Least Squares for "
+    "Inverse Kinematics, JGT 10(3)) from configurations spread over the joints' ranges"
+)
 
 
 class ExportedPolicy(nn.Module):
@@ -129,6 +135,20 @@ def to_onnx(
     del model.opset_import[:]  # ONNX Runtime lists all that it knows
     model.opset_import.append(onnx.helper.make_opsetid("", OPSET))
     return model
+
+
+def export_search(robot: Robot, path: Path) -> PolicyMetadata:
+    """Write the search without a policy for `robot` to `path`; returns the metadata, without an
+    evaluation.
+    """
+    metadata: PolicyMetadata = {
+        **robot_metadata(robot),
+        "method": LEAST_SQUARES,
+        "method_paper": LEAST_SQUARES_PAPER,
+        "evaluation": {},
+    }
+    write_onnx(None, robot, metadata, path)
+    return metadata
 
 
 def write_metadata(model: onnx.ModelProto, metadata: PolicyMetadata) -> None:

@@ -1,9 +1,12 @@
 """Tables of the figures of an evaluation, as text for the terminal and for cards."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from polyreach.deploy.figures import QUANTILES
+import numpy as np
+
+from polyreach.deploy.figures import QUANTILES, TIMED
+from polyreach.deploy.goal_sets import ANGLES
 from polyreach_description.distances import STOP_DISTANCE
 
 Rows = tuple[list[str], list[list[str]]]
@@ -20,10 +23,10 @@ def evaluation_rows(result: dict[str, Any]) -> Rows:
 def alone_rows(effectors: dict[str, Any]) -> Rows:
     """Table of figures by effector: header and rows of text."""
     first = next(iter(effectors.values()))
-    oriented = any("angle_quantiles_deg" in figures for figures in effectors.values())
+    oriented = has_angles(effectors)
     header = [
         "effector",
-        *(f"within {1e3 * float(radius):g} mm" for radius in first["success"]),
+        *(f"within {limit}" for limit in limits(first["success"], oriented)),
         *(f"error p{100 * q:.0f}" for q in QUANTILES),
         *(f"angle p{100 * q:.0f}" for q in QUANTILES if oriented),
     ]
@@ -38,6 +41,20 @@ def alone_rows(effectors: dict[str, Any]) -> Rows:
         ]
         rows.append(row + [""] * (len(header) - len(row)))
     return header, rows
+
+
+def has_angles(effectors: dict[str, Any]) -> bool:
+    """Whether goals of these effectors have orientations."""
+    return any("angle_quantiles_deg" in figures for figures in effectors.values())
+
+
+def limits(radii: Iterable[str], oriented: bool) -> list[str]:
+    """The errors below which goals count as reached, for radii [m], strict to coarse."""
+    millimetres = [f"{1e3 * float(radius):g} mm" for radius in radii]
+    if not oriented:
+        return millimetres
+    pairs = zip(millimetres, np.degrees(ANGLES), strict=True)
+    return [f"{radius} and {angle:.0f}°" for radius, angle in pairs]
 
 
 def self_distance_line(result: dict[str, Any]) -> str:
@@ -67,27 +84,31 @@ def comparison_rows(results: Mapping[str, dict[str, Any]]) -> Rows:
         if any(cells):
             rows.append([name, *cells])
 
-    for radius in first["success_all"]:
-        add(f"all within {_mm(radius)}", lambda r, k=radius: f"{r['success_all'][k]:.1%}")  # type: ignore[misc]
-    for radius in list(first["clear_all"])[:2]:
+    names = limits(first["success_all"], has_angles(first["effectors"]))
+    within = dict(zip(first["success_all"], names, strict=True))
+    strict = list(within.items())[:2]
+    for radius, limit in within.items():
+        add(f"all within {limit}", lambda r, k=radius: f"{r['success_all'][k]:.1%}")  # type: ignore[misc]
+    for radius, limit in strict:
         add(
-            f"within {_mm(radius)}, links never within {stop}",
+            f"within {limit}, links never within {stop}",
             lambda r, k=radius: f"{r['clear_all'][k]:.1%}",  # type: ignore[misc]
         )
-    for radius in list(first["success_all"])[:2]:
+    for radius, limit in strict:
         add(
-            f"within {_mm(radius)}, through the controller",
+            f"within {limit}, through the controller",
             lambda r, k=radius: f"{r['controlled']['pipeline']['success_all'][k]:.1%}",  # type: ignore[misc]
         )
-    add("time to the goals, p50 (p95)", lambda r: _pair(r["time_s"], "s"))
-    add("least time of the joint limits, p50", lambda r: f"{r['time_bound_s']:.2f} s")
-    add("way of the joints over the straight one", lambda r: f"{r['path_ratio']:.2f}")
-    add("speed at the end, share of the limit, p95", lambda r: f"{r['end_speed']:.1%}")
-    add("turns of a joint, mean", lambda r: f"{r['swings']:.1f}")
-    add("goals left again", lambda r: f"{r['left_again']:.1%}")
-    for radius in list(first["success_all"])[:2]:
+    timed = names[TIMED]
+    add(f"time until within {timed} for good, p50 (p95)", lambda r: _pair(r["time_s"], "s"))
+    add("shortest time that the joint limits allow, p50", lambda r: f"{r['time_bound_s']:.2f} s")
+    add("length of the joint path over the straight line", lambda r: f"{r['path_ratio']:.2f}")
+    add("joint speed at the end, share of its limit, p95", lambda r: f"{r['end_speed']:.1%}")
+    add("reversals of the joint that reverses most, mean", lambda r: f"{r['swings']:.1f}")
+    add(f"overshoot: within {timed}, then outside again", lambda r: f"{r['left_again']:.1%}")
+    for radius, limit in strict:
         add(
-            f"goals jump every second: within {_mm(radius)}",
+            f"goals jump every second: within {limit}",
             lambda r, k=radius: f"{r['controlled']['jumps']['success_all'][k]:.1%}",  # type: ignore[misc]
         )
     for speed in first.get("controlled", {}).get("moving", {}):
@@ -98,10 +119,6 @@ def comparison_rows(results: Mapping[str, dict[str, Any]]) -> Rows:
     add("CPU time per period, mean (worst)", lambda r: _times(r["compute"]))
     add("CPU time per plan, mean (worst)", lambda r: _times(r["plan"]))
     return ["", *results], rows
-
-
-def _mm(radius: str) -> str:
-    return f"{1e3 * float(radius):g} mm"
 
 
 def _pair(quantiles: dict[str, float], unit: str) -> str:
