@@ -16,6 +16,7 @@ from command_line import polyreach, run, run_process
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from polyreach.commands.train import train_config
+from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint, step_of
 from polyreach.runs.folder import RunFolder
 
@@ -236,7 +237,35 @@ def test_a_run_is_exported_and_measured(finished: Path, tmp_path: Path) -> None:
     }
 
 
+def test_a_robot_moves_without_training(tmp_path: Path) -> None:
+    path = tmp_path / "p.onnx"
+    words = ["export", "least-squares", "planar8", "--out", path, "--goals", "3"]
+    done = run_process(*words)
+    assert done.returncode == 0, done.stderr
+    card = path.with_suffix(".md").read_text()
+    assert "## Without training" in card and "## Trained" not in card and "3 goal sets" in card
+    assert "next_memory` is fed back" in card
+    policy = PolicyFile(path)
+    assert policy.contract["method"] == "least-squares" and "training" not in policy.contract
+    figures = policy.contract["evaluation"]
+    # without it, the effectors stay more than half a metre away
+    assert figures["success_all"]["0.02"] >= 2 / 3 and figures["start_error_median_m"] > 0.5
+
+
 REFUSED = {
+    "no robot without training": (
+        ["export", "least-squares", "planar9"],
+        ["unknown robot 'planar9'", "planar8"],
+    ),
+    # a folder of that name is told apart by its ./
+    "run called least-squares": (
+        ["export", "./least-squares"],
+        ["'least-squares' is not a run folder"],
+    ),
+    "no file of a policy": (
+        ["export", "least-squares", "planar8", "--out", "mine.pt"],
+        ["ends in .onnx", "'mine.pt'"],
+    ),
     "unknown method": (["train", "digrd", "planar8"], ["unknown method 'digrd'", "digrad"]),
     "unknown robot": (["train", "digrad", "planar9"], ["unknown robot 'planar9'", "planar8"]),
     "unknown env": (

@@ -54,7 +54,7 @@ class LeastSquaresOptions(FileOptions):
 
     robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")] = tyro.MISSING
     """Name of a shipped robot, or path of a robot.yaml."""
-    goals: int = 20
+    goals: int = 10
     """Number of goal sets of the evaluation that is stored in the file; 0: no evaluation and no
     card.
     """

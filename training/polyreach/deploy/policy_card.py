@@ -123,8 +123,9 @@ def _trained(contract: PolicyMetadata, robot: str) -> str:
 {CANDIDATES} configurations, spread evenly over the joints' ranges, by damped least squares, and
 goes straight to the best one whose joint path is clear of the robot's own body; it searches again
 in the next periods while none is. A trained policy (`polyreach train`) names the configurations
-from the goals instead: more goals are reached, in fewer periods of search, and the configurations
-are nearer to the start. `evaluate` measures both on the same goals.
+from the goals instead, so that fewer periods need a search and more of the goals are reached that
+few configurations reach on a clear way. How much that is on this robot, `polyreach evaluate` shows,
+on the same goals for both files.
 """
     training = contract["training"]
     config = training["config"]

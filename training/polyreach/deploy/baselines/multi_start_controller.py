@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from polyreach.deploy.baselines.multi_start import MultiStartPlanner
 from polyreach.deploy.goal_sets import Goals, radii
@@ -43,7 +44,7 @@ class MultiStartController:
         self._begun = np.zeros(rows, dtype=np.int64)  # period in which the last plan began
         self._ready = np.full(rows, -1)  # period in which a plan is ready; -1: none under way
         self._next, self._targets, self._drift = np.zeros((3, *shape))
-        self._next_drift = np.zeros(shape)
+        self._next_drift, self._joint_pos, self._unmoved = np.zeros((3, *shape))
         self._tick = self.plans = 0
 
     def command(self, inputs: PolicyInputs[Array]) -> Array:
@@ -52,9 +53,13 @@ class MultiStartController:
         goals = Goals(inputs.goals, inputs.goal_orientations, inputs.active)
         joint_pos, before = inputs.joint_pos, inputs.previous_joint_vel
         if self._tick == 0:
-            self._targets = joint_pos.copy()
+            self._targets, self._joint_pos = joint_pos.copy(), joint_pos.copy()
         else:
             self._targets += self._drift * self._period
+        parts = _floats(self._unmoved, before, joint_pos - self._joint_pos)
+        self._unmoved = self._motion.ahead(*parts).double().numpy()
+        self._joint_pos = joint_pos.copy()
+        joint_pos = joint_pos + self._unmoved  # where all commands before lead
         ready = self._ready == self._tick
         late = (self._tick - self._begun[ready, None]) * self._period  # [s]
         self._drift[ready] = self._next_drift[ready]
@@ -82,7 +87,7 @@ class MultiStartController:
     ) -> None:
         """Begin to plan for the robots `rows`, from where they will be when the plan is ready.
 
-        joint_pos, before: (N, nu), now, and the command of the period before.
+        joint_pos, before: (N, nu), where the commands so far lead, and the last of them.
         """
         if not len(rows):
             return
@@ -134,6 +139,10 @@ class MultiStartController:
         return result
 
     def _velocity(self, joint_pos: Array, before: Array, targets: Array, drift: Array) -> Array:
-        parts = (torch.from_numpy(part).float() for part in (joint_pos, before, targets, drift))
+        parts = _floats(joint_pos, before, targets, drift)
         velocity: Array = self._motion(*parts).double().numpy()
         return velocity
+
+
+def _floats(*arrays: Array) -> list[Tensor]:
+    return [torch.from_numpy(array).float() for array in arrays]
