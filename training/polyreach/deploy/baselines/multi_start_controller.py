@@ -98,7 +98,9 @@ class MultiStartController:
         if follow:
             plans = self._planner.follow(ahead, self._targets[rows], wanted)
             passed = (self._tick - self._begun[rows, None]) * self._period
-            self._next_drift[rows] = self._target_velocity(rows, plans.targets, passed)
+            self._next_drift[rows] = self._target_velocity(
+                rows, plans.targets, np.asarray(passed, dtype=np.float64)
+            )
             again = np.flatnonzero(~plans.clear)
             if len(again):
                 times[again] += self._times(self._plan_s, len(again))
