@@ -30,8 +30,8 @@ set can be reached. A goal set counts as reached when all effectors are within t
   the limits. A new goal set is a new plan, and the robot waits for as long as the plan takes.
 - **QP**: differential inverse kinematics of [mink](https://github.com/kevinzakka/mink), a quadratic
   program per control period with limits on velocity, acceleration, position and the approach of
-  any two links, and a posture. Its settings were chosen with
-  `python -m benchmarks.qp_search`.
+  any two links, and a posture. Its settings are the best of some 25 tried by
+  hand on these robots and two others.
 
 CPU times are those of one thread of one machine, measured one robot at a time; time between
 processes is not included. Where goals jump, the rate is that just before the next jump. Times to

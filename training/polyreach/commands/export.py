@@ -39,7 +39,7 @@ class ExportOptions(FileOptions):
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")] = tyro.MISSING
     """Run folder."""
-    goals: int = 1000
+    goals: int = 200
     """Number of goal sets of the evaluation that is stored in the file; 0: no evaluation and no
     card.
     """

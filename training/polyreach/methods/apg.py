@@ -169,6 +169,7 @@ class APG(Learner):
         assert isinstance(nearness, Tensor)
         times = (target - sets.joint_pos).abs() / self.motion.speed  # (N, nu)
         time = times.amax(dim=-1) + 0.1 * times.mean(dim=-1)
+        # c(q) = sum_e e / (e + s) + w_n nearness + w_t time
         total = reach + self.config.nearness_weight * nearness + self.config.time_weight * time
         return Costs(total, reach, nearness, time)
 
@@ -186,7 +187,7 @@ class APG(Learner):
         chosen = targets[twice, torch.cat([best, other])]
         share = torch.rand(2 * count, 1, generator=self.generator, device=self.device)
         total, reach, nearness, time = self.cost(sets.rows(twice), chosen, share)
-        # min over k of the cost, and a little of the others
+        # L = E[(1 - w) min_k c(q_k) + w c(q_j)], j drawn from all K
         weight = self.config.rest
         loss = (1 - weight) * total[:count].mean() + weight * total[count:].mean()
         self.optimizer.zero_grad()
