@@ -301,9 +301,7 @@ def test_a_command_that_does_not_exist_is_noticed(words: str, desk: Path, parse_
 # the shortest form: a network and an evaluation that are too small for any use
 SHORTEST = {
     "train": """--steps 512 --num-envs 64 --eval-every 512 --eval-goals 8
-        --env-config.configurations 200 --method-config.learning-starts 64
-        --method-config.batch-size 16
-        --method-config.hidden 16 16""",
+        --env-config.configurations 200 --method-config.hidden 16 16""",
     "export": "--goals 4",
     "evaluate": "--goals 4",
     "demo": "--goal-sets 1 --seconds 4 --json",
