@@ -165,7 +165,11 @@ class ConfigurationSearch(nn.Module):
         before, mask = self.read(memory), goals.active[..., None]
         serves = ((goals.active @ self.action_sets) > 0).float()  # (B, nu)
         clearance = self.clearance.at(joint_pos)
-        target = self.refinement(torch.lerp(joint_pos, before.target, serves), goals, 1)
+        target = torch.lerp(joint_pos, before.target, serves)
+        refined = self.refinement(target, goals, 1)
+        # out of reach, a step may lead away
+        better = self.missing(refined, goals) < self.missing(target, goals)
+        target = torch.where(better, refined, target)
         way = self.way(joint_pos, target, goals, clearance, KEPT_MARGIN, self.kept_points)
         moved = ((goals.position - before.chosen_for) * mask).norm(dim=-1).amax(1, keepdim=True)
         other = (goals.active - before.active).abs().amax(dim=1, keepdim=True) > 0.5
@@ -270,6 +274,11 @@ class ConfigurationSearch(nn.Module):
         error_now = self.errors.size(self.errors(self.kinematics.frames_at(joint_pos), goals))
         error_there = (last[..., None] * error).sum(dim=1) + stuck * error_now
         return Way(joint_pos + share * (target - joint_pos), error_there)
+
+    def missing(self, joint_pos: Tensor, goals: Goals) -> Tensor:
+        """Errors (B, 1) [m] of all effectors together at joint_pos (B, nu)."""
+        error = self.errors(self.kinematics.frames_at(joint_pos), goals)
+        return self.errors.size(error).sum(dim=1, keepdim=True)
 
     def cost(self, joint_pos: Tensor, target: Tensor, way: Way) -> Tensor:
         """Cost (B, 1) of a target: what is missing at the end of its way, and the time it takes."""
