@@ -47,7 +47,7 @@ def test_flat_and_split_by_hand() -> None:
     assert torch.equal(ObservationLayout.of(ROBOT).flat(parts), obs[:, :20])
 
 
-@pytest.mark.parametrize("name", FEATURES)
+@pytest.mark.parametrize("name", ["paper", "kinematic"])
 def test_features_contain_the_command_before_where_it_is_observed(name: FeatureSet) -> None:
     generator = torch.Generator().manual_seed(0)
     parts = Observation(

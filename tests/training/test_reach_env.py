@@ -164,7 +164,7 @@ def test_goals_are_reachable_together_and_masks_are_never_empty() -> None:
     active = env.active
     assert (active.sum(dim=1) >= 1).all()
     assert 0.5 < (active.sum(dim=1) == 3).float().mean() < 0.65
-    distance = (env.goals[:, None] - env.bank[None]).norm(dim=-1).amax(dim=-1).amin(dim=1)
+    distance = (env.goals[:, None] - env.bank.goals[None]).norm(dim=-1).amax(dim=-1).amin(dim=1)
     assert (distance == 0).all()
 
 

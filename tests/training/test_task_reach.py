@@ -153,7 +153,7 @@ def test_naming_the_goals_configuration_reaches_the_goals() -> None:
     robots, features = env.robots, env.features
 
     def configuration(obs: torch.Tensor) -> torch.Tensor:
-        distance = (robots.goals[:, None] - robots.bank).norm(dim=-1).amax(dim=-1)
+        distance = (robots.goals[:, None] - robots.bank.goals).norm(dim=-1).amax(dim=-1)
         wanted = robots.configurations[distance.argmin(dim=1)]
         place = wanted @ features.per_half_range + features.middle  # type: ignore[union-attr]
         return place.unflatten(0, obs.shape[:2])

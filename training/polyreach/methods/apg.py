@@ -27,6 +27,7 @@ from polyreach.methods.method import Method
 from polyreach.networks.configuration_policy import ConfigurationPolicy
 from polyreach.robot.capsule_fit import fit_capsules
 from polyreach.robot.configuration_search import CANDIDATES
+from polyreach.robot.features import Observation
 from polyreach.robot.goals import Goals
 from polyreach.robot.self_clearance import SelfClearance
 from polyreach.robot.straight_motion import StraightMotion
@@ -137,16 +138,10 @@ class APG(Learner):
     def draw(self, count: int) -> GoalSets:
         """Random starts, and goals that other configurations reach."""
         robots = self.env.robots
-        shape = (2, count)
-        starts, ends = robots.configurations[
-            torch.randint(len(robots.configurations), shape, generator=self.generator)
-        ]
-        active = robots.sample_active(count, self.generator)
-        frames = self.kinematics.frames_at(ends)
-        goals = Goals(self.kinematics.effectors_of(frames), active)
-        if self.errors.turning:
-            oriented = self.errors.can_turn.expand(count, -1)
-            goals = goals._replace(rotation=self.kinematics.rotations_of(frames), oriented=oriented)
+        index = torch.randint(len(robots.configurations), (count,), generator=self.generator)
+        starts = robots.configurations[index]
+        drawn = robots.sample_goals(count, self.generator)
+        goals = self.errors.goals_of(Observation(starts, **drawn._asdict()))
         # a pair that is nearer at the start may stay as near
         now = self.clearance.at(starts)
         return GoalSets(starts, goals, now.clamp(max=self.stop_distance + self.config.margin))

@@ -233,7 +233,7 @@ class DeterministicLearner(OffPolicyLearner):
         features, next_features = both.chunk(2)
         parts = robots.layout.split(next_obs)
         if self.config.relabel > 0:
-            error = (parts.goals - pose.effector[len(obs) :]).norm(dim=-1)
+            error = robots.error_at(pose.frames[len(obs) :], parts)
             reward = robots.task_reward(error, parts)
         weight = parts.active if reward.shape[1] == robots.effectors else torch.ones_like(reward)
         return Step(features, batch.action[0], reward, weight, parts.active, next_features)

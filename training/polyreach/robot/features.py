@@ -18,10 +18,16 @@ from torch.nn import functional
 from polyreach.errors import UserError
 from polyreach.robot.fast_least_squares import FastLeastSquares
 from polyreach.robot.fk_constants import moving_axes
-from polyreach.robot.goals import GoalErrors, Goals
+from polyreach.robot.goals import METRES_PER_RADIAN, GoalErrors, Goals
 from polyreach.robot.kinematics import ForwardKinematics, Pose, forget
 from polyreach_description import Robot
-from polyreach_description.contract import INPUTS, REQUIRED_INPUTS, PolicyInputs, tensors_of_file
+from polyreach_description.contract import (
+    INPUTS,
+    ORIENTED_INPUTS,
+    REQUIRED_INPUTS,
+    PolicyInputs,
+    tensors_of_file,
+)
 
 DAMPING = 0.05  # [m], of the least-squares direction among the features
 NEAR = 0.05  # [m], scale of the fine error feature
@@ -49,10 +55,11 @@ class ObservationLayout:
 
     @staticmethod
     def of(robot: Robot, inputs: Collection[str] = REQUIRED_INPUTS) -> "ObservationLayout":
-        """The layout with the required inputs and those of `inputs`, without the memory, which the
-        policy keeps itself.
+        """The layout with the required inputs, those of `inputs` and, for oriented effectors, the
+        orientations, without the memory, which the policy keeps itself.
         """
-        names = [name for name in tensors_of_file(INPUTS, inputs) if name != "memory"]
+        needed = {*inputs, *(ORIENTED_INPUTS if robot.oriented.any() else ())}
+        names = [name for name in tensors_of_file(INPUTS, needed) if name != "memory"]
         return ObservationLayout(len(robot.joint_names), len(robot.effector_names), tuple(names))
 
     @property
@@ -120,6 +127,17 @@ def served_joints(active: Tensor, action_sets: Tensor) -> Tensor:
     return ((active @ action_sets) > 0).to(active.dtype)
 
 
+def orientations(kinematics: ForwardKinematics, frames: Tensor, goals: Goals) -> list[Tensor]:
+    """[Which orientations count (B, E), the goals' rotations and the effectors' (B, 9 E)], or []
+    without oriented effectors.
+    """
+    if goals.rotation is None or goals.oriented is None:
+        return []
+    counts = (goals.active * goals.oriented)[..., None, None]
+    rotations = goals.rotation * counts, kinematics.rotations_of(frames)
+    return [goals.oriented, *(rotation.flatten(1) for rotation in rotations)]
+
+
 class Features(nn.Module):
     """Base of the feature sets: `size` is the width F of the features.
 
@@ -164,7 +182,8 @@ class Features(nn.Module):
 
 class PaperFeatures(Features):
     """digrad-2018, section 5: joint angles, joint positions and goal positions; besides them
-    effector positions and which goals are set. The command before is added where it is observed.
+    effector positions and which goals are set. The command before is added where it is observed,
+    and the orientations of oriented effectors.
     """
 
     def __init__(
@@ -175,7 +194,9 @@ class PaperFeatures(Features):
     ) -> None:
         super().__init__(robot, dtype, inputs)
         self.kinematics = ForwardKinematics(robot.tree, dtype)
-        self.size = (4 + self.observes_velocity) * self.joints + 7 * self.effectors
+        self.errors = GoalErrors(robot, self.kinematics)
+        turns = self.effectors if self.errors.turning else 0
+        self.size = (4 + self.observes_velocity) * self.joints + 7 * self.effectors + 19 * turns
 
     def compute(self, parts: Observation) -> tuple[Tensor, Pose]:
         """Features (B, F) and the pose."""
@@ -189,6 +210,7 @@ class PaperFeatures(Features):
             goals.flatten(1),
             active,
             *self.velocity(parts),
+            *orientations(self.kinematics, pose.frames, self.errors.goals_of(parts)),
         ]
         return torch.cat(features, dim=-1), pose
 
@@ -198,7 +220,8 @@ class KinematicFeatures(Features):
 
     Added are the error vectors e_i, coarse and fine, the joint directions J_i^T e_i of every
     effector, and the damped least-squares velocity of all active effectors together, saturated at
-    the largest action. The pose's Jacobian is in units of it.
+    the largest action. The pose's Jacobian is in units of it. The errors and directions of oriented
+    effectors include their turns, in METRES_PER_RADIAN, as R = 2 E rows instead of E.
     """
 
     def __init__(
@@ -212,18 +235,22 @@ class KinematicFeatures(Features):
             robot.tree, dtype, largest_action(robot, self.layout.inputs)
         )
         axes = moving_axes(robot.tree)
-        self.controller = FastLeastSquares(self.effectors, DAMPING, axes, CONTROLLER_GAIN)
+        self.errors = GoalErrors(robot, self.kinematics)
+        turning = self.errors.turning
+        self.controller = FastLeastSquares(self.effectors, DAMPING, axes, CONTROLLER_GAIN, turning)
+        rows = 2 * self.effectors if turning else self.effectors  # errors, turns behind positions
         low, high = torch.tensor(robot.joint_pos_limits).T
         constants = {
             "per_half_range": torch.diag(2 / (high - low)),
             "middle": -(high + low) / (high - low),
-            "repeat": torch.eye(3).repeat(1, self.effectors),  # (3, 3 E)
-            "coordinates": torch.eye(self.effectors).repeat_interleave(3, dim=1),  # (E, 3 E)
+            "repeat": torch.eye(3).repeat(1, rows),  # (3, 3 R)
+            "coordinates": torch.eye(rows).repeat_interleave(3, dim=1),  # (R, 3 R)
         }
         for name, value in constants.items():
             self.register_buffer(name, value.to(dtype), persistent=False)
-        per_joint = 2 + self.effectors + self.observes_velocity
-        self.size = self.joints * per_joint + 13 * self.effectors + 1
+        per_joint = 2 + rows + self.observes_velocity
+        turns = 19 * self.effectors if turning else 0
+        self.size = self.joints * per_joint + 7 * self.effectors + 6 * rows + turns + 1
 
     per_half_range: Tensor
     middle: Tensor
@@ -239,15 +266,19 @@ class KinematicFeatures(Features):
         joint_pos, goals, active = parts.joint_pos, parts.goals, parts.active
         pose = self.kinematics(joint_pos)
         mask = active[..., None]
-        error = (goals - pose.effector) * mask  # (B, E, 3)
-        distance = error.norm(dim=-1, keepdim=True)  # (B, E, 1)
+        wanted, jacobian = self.errors.goals_of(parts), pose.jacobian
+        error = self.errors(pose.frames, wanted)  # (B, R, 3)
+        if wanted.rotation is not None:
+            turns = METRES_PER_RADIAN * self.kinematics.angular_jacobian(pose.frames)
+            jacobian = torch.cat([jacobian, turns], dim=2)
+        distance = error.norm(dim=-1, keepdim=True)  # (B, R, 1)
         fine = error / (distance + NEAR)
         # J_i^T e_i, with e_i saturated, in units of the action speeds
-        transpose = (fine @ self.repeat * self.coordinates) @ pose.jacobian.transpose(
+        transpose = (fine @ self.repeat * self.coordinates) @ jacobian.transpose(
             -1, -2
-        )  # (B, E, nu)
+        )  # (B, R, nu)
         place = functional.linear(joint_pos, self.per_half_range, self.middle)  # in [-1, 1]
-        velocity = self.controller(pose.jacobian, error, active, place)
+        velocity = self.controller(jacobian, error, wanted.mask, place)
         # 0 at the goals, 1 where an error is larger than BLEND_DISTANCE
         far = distance.amax(dim=1).clamp(max=BLEND_DISTANCE) / BLEND_DISTANCE  # (B, 1)
         features = [
@@ -255,6 +286,7 @@ class KinematicFeatures(Features):
             torch.cat([pose.effector, goals * mask, error, fine], dim=1).flatten(1),
             active,
             *self.velocity(parts),
+            *orientations(self.kinematics, pose.frames, wanted),
             transpose.flatten(1),
             torch.tanh(velocity),
             far * far,
@@ -304,13 +336,7 @@ class GoalFeatures(Features):
             goals.active,
             self.errors(pose.frames, goals).flatten(1),
         ]
-        if goals.rotation is not None and goals.oriented is not None:
-            counts = (goals.active * goals.oriented)[..., None, None]
-            features += [
-                goals.oriented,
-                (goals.rotation * counts).flatten(1),
-                self.kinematics.rotations_of(pose.frames).flatten(1),
-            ]
+        features += orientations(self.kinematics, pose.frames, goals)
         return torch.cat(features, dim=-1), pose
 
 

@@ -24,11 +24,19 @@ class Goals(NamedTuple):
 
     goals: Tensor  # (B, E, 3) [m, base frame]
     active: Tensor  # (B, E) in {0, 1}
+    goal_orientations: Tensor | None = None  # (B, E, 4) [x y z w]; None without oriented effectors
+    oriented: Tensor | None = None  # (B, E) in {0, 1}
+
+    def rows(self, index: Tensor) -> "Goals":
+        """Those of `index`."""
+        return Goals(*(None if part is None else part[index] for part in self))
 
     def put(self, parts: Observation, which: Tensor) -> Observation:
         """Observations with these goals in the rows of `which` (B,), elsewhere as they are."""
         chosen: dict[str, Tensor] = {}
         for name, value in self._asdict().items():
+            if value is None:
+                continue
             rows = which.reshape(-1, *[1] * (value.dim() - 1))
             chosen[name] = torch.where(rows, value, getattr(parts, name))
         return parts._replace(**chosen)
@@ -119,14 +127,14 @@ class MovingGoals:
         """Let all goals stand still from now on."""
         self.goal_rate = torch.zeros_like(self.goal_rate)
 
-    def advance(self, goals: Tensor, seconds: float) -> Tensor:
-        """The goals (N, E, 3) [m] that many seconds after `goals`."""
+    def advance(self, seconds: float) -> tuple[Tensor, Tensor]:
+        """That many seconds later: whether the goals of each robot move (N,), and configurations
+        (N, nu) [rad or m] at those that do.
+        """
         self.goal_phase = self.goal_phase + self.goal_rate * seconds
         share = (0.5 - 0.5 * self.goal_phase.cos())[:, None]
         index = self.goal_index
-        place = torch.lerp(self.start_at[index], self.end_at[index], share)
-        moved = self.kinematics(place).effector
-        return torch.where((self.goal_rate > 0)[:, None, None], moved, goals)
+        return self.goal_rate > 0, torch.lerp(self.start_at[index], self.end_at[index], share)
 
     def state_dict(self) -> dict[str, Any]:
         """Tensors (N,)."""

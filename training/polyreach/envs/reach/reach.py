@@ -24,9 +24,11 @@ from polyreach.envs.task_env import check_finite
 from polyreach.errors import check_range
 from polyreach.robot.capsule_fit import fit_capsules
 from polyreach.robot.features import Observation, ObservationLayout, largest_action
+from polyreach.robot.goals import GoalErrors, quaternions
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.self_clearance import SelfClearance
 from polyreach_description import Robot
+from polyreach_description.contract import ORIENTED_INPUTS
 
 STATE = ("joint_pos", "goals", "active", "elapsed")
 
@@ -35,11 +37,13 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     """N robots, each with E tasks: effector i at goal i.
 
     Observations (N, O) are those of `layout` (see polyreach.robot.features): joint_pos, goals,
-    active and, where the settings say so, previous_joint_vel. Actions (N, nu) in [-1, 1], in units
+    active, where the settings say so, previous_joint_vel, and of a robot with oriented effectors
+    goal_orientations and oriented. Actions (N, nu) in [-1, 1], in units
     of largest_action there. `step` returns as reward (N,) the sum over tasks; `infos` holds
     `task_reward` (N, T), `error` (N, E) [m], `success` (N, E) bool, `active` (N, E), `final_obs`
     (N, O), the observation before any restart, and `_final_obs` (N,), where there was one. All are
-    torch tensors on `device`; actions may be NumPy arrays too.
+    torch tensors on `device`; actions may be NumPy arrays too. In `error`, turns of oriented
+    effectors count METRES_PER_RADIAN (see polyreach.robot.goals.GoalErrors.size).
     """
 
     metadata = {"autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
@@ -76,7 +80,8 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
             if config.clear_configurations
             else robot.sample_configuration(rng, config.configurations)
         )
-        self.bank = self.kinematics(self.configurations).effector  # (bank, E, 3) [m]
+        self.errors = GoalErrors(robot, self.kinematics).to(self.device)
+        self.bank = self.goals_at(self.configurations)  # goals of `bank` robots
         self.generator = torch.Generator(device=self.device)
         self.generator.manual_seed(seed)
         self.motion = make_motion(robot, num_envs, config, self.device, threads)
@@ -101,6 +106,16 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         self.joint_pos = torch.zeros(num_envs, self.joints, device=self.device)
         self.goals = torch.zeros(num_envs, self.effectors, 3, device=self.device)
         self.active = torch.zeros(num_envs, self.effectors, device=self.device)
+        self.goal_orientations: Tensor | None = (
+            None  # (N, E, 4), of a robot with oriented effectors
+        )
+        self.oriented: Tensor | None = None  # (N, E)
+        if self.errors.turning:
+            self.goal_orientations = self.active.new_tensor([0.0, 0.0, 0.0, 1.0]).repeat(
+                num_envs, self.effectors, 1
+            )
+            self.oriented = torch.zeros_like(self.active)
+        self._state = (*STATE, *ORIENTED_INPUTS) if self.errors.turning else STATE
         self.elapsed = torch.zeros(num_envs, dtype=torch.int64, device=self.device)
 
     def _make_nearness(self) -> Nearness:
@@ -113,7 +128,14 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
     @property
     def parts(self) -> Observation:
         """What is observed, in parts; previous_joint_vel also where the layout leaves it out."""
-        return Observation(self.joint_pos, self.goals, self.active, self.motion.command)
+        return Observation(
+            self.joint_pos,
+            self.goals,
+            self.active,
+            self.motion.command,
+            self.goal_orientations,
+            self.oriented,
+        )
 
     @property
     def observation(self) -> Tensor:
@@ -136,11 +158,23 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
             self.elapsed = self._randint(self.horizon, (self.num_envs,))
         return self.observation, {}
 
-    def reset_to(self, joint_pos: Tensor, goals: Tensor, active: Tensor) -> Tensor:
+    def reset_to(
+        self,
+        joint_pos: Tensor,
+        goals: Tensor,
+        active: Tensor,
+        goal_orientations: Tensor | None = None,
+    ) -> Tensor:
         """Start all episodes from given joint_pos (N, nu), goals (N, E, 3), active (N, E), with the
-        delays and lags that they have; the goals stand still.
+        delays and lags that they have; the goals stand still. goal_orientations (N, E, 4): of a
+        robot with oriented effectors; None: orientations do not count.
         """
         self.joint_pos, self.goals, self.active = joint_pos.clone(), goals.clone(), active.clone()
+        if self.oriented is not None:
+            self.oriented = torch.zeros_like(self.active)
+            if goal_orientations is not None:
+                self.goal_orientations = goal_orientations.clone()
+                self.oriented = self.errors.can_turn.expand_as(self.active).clone()
         self.elapsed = torch.zeros_like(self.elapsed)
         everything = torch.ones(self.num_envs, dtype=torch.bool, device=self.device)
         self.motion.start(everything, self.joint_pos, None)
@@ -160,7 +194,7 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         joint_vel = actions.clamp(-1.0, 1.0) * self.velocity  # [rad/s]
         self.joint_pos = self.motion.step(self.joint_pos, joint_vel)
         if self._moving is not None:
-            self.goals = self._moving.advance(self.goals, self.period)
+            self._move_goals(self._moving, self.period)
         self.elapsed = self.elapsed + 1
         error = self.error()
         task_reward = self.task_reward(error, self.parts)
@@ -179,29 +213,57 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
         return self.observation, task_reward.sum(dim=-1), terminations, truncations, infos
 
     def error(self) -> Tensor:
-        """Distances from effectors to goals (N, E) [m], active or not."""
-        effector = self.kinematics.effectors_of(self.kinematics.frames_at(self.joint_pos))
-        return (effector - self.goals).norm(dim=-1)
+        """Errors of the effectors (N, E) [m], active or not."""
+        return self.error_at(self.kinematics.frames_at(self.joint_pos), self.parts)
+
+    def error_at(self, frames: Tensor, parts: Observation) -> Tensor:
+        """Errors (B, E) [m] in frames (B, ...) of the kinematics, to the goals in `parts`."""
+        if not self.errors.turning:
+            return (self.kinematics.effectors_of(frames) - parts.goals).norm(dim=-1)
+        goals = self.errors.goals_of(parts._replace(active=torch.ones_like(parts.active)))
+        return self.errors.size(self.errors(frames, goals))
+
+    @torch.no_grad()
+    def goals_at(self, joint_pos: Tensor) -> Goals:
+        """Poses of the effectors at joint_pos (B, nu) [rad or m] as goals of all of them."""
+        frames = self.kinematics.frames_at(joint_pos)
+        position = self.kinematics.effectors_of(frames)
+        active = torch.ones(position.shape[:2], device=self.device)
+        if not self.errors.turning:
+            return Goals(position, active)
+        orientation = quaternions(self.kinematics.rotations_of(frames))
+        return Goals(position, active, orientation, self.errors.can_turn.expand_as(active))
+
+    def _move_goals(self, moving: MovingGoals, seconds: float) -> None:
+        moves, joint_pos = moving.advance(seconds)
+        self._set_goals(moves, self.goals_at(joint_pos)._replace(active=self.active))
+
+    def _set_goals(self, which: Tensor, goals: Goals) -> None:
+        """Let the robots in `which` (N,) have their part of `goals`."""
+        parts = goals.put(self.parts, which)
+        self.goals, self.active = parts.goals, parts.active
+        self.goal_orientations, self.oriented = parts.goal_orientations, parts.oriented
 
     def _reset(self, which: Tensor) -> None:
         # every environment draws, so that the random stream does not depend on which of them were
         # reset
         starts = self._draw_configurations()
-        index = self._randint(len(self.bank), (self.num_envs,))
+        index = self._randint(len(self.configurations), (self.num_envs,))
         active = self.sample_active(self.num_envs, self.generator)
         self.joint_pos = torch.where(which[:, None], starts, self.joint_pos)
-        self.goals = torch.where(which[:, None, None], self.bank[index], self.goals)
-        self.active = torch.where(which[:, None], active, self.active)
+        self._set_goals(which, self.bank.rows(index)._replace(active=active))
         self.elapsed = torch.where(which, 0, self.elapsed)
         self.motion.start(which, self.joint_pos, self.generator)
         if self._moving is not None:
             self._moving.draw(which, index, self.generator)
-            self.goals = self._moving.advance(self.goals, 0.0)
+            self._move_goals(self._moving, 0.0)
 
     def sample_goals(self, count: int, generator: torch.Generator) -> Goals:
         """Draw goals of `count` robots, each set jointly reachable."""
-        index = torch.randint(len(self.bank), (count,), generator=generator, device=self.device)
-        return Goals(self.bank[index], self.sample_active(count, generator))
+        index = torch.randint(
+            len(self.configurations), (count,), generator=generator, device=self.device
+        )
+        return self.bank.rows(index)._replace(active=self.sample_active(count, generator))
 
     def sample_active(self, count: int, generator: torch.Generator) -> Tensor:
         """Draw active masks (count, E): all effectors, or one of the 2^E - 1 non-empty subsets, all
@@ -234,14 +296,14 @@ class ReachEnv(VectorEnv[Tensor, Tensor, Tensor]):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything the next step depends on."""
-        state = {name: getattr(self, name) for name in STATE} | self.motion.state_dict()
+        state = {name: getattr(self, name) for name in self._state} | self.motion.state_dict()
         if self._moving is not None:
             state |= self._moving.state_dict()
         return {**state, "generator": self.generator.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what state_dict returned."""
-        for name in STATE:
+        for name in self._state:
             setattr(self, name, state[name].to(self.device))
         self.motion.load_state_dict(state)
         if self._moving is not None:
