@@ -48,7 +48,9 @@ class GaussianActor(NormalPolicy):
 
     def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """obs: (T', B, O) -> mean and log standard deviation before tanh, (T', B, A) each."""
-        mean, log_std = self.body(obs[None], tasks)[0].chunk(2, dim=-1)
+        output = self.body(obs[None], tasks)[0]
+        # a fixed size: an exported graph has bounds
+        mean, log_std = output.split(int(output.shape[-1]) // 2, dim=-1)
         return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
 
     def forward(

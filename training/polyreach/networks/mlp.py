@@ -53,7 +53,8 @@ class TaskLinear(nn.Module):
 
 def shared_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x W + b with one W (M, in, out) and b (M, 1, out) for all tasks of x (M, T', B, in)."""
-    return torch.baddbmm(bias, x.flatten(1, 2), weight).unflatten(1, x.shape[1:3])
+    product = torch.baddbmm(bias, x.flatten(1, 2), weight)
+    return product.unflatten(1, (int(x.shape[1]), -1))  # of fixed sizes but for B
 
 
 class TaskMLP(nn.Module):
@@ -95,7 +96,8 @@ class TaskMLP(nn.Module):
 def append_task(x: Tensor, z: Tensor, tasks: Tensor | None) -> Tensor:
     """(M, T', B, in) and task vectors z (T, K) -> (M, T', B, in + K)."""
     rows = z if tasks is None else z[tasks]
-    return torch.cat([x, rows[:, None].expand(*x.shape[:3], -1)], dim=-1)
+    # not expand: the shapes of an exported graph follow from its operators
+    return torch.cat([x, rows[:, None] + 0.0 * x[..., :1]], dim=-1)
 
 
 class DeterministicActor(Policy):

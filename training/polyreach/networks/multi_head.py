@@ -61,7 +61,9 @@ class GaussianHeads(NormalPolicy):
 
     def outputs(self, layers: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation (T', B, A) with layers of T' rows, at x (T', B, O)."""
-        mean, log_var = self.net.run(layers, x).chunk(2, dim=-1)
+        output = self.net.run(layers, x)
+        # a fixed size: an exported graph has bounds
+        mean, log_var = output.split(int(output.shape[-1]) // 2, dim=-1)
         return mean, 0.5 * log_var
 
     def to_action(self, u: Tensor) -> Tensor:

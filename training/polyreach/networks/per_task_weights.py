@@ -187,7 +187,8 @@ class SplitActor(NormalPolicy):
         """
         x: Tensor = self.normalizer.of_rows(tasks)(obs)
         z = self.z if tasks is None else self.z[tasks]
-        return torch.cat([x, z[:, None].expand(*x.shape[:2], -1)], dim=-1)
+        # not expand: the shapes of an exported graph follow from its operators
+        return torch.cat([x, z[:, None] + 0.0 * x[..., :1]], dim=-1)
 
     def outputs(self, layers: Sequence[Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
         """x (T, B, in) -> mean (T, B, A) and log standard deviation (T, 1, A)."""
