@@ -232,7 +232,7 @@ class ConfigurationSearch(nn.Module):
         )
         there = joint_pos + ahead * track.serves
         velocity = self.motion(there, previous, choice.end, drift)
-        return velocity, following.flat
+        return velocity * track.serves, following.flat
 
     def drift(self, before: Memory, kept: Tensor, goals: Goals, same: Tensor) -> Tensor:
         """The target's own velocity (B, nu), which goals that move give it; 0 where they rest."""
