@@ -1,0 +1,105 @@
+"""The page of the benchmark of reach methods."""
+
+from collections.abc import Callable
+from statistics import fmean
+from typing import Any
+
+Figures = dict[str, Any]  # of one controller, see polyreach.deploy.evaluate
+Runs = list[dict[str, Any]]  # of one method, one for each seed
+Results = dict[str, dict[str, Runs]]  # by robot and method
+
+SEARCH = "search, no policy"
+MOVING = "0.3"  # [m/s] of the goals that move
+
+INTRODUCTION = """\
+# Reach methods, compared
+
+Methods that drive robots, each trained with its settings of preset `tuned` for about a minute of
+one CPU core, start included, one seed unless a row shows more. A method without a row has not been
+measured yet. These are short trainings: the table shows what a method makes of a minute, not where
+it ends. All train in the same environments, and
+all are measured on the same starts and goals in the dynamic simulation, within the velocity and
+acceleration limits, as in [Reaching, compared](reaching.md).
+
+- **alone**: the policy acts itself; configurations that it names blend into damped least squares
+  near the goals (`apg`: the nearest of its configurations, after two steps of least squares).
+- **in the search**: the policy as it is exported. It names configurations; the file refines them,
+  checks them for reach and for distance along the way, and goes straight to the best.
+- The row "{search}" is the search with candidates spread evenly over the joints' ranges in
+  place of learned ones: what a row has more than this one is what learning adds.
+
+A goal set counts as reached when all effectors are within the radius after {seconds:g} s and no two
+links came within the stop distance. Times to the goals are of goal sets that were reached, moving
+goals move at {moving} m/s, and CPU times are of one command.
+
+To measure them again:
+
+    python -m benchmarks.reach_methods --out runs/reach-methods
+"""
+
+
+def methods_page(results: Results) -> str:
+    """Markdown with a table for each robot."""
+    first = next(iter(results.values()))
+    seconds = next(iter(first.values()))[0]["search"]["seconds"]
+    parts = [INTRODUCTION.format(search=SEARCH, seconds=seconds, moving=MOVING)]
+    for robot, methods in results.items():
+        figures = next(iter(methods.values()))[0]["search"]
+        small, large = (f"{1e3 * float(radius):g} mm" for radius in list(figures["clear_all"])[:2])
+        header = [
+            "method", "seeds", "steps", "CPU time of training",
+            f"alone: {small}", f"alone: {large}", "alone: moving goals",
+            f"in the search: {small}", f"in the search: {large}", "time to the goals, p50 (p95)",
+            "in the search: moving goals", "CPU per command",
+        ]  # fmt: skip
+        rows = [header, ["---", *["---:"] * (len(header) - 1)]]
+        rows += [_row(name, runs) for name, runs in methods.items()]
+        parts.append(f"\n## {robot}\n\n{figures['episodes']} goal sets.\n\n")
+        parts += [f"| {' | '.join(row)} |\n" for row in rows]
+    return "".join(parts)
+
+
+def _row(name: str, runs: Runs) -> list[str]:
+    """Means over seeds; with several, rates also with the range."""
+    trained = name != SEARCH
+
+    def of(key: str, figure: Callable[[Figures], float], text: Callable[[float], str]) -> str:
+        values = [figure(run[key]) for run in runs if key in run]
+        return text(fmean(values)) if values else ""
+
+    def rate(key: str, place: int) -> str:
+        values = [list(run[key]["clear_all"].values())[place] for run in runs if key in run]
+        if not values:
+            return ""
+        span = f" ({min(values):.1%} to {max(values):.1%})" if len(values) > 1 else ""
+        return f"{fmean(values):.1%}{span}"
+
+    def moving(key: str) -> str:
+        return of(key, _moving_error, lambda error: f"{1e3 * error:.1f} mm")
+
+    def time(quantile: str) -> str:
+        # never at the goals: no time
+        values = [run["search"].get("time_s", {}).get(quantile) for run in runs if "search" in run]
+        known = [value for value in values if value is not None]
+        return f"{fmean(known):.2f} s" if known else ""
+
+    worst = time("0.95")
+    return [
+        name,
+        str(len(runs)) if trained else "",
+        f"{fmean(run['steps'] for run in runs):,.0f}" if trained else "",
+        f"{fmean(run['cpu_s'] for run in runs):.0f} s" if trained else "",
+        rate("alone", 0),
+        rate("alone", 1),
+        moving("alone"),
+        rate("search", 0),
+        rate("search", 1),
+        f"{time('0.5')} ({worst})" if worst else "",
+        moving("search"),
+        of("search", lambda figures: figures["compute"]["mean_s"], lambda s: f"{1e3 * s:.2f} ms"),
+    ]
+
+
+def _moving_error(figures: Figures) -> float:
+    error: float = figures["controlled"]["moving"][MOVING]["error_median_m"]
+    return error
