@@ -75,8 +75,16 @@ class Servos:
     def __init__(self, joint_pos: Tensor, delay_s: float, lag_s: float) -> None:
         self.joint_pos, self.lag_s = joint_pos.clone(), lag_s
         self.velocity, self.command = torch.zeros_like(joint_pos), torch.zeros_like(joint_pos)
+        self.uncounted, self.before = torch.zeros_like(joint_pos), self.joint_pos
         self.step_s = 0.002
         self.waiting = deque([torch.zeros_like(joint_pos)] * round(delay_s / self.step_s))
+
+    def ahead(self, motion: StraightMotion) -> Tensor:
+        """Where the joints will be once they have followed all commands, as the motion counts."""
+        moved = self.joint_pos - self.before
+        self.uncounted = motion.ahead(self.uncounted, self.command, moved)
+        self.before = self.joint_pos
+        return self.joint_pos + self.uncounted
 
     def step(self, command: Tensor) -> None:
         """One control period with `command` (B, nu), as the controller limits it."""
@@ -98,7 +106,7 @@ def test_it_arrives_without_swinging(motion: StraightMotion, delay_s: float, lag
     sign = (target - start).sign()
     overshoot, arrived = torch.zeros(200, 8), torch.full((200,), torch.inf)
     for period in range(int(6.0 / PERIOD)):
-        servos.step(motion(servos.joint_pos, servos.command, target, drift))
+        servos.step(motion(servos.ahead(motion), servos.command, target, drift))
         overshoot = torch.maximum(overshoot, (servos.joint_pos - target) * sign)
         near = (servos.joint_pos - target).abs().amax(dim=1) < 0.02
         arrived = torch.where(near, arrived.clamp(max=(period + 1) * PERIOD), torch.inf)
@@ -114,10 +122,19 @@ def test_a_moving_target_is_followed(motion: StraightMotion) -> None:
     servos, target = Servos(joint_pos, 0.02, 0.02), joint_pos.clone()
     for _ in range(int(2.0 / PERIOD)):
         target = target + PERIOD * drift
-        servos.step(motion(servos.joint_pos, servos.command, target, drift))
+        servos.step(motion(servos.ahead(motion), servos.command, target, drift))
     assert (servos.velocity - drift).abs().max() < 0.01
     # behind by no more than the reaction time
     assert (target - servos.joint_pos).abs().max() < 0.06 * float(drift.max())
+
+
+def test_what_is_not_followed_yet_is_counted(motion: StraightMotion) -> None:
+    previous = torch.tensor([[1.0, -1.0, 1.0, 0.0, 0.5, 0.5, 0.0, 0.0]])
+    before = torch.tensor([[0.05, -0.05, 0.5, 0.1, 0.0, 0.0, 0.0, 0.0]])
+    moved = torch.tensor([[0.01, -0.03, 0.0, 0.0, 0.02, 0.01, 0.0, 0.3]])
+    # before + period * command - moved, between nothing and 0.15 s of the command; period 0.02 s
+    expected = [0.06, -0.04, 0.15, 0.0, 0.0, 0.0, 0.0, 0.0]
+    assert motion.ahead(before, previous, moved)[0].tolist() == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_command_the_other_way_is_braked_first(motion: StraightMotion) -> None:
