@@ -29,7 +29,8 @@ class Goals(NamedTuple):
 
     def rows(self, index: Tensor) -> "Goals":
         """Those of `index`."""
-        return Goals(*(None if part is None else part[index] for part in self))
+        parts = self._asdict().items()
+        return Goals(**{name: part[index] for name, part in parts if part is not None})
 
     def put(self, parts: Observation, which: Tensor) -> Observation:
         """Observations with these goals in the rows of `which` (B,), elsewhere as they are."""
