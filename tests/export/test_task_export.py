@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from outputs_in_torch import outputs_in_torch
 from rich.console import Console
 from torch import Tensor, nn
 
 from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach.deploy.export import (
-    ExportedPolicy,
     export_run,
     load_run_policy,
     write_onnx,
@@ -96,18 +96,20 @@ def test_onnx_runtime_equals_torch_for_every_mask(case: str, tmp_path: Path) -> 
     policy = random_policy(robot, config)
     path = tmp_path / "policy.onnx"
     write_onnx(policy, robot, robot_metadata(robot), path)
-    session, exported = PolicyFile(path), ExportedPolicy(policy, robot)
+    session = PolicyFile(path)
+    tolerance = 2e-3 if policy.names_configurations else 1e-5  # [rad/s, m]; see test_export
     robots = ReachEnv(robot, 64, config)
     robots.reset(seed=1)
     largest = 0.0
     for mask in itertools.product((0.0, 1.0), repeat=robots.effectors):
-        inputs = (robots.joint_pos, robots.goals, torch.tensor(mask).repeat(64, 1))
-        with torch.no_grad():
-            expected = exported(*inputs)
+        at_rest = torch.zeros_like(robots.joint_pos)
+        mask_rows = torch.tensor(mask).repeat(64, 1)
+        inputs = PolicyInputs(robots.joint_pos, robots.goals, mask_rows, at_rest)
+        expected = outputs_in_torch(policy, robot, inputs)
         for size in (1, 64):
-            found = session(PolicyInputs(*(part[:size] for part in inputs)))
+            found = session(PolicyInputs(*(part[:size] for part in inputs[:4])))
             for ours, theirs in zip(expected[:2], found[:2], strict=True):
-                assert (ours[:size] - theirs).abs().max() < 1e-5
+                assert (ours[:size] - theirs).abs().max() < tolerance
         served = torch.tensor(mask) @ torch.tensor(robot.action_sets).float() > 0
         assert (expected[0][:, ~served] == 0).all()
         assert not served.any() or (expected[0][:, served] != 0).any()
@@ -174,12 +176,11 @@ def test_every_method_has_an_actor_that_exports(method: str, tmp_path: Path) -> 
     env.reset(1)
     limits = torch.tensor(robot.joint_vel_limits).float()
     parts = env.robots.parts._replace(previous_joint_vel=0.3 * limits.expand(env.num_envs, -1))
-    module = ExportedPolicy(policy, robot)
-    with torch.no_grad():
-        expected = module(*(getattr(parts, name) for name in module.inputs))
+    expected = outputs_in_torch(policy, robot, parts)
     found = PolicyFile(path)(parts)
+    tolerance = 2e-3 if policy.names_configurations else 1e-5  # [rad/s, m]; see test_export
     for ours, theirs in zip(expected[:2], found[:2], strict=True):
-        assert (ours - theirs).abs().max() < 1e-5
+        assert (ours - theirs).abs().max() < tolerance
     assert expected[0].abs().max() > 0.1
 
 
@@ -229,9 +230,8 @@ def test_a_run_becomes_a_policy_file_with_its_card(tmp_path: Path) -> None:
     previous = 0.3 * torch.tensor(robot.joint_vel_limits)
     for active in ([1.0, 0, 0], [1.0, 1, 1]):
         mask = torch.tensor(active)
-        with torch.no_grad():
-            obs = torch.cat([joint_pos, wanted.flatten(), mask, previous.float()])[None]
-            expected = policy(obs)[0] * torch.tensor(robot.joint_vel_limits).float()
+        rows = (part[None] for part in (joint_pos, wanted, mask, previous.float()))
+        expected = outputs_in_torch(policy, robot, PolicyInputs(*rows))[0][0]
         inputs = PolicyInputs(robot.home, goals, mask.double().numpy(), previous.numpy())
         found = node.compute(inputs).joint_vel
-        assert torch.allclose(torch.tensor(found), expected, atol=1e-5)
+        assert torch.allclose(torch.tensor(found), expected, atol=2e-3)
