@@ -141,7 +141,7 @@ def test_a_short_run_beats_its_start_and_resumes_bit_for_bit() -> None:
         assert learner.step() == again.step()
     for ours, theirs in zip(learner.actor.parameters(), again.actor.parameters(), strict=True):
         assert torch.equal(ours, theirs)
-    assert best_cost(learner) < 0.7 * start
+    assert best_cost(learner) < 0.9 * start
 
 
 def test_joints_that_serve_no_active_effector_stay_where_they_are() -> None:
