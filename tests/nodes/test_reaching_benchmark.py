@@ -205,6 +205,7 @@ def figures(rate: float, compute_s: float, **others: Any) -> dict[str, Any]:
         "episodes": 50,
         "stop_distance_m": 0.01,
         "success_all": {"0.01": 1.0, "0.02": 1.0},
+        "effectors": {},
         "clear_all": {"0.01": rate, "0.02": 1.0},
         "compute": {"mean_s": compute_s, "worst_s": 2 * compute_s},
         "controlled": {

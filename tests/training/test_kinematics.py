@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from polyreach.robot.fast_least_squares import FastLeastSquares
-from polyreach.robot.features import KinematicFeatures
+from polyreach.robot.features import KinematicFeatures, Observation
 from polyreach.robot.fk_constants import Segments, moving_axes
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.least_squares import LIMIT_MARGIN, damped_least_squares
@@ -223,7 +223,9 @@ def test_fast_least_squares_equals_the_plain_one(robot: Robot) -> None:
 
 def test_least_squares_is_as_good_in_single_precision_features(robot: Robot) -> None:
     joint_pos, goals, active = singular_cases(robot, 400)
-    obs = torch.cat([joint_pos, goals.flatten(1), active], dim=1).float()
+    orientations = torch.tensor([0.0, 0.0, 0.0, 1.0]).expand(*active.shape, 4)
+    parts = Observation(joint_pos, goals, active, None, orientations, torch.zeros_like(active))
+    obs = KinematicFeatures(robot).layout.flat(parts).float()
     single, double = KinematicFeatures(robot), KinematicFeatures(robot, torch.float64)
     ours = single.least_squares(single(obs)[0]).double()
     theirs = double.least_squares(double(obs.double())[0])
