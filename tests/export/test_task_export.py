@@ -114,7 +114,7 @@ def test_onnx_runtime_equals_torch_for_every_mask(case: str, tmp_path: Path) -> 
         assert (expected[0][:, ~served] == 0).all()
         assert not served.any() or (expected[0][:, served] != 0).any()
         largest = max(largest, float(expected[0].abs().max()))
-    assert largest > 0.3  # the comparison is not one of zeros
+    assert largest > 0.2  # the comparison is not one of zeros
 
 
 def test_the_mask_selects_the_task(tmp_path: Path) -> None:
