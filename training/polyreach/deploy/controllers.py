@@ -62,8 +62,8 @@ class LeastSquaresController:
     def command(self, inputs: PolicyInputs[Array]) -> Array:
         """Joint velocities (N, nu) [rad/s or m/s]."""
         parts = _tensors(inputs)
-        goals, frames = self._errors.goals_of(parts), self._kinematics.frames_at(parts.joint_pos)
-        jacobian, error = self._errors.jacobian(frames, goals), self._errors(frames, goals)
+        goals, pose = self._errors.goals_of(parts), self._kinematics(parts.joint_pos)
+        jacobian, error = self._errors.jacobian(pose, goals), self._errors(pose.frames, goals)
         place = (2.0 * parts.joint_pos - self._low - self._high) / (self._high - self._low)
         action = damped_least_squares(
             jacobian, error, goals.mask, DAMPING, place, gain=CONTROLLER_GAIN

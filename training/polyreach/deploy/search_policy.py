@@ -40,9 +40,7 @@ class SearchPolicy(nn.Module):
             names |= {*ORIENTED_INPUTS}
         self.inputs = tuple(tensors_of_file(INPUTS, names))
         self.oriented = bool(robot.oriented.any())
-        # corners around a single configuration, evenly spread: an additive recurrence
-        turns = torch.arange(1, CANDIDATES)[:, None] * self.search.ratios
-        offsets = SPREAD * (2 * (turns - turns.floor()) - 1)
+        offsets = SPREAD * self.search.evenly(torch.arange(1, CANDIDATES)[:, None])
         self.register_buffer("offsets", torch.cat([torch.zeros_like(offsets[:1]), offsets]))
 
     offsets: Tensor

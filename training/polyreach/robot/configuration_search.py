@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from polyreach.robot.capsule_fit import fit_capsules
+from polyreach.robot.features import served_joints
 from polyreach.robot.goals import Goals, repeat
 from polyreach.robot.kinematics import forget
 from polyreach.robot.refinement import Refinement
@@ -66,6 +67,13 @@ class Memory(NamedTuple):
         )
 
 
+class Here(NamedTuple):
+    """What holds where the robots are."""
+
+    clearance: Tensor  # (B, P) [m]
+    error: Tensor  # (B, E) [m]
+
+
 class Way(NamedTuple):
     """Straight ways, as far as they are clear."""
 
@@ -89,13 +97,18 @@ class Track(NamedTuple):
     """What became of the target of the period before."""
 
     before: Memory
-    kept: Choice
+    target: Tensor  # (B, nu) [rad or m], refined
     way: Way
     stays: Tensor  # (B, 1) bool: it still leads to the goals
     asks: Tensor  # (B, 1) bool: the policy is asked for configurations
     searches: Tensor  # (B, 1) since the goals are new
-    clearance: Tensor  # (B, P) [m] now
+    here: Here
     serves: Tensor  # (B, nu) 1 for joints that serve an active effector
+
+    @property
+    def kept(self) -> Choice:
+        """The target, and where the way to it ends."""
+        return Choice(self.target, self.way.end)
 
 
 class ConfigurationSearch(nn.Module):
@@ -163,14 +176,14 @@ class ConfigurationSearch(nn.Module):
     def track(self, joint_pos: Tensor, goals: Goals, memory: Tensor) -> "Track":
         """Refine the target of the period before, and look whether it still leads to the goals."""
         before, mask = self.read(memory), goals.active[..., None]
-        serves = ((goals.active @ self.action_sets) > 0).float()  # (B, nu)
-        clearance = self.clearance.at(joint_pos)
+        serves = served_joints(goals.active, self.action_sets)  # (B, nu)
+        here = self.here(joint_pos, goals)
         target = torch.lerp(joint_pos, before.target, serves)
         refined = self.refinement(target, goals, 1)
         # out of reach, a step may lead away
         better = self.missing(refined, goals) < self.missing(target, goals)
         target = torch.where(better, refined, target)
-        way = self.way(joint_pos, target, goals, clearance, KEPT_MARGIN, self.kept_points)
+        way = self.way(joint_pos, target, goals, here, KEPT_MARGIN, self.kept_points)
         moved = ((goals.position - before.chosen_for) * mask).norm(dim=-1).amax(1, keepdim=True)
         other = (goals.active - before.active).abs().amax(dim=1, keepdim=True) > 0.5
         new = (moved > NEW_GOAL) | other
@@ -178,8 +191,7 @@ class ConfigurationSearch(nn.Module):
         leads = way.error.amax(dim=1, keepdim=True) < ARRIVED
         near = self.motion.travel_time(target - joint_pos)[:, None] < NEAR_S
         stays = leads & (near | (searches > SEARCHES - 0.5))
-        kept = Choice(target, way.end)
-        return Track(before, kept, way, stays, new & ~stays, searches, clearance, serves)
+        return Track(before, target, way, stays, new & ~stays, searches, here, serves)
 
     def search(self, joint_pos: Tensor, goals: Goals, track: "Track", propose: Propose) -> "Choice":
         """The best among K new configurations, the present one and the target kept."""
@@ -189,10 +201,10 @@ class ConfigurationSearch(nn.Module):
         many = goals.repeat(TRIED)
         target = self.refinement(named.reshape(-1, self.joints), many, STEPS)
         start = repeat(joint_pos, TRIED)
-        clearance = repeat(track.clearance, TRIED)
-        way = self.way(start, target, many, clearance, MARGIN, self.points)
+        here = Here(*(repeat(part, TRIED) for part in track.here))
+        way = self.way(start, target, many, here, MARGIN, self.points)
         cost = self.cost(start, target, way).reshape(-1, TRIED, 1)
-        keep = self.cost(joint_pos, track.kept.target, track.way)[:, None] - KEEP_BONUS
+        keep = self.cost(joint_pos, track.target, track.way)[:, None] - KEEP_BONUS
         best = torch.cat([cost, keep], dim=1).argmin(dim=1)  # (B, 1)
         chosen = (best == self.numbers).float()[:, :, None]  # (B, K + 2, 1)
         rows = zip((target, way.end), track.kept, strict=True)
@@ -208,8 +220,12 @@ class ConfigurationSearch(nn.Module):
     def spread(self, searches: Tensor) -> Tensor:
         """K configurations (B, K, nu) [rad or m], others after each of `searches` (B, 1)."""
         number = searches[..., None] * CANDIDATES + self.order + 1  # (B, K, 1)
+        return self.refinement.joint_pos(self.evenly(number))
+
+    def evenly(self, number: Tensor) -> Tensor:
+        """Points (..., nu) in [-1, 1] of the even sequence, by number (..., 1) from 1."""
         turns = number * self.ratios
-        return self.refinement.joint_pos(2 * (turns - turns.floor()) - 1)
+        return 2 * (turns - turns.floor()) - 1
 
     def move(
         self, joint_pos: Tensor, previous: Tensor, goals: Goals, track: "Track", choice: "Choice"
@@ -217,8 +233,8 @@ class ConfigurationSearch(nn.Module):
         """Velocities (B, nu) and the memory (B, M) of the next period."""
         before = track.before
         ahead = self.motion.ahead(before.ahead, previous, joint_pos - before.joint_pos)
-        same = (choice.target == track.kept.target).all(dim=1, keepdim=True)
-        drift = self.drift(before, track.kept.target, goals, same & ~track.asks)
+        same = (choice.target == track.target).all(dim=1, keepdim=True)
+        drift = self.drift(before, track.target, goals, same & ~track.asks)
         drift, previous = drift * track.serves, previous * track.serves
         following = Memory(
             choice.target,
@@ -248,18 +264,18 @@ class ConfigurationSearch(nn.Module):
         joint_pos: Tensor,
         target: Tensor,
         goals: Goals,
-        now: Tensor,
+        here: Here,
         margin: float,
         points: Tensor,
     ) -> Way:
-        """The straight way from joint_pos to target (B, nu). now: clearances (B, P) at its start.
+        """The straight way from joint_pos, which is `here`, to target (B, nu).
 
         A pair that is nearer than it should be at the start may stay as near.
         """
         count = len(points)
         on_way = joint_pos[:, None] + points * (target - joint_pos)[:, None]  # (B, n, nu)
         frames = self.kinematics.frames_at(on_way.reshape(-1, self.joints))
-        needed = (now - WORSE).clamp(max=self.stop_distance + margin)
+        needed = (here.clearance - WORSE).clamp(max=self.stop_distance + margin)
         short = needed[:, None] - self.clearance(frames).reshape(
             -1, count, self.clearance.pairs
         )  # (B, n, P)
@@ -271,9 +287,13 @@ class ConfigurationSearch(nn.Module):
         share = last @ points  # (B, 1)
         error = self.errors.size(self.errors(frames, goals.repeat(count)))
         error = error.reshape(-1, count, self.effectors)
-        error_now = self.errors.size(self.errors(self.kinematics.frames_at(joint_pos), goals))
-        error_there = (last[..., None] * error).sum(dim=1) + stuck * error_now
+        error_there = (last[..., None] * error).sum(dim=1) + stuck * here.error
         return Way(joint_pos + share * (target - joint_pos), error_there)
+
+    def here(self, joint_pos: Tensor, goals: Goals) -> Here:
+        """Clearances and errors at joint_pos (B, nu)."""
+        frames = self.kinematics.frames_at(joint_pos)
+        return Here(self.clearance(frames), self.errors.size(self.errors(frames, goals)))
 
     def missing(self, joint_pos: Tensor, goals: Goals) -> Tensor:
         """Errors (B, 1) [m] of all effectors together at joint_pos (B, nu)."""

@@ -18,7 +18,7 @@ from torch.nn import functional
 from polyreach.errors import UserError
 from polyreach.robot.fast_least_squares import FastLeastSquares
 from polyreach.robot.fk_constants import moving_axes
-from polyreach.robot.goals import METRES_PER_RADIAN, GoalErrors, Goals
+from polyreach.robot.goals import GoalErrors, Goals
 from polyreach.robot.kinematics import ForwardKinematics, Pose, forget
 from polyreach_description import Robot
 from polyreach_description.contract import (
@@ -266,11 +266,9 @@ class KinematicFeatures(Features):
         joint_pos, goals, active = parts.joint_pos, parts.goals, parts.active
         pose = self.kinematics(joint_pos)
         mask = active[..., None]
-        wanted, jacobian = self.errors.goals_of(parts), pose.jacobian
+        wanted = self.errors.goals_of(parts)
+        jacobian = self.errors.jacobian(pose, wanted)
         error = self.errors(pose.frames, wanted)  # (B, R, 3)
-        if wanted.rotation is not None:
-            turns = METRES_PER_RADIAN * self.kinematics.angular_jacobian(pose.frames)
-            jacobian = torch.cat([jacobian, turns], dim=2)
         distance = error.norm(dim=-1, keepdim=True)  # (B, R, 1)
         fine = error / (distance + NEAR)
         # J_i^T e_i, with e_i saturated, in units of the action speeds

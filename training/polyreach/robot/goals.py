@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polyreach.robot.kinematics import ForwardKinematics, forget
+from polyreach.robot.kinematics import ForwardKinematics, Pose, forget
 from polyreach_description import Robot
 from polyreach_description.contract import PolicyInputs
 
@@ -132,13 +132,12 @@ class GoalErrors(nn.Module):
             error = torch.cat([error, METRES_PER_RADIAN * self.turn(frames, goals)], dim=1)
         return error * goals.mask[..., None]
 
-    def jacobian(self, frames: Tensor, goals: Goals) -> Tensor:
+    def jacobian(self, pose: Pose, goals: Goals) -> Tensor:
         """What the errors decrease by with each joint, (B, nu, 3 E) or (B, nu, 6 E)."""
-        jacobian = self.kinematics.pose(frames).jacobian
         if goals.rotation is None:
-            return jacobian
-        turns = METRES_PER_RADIAN * self.kinematics.angular_jacobian(frames)
-        return torch.cat([jacobian, turns], dim=2)
+            return pose.jacobian
+        turns = METRES_PER_RADIAN * self.kinematics.angular_jacobian(pose.frames)
+        return torch.cat([pose.jacobian, turns], dim=2)
 
     def turn(self, frames: Tensor, goals: Goals) -> Tensor:
         """Rotation vectors (B, E, 3) [rad] from the effectors' orientations to the goals'."""

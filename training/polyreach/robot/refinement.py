@@ -59,9 +59,9 @@ class Refinement(nn.Module):
     def forward(self, joint_pos: Tensor, goals: Goals, steps: int) -> Tensor:
         """Configurations (B, nu) after `steps` steps from joint_pos (B, nu) [rad or m]."""
         for _ in range(steps):
-            frames = self.kinematics.frames_at(joint_pos)
-            jacobian = self.errors.jacobian(frames, goals)
-            error = self.errors(frames, goals)
+            pose = self.kinematics(joint_pos)
+            jacobian = self.errors.jacobian(pose, goals)
+            error = self.errors(pose.frames, goals)
             length = error.norm(dim=-1, keepdim=True).clamp(min=LONGEST_STEP)
             error = error * (LONGEST_STEP / length)
             step = self.solver(jacobian, error, goals.mask, self.place(joint_pos))

@@ -73,7 +73,7 @@ class InverseKinematics:
         )
 
     def _next(self, q: Tensor, frames: Tensor, error: Tensor, goals: TensorGoals) -> Tensor:
-        jacobian = self._errors.jacobian(frames, goals)
+        jacobian = self._errors.jacobian(self._kinematics.pose(frames), goals)
         place = 2.0 * (q - self._low) / (self._high - self._low) - 1.0
         step = damped_least_squares(jacobian, error, goals.mask, DAMPING, place)
         step = step * (MAX_STEP / step.abs().amax(dim=1, keepdim=True)).clamp(max=1.0)
