@@ -23,8 +23,8 @@ from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import load_robot
 
 
-@dataclass(frozen=True)
-class EvaluateOptions:
+@dataclass(frozen=True, kw_only=True)
+class EvaluateOptions(EvaluationConfig):
     """Measure a policy file in the dynamic simulation, with goals for all effectors at once, and
     compare it on the same goals with damped least squares and with a planner: inverse kinematics
     from many starts, then straight to the nearest solution on a clear way.
@@ -34,24 +34,6 @@ class EvaluateOptions:
     """Policy file to measure."""
     robot: str | None = None
     """Path of a robot.yaml; by default the shipped robot that the policy names."""
-    goals: int = 1000
-    """Number of goal sets, each with its own random start."""
-    seconds: float = 5.0
-    """Time from the start until the errors are measured [s]."""
-    seed: int = 20_000
-    """Seed of starts and goals."""
-    threads: int = 1
-    """CPU threads of the simulation."""
-    delay: float = 0.0
-    """Largest delay of the commands [s]; each episode has its own, drawn uniformly from zero."""
-    lag: float = 0.0
-    """Time constant of a first-order lag of the servos, besides their own [s]."""
-    controlled: int = 100
-    """Number of goal sets measured through the controller's limits and distances, and with goals
-    that jump; a fifth of it with goals that move; 0: none.
-    """
-    starts: int = 20
-    """Number of random starts of the planner; 0: without it."""
     json: bool = False
     """Print the figures as JSON."""
 
@@ -62,25 +44,15 @@ def run(words: Sequence[str]) -> int:
     policy = PolicyFile(options.policy)
     robot = load_robot(options.robot or policy.robot_name)
     policy.check(robot)
-    config = EvaluationConfig(
-        goals=options.goals,
-        seconds=options.seconds,
-        seed=options.seed,
-        threads=options.threads,
-        delay=options.delay,
-        lag=options.lag,
-        controlled=options.controlled,
-        starts=options.starts,
-    )
-    results = compare(policy, robot, config, controller_pipeline(robot))
+    results = compare(policy, robot, options, controller_pipeline(robot))
     result = results["policy"]
     if options.json:
         names = {"least squares": "least_squares", "multi-start": "multi_start"}
         print(json.dumps({names.get(name, name): of for name, of in results.items()}, indent=2))
         return 0
     title = (
-        f"{options.policy.name}: {config.goals} goals for all effectors at once, "
-        f"error after {config.seconds:g} s"
+        f"{options.policy.name}: {options.goals} goals for all effectors at once, "
+        f"error after {options.seconds:g} s"
     )
     print_table(title, *evaluation_rows(result))
     print(self_distance_line(result))

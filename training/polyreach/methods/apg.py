@@ -128,11 +128,9 @@ class APG(Learner):
 
     def schedule_rates(self) -> None:
         """A rise over the first updates, then the fall to the last."""
-        done = min(1.0, self.env_steps / self.total_steps)
-        scale = 1.0 + done * (self.config.final_lr - 1.0)
         rise = min(1.0, (self.updates + 1) / max(1, self.config.warm_up))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.lr * scale * rise
+        self.rates[self.optimizer] = self.config.lr * rise
+        super().schedule_rates()
 
     @torch.no_grad()
     def draw(self, count: int) -> GoalSets:

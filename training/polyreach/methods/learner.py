@@ -110,8 +110,6 @@ class Learner(ABC):
 
     def schedule_rates(self) -> None:
         """Let the learning rates fall as `final_lr` says."""
-        if self.final_lr == 1.0:
-            return
         done = min(1.0, self.env_steps / self.total_steps)
         scale = 1.0 + done * (self.final_lr - 1.0)
         for optimizer, rate in self.rates.items():

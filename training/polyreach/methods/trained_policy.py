@@ -236,6 +236,11 @@ def state_of(features: Features, x: Tensor) -> Observation:
     """The observation whose features are x (B, F), except goals that are not active: those are
     zero.
     """
+    if features.errors.turning:
+        raise UserError(
+            "a teacher that observes other features than the student, or is a policy file, needs a "
+            "robot whose goals are positions, but this one has goals of axes or poses"
+        )
     nu, count = features.joints, features.effectors
     moves = nu if features.observes_velocity else 0
     if isinstance(features, KinematicFeatures):

@@ -8,7 +8,7 @@ from torch import Tensor
 from polyreach.networks.actor_critic import EnsembleMLP
 from polyreach.networks.policy import Policy, RobotPolicy
 from polyreach.robot.configuration_search import CANDIDATES
-from polyreach.robot.features import GoalFeatures, Observation, served_joints
+from polyreach.robot.features import GoalFeatures, served_joints
 from polyreach.robot.goals import Goals, repeat
 from polyreach.robot.refinement import Refinement
 from polyreach.robot.straight_motion import StraightMotion
@@ -54,8 +54,7 @@ class ConfigurationPolicy(RobotPolicy, Policy):
         """K configurations (B, K, nu) [rad or m] at joint_pos (B, nu); joints that serve no active
         effector stay where they are.
         """
-        parts = Observation(joint_pos, goals.position, goals.active)
-        features, _ = self.features.compute_for(parts, goals)
+        features, _ = self.features.compute_for(joint_pos, goals)
         named = self.refinement.joint_pos(self.configurations(features, goals.active))
         serves = served_joints(goals.active, self.action_sets)
         return torch.lerp(joint_pos[:, None].expand_as(named), named, serves[:, None])

@@ -155,12 +155,18 @@ class Features(nn.Module):
         self.joints, self.effectors = len(robot.joint_names), len(robot.effector_names)
         self.layout = ObservationLayout.of(robot, inputs)
         self.observes_velocity = "previous_joint_vel" in self.layout.inputs
+        self.kinematics = ForwardKinematics(robot.tree, dtype, self.unit(robot))
+        self.errors = GoalErrors(robot, self.kinematics)
         self.size = 0
         limits = torch.tensor(robot.joint_vel_limits, dtype=dtype)
         self.register_buffer("joint_vel_limits", limits, persistent=False)
         self.register_load_state_dict_pre_hook(forget)
 
     joint_vel_limits: Tensor
+
+    def unit(self, robot: Robot) -> NDArray[np.float64] | None:
+        """Unit (nu,) of the joints' motion in the pose's Jacobian; None for 1 rad or 1 m."""
+        return None
 
     def forward(self, obs: Tensor) -> tuple[Tensor, Pose]:
         """obs: (B, O) -> features (B, F) and the pose."""
@@ -193,8 +199,6 @@ class PaperFeatures(Features):
         inputs: Collection[str] = REQUIRED_INPUTS,
     ) -> None:
         super().__init__(robot, dtype, inputs)
-        self.kinematics = ForwardKinematics(robot.tree, dtype)
-        self.errors = GoalErrors(robot, self.kinematics)
         turns = self.effectors if self.errors.turning else 0
         self.size = (4 + self.observes_velocity) * self.joints + 7 * self.effectors + 19 * turns
 
@@ -231,11 +235,7 @@ class KinematicFeatures(Features):
         inputs: Collection[str] = REQUIRED_INPUTS,
     ) -> None:
         super().__init__(robot, dtype, inputs)
-        self.kinematics = ForwardKinematics(
-            robot.tree, dtype, largest_action(robot, self.layout.inputs)
-        )
         axes = moving_axes(robot.tree)
-        self.errors = GoalErrors(robot, self.kinematics)
         turning = self.errors.turning
         self.controller = FastLeastSquares(self.effectors, DAMPING, axes, CONTROLLER_GAIN, turning)
         rows = 2 * self.effectors if turning else self.effectors  # errors, turns behind positions
@@ -256,6 +256,10 @@ class KinematicFeatures(Features):
     middle: Tensor
     repeat: Tensor
     coordinates: Tensor
+
+    def unit(self, robot: Robot) -> NDArray[np.float64]:
+        """The largest action."""
+        return largest_action(robot, self.layout.inputs)
 
     def compute(self, parts: Observation) -> tuple[Tensor, Pose]:
         """Features (B, F) and the pose.
@@ -308,8 +312,6 @@ class GoalFeatures(Features):
         inputs: Collection[str] = REQUIRED_INPUTS,
     ) -> None:
         super().__init__(robot, dtype, inputs)
-        self.kinematics = ForwardKinematics(robot.tree, dtype)
-        self.errors = GoalErrors(robot, self.kinematics)
         low, high = torch.tensor(robot.joint_pos_limits, dtype=dtype).T
         self.register_buffer("middle", (high + low) / 2, persistent=False)
         self.register_buffer("half_range", (high - low) / 2, persistent=False)
@@ -321,14 +323,14 @@ class GoalFeatures(Features):
 
     def compute(self, parts: Observation) -> tuple[Tensor, Pose]:
         """Features (B, F) and the pose."""
-        return self.compute_for(parts, self.errors.goals_of(parts))
+        return self.compute_for(parts.joint_pos, self.errors.goals_of(parts))
 
-    def compute_for(self, parts: Observation, goals: Goals) -> tuple[Tensor, Pose]:
+    def compute_for(self, joint_pos: Tensor, goals: Goals) -> tuple[Tensor, Pose]:
         """The same for goals whose rotations are known."""
-        pose = self.kinematics(parts.joint_pos)
+        pose = self.kinematics(joint_pos)
         mask = goals.active[..., None]
         features = [
-            (parts.joint_pos - self.middle) / self.half_range,
+            (joint_pos - self.middle) / self.half_range,
             (goals.position * mask).flatten(1),
             pose.effector.flatten(1),
             goals.active,
