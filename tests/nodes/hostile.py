@@ -10,6 +10,7 @@ from velocity_servos import VelocityServos
 from polyreach_nodes.control.clearance import Clearance
 from polyreach_nodes.control.reach_control import ReachControl
 
+UNAWARE = "digrad"  # method whose shipped policies do not know the robot's bodies
 NEIGHBOURHOOD = 0.1  # [m] distance up to which bodies are checked
 SCATTER = 0.03  # [m] standard deviation of the goals
 Vector = NDArray[np.float64]

@@ -23,6 +23,7 @@ from polyreach_description.policy_search import find_policy
 from polyreach_nodes.control.policy import Policy
 
 SHIPPED = find_policy("planar8")
+WITHOUT_BRANCHES = find_policy("planar8", "digrad")  # and without a memory
 QUICK_S = 20.0  # [s], on a busy machine; without bounds it is hours, or all of the memory
 
 
@@ -64,19 +65,19 @@ def test_a_policy_of_more_than_half_a_period_is_refused(planar8: Robot, tmp_path
 
 def test_both_branches_of_an_if_are_measured(planar8: Robot, tmp_path: Path) -> None:
     path = tmp_path / "branches.onnx"
-    write_policy(path, SHIPPED, *never_taken(slow(size=256, products=4)))
+    write_policy(path, WITHOUT_BRANCHES, *never_taken(slow(size=256, products=4)))
     branches = policy_file.read_policy_file(path)
     assert branches.runs == 3 * policy_trial.RUNS
-    write_policy(path, SHIPPED, *slow(size=256, products=4))
+    write_policy(path, WITHOUT_BRANCHES, *slow(size=256, products=4))
     assert branches.values == policy_file.read_policy_file(path).values + 8  # the If's own
     goals = planar8.forward_kinematics(planar8.home + 0.1)
     inputs = PolicyInputs(planar8.home, goals, np.ones(3))
-    policy = Policy.load(SHIPPED, planar8)
-    write_policy(path, SHIPPED, *never_taken(slow(size=256, products=4)))
+    policy = Policy.load(WITHOUT_BRANCHES, planar8)
+    write_policy(path, WITHOUT_BRANCHES, *never_taken(slow(size=256, products=4)))
     with_branches = Policy.load(path, planar8).compute(inputs).joint_vel
     assert np.array_equal(with_branches, policy.compute(inputs).joint_vel)
     assert branches.worst_compute_s > 2 * policy.worst_compute_s
-    write_policy(path, SHIPPED, *never_taken(slow()))
+    write_policy(path, WITHOUT_BRANCHES, *never_taken(slow()))
     with pytest.raises(ContractError, match="ms of CPU time for one of [0-9]+ random inputs, "):
         Policy.load(path, planar8)
 
@@ -155,12 +156,12 @@ def test_a_policy_that_exceeded_a_limit_once_is_tried_again(
 def test_large_batches_are_computed_in_parts(
     planar8: Robot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    values = policy_file.read_policy_file(SHIPPED).values
+    values = policy_file.read_policy_file(WITHOUT_BRANCHES).values
     joint_pos = torch.tensor(planar8.sample_configuration(np.random.default_rng(0), 25)).float()
     inputs = PolicyInputs(joint_pos, torch.rand(25, 3, 3), torch.ones(25, 3))
-    whole = PolicyFile(SHIPPED)(inputs)
+    whole = PolicyFile(WITHOUT_BRANCHES)(inputs)
     monkeypatch.setattr(onnx_policy, "MAX_BATCH_VALUES", 10 * values)
-    parts = PolicyFile(SHIPPED)
+    parts = PolicyFile(WITHOUT_BRANCHES)
     batches: list[int] = []
     run = parts._run
     monkeypatch.setattr(parts, "_run", lambda feed: batches.append(len(feed["goals"])) or run(feed))

@@ -371,7 +371,7 @@ def test_another_policy_can_be_loaded_while_inactive(start: Launcher, probe: Pro
     FakeHardware(probe)
     robot = probe.robot
     start("controller_node", {"autostart": True})
-    for number, method in enumerate(("digrad", "ddpg", "digrad")):
+    for number, method in enumerate(("apg", "ddpg", "apg")):
         if number:
             assert probe.transition("deactivate")
             path = str(find_policy("planar8", method))

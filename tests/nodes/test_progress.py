@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from hostile import UNAWARE
 from hypothesis import given
 from hypothesis import strategies as st
 from velocity_servos import VelocityServos
@@ -73,6 +74,10 @@ class Trace:
         ({"joint_pos": (-2.99, 0.0)}, "the joints stay where they are"),
         (
             {"wanted": (0.03, -0.04), "slowed": 0.0, "obstacle": NEAR},
+            f"the policy commands no motion: {NEAR}",
+        ),
+        (
+            {"wanted": (0.03, -0.04)},
             "the policy commands no motion; a goal may be out of reach",
         ),
     ],
@@ -221,7 +226,7 @@ DISTANCES = {"planar8": (0.025, 0.01), "humanoid27": (0.06, 0.02)}  # [m], slow 
 @cache
 def loaded(name: str) -> tuple[Robot, Policy]:
     robot = load_robot(name)
-    return robot, Policy.load(find_policy(name), robot)
+    return robot, Policy.load(find_policy(name, UNAWARE), robot)
 
 
 class Run:

@@ -13,7 +13,7 @@ from polyreach_description import load_robot
 pytestmark = pytest.mark.fault
 
 CLASH = np.array([0.3, 0.0, 0.25])  # [m], where both hands of humanoid27 cannot be
-BODIES = "'left_hand_geom' and 'right_hand_geom' are "
+BODIES = "the policy commands no motion: 'left_hand_geom' and 'right_hand_geom' are "
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+from hostile import UNAWARE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
@@ -242,7 +243,7 @@ class Loop:
 
     def __init__(self, robot: Robot, delay: int) -> None:
         self.robot = robot
-        self.control = ReachControl(robot, Policy.load(find_policy(robot.name), robot))
+        self.control = ReachControl(robot, Policy.load(find_policy(robot.name, UNAWARE), robot))
         self.model = robot.simulation_model()
         self.data = mujoco.MjData(self.model)
         self.steps = round(self.control.period_s / self.model.opt.timestep)

@@ -6,10 +6,11 @@ from pathlib import Path
 import hostile
 import numpy as np
 import pytest
+from hostile import UNAWARE
 from velocity_servos import VelocityServos
 
 from polyreach_description import load_robot
-from polyreach_description.policy_search import find_policy
+from polyreach_description.policy_search import DEFAULT_METHOD, find_policy
 from polyreach_description.robot import ROBOTS_DIR
 from polyreach_nodes.control.clearance import Clearance
 from polyreach_nodes.control.limits import JointLimits
@@ -25,31 +26,37 @@ CASES = {"planar8": 100, "humanoid27": 30}  # links of planar8 come near each ot
 SLOWED = {"planar8": 1, "humanoid27": 100}  # control periods at least, of all of these
 
 
-def controller(name: str) -> ReachControl:
+def controller(name: str, method: str = UNAWARE) -> ReachControl:
     robot = load_robot(name)
-    return ReachControl(robot, Policy.load(find_policy(name), robot))
+    return ReachControl(robot, Policy.load(find_policy(name, method), robot))
 
 
-def check(name: str, seeds: range) -> None:
-    control, slowed = controller(name), 0
+def check(name: str, seeds: range, method: str = UNAWARE) -> int:
+    """Hostile goals for the policy of a method; the number of periods in which it was slowed."""
+    control, slowed = controller(name, method), 0
     for seed in seeds:
         rng = np.random.default_rng(seed)
         case = hostile.draw(control, rng)
         outcome = hostile.run(control, case, rng, SECONDS)
         assert outcome.room >= -TOLERANCE, (seed, case)
         slowed += outcome.slowed
-    assert slowed >= SLOWED[name]
+    return slowed
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_hostile_goals(name: str) -> None:
-    check(name, range(CASES[name]))
+    assert check(name, range(CASES[name])) >= SLOWED[name]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hostile_goals_of_the_default_policy(name: str) -> None:
+    check(name, range(CASES[name]), DEFAULT_METHOD)
 
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("name", CASES)
 def test_a_thousand_hostile_goals_cause_no_collision(name: str) -> None:
-    check(name, range(EXHAUSTIVE))
+    assert check(name, range(EXHAUSTIVE)) >= SLOWED[name]
 
 
 def test_a_pair_with_its_own_distance_comes_nearer_but_not_below(tmp_path: Path) -> None:
@@ -57,7 +64,7 @@ def test_a_pair_with_its_own_distance_comes_nearer_but_not_below(tmp_path: Path)
     path = tmp_path / "robot" / "robot.yaml"
     path.write_text(path.read_text() + f"no_collision: [[{', '.join(FOREARMS)}, {OWN_STOP}]]\n")
     robot = load_robot(path)
-    control = ReachControl(robot, Policy.load(find_policy("humanoid27"), robot))
+    control = ReachControl(robot, Policy.load(find_policy("humanoid27", UNAWARE), robot))
     forearms, nearest = frozenset(robot.model.body(name).id for name in FOREARMS), np.inf
     for seed in range(CASES["humanoid27"]):
         rng = np.random.default_rng(seed)

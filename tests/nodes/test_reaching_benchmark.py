@@ -243,7 +243,7 @@ def test_results_of_other_robots_stay(tmp_path: Path, monkeypatch: pytest.Monkey
     out = ["--out", str(tmp_path)]
     assert reaching.main(["planar8", *out]) == 0
     assert reaching.main([f"{ROBOTS / 'picker' / 'robot.yaml'}=mine.onnx", *out]) == 0
-    assert seen == [("planar8", "planar8-digrad.onnx"), ("picker", "mine.onnx")]
+    assert seen == [("planar8", "planar8-apg.onnx"), ("picker", "mine.onnx")]
     written = json.loads((tmp_path / "reaching.json").read_text())
     rates = {robot: clear_rate(of["policy"]) for robot, of in written.items()}
     assert rates == {"planar8": 100.0, "picker": 50.0}

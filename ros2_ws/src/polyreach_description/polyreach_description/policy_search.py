@@ -7,7 +7,7 @@ from pathlib import Path
 from polyreach_description.policy_file import ContractError
 from polyreach_description.share_folders import share_folders
 
-DEFAULT_METHOD = "digrad"
+DEFAULT_METHOD = "apg"
 
 
 def find_policy(robot_name: str, method: str = DEFAULT_METHOD) -> Path:

@@ -42,7 +42,7 @@ class ControllerParameters:
     robot: str = robot_parameter(settable=Settable.UNCONFIGURED, launch=True)
     policy: str = parameter(
         "",
-        "Path of a policy file (.onnx); empty: the shipped models/<robot>-digrad.onnx.",
+        "Path of a policy file (.onnx); empty: the shipped models/<robot>-apg.onnx.",
         settable=Settable.INACTIVE,
         launch=True,
     )

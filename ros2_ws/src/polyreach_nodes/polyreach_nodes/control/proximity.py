@@ -195,6 +195,21 @@ class Proximity:
                 return factors
         return np.full(len(command), nearest.factor)
 
+    def nearest(self, joint_pos: Vector) -> str:
+        """The two bodies with the least room below the slow distance at joint_pos (nu,)
+        [rad or m], moving or not; '' without any.
+        """
+        still = np.zeros(len(joint_pos))
+        apart = [
+            (distance - self._of_pair[pair][0], distance, pair)
+            for pair, distance, _ in self._clearance.approaches(joint_pos, still)
+        ]
+        return self._bodies(*min(apart)[1:]) if apart else ""
+
+    def _bodies(self, distance: float, pair: tuple[int, int]) -> str:
+        labels = " and ".join(map(self._robot.geom_label, pair))
+        return f"{labels} are {1e3 * distance:.0f} mm apart"
+
     def _limit(self, closing: _Closing, factor: float, way: Vector) -> _Limit:
         """The limit for a closing; where its gradient has the other sign, all joints count."""
         if closing.wall:
@@ -259,7 +274,7 @@ class Proximity:
         else:
             labels = self._robot.geom_label(first), self._robot.geom_label(second)
             self.blocking = labels[0].strip("'"), labels[1].strip("'")
-            self.reason = f"{' and '.join(labels)} are {1e3 * closing.distance:.0f} mm apart"
+            self.reason = self._bodies(closing.distance, closing.key)
 
 
 def _alone(limits: list[_Limit], shares: list[float], calm: float) -> Vector:
