@@ -232,7 +232,7 @@ def motions(request: pytest.FixtureRequest) -> Motions:
 
 
 @pytest.mark.parametrize(
-    ("delay_s", "speed_scale"), [(0.02, 1.0), (0.05, 1.0), (0.1, 0.5), (0.2, 0.25)]
+    ("delay_s", "speed_scale"), [(0.02, 1.0), (0.05, 1.0), (0.1, 1.0), (0.2, 0.5), (0.2, 0.25)]
 )
 def test_a_motion_settles_despite_a_delay(
     motions: Motions, delay_s: float, speed_scale: float
@@ -242,8 +242,8 @@ def test_a_motion_settles_despite_a_delay(
         assert motion.overshoot < 0.1
 
 
-def test_a_motion_with_a_long_delay_does_not_settle(motions: Motions) -> None:
-    assert not any(motion.settled for motion in motions(0.2, 1.0))
+def test_a_motion_settles_after_a_long_delay(motions: Motions) -> None:
+    assert all(motion.settled for motion in motions(0.2, 1.0))
 
 
 @pytest.mark.parametrize("name", list_robots())

@@ -199,7 +199,7 @@ class Evaluation:
             controller, self._condition, paths[0], lambda tick: goals[tick], len(paths)
         )
         lead = round(LEAD_SECONDS * self.robot.control_rate)
-        states = episodes.joint_pos[1 + lead :]
+        states = episodes.joint_pos[lead : len(goals)]  # where the robots are when the goals are
         figures = tracking_figures(states, goals[lead:], episodes.near, self.robot)
         return {"paths": paths.shape[1], **figures}
 

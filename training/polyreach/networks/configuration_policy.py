@@ -15,7 +15,6 @@ from polyreach.robot.straight_motion import StraightMotion
 from polyreach_description import Robot
 
 REFINED = 2  # steps of a configuration, where a policy acts without a search
-EXPECTED_S = 0.06  # [s], delay and lag there
 MISSED = 10.0  # [s/m], how much more an error counts there than the time of the motion
 
 
@@ -76,8 +75,8 @@ class ConfigurationPolicy(RobotPolicy, Policy):
         target = targets.unflatten(0, (-1, CANDIDATES))[rows, best]
         before = parts.previous_joint_vel
         before = torch.zeros_like(joint_pos) if before is None else before
-        ahead = EXPECTED_S * before
-        velocity = self.motion(joint_pos + ahead, before, target, torch.zeros_like(joint_pos))
+        still, _, reaction = self.motion.first_response(len(joint_pos))
+        velocity = self.motion(joint_pos + reaction * before, before, target, still, reaction)
         return velocity / self.motion.speed
 
     def act(self, features: Tensor, active: Tensor) -> Tensor:

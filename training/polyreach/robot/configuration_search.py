@@ -20,7 +20,7 @@ from polyreach.robot.goals import Goals, repeat
 from polyreach.robot.kinematics import forget
 from polyreach.robot.refinement import Refinement
 from polyreach.robot.self_clearance import Capsules, SelfClearance
-from polyreach.robot.straight_motion import StraightMotion
+from polyreach.robot.straight_motion import FIRST_S, Response, StraightMotion
 from polyreach_description import Robot
 
 CANDIDATES = 8  # K
@@ -40,7 +40,7 @@ SEARCHES = 5  # for new goals, where the target is far
 NEAR_S = 1.0  # [s] to a target that needs no further search
 NEW_GOAL = 0.05  # [m], by which goals have moved since the choice when a policy is asked anew
 MOVING = 0.02  # [m/s], goal speed from which the target's own velocity is added in full
-SMOOTHING = 0.3  # share of a new velocity in the target's velocity
+SMOOTHING = 0.6  # share of a new velocity in the target's velocity
 ROUNDS = 1024  # searches until the configurations repeat
 
 Propose = Callable[[], Tensor]
@@ -52,8 +52,10 @@ class Memory(NamedTuple):
 
     target: Tensor  # (B, nu) [rad or m]
     joint_pos: Tensor  # (B, nu) [rad or m] of the period before
-    ahead: Tensor  # (B, nu) [rad or m] what had been commanded by then and not been moved yet
     drift: Tensor  # (B, nu) velocity of the target [rad/s or m/s]
+    behind: Tensor  # (B, nu) of the Response, as the next two
+    mean: Tensor  # (B, nu)
+    reaction: Tensor  # (B, 1)
     goals: Tensor  # (B, E, 3) [m] of the period before
     chosen_for: Tensor  # (B, E, 3) [m] goals for which the policy was asked
     active: Tensor  # (B, E) of these
@@ -149,16 +151,18 @@ class ConfigurationSearch(nn.Module):
     @property
     def memory_size(self) -> int:
         """M."""
-        return 4 * self.joints + 7 * self.effectors + 1
+        return 5 * self.joints + 7 * self.effectors + 2
 
     def read(self, memory: Tensor) -> Memory:
         """The parts of a memory (B, M)."""
-        sizes = [self.joints] * 4 + [3 * self.effectors] * 2 + [self.effectors, 1]
-        target, joint_pos, ahead, drift, goals, chosen_for, active, count = memory.split(sizes, 1)
+        sizes = [self.joints] * 5 + [1] + [3 * self.effectors] * 2 + [self.effectors, 1]
+        target, *motion, goals, chosen_for, active, count = memory.split(sizes, 1)
         low, high = self.refinement.low, self.refinement.high
         target = torch.minimum(torch.maximum(target, low), high)
         goals, chosen_for = (part.reshape(-1, self.effectors, 3) for part in (goals, chosen_for))
-        return Memory(target, joint_pos, ahead, drift, goals, chosen_for, active, count)
+        joint_pos, drift, behind, mean, reaction = motion
+        response = behind, mean, reaction
+        return Memory(target, joint_pos, drift, *response, goals, chosen_for, active, count)
 
     def forward(
         self, joint_pos: Tensor, previous: Tensor, goals: Goals, memory: Tensor, propose: Propose
@@ -232,22 +236,27 @@ class ConfigurationSearch(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Velocities (B, nu) and the memory (B, M) of the next period."""
         before = track.before
-        ahead = self.motion.ahead(before.ahead, previous, joint_pos - before.joint_pos)
+        previous = previous * track.serves
+        known = before.active.amax(dim=1, keepdim=True)  # a new memory knows no joint positions
+        moved = (joint_pos - before.joint_pos) * track.serves * known
+        learned = FIRST_S + known * (before.reaction - FIRST_S)
+        last = Response(before.behind, before.mean, learned)
+        response = self.motion.respond(last, previous, moved)
         same = (choice.target == track.target).all(dim=1, keepdim=True)
         drift = self.drift(before, track.target, goals, same & ~track.asks)
-        drift, previous = drift * track.serves, previous * track.serves
+        drift = drift * track.serves
         following = Memory(
             choice.target,
             joint_pos,
-            ahead,
             drift,
+            *response,
             goals.position,
             torch.where(track.asks[..., None], goals.position, before.chosen_for),
             torch.where(track.asks, goals.active, before.active),
             torch.where(track.stays, track.searches, track.searches % ROUNDS + 1),
         )
-        there = joint_pos + ahead * track.serves
-        velocity = self.motion(there, previous, choice.end, drift)
+        there = joint_pos + response.ahead
+        velocity = self.motion(there, previous, choice.end, drift, response.reaction)
         return velocity * track.serves, following.flat
 
     def drift(self, before: Memory, kept: Tensor, goals: Goals, same: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from polyreach.deploy.baselines.multi_start import MultiStartPlanner
 from polyreach.deploy.goal_sets import Goals, radii
+from polyreach.robot.configuration_search import SMOOTHING
 from polyreach.robot.straight_motion import StraightMotion
 from polyreach_description import Robot
 from polyreach_description.contract import PolicyInputs
@@ -15,7 +16,6 @@ Array = NDArray[np.float64]
 
 NEARBY = 5.0  # coarsest radii between two goals of an effector that moves on rather than jumps
 SAME = 1e-6  # [m] or of a quaternion's components
-SMOOTHING = 0.3  # share of a new velocity in that of a target
 
 
 class MultiStartController:
@@ -44,7 +44,8 @@ class MultiStartController:
         self._begun = np.zeros(rows, dtype=np.int64)  # period in which the last plan began
         self._ready = np.full(rows, -1)  # period in which a plan is ready; -1: none under way
         self._next, self._targets, self._drift = np.zeros((3, *shape))
-        self._next_drift, self._joint_pos, self._unmoved = np.zeros((3, *shape))
+        self._next_drift, self._joint_pos = np.zeros((2, *shape))
+        self._response = self._motion.first_response(rows)
         self._tick = self.plans = 0
 
     def command(self, inputs: PolicyInputs[Array]) -> Array:
@@ -56,10 +57,11 @@ class MultiStartController:
             self._targets, self._joint_pos = joint_pos.copy(), joint_pos.copy()
         else:
             self._targets += self._drift * self._period
-        parts = _floats(self._unmoved, before, joint_pos - self._joint_pos)
-        self._unmoved = self._motion.ahead(*parts).double().numpy()
+        moved = _floats(before, joint_pos - self._joint_pos)
+        self._response = self._motion.respond(self._response, *moved)
         self._joint_pos = joint_pos.copy()
-        joint_pos = joint_pos + self._unmoved  # where all commands before lead
+        # where all commands before lead
+        joint_pos = joint_pos + self._response.ahead.double().numpy()
         ready = self._ready == self._tick
         late = (self._tick - self._begun[ready, None]) * self._period  # [s]
         self._drift[ready] = self._next_drift[ready]
@@ -74,7 +76,8 @@ class MultiStartController:
         self._plan(np.flatnonzero(idle & ~rests & ~near), joint_pos, before, goals, poses)
         self._plan(np.flatnonzero(near), joint_pos, before, goals, poses, follow=True)
         self._tick += 1
-        return self._velocity(joint_pos, before, self._targets, self._drift)
+        reaction = self._response.reaction
+        return self._velocity(joint_pos, before, self._targets, self._drift, reaction)
 
     def _plan(
         self,
@@ -134,15 +137,18 @@ class MultiStartController:
         periods = np.ceil(times * self._robot.control_rate)
         result, velocity = joint_pos[rows], before[rows]
         targets, drift = self._targets[rows], self._drift[rows]
+        reaction = self._response.reaction[torch.from_numpy(rows)]
         for period in range(int(periods.max())):
-            velocity = self._velocity(result, velocity, targets, drift)
+            velocity = self._velocity(result, velocity, targets, drift, reaction)
             now = (periods > period)[:, None]
             result = result + self._period * velocity * now
         return result
 
-    def _velocity(self, joint_pos: Array, before: Array, targets: Array, drift: Array) -> Array:
+    def _velocity(
+        self, joint_pos: Array, before: Array, targets: Array, drift: Array, reaction: Tensor
+    ) -> Array:
         parts = _floats(joint_pos, before, targets, drift)
-        velocity: Array = self._motion(*parts).double().numpy()
+        velocity: Array = self._motion(*parts, reaction).double().numpy()
         return velocity
 
 

@@ -51,7 +51,7 @@ class ProgressChecker:
       speed_scale, and no error fell by the margin. Or all joints stayed within REST_RANGE for a
       window: `timeout_s` at full speed, the first since the last progress, then one after another.
       `reason` names two bodies that are too near each other, a wall of the workspace, a joint at a
-      position limit, or the policy, which commands no motion, and the two bodies that are near then.
+      position limit, or the policy, which commands no motion, and two bodies that are near then.
     - OSCILLATING: there was a window in which joints travelled at least SWING times as far as they
       got; `reason` names those that travelled most. If joints only went somewhere, they may yet
       bring an effector nearer; after a second such window, `reason` names them.
