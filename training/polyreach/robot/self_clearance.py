@@ -57,8 +57,8 @@ class SelfClearance(nn.Module):
             "local": local.transpose(1, 0, 2).reshape(-1, 2, 4),  # (C, 2, 4)
             "fixed": ends.transpose(1, 0, 2) * (capsules.mover < 0)[:, None, None],
             "moves": (capsules.mover >= 0)[:, None, None] * 1.0,
-            "length_i": length[i] + SMALL,
-            "length_j": length[j] + SMALL,
+            "length_i": length[i, None] + SMALL,
+            "length_j": length[j, None] + SMALL,
             "reduce": capsules.radius[i] + capsules.radius[j] + capsules.offset,
         }
         for name, value in constants.items():
@@ -85,14 +85,15 @@ class SelfClearance(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         """Clearances (B, P) [m] from the frames (B, N, 4, 4) of a Pose."""
         moved = self.local @ frames.index_select(1, self.at_frame)  # (B, C, 2, 4)
-        ends = moved[..., :3] * self.moves + self.fixed  # (B, C, 2, 3): start, direction
-        first, second = ends.index_select(1, self.at_i), ends.index_select(1, self.at_j)
-        (p, u), (q, v) = first.unbind(2), second.unbind(2)  # (B, P, 3)
-        between = p - q
-        b, c, f = (u * v).sum(-1), (u * between).sum(-1), (v * between).sum(-1)
+        # rows last: the pairs are gathered, and computed, as runs of B numbers
+        ends = (moved[..., :3] * self.moves + self.fixed).permute(1, 2, 3, 0)
+        first, second = ends.index_select(0, self.at_i), ends.index_select(0, self.at_j)
+        (p, u), (q, v) = first.unbind(1), second.unbind(1)  # (P, 3, B)
+        w = p - q
+        b, c, f = (u * v).sum(1), (u * w).sum(1), (v * w).sum(1)  # (P, B)
         a, e = self.length_i, self.length_j
         s = ((b * f - c * e) / (a * e - b * b + SMALL * SMALL)).clamp(0, 1)
         t = ((b * s + f) / e).clamp(0, 1)
         s = ((b * t - c) / a).clamp(0, 1)
-        gap = between + s[..., None] * u - t[..., None] * v
-        return ((gap * gap).sum(-1) + SMALL).sqrt() - self.reduce
+        gap = (w * w).sum(1) + s * (a * s + 2 * (c - t * b)) + t * (e * t - 2 * f)
+        return (gap.clamp(min=0.0) + SMALL).sqrt().transpose(0, 1) - self.reduce
