@@ -22,10 +22,8 @@ class FastLeastSquares(nn.Module):
     and the error have 3 E more columns for turns of the effectors, in units in which they compare
     with positions, and `active` has E more for these.
 
-    The normal equations (J J^T + damping^2 I) y = e are eliminated two rows at a time, by minors
-    instead of quotients. With R = J^T / damping, K = [R^T R + I, -e / damping; 0, 1; R, 0] loses
-    column after column; its last 1 + nu rows become, up to one positive factor, the 1 and the step
-    J^T y.
+    With R = J^T / damping, the normal equations (R^T R + I) y = gain e / damping are eliminated row
+    by row in [R^T R + I, -gain e / damping; 0, 0; R, 0]: its last nu rows become the step R y.
     """
 
     def __init__(
@@ -47,14 +45,13 @@ class FastLeastSquares(nn.Module):
         pick[chosen, range(n), owner] = 1.0 / damping
         target = np.zeros((n + 1, n + 1, 3 * groups))
         target[range(n), n, chosen] = -gain / damping
+        identity = np.diag(np.append(np.ones(n), 0.0))
         for name, value in {
             "pick": pick.reshape(-1, groups),
             "target": target.reshape(-1, 3 * groups),
-            "identity": np.eye(n + 1).ravel(),
+            "identity": identity.ravel(),
         }.items():
             self.register_buffer(name, torch.tensor(value), persistent=False)
-        # two unknowns at a time, the last on its own if their number is odd
-        self.steps = nn.ModuleList(Elimination(n + 1 - k, min(2, n - k)) for k in range(0, n, 2))
 
     pick: Tensor
     target: Tensor
@@ -72,61 +69,20 @@ class FastLeastSquares(nn.Module):
             error.double().reshape(-1, self.target.shape[1]), self.target, self.identity
         )
         base = base.reshape(-1, self.unknowns + 1, self.unknowns + 1)
-        scale, step = self._eliminate(rows, rows, base)
         if place is not None:
-            pushed = place.double()[..., None] * step.sign()
-            free = torch.where(pushed < 1.0 - LIMIT_MARGIN, rows, 0.0)
-            scale, step = self._eliminate(rows, free, base)
-        return (step / scale)[..., 0].to(error.dtype)
+            # the gradient J^T e, times a negative factor
+            against = (rows @ base[..., -1:]).sign() * place.double()[..., None]
+            rows = torch.where(against > LIMIT_MARGIN - 1.0, rows, 0.0)
+        work = torch.cat([rows.transpose(-1, -2) @ rows + base, rows], dim=1)
+        return self._eliminate(work)[:, 1:, 0].to(error.dtype)
 
-    def _eliminate(self, rows: Tensor, weighted: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
-        """The last rows: the factor (B, 1, 1), and the step (B, nu, 1) times this factor."""
-        work = torch.cat(
-            [rows.transpose(-1, -2) @ weighted + base, weighted], dim=1
-        )  # (B, n + 1 + nu, n + 1)
-        for count, step in enumerate(self.steps, start=1):
-            work = step(work)
-            if count % 3 == 0 and count < len(self.steps):
-                # products of so many minors would leave the range of a double
-                work = work / work[:, self.unknowns - 2 * count, None, -1:]
-        scale, step = work.split([1, int(rows.shape[1])], dim=1)
-        return scale, step
-
-
-class Elimination(nn.Module):
-    """Eliminate the first one or two unknowns of a matrix of `columns` columns: its first rows are
-    solved for them, and the solution is substituted in the other rows.
-    """
-
-    def __init__(self, columns: int, unknowns: int) -> None:
-        super().__init__()
-        self.unknowns, kept = unknowns, columns - unknowns
-        later = range(kept)
-        if unknowns == 2:
-            # (m_1j, -m_0j, m_01 at j): a row times this is its minor with the two above
-            minors = np.zeros((columns, columns, columns, kept))  # a, b, row, column: of k_0a k_1b
-            for j in later:
-                for a, b, row in ((1, j + 2, 0), (j + 2, 0, 1), (0, 1, j + 2)):
-                    minors[a, b, row, j], minors[b, a, row, j] = 1.0, -1.0
-            combine = minors.reshape(columns * columns, columns * kept)
-        else:
-            ratios = np.zeros((columns, columns, kept))
-            for j in later:
-                ratios[0, j + 1, j], ratios[j + 1, 0, j] = 1.0, -1.0
-            combine = ratios.reshape(columns, columns * kept)
-        self.shape = (columns, kept)
-        self.register_buffer("combine", torch.tensor(combine), persistent=False)
-
-    combine: Tensor
-
-    def forward(self, matrix: Tensor) -> Tensor:
-        """(B, rows, columns) -> (B, rows - unknowns, columns - unknowns), times a positive
-        factor.
-        """
-        rows = int(matrix.shape[1])  # constant in an exported graph
-        *solved, others = matrix.split([1] * self.unknowns + [rows - self.unknowns], 1)
-        terms = solved[0].transpose(-1, -2) @ solved[1] if self.unknowns == 2 else solved[0]
-        result: Tensor = others @ (terms.reshape(-1, self.combine.shape[0]) @ self.combine).reshape(
-            -1, *self.shape
-        )
-        return result
+    def _eliminate(self, work: Tensor) -> Tensor:
+        """(B, n + 1 + nu, n + 1) -> (B, 1 + nu, 1), without the first n rows and columns."""
+        rows = int(work.shape[1])  # constant in an exported graph
+        for left in range(self.unknowns, 0, -1):
+            rows -= 1
+            first, others = work.split([1, rows], 1)
+            pivot, first = first.split([1, left], 2)
+            column, others = others.split([1, left], 2)
+            work = others - column @ (first / pivot)
+        return work

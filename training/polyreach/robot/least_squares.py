@@ -19,19 +19,16 @@ def damped_least_squares(
 
     jacobian: (B, nu, 3 E). error: (B, E, 3) [m] goal minus position. active: (B, E) in {0, 1}.
     damping [m]. place: (B, nu) joint positions as shares of half their range from its middle, in
-    [-1, 1]. With place, a second pass leaves out the joints that the first one pushes against their
-    limits. gain: factor on the step.
+    [-1, 1]. With place, joints at a limit that the gradient J^T e pushes outwards are left out
+    (gradient projection: Rosen 1960). gain: factor on the step.
     """
     weighted = (jacobian * active.repeat_interleave(3, dim=1)[:, None]).mT  # (B, 3 E, nu)
-    step = _solve(weighted, error, damping)
+    column = error.flatten(1)[..., None]  # (B, 3 E, 1)
     if place is not None:
-        free = place * step.sign() < 1.0 - LIMIT_MARGIN  # (B, nu)
-        step = _solve(weighted * free[:, None], error, damping)
-    return gain * step
-
-
-def _solve(jacobian: Tensor, error: Tensor, damping: float) -> Tensor:
+        gradient = (weighted.mT @ column).squeeze(-1)  # (B, nu)
+        free = place * gradient.sign() < 1.0 - LIMIT_MARGIN
+        weighted = weighted * free[:, None]
     # x = J^T (J J^T + damping^2 I)^-1 e
-    identity = torch.eye(jacobian.shape[1], dtype=jacobian.dtype)
-    normal = jacobian @ jacobian.mT + damping**2 * identity  # (B, 3 E, 3 E)
-    return (jacobian.mT @ torch.linalg.solve(normal, error.flatten(1)[..., None])).squeeze(-1)
+    identity = torch.eye(weighted.shape[1], dtype=weighted.dtype)
+    normal = weighted @ weighted.mT + damping**2 * identity  # (B, 3 E, 3 E)
+    return gain * (weighted.mT @ torch.linalg.solve(normal, column)).squeeze(-1)
