@@ -49,8 +49,8 @@ def about(axis: list[float], angle: float) -> Tensor:
 def turn(errors: GoalErrors, now: Tensor, there: Tensor) -> Tensor:
     """Rotation vectors (2, 3) of both effectors from `now` to `there` (3, 3)."""
     screws = errors.kinematics.joints
-    frames = torch.zeros(1, screws + 2, 4, 4, dtype=torch.float64)
-    frames[:, screws:, :3, :3] = now.T
+    frames = torch.zeros(1, screws + 2, 4, 3, dtype=torch.float64)
+    frames[:, screws:, :3] = now.T
     position = torch.zeros(1, 2, 3, dtype=torch.float64)
     ones = torch.ones(1, 2, dtype=torch.float64)
     return errors.turn(frames, Goals(position, ones, there.expand(1, 2, 3, 3), ones))[0]

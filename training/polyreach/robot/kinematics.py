@@ -24,7 +24,7 @@ class Pose(NamedTuple):
     effector: Tensor  # (B, E, 3) [m]
     joint: Tensor  # (B, nu, 3) a point on every joint's axis [m]
     jacobian: Tensor  # (B, nu, 3 E) d effector / d joint [m/rad or m/m]; 0 for other branches
-    frames: Tensor  # (B, N, 4, 4) transposed frames of n screws, effectors and, if any, the base
+    frames: Tensor  # (B, N, 4, 3) of n screws, effectors and, if any, the base: x, y, z, origin
 
 
 class ForwardKinematics(nn.Module):
@@ -53,6 +53,9 @@ class ForwardKinematics(nn.Module):
         for number, above in enumerate(rounds):
             self.register_buffer(f"above_{number}", torch.tensor(above), persistent=False)
         self.rounds, self.elements = len(rounds), len(segments.rest) // 16
+        # of each frame x, y, z and origin
+        frames = segments.frames.reshape(self.elements, 4, 4, -1)[:, :, :3].transpose(1, 2, 0, 3)
+        rest = segments.rest.reshape(self.elements, 4, 4)[:, :, :3].transpose(1, 2, 0)
         self.slides = np.flatnonzero(tree.is_slide).tolist()
         moves = np.repeat(tree.screw_sets.T, 3, axis=1) * 1.0  # (n, 3 E)
         unit = np.ones(len(tree.controlled)) if scale is None else scale
@@ -63,8 +66,9 @@ class ForwardKinematics(nn.Module):
         for name, value in {
             "sums": segments.sums,
             "phase": segments.phase,
-            "frames": segments.frames,
-            "rest": segments.rest,
+            "frames": frames.reshape(12 * self.elements, -1),
+            "rest": rest.reshape(-1, 1),
+            "is_origin": np.array([0, 0, 0, 1.0])[:, None, None, None],
             "lever": lever,
             "fixed": fixed,
             "moves": moves,
@@ -75,15 +79,18 @@ class ForwardKinematics(nn.Module):
             "gather": (tree.coupling * unit).T,  # (nu, n)
         }.items():
             self.register_buffer(name, torch.tensor(value, dtype=dtype), persistent=False)
-        # where a frame's transposed matrix (4, 4) holds its axis and its origin
-        start = 16 * np.arange(self.joints + self.effectors)[:, None]
-        axis, origin = start + np.arange(8, 11), start + np.arange(12, 16)
+        # where the axis and the origin of each frame are, and behind all frames a 1
+        start = 12 * np.arange(self.joints + self.effectors)[:, None]
+        axis, origin = start + np.arange(6, 9), start + np.arange(9, 12)
+        weights = np.pad(
+            origin[: self.joints], ((0, 0), (0, 1)), constant_values=12 * self.elements
+        )
         joints = self.joints
         for name, index in {
-            "at_effector": origin[joints:, :3],
-            "at_joint": origin[tree.controlled, :3],
+            "at_effector": origin[joints:],
+            "at_joint": origin[tree.controlled],
             "at_axis": np.tile(axis[:joints], (1, self.effectors)),
-            "at_origin": np.repeat(origin[:joints], 3, axis=1),
+            "at_weights": np.repeat(weights, 3, axis=1),
             "at_each_axis": np.tile(axis[:joints], (1, 4)),
         }.items():
             self.register_buffer(name, torch.tensor(index.ravel()), persistent=False)
@@ -93,6 +100,7 @@ class ForwardKinematics(nn.Module):
     phase: Tensor
     frames: Tensor
     rest: Tensor
+    is_origin: Tensor
     lever: Tensor
     fixed: Tensor
     moves: Tensor
@@ -104,7 +112,7 @@ class ForwardKinematics(nn.Module):
     at_effector: Tensor
     at_joint: Tensor
     at_axis: Tensor
-    at_origin: Tensor
+    at_weights: Tensor
     at_each_axis: Tensor
 
     def forward(self, joint_pos: Tensor) -> Pose:
@@ -112,25 +120,26 @@ class ForwardKinematics(nn.Module):
         return self.pose(self.frames_at(joint_pos))
 
     def frames_at(self, joint_pos: Tensor) -> Tensor:
-        """Transposed frames (B, N, 4, 4) of screws, effectors and, if any, the base."""
+        """Frames (B, N, 4, 3) of screws, effectors and, if any, the base."""
         if self.coupled:
             joint_pos = functional.linear(joint_pos, self.coupling, self.offset)
         waves = torch.sin(functional.linear(joint_pos, self.sums, self.phase))  # (B, 2 nu)
         if self.slides:
             waves = torch.cat([waves, joint_pos[:, self.slides]], dim=-1)
-        # transposed homogeneous matrices: rows x, y, z, origin
-        frame = functional.linear(waves, self.frames, self.rest)  # (B, 16 N)
-        if self.rounds:
-            matrix = frame.reshape(-1, self.elements, 4, 4)
-            for index in range(self.rounds):
-                # S_i ... S_j, products of twice as many segments every time
-                matrix = matrix @ matrix.index_select(1, self.get_buffer(f"above_{index}"))
-            return matrix
-        return frame.reshape(-1, self.elements, 4, 4)
+        # robots last: all products are of runs of B numbers
+        frame = functional.linear(self.frames, waves) + self.rest  # (12 N, B)
+        frame = frame.reshape(4, 3, self.elements, -1)
+        for index in range(self.rounds):
+            # S_i ... S_j, products of twice as many segments every time
+            above = frame.index_select(2, self.get_buffer(f"above_{index}"))
+            x, y, z, origin = above.split(1, dim=0)  # (1, 3, N, B)
+            along_x, along_y, along_z = frame.split(1, dim=1)  # (4, 1, N, B)
+            frame = along_x * x + along_y * y + along_z * z + self.is_origin * origin
+        return frame.permute(3, 2, 0, 1)
 
     def _rows(self, frames: Tensor) -> Tensor:
-        """(B, 16 N)."""
-        return frames.reshape(-1, 16 * self.elements)
+        """(B, 12 N)."""
+        return frames.reshape(-1, 12 * self.elements)
 
     def effectors_of(self, frames: Tensor) -> Tensor:
         """Effector positions (B, E, 3) [m]."""
@@ -139,7 +148,7 @@ class ForwardKinematics(nn.Module):
 
     def rotations_of(self, frames: Tensor) -> Tensor:
         """Rotation matrices (B, E, 3, 3) of the effectors."""
-        return frames[:, self.joints : self.joints + self.effectors, :3, :3].transpose(-1, -2)
+        return frames[:, self.joints : self.joints + self.effectors, :3].transpose(-1, -2)
 
     def angular_jacobian(self, frames: Tensor) -> Tensor:
         """Turns of the effectors with each joint (B, nu, 3 E) [rad/rad], about the base's axes."""
@@ -154,11 +163,12 @@ class ForwardKinematics(nn.Module):
         return self.gather @ jacobian if self.coupled else jacobian
 
     def pose(self, frames: Tensor) -> Pose:
-        """The pose in which frames (B, N, 4, 4) are."""
+        """The pose in which frames (B, N, 4, 3) are."""
         frame = self._rows(frames)
         effector = frame.index_select(1, self.at_effector)  # (B, 3 E)
         # J_je = w_j x (x_e - p_j), bilinear in (p_j, 1) w_j and (x_e, 1)
-        products = frame.index_select(1, self.at_origin) * frame.index_select(1, self.at_each_axis)
+        products = functional.pad(frame, (0, 1), value=1.0).index_select(1, self.at_weights)
+        products = products * frame.index_select(1, self.at_each_axis)
         lever = functional.linear(effector, self.lever, self.fixed)
         lever = lever.reshape(-1, 12, 3 * self.effectors)
         jacobian = products.reshape(-1, self.joints, 12) @ lever  # (B, nu, 3 E)

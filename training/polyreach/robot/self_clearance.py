@@ -1,5 +1,6 @@
 """Differentiable distances between the bodies of a robot, in torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,6 +35,9 @@ class Capsules:
 class SelfClearance(nn.Module):
     """Distances of P pairs of capsules, less their offsets, from the frames of the joints.
 
+    local: starts and directions in the frames that move the capsules. fixed: those of capsules that
+    nothing moves.
+
     The closest points of two segments as in Ericson, Real-Time Collision Detection, section 5.1.9.
     """
 
@@ -44,19 +48,19 @@ class SelfClearance(nn.Module):
         self.kinematics = ForwardKinematics(robot.tree, dtype)
         tree = robot.tree
         ends = np.stack([capsules.start, capsules.end - capsules.start])  # (2, C, 3)
+        moves = capsules.mover >= 0
         local = np.zeros((2, len(capsules.mover), 4))
-        for c, mover in enumerate(capsules.mover):
-            inverse = np.linalg.inv(
-                np.eye(4) if mover < 0 else frame_of(tree.axis[mover], tree.anchor[mover])
-            )
+        for c in np.flatnonzero(moves):
+            mover = capsules.mover[c]
+            inverse = np.linalg.inv(frame_of(tree.axis[mover], tree.anchor[mover]))
             local[0, c] = inverse @ np.append(ends[0, c], 1.0)
             local[1, c] = inverse @ np.append(ends[1, c], 0.0)
         length = (ends[1] ** 2).sum(axis=-1)
         i, j = capsules.pairs.T
         constants = {
-            "local": local.transpose(1, 0, 2).reshape(-1, 2, 4),  # (C, 2, 4)
-            "fixed": ends.transpose(1, 0, 2) * (capsules.mover < 0)[:, None, None],
-            "moves": (capsules.mover >= 0)[:, None, None] * 1.0,
+            "local": local.transpose(2, 0, 1)[:3, :, None, :, None],  # (3, 2, 1, C, 1)
+            "is_start": np.stack([moves, 0 * moves])[:, None, :, None],  # (2, 1, C, 1)
+            "fixed": (ends * ~moves[:, None]).transpose(0, 2, 1)[..., None],  # (2, 3, C, 1)
             "length_i": length[i, None] + SMALL,
             "length_j": length[j, None] + SMALL,
             "reduce": capsules.radius[i] + capsules.radius[j] + capsules.offset,
@@ -69,8 +73,8 @@ class SelfClearance(nn.Module):
         self.register_load_state_dict_pre_hook(forget)
 
     local: Tensor
+    is_start: Tensor
     fixed: Tensor
-    moves: Tensor
     length_i: Tensor
     length_j: Tensor
     reduce: Tensor
@@ -83,17 +87,31 @@ class SelfClearance(nn.Module):
         return self(self.kinematics.frames_at(joint_pos))
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Clearances (B, P) [m] from the frames (B, N, 4, 4) of a Pose."""
-        moved = self.local @ frames.index_select(1, self.at_frame)  # (B, C, 2, 4)
-        # rows last: the pairs are gathered, and computed, as runs of B numbers
-        ends = (moved[..., :3] * self.moves + self.fixed).permute(1, 2, 3, 0)
-        first, second = ends.index_select(0, self.at_i), ends.index_select(0, self.at_j)
-        (p, u), (q, v) = first.unbind(1), second.unbind(1)  # (P, 3, B)
-        w = p - q
-        b, c, f = (u * v).sum(1), (u * w).sum(1), (v * w).sum(1)  # (P, B)
+        """Clearances (B, P) [m] from the frames (B, N, 4, 3) of a Pose."""
+        # robots last: all operations are of runs of B numbers
+        x, y, z, origin = frames.permute(2, 3, 1, 0).index_select(2, self.at_frame).split(1)
+        along_x, along_y, along_z = self.local  # (2, 1, C, 1)
+        # start and direction of each capsule
+        ends = along_x * x + along_y * y + along_z * z + self.is_start * origin  # (2, 3, C, B)
+        parts = (ends + self.fixed).flatten(0, 1).unbind(0)  # 6 of (C, B)
+        first, second = (
+            [part.index_select(0, at) for part in parts] for at in (self.at_i, self.at_j)
+        )
+        between = [p - q for p, q in zip(first[:3], second[:3], strict=True)]  # 3 of (P, B)
+        u, v = first[3:], second[3:]
+        b, c, f = _dot(u, v), _dot(u, between), _dot(v, between)
         a, e = self.length_i, self.length_j
-        s = ((b * f - c * e) / (a * e - b * b + SMALL * SMALL)).clamp(0, 1)
-        t = ((b * s + f) / e).clamp(0, 1)
-        s = ((b * t - c) / a).clamp(0, 1)
-        gap = (w * w).sum(1) + s * (a * s + 2 * (c - t * b)) + t * (e * t - 2 * f)
+        # the gradient needs none of s and t: the gap is least in them, or they are at their limits
+        with torch.no_grad():
+            s = ((b * f - c * e) / (a * e - b * b).clamp(min=SMALL * SMALL)).clamp(0, 1)
+            t = ((b * s + f) / e).clamp(0, 1)
+        h = b * t - c
+        s = (h.detach() / a).clamp(0, 1)
+        # |between + s u - t v|^2
+        gap = _dot(between, between) + s * (a * s - 2 * h) + t * (e * t - 2 * f)
         return (gap.clamp(min=0.0) + SMALL).sqrt().transpose(0, 1) - self.reduce
+
+
+def _dot(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
+    x, y, z = (p * q for p, q in zip(first, second, strict=True))
+    return x + y + z
