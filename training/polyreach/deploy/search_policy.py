@@ -70,10 +70,9 @@ class SearchPolicy(nn.Module):
         found = search.search(joint_pos, goals, track, lambda: self.named(parts))
         choice = found.where(track.stays, track.kept)
         velocity, memory = search.move(joint_pos, parts.previous_joint_vel, goals, track, choice)
-        frames = search.kinematics.frames_at(joint_pos)
-        outputs = [velocity, search.kinematics.effectors_of(frames)]
+        outputs = [velocity, search.kinematics.effectors_of(track.frames)]
         if self.oriented:
-            outputs.append(quaternions(search.kinematics.rotations_of(frames)))
+            outputs.append(quaternions(search.kinematics.rotations_of(track.frames)))
         return (*outputs, memory, track.stays.all(), *track.kept, *choice)
 
     @property

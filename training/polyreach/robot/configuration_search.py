@@ -69,11 +69,19 @@ class Memory(NamedTuple):
         )
 
 
-class Here(NamedTuple):
-    """What holds where the robots are."""
+class Points(NamedTuple):
+    """What holds at n points of ways."""
 
-    clearance: Tensor  # (B, P) [m]
-    error: Tensor  # (B, E) [m]
+    clearance: Tensor  # (B, n, P) [m]
+    error: Tensor  # (B, n, E) [m]
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> "Points":
+        """The same with `function` applied to both."""
+        return Points(*map(function, self))
+
+    def split(self) -> tuple["Points", "Points"]:
+        """The first point, and the others."""
+        return self.map(lambda part: part[:, :1]), self.map(lambda part: part[:, 1:])
 
 
 class Way(NamedTuple):
@@ -104,7 +112,8 @@ class Track(NamedTuple):
     stays: Tensor  # (B, 1) bool: it still leads to the goals
     asks: Tensor  # (B, 1) bool: the policy is asked for configurations
     searches: Tensor  # (B, 1) since the goals are new
-    here: Here
+    here: Points  # n = 1, where the robots are
+    frames: Tensor  # (B, N, 4, 3) there
     serves: Tensor  # (B, nu) 1 for joints that serve an active effector
 
     @property
@@ -134,7 +143,7 @@ class ConfigurationSearch(nn.Module):
             "numbers": np.arange(TRIED + 1)[None],
             "action_sets": robot.action_sets,
             "points": np.linspace(0, 1, POINTS + 1)[1:, None],
-            "kept_points": np.linspace(0, 1, KEPT_POINTS + 1)[1:, None],
+            "kept_points": np.linspace(0, 1, KEPT_POINTS + 1)[:, None],
         }
         for name, value in constants.items():
             tensor = torch.tensor(value, dtype=torch.float32)
@@ -181,13 +190,15 @@ class ConfigurationSearch(nn.Module):
         """Refine the target of the period before, and look whether it still leads to the goals."""
         before, mask = self.read(memory), goals.active[..., None]
         serves = served_joints(goals.active, self.action_sets)  # (B, nu)
-        here = self.here(joint_pos, goals)
         target = torch.lerp(joint_pos, before.target, serves)
-        refined = self.refinement(target, goals, 1)
+        refined, error = self.refinement.step(target, goals)
+        error_there = self.errors(self.kinematics.frames_at(refined), goals)
         # out of reach, a step may lead away
-        better = self.missing(refined, goals) < self.missing(target, goals)
-        target = torch.where(better, refined, target)
-        way = self.way(joint_pos, target, goals, here, KEPT_MARGIN, self.kept_points)
+        target = torch.where(self.missing(error_there) < self.missing(error), refined, target)
+        # the first point is where the robots are
+        frames, points = self.on_way(joint_pos, target, goals, self.kept_points)
+        here, ahead = points.split()
+        way = self.way(joint_pos, target, here, ahead, KEPT_MARGIN, self.kept_points[1:])
         moved = ((goals.position - before.chosen_for) * mask).norm(dim=-1).amax(1, keepdim=True)
         other = (goals.active - before.active).abs().amax(dim=1, keepdim=True) > 0.5
         new = (moved > NEW_GOAL) | other
@@ -195,7 +206,9 @@ class ConfigurationSearch(nn.Module):
         leads = way.error.amax(dim=1, keepdim=True) < ARRIVED
         near = self.motion.travel_time(target - joint_pos)[:, None] < NEAR_S
         stays = leads & (near | (searches > SEARCHES - 0.5))
-        return Track(before, target, way, stays, new & ~stays, searches, here, serves)
+        present = frames[:: len(self.kept_points)]
+        asks = new & ~stays
+        return Track(before, target, way, stays, asks, searches, here, present, serves)
 
     def search(self, joint_pos: Tensor, goals: Goals, track: "Track", propose: Propose) -> "Choice":
         """The best among K new configurations, the present one and the target kept."""
@@ -205,8 +218,9 @@ class ConfigurationSearch(nn.Module):
         many = goals.repeat(TRIED)
         target = self.refinement(named.reshape(-1, self.joints), many, STEPS)
         start = repeat(joint_pos, TRIED)
-        here = Here(*(repeat(part, TRIED) for part in track.here))
-        way = self.way(start, target, many, here, MARGIN, self.points)
+        here = track.here.map(lambda part: repeat(part, TRIED))
+        _, ahead = self.on_way(start, target, many, self.points)
+        way = self.way(start, target, here, ahead, MARGIN, self.points)
         cost = self.cost(start, target, way).reshape(-1, TRIED, 1)
         keep = self.cost(joint_pos, track.target, track.way)[:, None] - KEEP_BONUS
         best = torch.cat([cost, keep], dim=1).argmin(dim=1)  # (B, 1)
@@ -268,45 +282,45 @@ class ConfigurationSearch(nn.Module):
         excess = (drift.abs() / self.motion.speed).amax(dim=1, keepdim=True).clamp(min=1.0)
         return drift * (moving * same / excess)
 
+    def on_way(
+        self, joint_pos: Tensor, target: Tensor, goals: Goals, points: Tensor
+    ) -> tuple[Tensor, Points]:
+        """Frames (B n, N, 4, 3), and what holds there: at shares `points` (n, 1) of the straight
+        ways from joint_pos to target (B, nu).
+        """
+        count = len(points)
+        rows = joint_pos[:, None] + points * (target - joint_pos)[:, None]  # (B, n, nu)
+        frames = self.kinematics.frames_at(rows.reshape(-1, self.joints))
+        error = self.errors.size(self.errors(frames, goals.repeat(count)))
+        clearance = self.clearance(frames).reshape(-1, count, self.clearance.pairs)
+        return frames, Points(clearance, error.reshape(-1, count, self.effectors))
+
     def way(
         self,
         joint_pos: Tensor,
         target: Tensor,
-        goals: Goals,
-        here: Here,
+        here: Points,
+        ahead: Points,
         margin: float,
         points: Tensor,
     ) -> Way:
-        """The straight way from joint_pos, which is `here`, to target (B, nu).
+        """The straight way from joint_pos, which is `here`, to target (B, nu), as far as it is
+        clear at `points` (n, 1), of which `ahead` is known.
 
         A pair that is nearer than it should be at the start may stay as near.
         """
-        count = len(points)
-        on_way = joint_pos[:, None] + points * (target - joint_pos)[:, None]  # (B, n, nu)
-        frames = self.kinematics.frames_at(on_way.reshape(-1, self.joints))
         needed = (here.clearance - WORSE).clamp(max=self.stop_distance + margin)
-        short = needed[:, None] - self.clearance(frames).reshape(
-            -1, count, self.clearance.pairs
-        )  # (B, n, P)
-        blocked = (short.amax(dim=2) > 0.0).float()  # (B, n)
+        blocked = ((needed - ahead.clearance).amax(dim=2) > 0.0).float()  # (B, n)
         clear = (blocked.cumsum(dim=1) < 0.5).float()  # up to each point
         # one at the last clear point
         last = clear - torch.cat([clear[:, 1:], 0.0 * clear[:, :1]], dim=1)
         stuck = 1.0 - clear[:, :1]  # (B, 1): no point is clear
         share = last @ points  # (B, 1)
-        error = self.errors.size(self.errors(frames, goals.repeat(count)))
-        error = error.reshape(-1, count, self.effectors)
-        error_there = (last[..., None] * error).sum(dim=1) + stuck * here.error
+        error_there = (last[..., None] * ahead.error).sum(dim=1) + stuck * here.error[:, 0]
         return Way(joint_pos + share * (target - joint_pos), error_there)
 
-    def here(self, joint_pos: Tensor, goals: Goals) -> Here:
-        """Clearances and errors at joint_pos (B, nu)."""
-        frames = self.kinematics.frames_at(joint_pos)
-        return Here(self.clearance(frames), self.errors.size(self.errors(frames, goals)))
-
-    def missing(self, joint_pos: Tensor, goals: Goals) -> Tensor:
-        """Errors (B, 1) [m] of all effectors together at joint_pos (B, nu)."""
-        error = self.errors(self.kinematics.frames_at(joint_pos), goals)
+    def missing(self, error: Tensor) -> Tensor:
+        """Of errors (B, E or 2 E, 3), those of all effectors together (B, 1) [m]."""
         return self.errors.size(error).sum(dim=1, keepdim=True)
 
     def cost(self, joint_pos: Tensor, target: Tensor, way: Way) -> Tensor:

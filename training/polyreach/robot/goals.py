@@ -93,16 +93,21 @@ class GoalErrors(nn.Module):
         super().__init__()
         self.kinematics = kinematics
         self.turning = np.flatnonzero(robot.oriented).tolist()
-        # of which columns of the rotation matrix a turn consists
+        # of which columns of the rotation matrix a turn consists, and their weights
         columns = np.zeros((len(robot.effector_names), 3, 3))
         for effector, (kind, axis) in enumerate(
             zip(robot.effector_goals, robot.effector_axes, strict=True)
         ):
-            columns[effector] = np.diag(axis) if kind == "axis" else np.eye(3) / 2
+            columns[effector] = np.diag(np.abs(axis)) if kind == "axis" else np.eye(3) / 2
+        # sums over columns of now x there and now . there, from the products there_i now_j
+        turns = np.zeros((3, 3, 4))
+        for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+            turns[k, j, i], turns[j, k, i], turns[i, i, 3] = 1.0, -1.0, 1.0
         is_pose = np.array([kind == "pose" for kind in robot.effector_goals])
         for name, value in {
             "columns": columns,
-            "cosine": np.where(is_pose, -0.5, 0.0)[:, None],
+            "turns": turns.reshape(9, 4),
+            "cosine": np.where(is_pose, -0.5, 0.0)[:, None] * [0, 0, 0, 1],
             "can_turn": robot.oriented * 1.0,
         }.items():
             tensor = torch.tensor(value, dtype=kinematics.frames.dtype)
@@ -110,6 +115,7 @@ class GoalErrors(nn.Module):
         self.register_load_state_dict_pre_hook(forget)
 
     columns: Tensor
+    turns: Tensor
     cosine: Tensor
     can_turn: Tensor
 
@@ -142,16 +148,15 @@ class GoalErrors(nn.Module):
     def turn(self, frames: Tensor, goals: Goals) -> Tensor:
         """Rotation vectors (B, E, 3) [rad] from the effectors' orientations to the goals'."""
         assert goals.rotation is not None
-        now = self.kinematics.rotations_of(frames) @ self.columns
-        there = goals.rotation @ self.columns.sign()
-        # sum over columns of now x there: sin(angle) times the axis of the turn
-        sine = torch.linalg.cross(now.transpose(-1, -2), there.transpose(-1, -2), dim=-1).sum(
-            dim=-2
-        )  # (B, E, 3)
-        cosine = (now * there).sum(dim=(-2, -1))[..., None] + self.cosine  # cos(angle)
+        there = goals.rotation @ self.columns
+        products = there @ self.kinematics.rotations_of(frames).transpose(-1, -2)  # (B, E, 3, 3)
+        # sin(angle) times the axis of the turn, and cos(angle)
+        turn = products.reshape(-1, self.kinematics.effectors, 9) @ self.turns + self.cosine
+        sine, cosine = turn.split([3, 1], -1)
         sine = sine - AWAY * cosine.clamp(max=0.0)  # a half turn, whose sine is 0, has any axis
         length = (sine.square().sum(dim=-1, keepdim=True) + SMALL).sqrt()
-        return sine * (torch.atan2(length, cosine) / length)
+        # the angle from 0 to pi
+        return sine * ((torch.pi / 2 - torch.atan(cosine / length)) / length)
 
     def size(self, error: Tensor) -> Tensor:
         """Of errors (B, E or 2 E, 3), one number per effector (B, E) [m]: positions and, if any,

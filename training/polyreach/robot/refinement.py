@@ -59,12 +59,18 @@ class Refinement(nn.Module):
     def forward(self, joint_pos: Tensor, goals: Goals, steps: int) -> Tensor:
         """Configurations (B, nu) after `steps` steps from joint_pos (B, nu) [rad or m]."""
         for _ in range(steps):
-            pose = self.kinematics(joint_pos)
-            jacobian = self.errors.jacobian(pose, goals)
-            error = self.errors(pose.frames, goals)
-            length = error.norm(dim=-1, keepdim=True).clamp(min=LONGEST_STEP)
-            error = error * (LONGEST_STEP / length)
-            step = self.solver(jacobian, error, goals.mask, self.place(joint_pos))
-            moved = joint_pos + step * self.speeds
-            joint_pos = torch.minimum(torch.maximum(moved, self.low), self.high)
+            joint_pos, _ = self.step(joint_pos, goals)
         return joint_pos
+
+    def step(self, joint_pos: Tensor, goals: Goals) -> tuple[Tensor, Tensor]:
+        """Configurations (B, nu) after a step from joint_pos (B, nu) [rad or m], and the errors
+        (B, E or 2 E, 3) before it.
+        """
+        pose = self.kinematics(joint_pos)
+        jacobian = self.errors.jacobian(pose, goals)
+        error = self.errors(pose.frames, goals)
+        length = error.norm(dim=-1, keepdim=True).clamp(min=LONGEST_STEP)
+        limited = error * (LONGEST_STEP / length)
+        step = self.solver(jacobian, limited, goals.mask, self.place(joint_pos))
+        moved = joint_pos + step * self.speeds
+        return torch.minimum(torch.maximum(moved, self.low), self.high), error
