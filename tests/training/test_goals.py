@@ -43,7 +43,7 @@ def about(axis: list[float], angle: float) -> Tensor:
     """The rotation matrix (3, 3) of a turn."""
     half = angle / 2
     parts = [*(np.sin(half) * np.array(axis) / np.linalg.norm(axis)), np.cos(half)]
-    return rotation_matrices(torch.tensor(parts, dtype=torch.float64)[None])[0, 0]
+    return rotation_matrices(torch.tensor(parts, dtype=torch.float64)[None])[0]
 
 
 def turn(errors: GoalErrors, now: Tensor, there: Tensor) -> Tensor:
@@ -62,14 +62,14 @@ def test_rows_are_repeated_in_a_row() -> None:
 
 
 def test_a_quarter_turn_by_hand() -> None:
-    about_z = rotation_matrices(torch.tensor([[0.0, 0.0, HALF, HALF]]))[0, 0]
+    about_z = rotation_matrices(torch.tensor([[0.0, 0.0, HALF, HALF]]))[0]
     expected = torch.tensor([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
     assert torch.allclose(about_z, expected, atol=1e-6)
 
 
 def test_quaternions_and_matrices_equal_those_of_the_description() -> None:
     drawn = random_quaternions(200)
-    matrices = rotation_matrices(drawn[None])[0]
+    matrices = rotation_matrices(drawn)
     assert np.allclose(matrices, orientation.matrices(drawn.numpy()), atol=1e-12)
     again = quaternions(matrices)
     assert torch.allclose((again * drawn).sum(dim=-1).abs(), torch.ones(200).double(), atol=1e-12)
@@ -82,7 +82,7 @@ def test_quaternions_whose_elements_are_of_equal_size(axis: int, angle: float, s
     expected = np.zeros(4)
     expected[axis], expected[3] = sign * np.sin(angle / 2), np.cos(angle / 2)
     # as exact as a pose by hand: elements of 0 and 1
-    matrix = rotation_matrices(torch.tensor(expected)[None])[0].round()
+    matrix = rotation_matrices(torch.tensor(expected)[None]).round()
     assert abs(float(quaternions(matrix)[0] @ torch.tensor(expected))) == pytest.approx(1.0)
 
 
@@ -111,7 +111,7 @@ def test_the_turn_of_an_axis_is_the_shortest_and_ignores_spin(errors: GoalErrors
 def test_angles_are_those_of_the_description(errors: GoalErrors, welder: Robot) -> None:
     drawn = random_quaternions(40).reshape(20, 2, 4)
     for now, there in drawn:
-        matrices = rotation_matrices(torch.stack([now, there])[None])[0]
+        matrices = rotation_matrices(torch.stack([now, there]))
         found = turn(errors, *matrices).norm(dim=-1)
         expected = orientation.orientation_errors(
             welder.effector_goals, welder.effector_axes, [now.numpy()] * 2, [there.numpy()] * 2

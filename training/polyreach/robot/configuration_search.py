@@ -190,7 +190,7 @@ class ConfigurationSearch(nn.Module):
         """Refine the target of the period before, and look whether it still leads to the goals."""
         before, mask = self.read(memory), goals.active[..., None]
         serves = served_joints(goals.active, self.action_sets)  # (B, nu)
-        target = torch.lerp(joint_pos, before.target, serves)
+        target = torch.where(serves > 0.5, before.target, joint_pos)
         refined, error = self.refinement.step(target, goals)
         error_there = self.errors(self.kinematics.frames_at(refined), goals)
         # out of reach, a step may lead away
@@ -213,7 +213,7 @@ class ConfigurationSearch(nn.Module):
     def search(self, joint_pos: Tensor, goals: Goals, track: "Track", propose: Propose) -> "Choice":
         """The best among K new configurations, the present one and the target kept."""
         named = torch.where(track.searches[..., None] < 0.5, propose(), self.spread(track.searches))
-        named = torch.lerp(joint_pos[:, None], named, track.serves[:, None])
+        named = torch.where(track.serves[:, None] > 0.5, named, joint_pos[:, None])
         named = torch.cat([named, joint_pos[:, None]], dim=1)
         many = goals.repeat(TRIED)
         target = self.refinement(named.reshape(-1, self.joints), many, STEPS)

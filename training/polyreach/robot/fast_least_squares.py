@@ -72,7 +72,7 @@ class FastLeastSquares(nn.Module):
         if place is not None:
             # the gradient J^T e, times a negative factor
             against = (rows @ base[..., -1:]).sign() * place.double()[..., None]
-            rows = torch.where(against > LIMIT_MARGIN - 1.0, rows, 0.0)
+            rows = rows * (against > LIMIT_MARGIN - 1.0)
         work = torch.cat([rows.transpose(-1, -2) @ rows + base, rows], dim=1)
         return self._eliminate(work)[:, 1:, 0].to(error.dtype)
 

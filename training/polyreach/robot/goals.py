@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from polyreach.robot.kinematics import ForwardKinematics, Pose, forget
 from polyreach_description import Robot
@@ -49,15 +50,31 @@ class Goals(NamedTuple):
         return torch.cat([self.active, self.active * self.oriented], dim=1)
 
 
+def _quaternion_maps() -> tuple[Tensor, Tensor]:
+    """Of a rotation matrix R and its quaternion q = x y z w: the linear maps (16, 9) from R to
+    4 q q^T - I, and (9, 16) from q q^T to R - I.
+    """
+    to_products, to_matrix = torch.zeros(4, 4, 3, 3), torch.zeros(3, 3, 4, 4)
+    for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
+        to_products[i, i, i, i] = to_products[3, 3, i, i] = 1.0
+        to_products[i, i, j, j] = to_products[i, i, k, k] = -1.0
+        for row, column, sign in ((i, j, -1.0), (j, i, 1.0)):
+            to_products[i, j, row, column] = to_products[j, i, row, column] = 1.0
+            to_products[k, 3, row, column] = to_products[3, k, row, column] = sign
+            to_matrix[row, column, i, j], to_matrix[row, column, k, 3] = 2.0, 2.0 * sign
+        to_matrix[i, i, j, j] = to_matrix[i, i, k, k] = -2.0
+    return to_products.reshape(16, 9), to_matrix.reshape(9, 16)
+
+
+TO_PRODUCTS, TO_MATRIX = _quaternion_maps()
+
+
 def rotation_matrices(quaternions: Tensor) -> Tensor:
     """Rotation matrices (..., 3, 3) of unit quaternions x y z w (..., 4)."""
-    x, y, z, w = quaternions.unbind(-1)
-    rows = [
-        1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w),
-        2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w),
-        2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y),
-    ]  # fmt: skip
-    return torch.stack(rows, dim=-1).reshape(-1, int(quaternions.shape[-2]), 3, 3)
+    products = (quaternions[..., None] * quaternions[..., None, :]).reshape(-1, 16)
+    matrices = functional.linear(products, TO_MATRIX.to(products))
+    identity = torch.eye(3, dtype=products.dtype, device=products.device)
+    return matrices.reshape(-1, *map(int, quaternions.shape[1:-1]), 3, 3) + identity
 
 
 def quaternions(matrices: Tensor) -> Tensor:
@@ -66,20 +83,18 @@ def quaternions(matrices: Tensor) -> Tensor:
     Each of the four columns of 4 q q^T gives q; the one with the largest diagonal element is used
     (Shepperd 1978).
     """
-    (a, b, c), (d, e, f), (g, h, i) = (row.unbind(-1) for row in matrices.unbind(-2))
-    columns = [
-        torch.stack([1 + a - e - i, b + d, c + g, h - f], dim=-1),
-        torch.stack([b + d, 1 - a + e - i, f + h, c - g], dim=-1),
-        torch.stack([c + g, f + h, 1 - a - e + i, d - b], dim=-1),
-        torch.stack([h - f, c - g, d - b, 1 + a + e + i], dim=-1),
-    ]
-    products = torch.stack(columns, dim=-2)  # (..., 4, 4)
-    diagonal = torch.stack([products[..., k, k] for k in range(4)], dim=-1)
+    elements = matrices.reshape(-1, 9)
+    products = functional.linear(
+        elements, TO_PRODUCTS.to(elements), torch.eye(4).ravel().to(elements)
+    )
+    diagonal = products[:, ::5]
+    products = products.reshape(-1, 4, 4)
     # one of them where several are the largest: their signs may differ
     number = torch.arange(4, device=matrices.device)
     best = (diagonal.argmax(dim=-1, keepdim=True) == number).to(products.dtype)
     chosen = (best[..., None] * products).sum(dim=-2)
-    return chosen / chosen.norm(dim=-1, keepdim=True)
+    unit = chosen / chosen.norm(dim=-1, keepdim=True)
+    return unit.reshape(-1, *map(int, matrices.shape[1:-2]), 4)
 
 
 class GoalErrors(nn.Module):
@@ -91,7 +106,7 @@ class GoalErrors(nn.Module):
 
     def __init__(self, robot: Robot, kinematics: ForwardKinematics) -> None:
         super().__init__()
-        self.kinematics = kinematics
+        self.kinematics, self.effectors = kinematics, kinematics.effectors
         self.turning = np.flatnonzero(robot.oriented).tolist()
         # of which columns of the rotation matrix a turn consists, and their weights
         columns = np.zeros((len(robot.effector_names), 3, 3))
@@ -151,7 +166,7 @@ class GoalErrors(nn.Module):
         there = goals.rotation @ self.columns
         products = there @ self.kinematics.rotations_of(frames).transpose(-1, -2)  # (B, E, 3, 3)
         # sin(angle) times the axis of the turn, and cos(angle)
-        turn = products.reshape(-1, self.kinematics.effectors, 9) @ self.turns + self.cosine
+        turn = products.reshape(-1, self.effectors, 9) @ self.turns + self.cosine
         sine, cosine = turn.split([3, 1], -1)
         sine = sine - AWAY * cosine.clamp(max=0.0)  # a half turn, whose sine is 0, has any axis
         length = (sine.square().sum(dim=-1, keepdim=True) + SMALL).sqrt()
@@ -162,8 +177,5 @@ class GoalErrors(nn.Module):
         """Of errors (B, E or 2 E, 3), one number per effector (B, E) [m]: positions and, if any,
         turns together.
         """
-        squared = error.square().sum(dim=-1)
-        effectors = self.kinematics.effectors
-        if squared.shape[1] > effectors:
-            squared = squared[:, :effectors] + squared[:, effectors:]
-        return (squared + SMALL * SMALL).sqrt()
+        parts = error.reshape(-1, int(error.shape[1]) // self.effectors, self.effectors, 3)
+        return (parts.square().sum(dim=(1, 3)) + SMALL * SMALL).sqrt()

@@ -143,8 +143,7 @@ class ForwardKinematics(nn.Module):
 
     def effectors_of(self, frames: Tensor) -> Tensor:
         """Effector positions (B, E, 3) [m]."""
-        positions = self._rows(frames).index_select(1, self.at_effector)
-        return positions.reshape(-1, self.effectors, 3)
+        return frames[:, self.joints : self.joints + self.effectors, 3]
 
     def rotations_of(self, frames: Tensor) -> Tensor:
         """Rotation matrices (B, E, 3, 3) of the effectors."""

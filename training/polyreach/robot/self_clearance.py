@@ -93,7 +93,7 @@ class SelfClearance(nn.Module):
         along_x, along_y, along_z = self.local  # (2, 1, C, 1)
         # start and direction of each capsule
         ends = along_x * x + along_y * y + along_z * z + self.is_start * origin  # (2, 3, C, B)
-        parts = (ends + self.fixed).flatten(0, 1).unbind(0)  # 6 of (C, B)
+        parts = (ends + self.fixed).reshape(6, len(self.at_frame), -1).unbind(0)  # 6 of (C, B)
         first, second = (
             [part.index_select(0, at) for part in parts] for at in (self.at_i, self.at_j)
         )
