@@ -140,7 +140,7 @@ class ConfigurationSearch(nn.Module):
         constants = {
             "ratios": g ** -np.arange(1.0, self.joints + 1),
             "order": np.arange(CANDIDATES)[:, None],
-            "numbers": np.arange(TRIED + 1)[None],
+            "numbers": np.arange(max(TRIED, POINTS) + 1)[None],
             "action_sets": robot.action_sets,
             "points": np.linspace(0, 1, POINTS + 1)[1:, None],
             "kept_points": np.linspace(0, 1, KEPT_POINTS + 1)[:, None],
@@ -198,7 +198,7 @@ class ConfigurationSearch(nn.Module):
         # the first point is where the robots are
         frames, points = self.on_way(joint_pos, target, goals, self.kept_points)
         here, ahead = points.split()
-        way = self.way(joint_pos, target, here, ahead, KEPT_MARGIN, self.kept_points[1:])
+        way = self.way(joint_pos, target, here, ahead, KEPT_MARGIN)
         moved = ((goals.position - before.chosen_for) * mask).norm(dim=-1).amax(1, keepdim=True)
         other = (goals.active - before.active).abs().amax(dim=1, keepdim=True) > 0.5
         new = (moved > NEW_GOAL) | other
@@ -220,11 +220,11 @@ class ConfigurationSearch(nn.Module):
         start = repeat(joint_pos, TRIED)
         here = track.here.map(lambda part: repeat(part, TRIED))
         _, ahead = self.on_way(start, target, many, self.points)
-        way = self.way(start, target, here, ahead, MARGIN, self.points)
+        way = self.way(start, target, here, ahead, MARGIN)
         cost = self.cost(start, target, way).reshape(-1, TRIED, 1)
         keep = self.cost(joint_pos, track.target, track.way)[:, None] - KEEP_BONUS
         best = torch.cat([cost, keep], dim=1).argmin(dim=1)  # (B, 1)
-        chosen = (best == self.numbers).float()[:, :, None]  # (B, K + 2, 1)
+        chosen = (best == self.numbers[:, : TRIED + 1]).float()[:, :, None]  # (B, K + 2, 1)
         rows = zip((target, way.end), track.kept, strict=True)
         return Choice(
             *(
@@ -296,28 +296,23 @@ class ConfigurationSearch(nn.Module):
         return frames, Points(clearance, error.reshape(-1, count, self.effectors))
 
     def way(
-        self,
-        joint_pos: Tensor,
-        target: Tensor,
-        here: Points,
-        ahead: Points,
-        margin: float,
-        points: Tensor,
+        self, joint_pos: Tensor, target: Tensor, here: Points, ahead: Points, margin: float
     ) -> Way:
         """The straight way from joint_pos, which is `here`, to target (B, nu), as far as it is
-        clear at `points` (n, 1), of which `ahead` is known.
+        clear at the n points `ahead`, the last of which is the target.
 
         A pair that is nearer than it should be at the start may stay as near.
         """
         needed = (here.clearance - WORSE).clamp(max=self.stop_distance + margin)
         blocked = ((needed - ahead.clearance).amax(dim=2) > 0.0).float()  # (B, n)
         clear = (blocked.cumsum(dim=1) < 0.5).float()  # up to each point
-        # one at the last clear point
-        last = clear - torch.cat([clear[:, 1:], 0.0 * clear[:, :1]], dim=1)
-        stuck = 1.0 - clear[:, :1]  # (B, 1): no point is clear
-        share = last @ points  # (B, 1)
-        error_there = (last[..., None] * ahead.error).sum(dim=1) + stuck * here.error[:, 0]
-        return Way(joint_pos + share * (target - joint_pos), error_there)
+        count = clear.sum(dim=1, keepdim=True)  # (B, 1)
+        # at the last clear point, or where the robot is
+        points = int(ahead.error.shape[1])  # constant in an exported graph
+        last = (count == self.numbers[:, : points + 1]).float()[..., None]  # (B, n + 1, 1)
+        error = torch.cat([here.error, ahead.error], dim=1)
+        share = count / points
+        return Way(joint_pos + share * (target - joint_pos), (last * error).sum(dim=1))
 
     def missing(self, error: Tensor) -> Tensor:
         """Of errors (B, E or 2 E, 3), those of all effectors together (B, 1) [m]."""

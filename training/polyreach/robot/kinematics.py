@@ -143,11 +143,15 @@ class ForwardKinematics(nn.Module):
 
     def effectors_of(self, frames: Tensor) -> Tensor:
         """Effector positions (B, E, 3) [m]."""
-        return frames[:, self.joints : self.joints + self.effectors, 3]
+        return self._of_effectors(frames)[3].permute(2, 1, 0)
 
     def rotations_of(self, frames: Tensor) -> Tensor:
         """Rotation matrices (B, E, 3, 3) of the effectors."""
-        return frames[:, self.joints : self.joints + self.effectors, :3].transpose(-1, -2)
+        return self._of_effectors(frames)[:3].permute(3, 2, 1, 0)
+
+    def _of_effectors(self, frames: Tensor) -> Tensor:
+        """(4, 3, E, B), the order in which frames lie in memory."""
+        return frames.permute(2, 3, 1, 0)[:, :, self.joints : self.joints + self.effectors]
 
     def angular_jacobian(self, frames: Tensor) -> Tensor:
         """Turns of the effectors with each joint (B, nu, 3 E) [rad/rad], about the base's axes."""

@@ -93,11 +93,11 @@ class SelfClearance(nn.Module):
         along_x, along_y, along_z = self.local  # (2, 1, C, 1)
         # start and direction of each capsule
         ends = along_x * x + along_y * y + along_z * z + self.is_start * origin  # (2, 3, C, B)
-        parts = (ends + self.fixed).reshape(6, len(self.at_frame), -1).unbind(0)  # 6 of (C, B)
+        parts = (ends + self.fixed).reshape(6, len(self.at_frame), -1).split(1)  # (1, C, B)
         first, second = (
-            [part.index_select(0, at) for part in parts] for at in (self.at_i, self.at_j)
+            [part.index_select(1, at) for part in parts] for at in (self.at_i, self.at_j)
         )
-        between = [p - q for p, q in zip(first[:3], second[:3], strict=True)]  # 3 of (P, B)
+        between = [p - q for p, q in zip(first[:3], second[:3], strict=True)]  # (1, P, B)
         u, v = first[3:], second[3:]
         b, c, f = _dot(u, v), _dot(u, between), _dot(v, between)
         a, e = self.length_i, self.length_j
@@ -109,7 +109,7 @@ class SelfClearance(nn.Module):
         s = (h.detach() / a).clamp(0, 1)
         # |between + s u - t v|^2
         gap = _dot(between, between) + s * (a * s - 2 * h) + t * (e * t - 2 * f)
-        return (gap.clamp(min=0.0) + SMALL).sqrt().transpose(0, 1) - self.reduce
+        return gap.clamp(min=SMALL).sqrt().squeeze(0).transpose(0, 1) - self.reduce
 
 
 def _dot(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
