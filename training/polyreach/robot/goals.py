@@ -109,11 +109,11 @@ class GoalErrors(nn.Module):
         self.kinematics, self.effectors = kinematics, kinematics.effectors
         self.turning = np.flatnonzero(robot.oriented).tolist()
         # of which columns of the rotation matrix a turn consists, and their weights
-        columns = np.zeros((len(robot.effector_names), 3, 3))
+        columns = np.zeros((len(robot.effector_names), 1, 3))
         for effector, (kind, axis) in enumerate(
             zip(robot.effector_goals, robot.effector_axes, strict=True)
         ):
-            columns[effector] = np.diag(np.abs(axis)) if kind == "axis" else np.eye(3) / 2
+            columns[effector] = np.abs(axis) if kind == "axis" else 0.5
         # sums over columns of now x there and now . there, from the products there_i now_j
         turns = np.zeros((3, 3, 4))
         for i, j, k in ((0, 1, 2), (1, 2, 0), (2, 0, 1)):
@@ -163,7 +163,7 @@ class GoalErrors(nn.Module):
     def turn(self, frames: Tensor, goals: Goals) -> Tensor:
         """Rotation vectors (B, E, 3) [rad] from the effectors' orientations to the goals'."""
         assert goals.rotation is not None
-        there = goals.rotation @ self.columns
+        there = goals.rotation * self.columns
         products = there @ self.kinematics.rotations_of(frames).transpose(-1, -2)  # (B, E, 3, 3)
         # sin(angle) times the axis of the turn, and cos(angle)
         turn = products.reshape(-1, self.effectors, 9) @ self.turns + self.cosine

@@ -109,7 +109,7 @@ class SelfClearance(nn.Module):
         s = (h.detach() / a).clamp(0, 1)
         # |between + s u - t v|^2
         gap = _dot(between, between) + s * (a * s - 2 * h) + t * (e * t - 2 * f)
-        return gap.clamp(min=SMALL).sqrt().squeeze(0).transpose(0, 1) - self.reduce
+        return gap.clamp(min=SMALL).sqrt()[0].transpose(0, 1) - self.reduce
 
 
 def _dot(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
