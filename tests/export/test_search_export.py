@@ -90,7 +90,7 @@ def test_metadata_and_graph_of_a_search(tmp_path: Path) -> None:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     contract = parse_contract(metadata)
     effectors, joints = len(robot.effector_names), len(robot.joint_names)
-    assert contract.memory_size == 4 * joints + 7 * effectors + 1
+    assert contract.memory_size == 5 * joints + 7 * effectors + 2
     assert contract.inputs == (
         "joint_pos",
         "goals",
