@@ -168,19 +168,27 @@ def test_joints_that_serve_no_active_effector_do_not_move() -> None:
     assert (loop.velocity == 0.0).all()
 
 
-def test_a_moving_goal_is_followed_with_the_velocity_of_the_target() -> None:
+@pytest.mark.parametrize(("every", "error"), [(1, 0.003), (2, 0.006), (5, 0.015)])
+def test_a_moving_goal_is_followed_with_the_velocity_of_the_target(
+    every: int, error: float
+) -> None:
+    """Goals that come in every control period, or less often."""
     start = torch.tensor(ROBOT.home).float()[None]
     loop = Loop(start)
     goals = goals_at(loop.search.refinement, start)
     step = torch.tensor([-0.1, 0.1, 0.0]) * PERIOD  # 0.14 m/s
     distances = []
-    for _ in range(80):
+    for period in range(80):
         goals = goals._replace(position=goals.position + step)
-        loop.step(goals)
+        if period % every == 0:
+            sent = goals
+        loop.step(sent)
         distances.append(float(missing(loop.search.refinement, loop.joint_pos, goals).max()))
-    assert max(distances[50:]) < 0.01 and loop.asked <= 3
+    assert max(distances[50:]) < error and loop.asked <= 3
     drift = loop.search.read(loop.memory).drift
-    assert torch.allclose(drift, loop.velocity, atol=0.3 * float(drift.abs().max()))
+    assert drift.abs().max() > 0.05
+    if every == 1:
+        assert torch.allclose(drift, loop.velocity, atol=0.3 * float(drift.abs().max()))
     loop.step(goals, 60)  # it rests
     assert loop.search.read(loop.memory).drift.abs().max() < 1e-3
     assert loop.velocity.abs().max() < 1e-2

@@ -40,7 +40,7 @@ SEARCHES = 5  # for new goals, where the target is far
 NEAR_S = 1.0  # [s] to a target that needs no further search
 NEW_GOAL = 0.05  # [m], by which goals have moved since the choice when a policy is asked anew
 MOVING = 0.02  # [m/s], goal speed from which the target's own velocity is added in full
-SMOOTHING = 0.6  # share of a new velocity in the target's velocity
+SMOOTHING = 0.3  # share of a new velocity in the target's velocity
 ROUNDS = 1024  # searches until the configurations repeat
 
 Propose = Callable[[], Tensor]
@@ -277,10 +277,10 @@ class ConfigurationSearch(nn.Module):
         """The target's own velocity (B, nu), which goals that move give it; 0 where they rest."""
         step = ((goals.position - before.goals) * goals.active[..., None]).norm(dim=-1)
         moving = (step.amax(dim=1, keepdim=True) / (self.period * MOVING)).clamp(max=1.0)
-        velocity = (kept - before.target) / self.period
+        velocity = moving * (kept - before.target) / self.period
         drift = before.drift + SMOOTHING * (velocity - before.drift)
         excess = (drift.abs() / self.motion.speed).amax(dim=1, keepdim=True).clamp(min=1.0)
-        return drift * (moving * same / excess)
+        return drift * (same / excess)
 
     def on_way(
         self, joint_pos: Tensor, target: Tensor, goals: Goals, points: Tensor
