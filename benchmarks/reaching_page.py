@@ -115,7 +115,7 @@ def draw_results(results: Results, path: Path) -> None:
         heights = [_moving_error(controllers.get(name, {})) for controllers in results.values()]
         places = [robot + (number - (len(COLORS) - 1) / 2) * width for robot in range(len(results))]
         bars = right.bar(places, heights, width, color=color, label=name)
-        right.bar_label(bars, [f"{h:.0f}" if h else "" for h in heights], fontsize="x-small")
+        right.bar_label(bars, [f"{h:.2g}" if h else "" for h in heights], fontsize="x-small")
     right.set_xticks(range(len(results)), results)
     right.set(ylabel="median error [mm]", title=f"Goals that move at {MOVING} m/s")
     right.grid(axis="y", alpha=0.3)

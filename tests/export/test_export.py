@@ -133,8 +133,8 @@ def test_onnx_runtime_equals_torch_for_any_batch(case: str, exported: Exported) 
     ("name", "preset", "nodes", "searching"),
     [
         ("planar8", "paper", 40, []),
-        ("planar8", "tuned", 405, [690]),
-        ("humanoid27", "tuned", 495, [870]),
+        ("planar8", "tuned", 435, [690]),
+        ("humanoid27", "tuned", 525, [870]),
     ],
 )
 def test_the_graph_is_small_and_of_standard_operators(

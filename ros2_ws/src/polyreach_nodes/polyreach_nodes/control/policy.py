@@ -137,7 +137,7 @@ def _check_time(file: PolicyData, contract: Contract) -> None:
         raise ContractError(
             f"policy file '{file.path}' takes {1e3 * file.worst_compute_s:.1f} ms of CPU time for "
             f"one of {file.runs} random inputs, expected at most {1e3 * limit_s:g} ms, half a "
-            "control period"
+            "control period; a lower control_rate in the robot.yaml leaves more"
         )
 
 
