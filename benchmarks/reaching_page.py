@@ -33,6 +33,9 @@ set can be reached. A goal set counts as reached when all effectors are within t
   any two links, and a posture. Its settings are the best of some 25 tried by
   hand on these robots and two others.
 
+Policy and planner estimate the velocity of goals that move; least squares and QP follow where goals
+are.
+
 CPU times are those of one thread of one machine, measured one robot at a time; time between
 processes is not included. Where goals jump, the rate is that just before the next jump. Times to
 the goals count goal sets that were reached.
