@@ -19,14 +19,13 @@ import torch
 from rich.console import Console
 
 from benchmarks import timing
-from benchmarks.parts import ROBOTS
 from benchmarks.qp_controller import QPController
 from benchmarks.reaching_page import Results, draw_results, results_page
 from polyreach.commands.pipeline import controller_pipeline
 from polyreach.deploy.controllers import PolicyController
 from polyreach.deploy.evaluate import Evaluation, EvaluationConfig, baselines
 from polyreach.robot.onnx_policy import PolicyFile
-from polyreach_description import Robot, load_robot
+from polyreach_description import Robot, list_robots, load_robot
 from polyreach_description.policy_search import find_policy
 
 GOALS, CONTROLLED = 300, 100
@@ -100,7 +99,7 @@ def find_robot(text: str) -> tuple[Robot, Path | None]:
     robot = load_robot(name)
     if policy:
         return robot, Path(policy)
-    return robot, find_policy(name) if name in ROBOTS else None
+    return robot, find_policy(name) if name in list_robots() else None
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -114,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
     out.mkdir(parents=True, exist_ok=True)
     file, console = out / "reaching.json", Console(markup=False, highlight=False)
     results: Results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    for text in () if arguments.redraw else arguments.robots or ROBOTS:
+    for text in () if arguments.redraw else arguments.robots or list_robots():
         robot, policy = find_robot(text)
         results[robot.name] = {}
         for name, figures in controller_figures(robot, policy, config):
