@@ -7,7 +7,6 @@ from torch import Tensor
 
 from polyreach.deploy.baselines.multi_start import MultiStartPlanner
 from polyreach.deploy.goal_sets import Goals, radii
-from polyreach.robot.configuration_search import SMOOTHING
 from polyreach.robot.straight_motion import StraightMotion
 from polyreach_description import Robot
 from polyreach_description.contract import PolicyInputs
@@ -16,6 +15,7 @@ Array = NDArray[np.float64]
 
 NEARBY = 5.0  # coarsest radii between two goals of an effector that moves on rather than jumps
 SAME = 1e-6  # [m] or of a quaternion's components
+SMOOTHING = 0.15  # share of a new velocity in that of a target
 
 
 class MultiStartController:
