@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 MAX_FILE_BYTES = 64 * 2**20
 MAX_METADATA_BYTES = 2**20  # keys and values together
 MAX_KEY_BYTES = 2**16  # all keys together
-TRIAL_LIMITS = Limits(cpu_s=8, memory_bytes=4 * 2**30)
+TRIAL_LIMITS = Limits(cpu_s=20, memory_bytes=4 * 2**30)
 _TRIAL = Path(__file__).with_name("policy_trial.py")
 
 
