@@ -154,7 +154,8 @@ def write_at_rate(robot: Robot, rate: float, folder: Path) -> tuple[Path, Path]:
     path.write_text(yaml.safe_dump(content))
     model = onnx.load(find_policy(robot.name))
     texts = {pair.key: pair.value for pair in model.metadata_props}
-    for key, value in robot_metadata(load_robot(path)).items():
+    inputs, memory_size = json.loads(texts["inputs"]), json.loads(texts["memory_size"])
+    for key, value in robot_metadata(load_robot(path), inputs, memory_size).items():
         texts[key] = json.dumps(value)
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, texts)

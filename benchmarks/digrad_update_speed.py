@@ -20,7 +20,8 @@ class NaiveDiGrad:
     """One module per critic, one backward pass per task and joint set, a loop over the targets."""
 
     def __init__(self, learner: DiGrad) -> None:
-        self.learner = copy.deepcopy(learner)
+        # both learn in one environment
+        self.learner = copy.deepcopy(learner, {id(learner.env): learner.env})
         self.critics = nn.ModuleList(_unstack(self.learner.critic.net))
         self.targets = copy.deepcopy(self.critics)
         self.critic_optimizer = torch.optim.Adam(
