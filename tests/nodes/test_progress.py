@@ -50,7 +50,8 @@ class Trace:
         self.time_s += PERIOD_S
         if self.checker.due(PERIOD_S, self.speed_scale):
             arrays = (np.array(values) for values in (joint_pos, wanted, command))
-            self.checker.update(list(errors), [], *arrays, self.speed_scale, slowed, obstacle)
+            state = (self.speed_scale, slowed, lambda: obstacle)
+            self.checker.update(list(errors), [], *arrays, *state)
         return self.checker.state
 
     def until_reported(self, errors: Callable[[float], Sequence[float]], **rest: object) -> float:

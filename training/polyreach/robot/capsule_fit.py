@@ -260,10 +260,10 @@ def _offset(fitted: Array, exact: Array, stop_distance: float) -> float:
     if not near.any():
         return 0.0
     over = fitted[near] - np.maximum(exact[near], stop_distance)
-    clear = exact >= stop_distance * (1 + WIDTHS[0])
+    border = stop_distance * (1 + WIDTHS[0])
     for covered in COVERED:
         offset = float(np.quantile(over, covered))
-        mistaken = clear & (fitted - offset < stop_distance * (1 + WIDTHS[0]))
+        mistaken = (exact >= border) & (fitted - offset < border)
         if mistaken.mean() <= MISTAKEN:
             break
     return offset

@@ -165,13 +165,13 @@ class ConfigurationSearch(nn.Module):
     def read(self, memory: Tensor) -> Memory:
         """The parts of a memory (B, M)."""
         sizes = [self.joints] * 5 + [1] + [3 * self.effectors] * 2 + [self.effectors, 1]
-        target, *motion, goals, chosen_for, active, count = memory.split(sizes, 1)
+        parts = Memory(*memory.split(sizes, 1))
         low, high = self.refinement.low, self.refinement.high
-        target = torch.minimum(torch.maximum(target, low), high)
-        goals, chosen_for = (part.reshape(-1, self.effectors, 3) for part in (goals, chosen_for))
-        joint_pos, drift, behind, mean, reaction = motion
-        response = behind, mean, reaction
-        return Memory(target, joint_pos, drift, *response, goals, chosen_for, active, count)
+        return parts._replace(
+            target=torch.minimum(torch.maximum(parts.target, low), high),
+            goals=parts.goals.reshape(-1, self.effectors, 3),
+            chosen_for=parts.chosen_for.reshape(-1, self.effectors, 3),
+        )
 
     def forward(
         self, joint_pos: Tensor, previous: Tensor, goals: Goals, memory: Tensor, propose: Propose

@@ -121,7 +121,7 @@ class CommandPipeline:
             self.command,
             self.speed_scale,
             self.slowed,
-            self.proximity.reason or self.proximity.nearest(joint_pos),
+            lambda: self.proximity.reason or self.proximity.nearest(joint_pos),
         )
 
     @property

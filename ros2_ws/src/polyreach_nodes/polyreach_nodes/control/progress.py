@@ -5,7 +5,7 @@ Plain numbers: so few of them are slower in NumPy.
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from operator import truediv
 
 import numpy as np
@@ -125,13 +125,14 @@ class ProgressChecker:
         command: Vector,
         speed_scale: float,
         slowed: float,
-        obstacle: str,
+        obstacle: Callable[[], str],
     ) -> None:
         """Check the distances [m] of the active effectors from their goals, and the angles [rad] of
         those whose goals have an orientation, at joint_pos (nu,) [rad or m].
 
         wanted, command: (nu,) [rad/s or m/s] of the policy, and after all limits; slowed: factor by
-        which distances slow it; obstacle: the bodies or the wall that are near.
+        which distances slow it; obstacle: names the bodies or the wall that are near; it is
+        called for a reason only.
         """
         elapsed_s, full_s = self._waited_s, self._waited_full_s
         self._waited_s = self._waited_full_s = 0.0
@@ -220,17 +221,18 @@ class ProgressChecker:
         return max(map(float.__sub__, self._most, self._least)) < REST_RANGE
 
     def _cause(
-        self, position: list[float], wanted: list[float], slowed: float, obstacle: str
+        self, position: list[float], wanted: list[float], slowed: float, obstacle: Callable[[], str]
     ) -> str:
         wanting = [
             v if abs(v) > WANTED_SPEED * top else 0.0
             for v, top in zip(wanted, self._vel_limits, strict=True)
         ]
         if not any(wanting):
-            held = f": {obstacle}" if obstacle else "; a goal may be out of reach"
+            near = obstacle()
+            held = f": {near}" if near else "; a goal may be out of reach"
             return f"the policy commands no motion{held}"
-        if slowed < SLOWED and obstacle:
-            return obstacle
+        if slowed < SLOWED and (near := obstacle()):
+            return near
         at_limit = [
             abs(v) if (v > 0.0 and q > high) or (v < 0.0 and q < low) else 0.0
             for v, q, low, high in zip(wanting, position, self._low, self._high, strict=True)
