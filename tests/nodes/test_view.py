@@ -178,6 +178,16 @@ class Person:
             lost=lambda: self.tab.evaluate(checked) != on,
         )
 
+    def slide(self, done: Callable[[], bool]) -> None:
+        """Drag the slider of the speed scale to its middle."""
+        track, thumb = ".mantine-Slider-track", ".mantine-Slider-thumb"
+
+        def drag() -> None:
+            # held for some frames of a browser without a GPU: the slider moves in the next one
+            self.tab.drag([self.tab.centre(thumb), self.tab.centre(track)], hold_s=1.0)
+
+        self._until(done, drag, "dragging the slider")
+
     def _click(
         self,
         done: Callable[[], bool],
@@ -185,16 +195,22 @@ class Person:
         number: int = 0,
         lost: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Click on what is found so, again if the click was lost: it may move under the mouse."""
-        for _ in range(3):
+        def click() -> None:
             if lost():
                 self.tab.click(*self.tab.centre(*what, number=number))
-            end_s = monotonic() + 10.0
+
+        self._until(done, click, f"clicks on {what} {number}")
+
+    def _until(self, done: Callable[[], bool], act: Callable[[], None], what: str) -> None:
+        """Act until it is done, again if that was lost: things may move under the mouse."""
+        for _ in range(3):
+            act()
+            end_s = monotonic() + 20.0
             while monotonic() < end_s:
                 if done():
                     return
                 sleep(0.02)
-        raise AssertionError(f"nothing came of clicks on {what} {number}")
+        raise AssertionError(f"nothing came of {what}")
 
 
 def wait_goal(probe: Probe, effector: str, there: bool, timeout_s: float = 10.0) -> bool:
@@ -288,12 +304,7 @@ def test_a_person_drags_a_goal_halts_and_resumes(
         person.switch("left", on=True)
         assert goal_of(probe, "left") == pytest.approx(goal, abs=1e-5)
 
-        def slid() -> bool:
-            tab.click(*tab.centre(".mantine-Slider-track"))  # it may have moved under the mouse
-            sleep(0.5)
-            return abs(speed_scale(probe) - 0.5) < 0.1
-
-        probe.wait(slid, "speed scale of the slider")
+        person.slide(lambda: abs(speed_scale(probe) - 0.5) < 0.1)
 
         probe.send_goal("middle", far[1], frame="<b>moon</b>")
         tab.wait_text("frame is '<b>moon</b>'")
