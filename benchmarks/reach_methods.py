@@ -24,7 +24,8 @@ from rich.console import Console
 
 from benchmarks.reach_methods_page import SEARCH, Results, methods_page
 from polyreach.deploy.controllers import Controller, PolicyController
-from polyreach.deploy.evaluate import Evaluation, EvaluationConfig
+from polyreach.deploy.evaluate import Evaluation
+from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach.deploy.export import load_run_policy, write_onnx
 from polyreach.networks.policy import RobotPolicy
 from polyreach.robot.features import Observation, largest_action
@@ -42,9 +43,14 @@ METHODS = (
 STEPS = {"apg": 280_000, "digrad": 300_000, "ddpg": 300_000, "ktm": 300_000}
 """Of methods whose rates or phases depend on them, about what a minute suffices for."""
 MANY_STEPS = 2_000_000
-EXTRA = {"apg": ["--num-envs", "128"]}
-TEACHER = "a2c"
-TEACHERS = {"distillation": "teachers", "fine-tuning": "policy"}  # setting that names the run
+SEPARATE = "a2c-separate"  # networks per task: what fine-tuning starts from
+EXTRA = {
+    "apg": ["--num-envs", "128"],
+    "fine-tuning": ["--method-config.source-task", "together"],
+    SEPARATE: ["--method-config.sharing", "none"],
+}
+STARTS = {"distillation": ("a2c", "teachers"), "fine-tuning": (SEPARATE, "start")}
+"""Of methods that start from another run: which, and the setting that names it."""
 POLL_S = 0.25
 
 
@@ -67,15 +73,27 @@ class TorchController:
         return action.clamp(-1.0, 1.0).double().numpy() * self._speeds
 
 
-def train(method: str, robot: str, seed: int, seconds: float, folder: Path) -> None:
+def ensure_run(name: str, robot: Robot, seed: int, arguments: argparse.Namespace) -> Path:
+    """The folder of a run, trained where it is missing, after the run that it starts from."""
+    folder: Path = arguments.out / f"{name}-{robot.name}-s{seed}"
+    if not (folder / "cpu.json").exists():
+        extra = list(EXTRA.get(name, []))
+        if name in STARTS:
+            other, setting = STARTS[name]
+            extra += [f"--method-config.{setting}", str(ensure_run(other, robot, seed, arguments))]
+        method = "a2c" if name == SEPARATE else name
+        train(method, arguments.robot, seed, arguments.seconds, folder, extra)
+    return folder
+
+
+def train(
+    method: str, robot: str, seed: int, seconds: float, folder: Path, extra: list[str]
+) -> None:
     """Train in `folder` for that CPU time [s], which is written to cpu.json there."""
     steps = STEPS.get(method, MANY_STEPS)
     command = [sys.executable, "-m", "polyreach.cli", "train", method, robot, "--out", str(folder)]
     command += ["--steps", str(steps), "--seed", str(seed), "--eval-every", "100000"]
-    command += ["--eval-goals", "64", *EXTRA.get(method, [])]
-    if method in TEACHERS:
-        teacher = folder.parent / f"{TEACHER}-{robot}-s{seed}"
-        command += [f"--method-config.{TEACHERS[method]}", str(teacher)]
+    command += ["--eval-goals", "64", *extra]
     used, stops = 0.0, False
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
         while process.poll() is None:
@@ -173,13 +191,8 @@ def main(argv: list[str] | None = None) -> int:
     if SEARCH not in measured().get(robot.name, {}):
         note(SEARCH, {"search": figures_of(evaluation, searched(None, robot, out))})
     for method in arguments.methods or METHODS:
-        runs = []
-        for seed in range(arguments.seeds):
-            folder = out / f"{method}-{robot.name}-s{seed}"
-            if not (folder / "cpu.json").exists():
-                train(method, arguments.robot, seed, arguments.seconds, folder)
-            runs.append(measure_run(folder, evaluation))
-        note(method, *runs)
+        folders = [ensure_run(method, robot, seed, arguments) for seed in range(arguments.seeds)]
+        note(method, *(measure_run(folder, evaluation) for folder in folders))
     console.print(f"wrote {file} and reach-methods.md")
     return 0
 

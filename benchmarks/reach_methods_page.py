@@ -1,5 +1,6 @@
 """The page of the benchmark of reach methods."""
 
+import math
 from collections.abc import Callable
 from statistics import fmean
 from typing import Any
@@ -15,11 +16,11 @@ INTRODUCTION = """\
 # Reach methods, compared
 
 Methods that drive robots, each trained with its settings of preset `tuned` for about a minute of
-one CPU core, start included, one seed unless a row shows more. A method without a row has not been
-measured yet. These are short trainings: the table shows what a method makes of a minute, not where
-it ends. All train in the same environments, and
-all are measured on the same starts and goals in the dynamic simulation, within the velocity and
-acceleration limits, as in [Reaching, compared](reaching.md).
+one CPU core, start included; `distillation` and `fine-tuning` start from a run of `a2c` of a minute
+of its own. These are short trainings: the table shows what a method makes of a minute, not where it
+ends. All train in the same environments, and all are measured on the same starts and goals in the
+dynamic simulation, within the velocity and acceleration limits, as in
+[Reaching, compared](reaching.md).
 
 - **alone**: the policy acts itself; configurations that it names blend into damped least squares
   near the goals (`apg`: the nearest of its configurations, after two steps of least squares).
@@ -53,9 +54,11 @@ def methods_page(results: Results) -> str:
             "in the search: moving goals", "CPU per command",
         ]  # fmt: skip
         rows = [header, ["---", *["---:"] * (len(header) - 1)]]
-        rows += [_row(name, runs) for name, runs in methods.items()]
+        order = sorted(methods, key=lambda name: -_rate(methods[name]))
+        rows += [_row(name, methods[name]) for name in order]
         parts.append(f"\n## {robot}\n\n{figures['episodes']} goal sets.\n\n")
         parts += [f"| {' | '.join(row)} |\n" for row in rows]
+        parts.append(_reading(methods))
     return "".join(parts)
 
 
@@ -98,6 +101,37 @@ def _row(name: str, runs: Runs) -> list[str]:
         moving("search"),
         of("search", lambda figures: figures["compute"]["mean_s"], lambda s: f"{1e3 * s:.2f} ms"),
     ]
+
+
+def _rate(runs: Runs) -> float:
+    """Share of goal sets that a method reaches alone, mean over seeds; the search alone is first."""
+    rates = [list(run["alone"]["clear_all"].values())[1] for run in runs if "alone" in run]
+    return fmean(rates) if rates else math.inf
+
+
+def _reading(methods: dict[str, Runs]) -> str:
+    """What learning adds to the search, in a sentence with its figures."""
+    (without,) = methods[SEARCH]
+    rates: dict[str, float] = {}
+    times: dict[str, float] = {}
+    for name, runs in methods.items():
+        figures = [run["search"] for run in runs if "search" in run]
+        if name == SEARCH or not figures:
+            continue
+        rates[name] = fmean(list(part["clear_all"].values())[0] for part in figures)
+        known = [part["time_s"]["0.5"] for part in figures if "time_s" in part]
+        if known:
+            times[name] = fmean(known)
+    if not times:
+        return ""
+    low, high = min(rates.values()), max(rates.values())
+    quickest = min(times, key=times.__getitem__)
+    alone = list(without["search"]["clear_all"].values())[0]
+    return (
+        f"\nThe search reaches {alone:.1%} of the goal sets without a policy, and {low:.1%} to "
+        f"{high:.1%} with one. `{quickest}` is the quickest with it: {times[quickest]:.2f} s, "
+        f"{without['search']['time_s']['0.5']:.2f} s without a policy (medians).\n"
+    )
 
 
 def _moving_error(figures: Figures) -> float:
