@@ -14,7 +14,8 @@ from rich.console import Console
 from benchmarks.parts import ROBOTS
 from benchmarks.qp_controller import QPController, QPSettings
 from benchmarks.reaching_page import clear_rate
-from polyreach.deploy.evaluate import Evaluation, EvaluationConfig
+from polyreach.deploy.evaluate import Evaluation
+from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach_description import load_robot
 
 SEED = 30_000  # other starts and goals than those of the comparison

@@ -104,7 +104,7 @@ def _row(name: str, runs: Runs) -> list[str]:
 
 
 def _rate(runs: Runs) -> float:
-    """Share of goal sets that a method reaches alone, mean over seeds; the search alone is first."""
+    """Share of goal sets that a method reaches alone, mean over seeds; inf for the search."""
     rates = [list(run["alone"]["clear_all"].values())[1] for run in runs if "alone" in run]
     return fmean(rates) if rates else math.inf
 
@@ -118,7 +118,7 @@ def _reading(methods: dict[str, Runs]) -> str:
         figures = [run["search"] for run in runs if "search" in run]
         if name == SEARCH or not figures:
             continue
-        rates[name] = fmean(list(part["clear_all"].values())[0] for part in figures)
+        rates[name] = fmean(next(iter(part["clear_all"].values())) for part in figures)
         known = [part["time_s"]["0.5"] for part in figures if "time_s" in part]
         if known:
             times[name] = fmean(known)
@@ -126,7 +126,7 @@ def _reading(methods: dict[str, Runs]) -> str:
         return ""
     low, high = min(rates.values()), max(rates.values())
     quickest = min(times, key=times.__getitem__)
-    alone = list(without["search"]["clear_all"].values())[0]
+    alone = next(iter(without["search"]["clear_all"].values()))
     return (
         f"\nThe search reaches {alone:.1%} of the goal sets without a policy, and {low:.1%} to "
         f"{high:.1%} with one. `{quickest}` is the quickest with it: {times[quickest]:.2f} s, "

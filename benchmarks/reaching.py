@@ -23,7 +23,8 @@ from benchmarks.qp_controller import QPController
 from benchmarks.reaching_page import Results, draw_results, results_page
 from polyreach.commands.pipeline import controller_pipeline
 from polyreach.deploy.controllers import PolicyController
-from polyreach.deploy.evaluate import Evaluation, EvaluationConfig, baselines
+from polyreach.deploy.evaluate import Evaluation, baselines
+from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, list_robots, load_robot
 from polyreach_description.policy_search import find_policy
