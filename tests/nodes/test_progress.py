@@ -15,7 +15,7 @@ from velocity_servos import VelocityServos
 from polyreach_description import Robot, load_robot
 from polyreach_description.policy_search import find_policy
 from polyreach_nodes.control.policy import Policy
-from polyreach_nodes.control.progress import PEAK_S, ProgressChecker
+from polyreach_nodes.control.progress import ProgressChecker
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import STUCK_STATES, State
 
@@ -115,7 +115,8 @@ def test_a_robot_that_stops_moving_is_always_reported(
     while trace.time_s < way_s:
         trace.step(errors(trace.time_s), command=(speed_scale, 0.0))
     if trace.checker.state is State.ACTIVE:
-        assert trace.until_reported(errors) <= TIMEOUT_S + PEAK_S
+        # noise may lower the error by the margin once more since the last motion, but not twice
+        assert trace.until_reported(errors) <= 2 * TIMEOUT_S + LATE_S
     assert trace.checker.state is State.BLOCKED
 
 
