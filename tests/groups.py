@@ -22,6 +22,7 @@ WITHOUT_PROCESSES = {
     "test_reach_task.py",
     "test_reports.py",
     "test_view_parts.py",
+    "test_view_program.py",
     "test_watchdog.py",
 }
 # tests of whole programs, which check no delay below a second

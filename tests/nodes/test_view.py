@@ -1,5 +1,6 @@
 """The page as a process: connections it accepts, and the effect of mouse input."""
 
+import json
 import signal
 import socket
 import subprocess
@@ -24,9 +25,11 @@ from websockets.sync.client import connect
 from polyreach_description.policy_search import find_policy
 from polyreach_nodes.client.status import Point, decode
 from polyreach_nodes.view import shapes
+from polyreach_nodes.view.link import PageLink
 from polyreach_nodes.view.scene import HANDLE_SHARE
 
 WIDTH, HEIGHT = 760, 400  # [px] of the browser's window
+GOALS = ("--ros-args", "-p", "port:=0", "-p")
 View = Callable[..., tuple[Process, int]]
 
 
@@ -319,3 +322,63 @@ def test_a_person_drags_a_goal_halts_and_resumes(
         page.popen.send_signal(signal.SIGTERM)
         probe.wait(lambda: listening_on(port) == set(), "the port free", timeout_s=5.0)
         assert page.popen.wait(timeout=30.0) == 0  # a second signal would end it at once
+
+
+def test_the_page_sets_random_goals_until_the_robot_is_halted(
+    start: Launcher, view: View, probe: Probe
+) -> None:
+    start("sim_node", {"robot": "planar8"}, "-r", "commands:=polyreach_controller/commands")
+    start("controller_node", {"robot": "planar8", "autostart": True, "joint_state_timeout": 0.5})
+    view(goals="'random goals'")
+    seen: set[Point] = set()
+
+    def reached_three() -> bool:
+        goal = goal_of(probe, "left") if probe.value("reached") == "true" else None
+        seen.update([goal] if goal is not None else [])
+        return len(seen) == 3
+
+    probe.wait(reached_three, "three goal sets")
+    probe.call("halt")
+    probe.wait_state("HALTED")
+    sleep(1.0)
+    counts = [probe.value(f"received/{effector}") for effector in probe.robot.effector_names]
+    sleep(1.5)
+    assert counts == [probe.value(f"received/{name}") for name in probe.robot.effector_names]
+
+
+def test_an_unknown_program_of_goals_is_one_clear_error_line(start: Launcher) -> None:
+    process = start("python", None, "-m", "polyreach_nodes.view_node", *GOALS, "goals:=dance")
+    assert process.popen.wait(timeout=30) == 1
+    assert "'dance', but must be one of: by hand, random goals, moving goals" in process.output
+    assert "Traceback" not in process.output
+
+
+def test_another_policy_is_used_at_rest_and_a_wrong_one_is_reported(
+    start: Launcher, probe: Probe, tmp_path: Path
+) -> None:
+    def method() -> str:
+        return json.loads(probe.metadata[-1])["method"] if probe.metadata else ""
+
+    start("sim_node", {"robot": "planar8"}, "-r", "commands:=polyreach_controller/commands")
+    start("controller_node", {"robot": "planar8", "autostart": True, "joint_state_timeout": 0.5})
+    probe.wait_state("IDLE")
+    robot = probe.robot
+    link = PageLink(probe.node, robot.effector_names, robot.base_frame, "polyreach_controller")
+
+    def knows_policy() -> bool:
+        link.update()
+        return link.policy == "" and method() == "apg"
+
+    probe.wait(knows_policy, "the parameter 'policy'")
+    ddpg = str(find_policy("planar8", "ddpg"))
+    link.use_policy(ddpg)
+    probe.wait(lambda: method() == "ddpg" and link.policy == ddpg, "the policy of ddpg")
+    probe.wait_state("IDLE")  # active again
+    wrong = tmp_path / "wrong.onnx"
+    wrong.write_bytes(b"no policy")
+    link.use_policy(str(wrong))
+    link.use_policy(ddpg)
+    assert link.failure == "policy NOT SET: the last one is still being loaded"
+    probe.wait(lambda: "wrong.onnx" in link.failure, "the reason for which the file is refused")
+    probe.wait_state("IDLE")
+    assert method() == "ddpg" and link.policy == ddpg

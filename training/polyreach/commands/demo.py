@@ -33,7 +33,7 @@ class DemoOptions:
     json: bool = False
     """Print the result as JSON instead of the live errors."""
     view: bool = False
-    """Show a page with the robot and goals to drag; the demo then sends no goals."""
+    """Show a page with the robot and goals to drag; it sends random goals until one is dragged."""
     host: str = "127.0.0.1"
     """Address that the page listens on; anyone who can reach it can move the robot."""
     port: int = 8080

@@ -328,6 +328,11 @@ class ViewParameters:
     port: int = parameter(
         8080, "Port to listen on; 0: any free port.", range=(0, 65535), settable=Settable.START
     )
+    goals: str = parameter(
+        "by hand",
+        "Who sets the goals at first: by hand, random goals or moving goals.",
+        settable=Settable.START,
+    )
     shadows: bool = parameter(
         True, "Draw shadows; false for a browser without a GPU.", settable=Settable.START
     )

@@ -2,6 +2,7 @@
 
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from time import monotonic
 
@@ -15,17 +16,30 @@ from sensor_msgs.msg import JointState
 from polyreach_description import load_robot
 from polyreach_description.closed_output import outlast_output
 from polyreach_description.orientation import orientation_errors
+from polyreach_description.policy_search import DEFAULT_METHOD, list_policies
 from polyreach_nodes.client.status import ControllerStatus
 from polyreach_nodes.client.topics import NEWEST, clear_goal_service
+from polyreach_nodes.control.watchdog import MOVING_STATES, State
 from polyreach_nodes.parameters import ViewParameters
 from polyreach_nodes.ros.declare_parameters import declare_parameters
 from polyreach_nodes.ros.spin import run_node
-from polyreach_nodes.view.events import Drag, Event, Grab, Press, Speed, Switch
+from polyreach_nodes.view.events import (
+    Choose,
+    Drag,
+    Event,
+    Grab,
+    Press,
+    Speed,
+    Switch,
+    UsePolicy,
+)
 from polyreach_nodes.view.goals import GoalHandle
 from polyreach_nodes.view.joints import JointPositions
 from polyreach_nodes.view.link import SILENCE_S, PageLink
+from polyreach_nodes.view.program import BY_HAND, GoalProgram
 from polyreach_nodes.view.shapes import effector_colours
 
+GOING = (State.IDLE, *MOVING_STATES)  # in which a controller goes to goals
 FRAME_S = 1.0 / 30.0  # [s] between two updates of the scene
 PANEL_S = 0.2  # [s] between two updates of the panel
 MISSING = "the page needs viser, which is not installed: pip install 'viser>=1.1,<1.2'"
@@ -56,6 +70,12 @@ class ViewNode(Node):
                 robot.effector_names, robot.oriented.tolist(), strict=True
             )
         ]
+        self._program = GoalProgram(robot)
+        self._policies = {
+            path.stem.removeprefix(f"{robot.name}-"): path
+            for path in list_policies()
+            if path.stem.startswith(f"{robot.name}-")
+        }
         self._status = ControllerStatus()
         self._panel_s = -np.inf
         self._events: SimpleQueue[Event] = SimpleQueue()
@@ -73,7 +93,9 @@ class ViewNode(Node):
             robot.base_frame,
             self._post,
             bool(robot.oriented.any()),
+            tuple(self._policies),
         )
+        self._program.start(parameters.goals, robot.home)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(FRAME_S, self._on_frame, clock=steady)
         name = f"[{host}]" if ":" in host else host
@@ -112,25 +134,45 @@ class ViewNode(Node):
             case Grab(effector, client, dragging):
                 handle = self._handles[effector]
                 handle.grab(client) if dragging else handle.release(client)
+                self._start(BY_HAND)
             case Drag(effector, position, orientation):
                 self._handles[effector].drag(position, orientation)
             case Switch(effector, True):
+                self._start(BY_HAND)
                 self._handles[effector].switch_on()
             case Switch(effector, False):
+                self._start(BY_HAND)
                 self._handles[effector].switch_off(monotonic())
                 self._link.call(clear_goal_service(self._handles[effector].effector))
             case Press(name):
+                self._start(BY_HAND)  # whoever resumes expects no other goals
                 self._link.call(name)
             case Speed(scale):
                 self._link.set_speed(scale)
+            case Choose(program):
+                self._start(program)
+            case UsePolicy(method) if method in self._policies:
+                self._link.use_policy(str(self._policies[method]))
+
+    def _start(self, program: str) -> None:
+        if program != BY_HAND or self._program.kind != BY_HAND:
+            self._program.start(program, self._joints.qpos[self.robot.qpos_adr])
 
     def _send_goals(self, now_s: float) -> None:
         for handle in self._handles:
             if (pose := handle.due(now_s)) is not None:
                 self._link.send_goal(handle.effector, pose)
 
+    def _follow_program(self, now_s: float) -> None:
+        may_move = self._link.state()[0] in GOING
+        goals = self._program.update(now_s, may_move, (self._positions, self._orientations))
+        if goals is not None:
+            for handle, position, orientation in zip(self._handles, *goals, strict=True):
+                handle.drag(position, orientation)
+
     def _on_frame(self) -> None:
         now_s = monotonic()
+        self._follow_program(now_s)
         self._send_goals(now_s)
         self._link.update()
         self._take_status(now_s)
@@ -188,6 +230,11 @@ class ViewNode(Node):
             errors,
             angles.tolist(),
         )
+        self._panel.show_program(self._program.kind, self._program.score.line())
+        if (policy := self._link.policy) is not None:
+            default = f"{self.robot.name}-{DEFAULT_METHOD}"
+            stem = Path(policy).stem if policy else default
+            self._panel.show_method(stem.removeprefix(f"{self.robot.name}-"))
         self._panel.plot(now_s, errors)
         self._panel.show_timing(self._link.timing)
         if self._link.speed_scale is not None:

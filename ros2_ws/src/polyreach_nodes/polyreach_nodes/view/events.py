@@ -49,5 +49,19 @@ class Speed:
     scale: float
 
 
-Event = Grab | Drag | Switch | Press | Speed
+@dataclass(frozen=True)
+class Choose:
+    """Goals are set by a program, one of PROGRAMS."""
+
+    program: str
+
+
+@dataclass(frozen=True)
+class UsePolicy:
+    """The controller is to use a shipped policy of a method."""
+
+    method: str
+
+
+Event = Grab | Drag | Switch | Press | Speed | Choose | UsePolicy
 Post = Callable[[Event], None]

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from viser import uplot
 
 from polyreach_nodes.client.topics import CLEAR_GOALS, HALT, RESUME
-from polyreach_nodes.view.events import Event, Post, Press, Speed, Switch
+from polyreach_nodes.view.events import Choose, Event, Post, Press, Speed, Switch, UsePolicy
+from polyreach_nodes.view.program import PROGRAMS
 from polyreach_nodes.view.shapes import Colour
 
 PLOT_S = 20.0  # [s] of errors in the plot
@@ -43,8 +44,11 @@ class Panel:
         frame: str,
         post: Post,
         oriented: bool = False,
+        methods: Sequence[str] = (),
     ) -> None:
-        """frame: of the goals; oriented: whether any goals have an orientation."""
+        """frame: of the goals; oriented: whether any goals have an orientation; methods: whose
+        policies there are.
+        """
         self._effectors = effectors
         self._css = [f"rgb{colour}" for colour in colours]
         self._frame = frame
@@ -64,6 +68,19 @@ class Panel:
         ):
             button = gui.add_button(label, color=colour, hint=hint)  # type: ignore[arg-type]
             button.on_click(self._poster(partial(_pressed, name)))
+        self._program = gui.add_dropdown(
+            "goals", PROGRAMS, hint="who sets the goals; dragging one is by hand again"
+        )
+        self._program.on_update(self._poster(lambda event: Choose(str(event.target.value))))
+        self._methods = tuple(methods)
+        self._policy = gui.add_dropdown(
+            "policy",
+            self._methods or ("",),
+            visible=len(self._methods) > 1,
+            hint="method of the shipped policy; the robot stops while it is loaded",
+        )
+        self._policy.on_update(self._poster(lambda event: UsePolicy(str(event.target.value))))
+        self._html["score"] = gui.add_html("")
         self._switches = []
         for index, effector in enumerate(effectors):
             switch = gui.add_checkbox(
@@ -168,6 +185,17 @@ class Panel:
         )
         style = "width:100%;font-size:0.9em;font-variant-numeric:tabular-nums"
         self._write("timing", f'<div style="{TEXT}"><table style="{style}">{rows}</table></div>')
+
+    def show_program(self, kind: str, score: str) -> None:
+        """Show which of PROGRAMS sets the goals, and what became of them."""
+        if self._program.value != kind:
+            self._program.value = kind  # type: ignore[misc]
+        self._write("score", f'<div style="{TEXT}">{escape(score)}</div>' if score else "")
+
+    def show_method(self, method: str) -> None:
+        """Show whose policy the controller uses."""
+        if method in self._methods and self._policy.value != method:
+            self._policy.value = method  # type: ignore[misc]
 
     def show_speed(self, scale: float) -> None:
         """Move the slider to a speed scale, 0 to 1."""

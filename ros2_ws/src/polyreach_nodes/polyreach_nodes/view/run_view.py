@@ -14,6 +14,7 @@ from polyreach_nodes.demo.processes import (
     start_robot,
     terminate_as_interrupt,
 )
+from polyreach_nodes.view.program import RANDOM
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,8 @@ class ViewConfig:
     """Address that the page listens on; anyone who can reach it can move the robot."""
     port: int = 8080
     """Port of the page; 0: any free port."""
+    goals: str = RANDOM
+    """Who sets the goals at first: by hand, random goals or moving goals."""
     watchdog: bool = False
     """Send the commands through the command watchdog."""
 
@@ -42,7 +45,12 @@ def run_view(config: ViewConfig) -> None:
     """
     policy = checked_policy(config.robot, config.policy)
     seconds = math.inf if config.seconds is None else config.seconds
-    parameters: Parameters = {"robot": config.robot, "host": config.host, "port": config.port}
+    parameters: Parameters = {
+        "robot": config.robot,
+        "host": config.host,
+        "port": config.port,
+        "goals": config.goals,
+    }
     with tempfile.TemporaryDirectory(prefix="polyreach-view-") as folder:
         try:
             with terminate_as_interrupt(), Processes(Path(folder)) as processes:
