@@ -353,6 +353,29 @@ def test_an_unknown_program_of_goals_is_one_clear_error_line(start: Launcher) ->
     assert "Traceback" not in process.output
 
 
+def test_the_speed_can_be_set_after_an_answer_that_never_came(
+    start: Launcher, probe: Probe
+) -> None:
+    controller = start("controller_node", {"robot": "planar8", "autostart": True})
+    probe.wait_state("WAITING")
+    robot = probe.robot
+    link = PageLink(probe.node, robot.effector_names, robot.base_frame, "polyreach_controller")
+
+    def updated() -> str:
+        link.update()
+        return link.failure
+
+    probe.wait(lambda: updated() == "" and link.speed_scale == 1.0, "the speed scale")
+    controller.popen.send_signal(signal.SIGSTOP)
+    try:
+        link.set_speed(0.4)
+        probe.wait(lambda: "speed_scale NOT DONE: no answer" in updated(), "a missing answer")
+    finally:
+        controller.popen.send_signal(signal.SIGCONT)
+    link.set_speed(0.3)
+    probe.wait(lambda: updated() == "" and speed_scale(probe) == 0.3, "the speed as set last")
+
+
 def test_another_policy_is_used_at_rest_and_a_wrong_one_is_reported(
     start: Launcher, probe: Probe, tmp_path: Path
 ) -> None:

@@ -145,6 +145,8 @@ class PageLink:
             elif now_s - called_s > ANSWER_S:
                 self._calls.remove(call)
                 future.cancel()
+                if future is self._speed_call:
+                    self._speed_call = None  # what is cancelled is never done
                 self._fail(name, f"no answer of {self._client.name} in {ANSWER_S:g} s")
         if self._speed_call is not None and self._speed_call.done():
             self._speed_call = None
