@@ -53,9 +53,9 @@ class ParsedError(Exception):
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A reader's folder, with the files that pages take for granted; the working directory."""
     robots = ROBOTS_DIR / "planar8"
-    for name in ("robot.yaml", "my_robot.yaml"):
-        shutil.copy(robots / "robot.yaml", tmp_path / name)
-    shutil.copy(robots / "robot.xml", tmp_path / "robot.xml")
+    for name in ("robot.yaml", "robot.xml"):
+        shutil.copy(robots / name, tmp_path / name)
+    shutil.copy(robots / "robot.urdf", tmp_path / "my_robot.urdf")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

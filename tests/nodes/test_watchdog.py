@@ -81,3 +81,23 @@ def test_forgetting_joint_states_keeps_the_halt() -> None:
     assert dog.state(10.0, has_goal=True) is State.HALTED
     dog.halted = False
     assert dog.state(10.0, has_goal=True) is State.WAITING
+
+
+def test_a_refused_robot_stays_still_whatever_else_is_true() -> None:
+    dog = fresh(10.0)
+    dog.refused = "robot_description differs"
+    assert dog.state(10.0, has_goal=True) is State.FAULT
+    dog.halted = True
+    assert dog.state(10.0, has_goal=True) is State.FAULT
+    dog.refused = ""
+    assert dog.state(10.0, has_goal=True) is State.HALTED
+
+
+def test_motion_waits_for_what_is_awaited() -> None:
+    dog = fresh(10.0)
+    dog.awaited = "no robot_description yet"
+    assert dog.state(10.0, has_goal=True) is State.WAITING
+    dog.fault = "a fault counts more"
+    assert dog.state(10.0, has_goal=True) is State.FAULT
+    dog.awaited = dog.fault = ""
+    assert dog.state(10.0, has_goal=True) is State.ACTIVE

@@ -20,7 +20,7 @@ COMMANDS: dict[str, str] = {
     "draw": "RUN: draw the policy of a run",
     "report": "EXPERIMENT...: train its runs, write its curves and its table",
     "list": "list methods, environments, experiments, robots and policies",
-    "robot": "check|show|urdf ROBOT: check a robot, or show what it has",
+    "robot": "new MODEL | check|show|urdf ROBOT: draft, check or show a robot",
     "demo": "[ROBOT] [--view]: simulator, controller and goals over ROS 2",
     "goal": "EFFECTOR X Y Z: send a goal to a running controller",
 }

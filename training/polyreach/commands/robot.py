@@ -1,6 +1,7 @@
-"""polyreach robot: check a robot, show what it has, or write its URDF."""
+"""polyreach robot: draft a robot.yaml, check a robot, show what it has, or write its URDF."""
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +14,20 @@ from polyreach.commands.terminal import console, print_table
 from polyreach.errors import UserError
 from polyreach.robot.robot_report import check_robot, describe_robot, joint_rows
 from polyreach_description import load_robot
+from polyreach_description.draft_yaml import new_robot_yaml
 from polyreach_description.urdf_export import MOCK_PLUGIN, robot_to_urdf
 
 
 @dataclass(frozen=True)
 class RobotOptions:
-    """Check the files of a robot, show their content, or write a URDF for ros2_control."""
+    """Draft a robot.yaml, check the files of a robot, show their content, or write a URDF for
+    ros2_control.
+    """
 
-    action: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="check|show|urdf")]
-    """What to do: check, show or urdf."""
+    action: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="new|check|show|urdf")]
+    """What to do: new, check, show or urdf."""
     robot: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ROBOT")]
-    """Name of a shipped robot, or path of a robot.yaml."""
+    """Name of a shipped robot, or path of a robot.yaml; for new, path of an MJCF or URDF."""
     json: bool = False
     """Print as JSON (check, show)."""
     plugin: str = MOCK_PLUGIN
@@ -31,14 +35,18 @@ class RobotOptions:
     param: tuple[str, ...] = ()
     """Parameters NAME=VALUE of the hardware plugin (urdf)."""
     out: Path | None = None
-    """File for the URDF; by default standard output (urdf)."""
+    """File to be written; by default robot.yaml (new), or standard output (urdf)."""
+    force: bool = False
+    """Replace a file that exists (new)."""
 
 
 def run(words: Sequence[str]) -> int:
-    """polyreach robot check|show|urdf ROBOT."""
+    """polyreach robot new MODEL, or polyreach robot check|show|urdf ROBOT."""
     options = parse_options(RobotOptions, words, prog="polyreach robot")
-    if options.action not in ("check", "show", "urdf"):
-        raise UserError(f"unknown action '{options.action}' (legal: check, show, urdf)")
+    if options.action not in ("new", "check", "show", "urdf"):
+        raise UserError(f"unknown action '{options.action}' (legal: new, check, show, urdf)")
+    if options.action == "new":
+        return _write_draft(Path(options.robot), options.out or Path("robot.yaml"), options.force)
     if options.action == "urdf":
         return _write_urdf(options)
     robot = load_robot(options.robot)
@@ -68,6 +76,21 @@ def run(words: Sequence[str]) -> int:
         console.print(f"warning: {warning}", soft_wrap=True)
     verdict = "can be used; note the warnings above" if warnings else "is fine"
     console.print(f"robot '{robot.name}' {verdict}")
+    return 0
+
+
+def _write_draft(model: Path, out: Path, force: bool) -> int:
+    """Write a first robot.yaml of a model, and say what is left to be decided."""
+    if out.exists() and not force:
+        raise UserError(f"'{out}' exists: give another file by --out, or replace it by --force")
+    drafted = new_robot_yaml(model, os.path.relpath(model, out.parent))
+    out.write_text(drafted.text, encoding="utf-8")
+    console.print(f"wrote {out}; to be decided in it:", soft_wrap=True, markup=False)
+    for decision in drafted.decisions:
+        console.print(f"- {decision}", soft_wrap=True, markup=False)
+    if drafted.problem:
+        console.print(f"warning: {drafted.problem}", soft_wrap=True, markup=False)
+    console.print(f"next: polyreach robot check {out}", soft_wrap=True, markup=False)
     return 0
 
 

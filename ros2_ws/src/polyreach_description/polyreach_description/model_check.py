@@ -30,21 +30,33 @@ capsule material color joint parent child axis limit dynamics mimic safety_contr
 PLAIN_ELEMENTS = frozenset(f"{_MJCF} {_URDF}".split())
 
 
+def read_bounded(model: Path) -> tuple[bytes, ElementTree.Element | None]:
+    """The content of a model file, and its root element (None for what MuJoCo may read otherwise).
+
+    Raises RobotError, naming the bound, for a file or a number of elements beyond it.
+    """
+    try:
+        with model.open("rb") as stream:
+            data = stream.read(MAX_MODEL_BYTES + 1)
+    except OSError as error:
+        raise RobotError(f"'{model}' cannot be read: {error.strerror}") from None
+    if len(data) > MAX_MODEL_BYTES:
+        raise RobotError(f"model '{model}' has more than {MAX_MODEL_BYTES} bytes")
+    root = parse_xml(data)
+    if root is not None and (count := elements_in(root)) > MAX_ELEMENTS:
+        raise RobotError(
+            f"model '{model}' stands for at least {count} elements, expected at most "
+            f"{MAX_ELEMENTS} (copies by replicate, composite and flexcomp count)"
+        )
+    return data, root
+
+
 def check_model(file: RobotFile) -> None:
     """Raise RobotError, naming the file and the bound, if the robot's model is too much to load."""
     try:
-        with file.model.open("rb") as stream:
-            data = stream.read(MAX_MODEL_BYTES + 1)
-    except OSError as error:
-        raise RobotError(f"{file.path}: '{file.model}' cannot be read: {error.strerror}") from None
-    if len(data) > MAX_MODEL_BYTES:
-        raise RobotError(f"{file.path}: model '{file.model}' has more than {MAX_MODEL_BYTES} bytes")
-    root = _parse(data)
-    if root is not None and (count := elements_in(root)) > MAX_ELEMENTS:
-        raise RobotError(
-            f"{file.path}: model '{file.model}' stands for at least {count} elements, expected at "
-            f"most {MAX_ELEMENTS} (copies by replicate, composite and flexcomp count)"
-        )
+        data, root = read_bounded(file.model)
+    except RobotError as error:
+        raise RobotError(f"{file.path}: {error}") from None
     if root is None or not is_plain(root):
         digest = sha256(sha256(data).digest() + repr(file).encode()).hexdigest()
         passed = environ.get(PASSED, "").split()
@@ -101,7 +113,7 @@ class _Builder(ElementTree.TreeBuilder):
         raise _DoctypeFound
 
 
-def _parse(data: bytes) -> ElementTree.Element | None:
+def parse_xml(data: bytes) -> ElementTree.Element | None:
     """The root of an XML document; None for what MuJoCo's own parser may read otherwise."""
     parser = ElementTree.XMLParser(target=_Builder())
     try:

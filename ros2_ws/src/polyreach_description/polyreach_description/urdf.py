@@ -17,6 +17,17 @@ from polyreach_description.share_folders import share_folders
 MESH_FORMATS = (".obj", ".stl", ".msh")  # that MuJoCo reads
 
 
+class MeshError(RobotError):
+    """Collision meshes that MuJoCo cannot use.
+
+    links: names of the links that have them.
+    """
+
+    def __init__(self, text: str, links: Collection[str]) -> None:
+        super().__init__(text)
+        self.links = tuple(links)
+
+
 def read_urdf(path: Path) -> ElementTree.Element | None:
     """The root element of a URDF; None for a model file of another kind."""
     try:
@@ -45,8 +56,8 @@ def load_urdf(
     no_collision: links whose collision shapes are left out. Visual shapes are left out, too. Where
     the file sets MuJoCo's meshdir or strippath, mesh files are found by MuJoCo's own rules.
 
-    Raises RobotError for a file with xacro macros, and for a mesh file that is missing or of a
-    format that MuJoCo does not read.
+    Raises RobotError for a file with xacro macros, and MeshError for mesh files that are missing or
+    of a format that MuJoCo does not read.
     """
     if any("xacro" in element.tag for element in root.iter() if isinstance(element.tag, str)):
         raise RobotError(f"'{path}' still has xacro macros: expand it with xacro first")
@@ -78,10 +89,11 @@ def load_urdf(
                             "filename", files.setdefault(key, f"{len(files)}_{mesh_file.name}")
                         )
     if unusable:
-        raise RobotError(
+        raise MeshError(
             f"collision meshes that MuJoCo cannot use: {'; '.join(unusable.values())}: add or "
             "convert them, or do without the shapes of these links by 'no_collision: "
-            f"[{', '.join(unusable)}]' in the robot.yaml"
+            f"[{', '.join(unusable)}]' in the robot.yaml",
+            unusable,
         )
     assets = {name: file.read_bytes() for (file, _), name in files.items()}
     spec = mujoco.MjSpec.from_string(ElementTree.tostring(root, encoding="unicode"), assets=assets)

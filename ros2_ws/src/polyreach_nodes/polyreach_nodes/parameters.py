@@ -20,6 +20,7 @@ ANGLE_TOLERANCE = 0.05  # [rad], default: 2.9 degrees
 NO_WORKSPACE = (-100.0, -100.0, -100.0, 100.0, 100.0, 100.0)  # [m]
 MIN_STATE_RATE = 125.0  # [Hz] of the simulator's joint states by default
 MIN_STATES = 3  # joint states per control period by default; fewer might count as stale
+DESCRIPTION_CHECKS = ("off", "warn", "refuse")
 LEAST_PERIODS = 0.5  # control periods that a time in `periods` must have: sampling takes as long
 
 
@@ -132,6 +133,13 @@ class ControllerParameters:
         unit="s",
         range=(0.0, 60.0),
     )
+    description_check: str = parameter(
+        "warn",
+        "What happens if the URDF on `robot_description` differs from the robot's model: off, warn "
+        "(in the status and in /diagnostics) or refuse (no motion before it is received and "
+        "agrees).",
+        settable=Settable.INACTIVE,
+    )
     record_folder: str = parameter(
         "", "Folder of all recordings; empty: recording is off.", settable=Settable.START
     )
@@ -146,6 +154,11 @@ class ControllerParameters:
         if self.collision_slow_distance and self.collision_stop_distance:
             check_distances(self.collision_slow_distance, self.collision_stop_distance)
         check_workspace(self.workspace)
+        if self.description_check not in DESCRIPTION_CHECKS:
+            raise ValueError(
+                f"description_check is '{self.description_check}', but must be one of "
+                f"{', '.join(DESCRIPTION_CHECKS)}"
+            )
 
     def in_seconds(self, period_s: float) -> Self:
         """The same, with times of 0 replaced by their number of control periods of period_s [s].

@@ -67,6 +67,7 @@ class ControllerStatus:
     goal_timeout_s: float = 0.0  # [s] after which a goal that is not sent again expires; 0: never
     compute_max_ms: float | None = None  # [ms] CPU time of the policy when its file was loaded
     recording: str = ""  # what is wrong with the recording
+    description: str = ""  # how robot_description differs from the model
     received_s: float = -math.inf  # [s, monotonic] when the client received it
 
     def effector(self, name: str) -> EffectorStatus:
@@ -95,6 +96,7 @@ def encode(status: ControllerStatus) -> dict[str, str]:
         "goal_timeout": repr(status.goal_timeout_s),
         "policy compute max [ms]": _optional(status.compute_max_ms),
         "recording": status.recording,
+        "description": status.description,
     }
     for name, effector in status.effectors.items():
         values[GOAL + name] = " ".join(map(repr, effector.goal or ()))
@@ -155,6 +157,7 @@ def decode(
         goal_timeout_s=read("goal_timeout", _finite, 0.0, "a finite number [s]"),
         compute_max_ms=read("policy compute max [ms]", _finite, None, "a finite number [ms]"),
         recording=values.get("recording", ""),
+        description=values.get("description", ""),
         received_s=received_s,
     )
 

@@ -140,11 +140,11 @@ class ReachControl:
         watchdog = self.watchdog
         match state := self.state(now_s):
             case State.FAULT:
-                return watchdog.fault
+                return watchdog.fault or watchdog.refused
             case State.HALTED:
                 return "halted until ~/resume"
             case State.WAITING:
-                return "no joint state yet"
+                return watchdog.awaited or "no joint state yet"
             case State.STALE:
                 return watchdog.invalid or f"joint state is older than {watchdog.timeout_s:.3f} s"
         return self.pipeline.progress.reason if state in STUCK_STATES else ""

@@ -8,14 +8,14 @@ from enum import StrEnum
 class State(StrEnum):
     """What the controller is doing; IDLE slows down and holds, MOVING_STATES move towards goals."""
 
-    WAITING = "WAITING"  # no joint state yet
+    WAITING = "WAITING"  # no joint state yet, or no robot_description that is required
     IDLE = "IDLE"  # no effector has a goal
     ACTIVE = "ACTIVE"
     BLOCKED = "BLOCKED"  # ACTIVE, but the joints are at rest before the goals are reached
     OSCILLATING = "OSCILLATING"  # ACTIVE, but joints move without an effector that makes progress
     STALE = "STALE"  # joint state too old or invalid
     HALTED = "HALTED"  # until resumed
-    FAULT = "FAULT"  # policy or program error, or a long outage of the joint state, until resumed
+    FAULT = "FAULT"  # program error or long outage, until resumed; or another robot's description
 
 
 STUCK_STATES = (State.BLOCKED, State.OSCILLATING)
@@ -30,6 +30,8 @@ class Watchdog:
         self.outage_timeout_s = 0.0  # [s], see outage; 0: motion resumes after any outage
         self.halted = False
         self.fault = ""
+        self.refused = ""  # why this robot must not move at all; ~/resume does not end it
+        self.awaited = ""  # what must be known of the robot before it may move
         self.invalid = ""
         self._received_s = [-math.inf] * joints
         self._oldest_s = -math.inf
@@ -82,10 +84,12 @@ class Watchdog:
 
     def state(self, now_s: float, has_goal: bool) -> State:
         """The state at now_s, for the most severe reason."""
-        if self.fault:
+        if self.fault or self.refused:
             return State.FAULT
         if self.halted:
             return State.HALTED
+        if self.awaited:
+            return State.WAITING
         if not self.has_valid_state(now_s):
             waiting = not self.invalid and self.age_s(now_s) == math.inf
             return State.WAITING if waiting else State.STALE

@@ -33,11 +33,17 @@ class Entities:
 
     def subscribe(
         self, kind: type, topic: str, act: Callable[[Any], None], qos: QoSProfile | int
-    ) -> None:
+    ) -> Subscription:
         """Call `act` with every message of a topic."""
         self._subscriptions.append(
             self._node.create_subscription(kind, topic, partial(self._call, act), qos)
         )
+        return self._subscriptions[-1]
+
+    def unsubscribe(self, subscription: Subscription) -> None:
+        """End a subscription before the others."""
+        self._subscriptions.remove(subscription)
+        self._node.destroy_subscription(subscription)
 
     def serve(self, name: str, act: Callable[[], str]) -> None:
         """Offer a std_srvs/Trigger service; `act` returns the message of the response."""

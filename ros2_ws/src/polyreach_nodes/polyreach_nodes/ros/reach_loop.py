@@ -24,6 +24,7 @@ from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.parameters import ControllerParameters
 from polyreach_nodes.ros.control_loop import ControlLoop
+from polyreach_nodes.ros.description_check import DescriptionCheck
 from polyreach_nodes.ros.entities import Entities
 from polyreach_nodes.ros.status_publisher import StatusPublisher
 
@@ -42,7 +43,10 @@ class ReachLoop:
         self.control = control
         self._entities = Entities(node, self._fail)
         self.control_loop = ControlLoop(node, self._entities, control)
-        self._status = StatusPublisher(node, self._entities, self.control_loop, status, self._fail)
+        self._description = DescriptionCheck(node, self._entities, control)
+        self._status = StatusPublisher(
+            node, self._entities, self.control_loop, status, self._description, self._fail
+        )
         self._resumed_pub = self._entities.publisher(Empty, f"~/{RESUMED}", 1)
         self._metadata_pub = self._entities.publisher(String, f"~/{POLICY_METADATA}", LATCHED)
         self._entities.subscribe(
@@ -68,6 +72,7 @@ class ReachLoop:
     def configure(self, parameters: ControllerParameters) -> None:
         """Take the parameters, at rest or in motion. Raises ValueError for times that are short."""
         self.control_loop.configure(parameters)
+        self._description.configure(parameters.description_check)
 
     def start(self) -> None:
         """Start the control periods from rest, without joint state or goals."""

@@ -98,11 +98,13 @@ def controller_status(
     reason: str,
     has_valid_state: bool,
     recording: str = "",
+    description: str = "",
 ) -> ControllerStatus:
     """The status of a configured controller.
 
     reason: of the state, or ''; has_valid_state: whether there is a valid joint state, without
-    which there are no errors; recording: what is wrong with the recording, or ''.
+    which there are no errors; recording: what is wrong with the recording, or ''; description: how
+    robot_description differs from the model, or ''.
     """
     goals, pipeline, joint_states = control.goals, control.pipeline, control.joint_states
     distances, angles = goals.errors(joint_states.joint_pos)
@@ -120,7 +122,8 @@ def controller_status(
     progress = pipeline.progress
     within = (distances <= progress.tolerance) & (angles <= progress.angle_tolerance)
     reached = has_valid_state and goals.any_active and bool(within[goals.active > 0].all())
-    notes = (goals.rejection, goals.expiry, pipeline.slowed_reason)
+    notes = [goals.rejection, goals.expiry, pipeline.slowed_reason]
+    notes += [description] if description != reason else []
     message = f"{state}: {reason}" if reason else state
     return ControllerStatus(
         state=state,
@@ -138,6 +141,7 @@ def controller_status(
         goal_timeout_s=goals.timeout_s,
         compute_max_ms=1e3 * pipeline.policy.worst_compute_s,
         recording=recording,
+        description=description,
     )
 
 

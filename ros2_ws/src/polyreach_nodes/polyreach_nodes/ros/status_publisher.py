@@ -10,6 +10,7 @@ from visualization_msgs.msg import MarkerArray
 
 from polyreach_nodes.client.topics import MARKERS
 from polyreach_nodes.ros.control_loop import ControlLoop
+from polyreach_nodes.ros.description_check import DescriptionCheck
 from polyreach_nodes.ros.entities import Entities
 from polyreach_nodes.ros.reports import (
     controller_status,
@@ -36,12 +37,14 @@ class StatusPublisher:
         entities: Entities,
         loop: ControlLoop,
         publisher: Publisher,
+        description: DescriptionCheck,
         on_conflict: Callable[[CommandConflict], None],
     ) -> None:
         """publisher: of the status. on_conflict: called if another node commands the robot."""
         self._node = node
         self._loop = loop
         self._publisher = publisher
+        self._description = description
         self._on_conflict = on_conflict
         self._announced_s = 0.0
         self._logged = ("", "")
@@ -74,6 +77,7 @@ class StatusPublisher:
             reason,
             has_valid_state,
             recorder.problem if recorder is not None else "",
+            self._description.difference,
         )
         self._status = status_message(name, control.robot.name, status)
         self._publisher.publish(self._status)
