@@ -155,10 +155,14 @@ class Clearance:
         At the joint_pos of the last call of `approaches`, which must have named the pair; zero
         where the geoms touch.
         """
-        distance = mujoco.mj_geomDistance(self._model, self._now, *pair, FAR, self._segment)
+        # MuJoCo exchanges the points of some geoms that are not in the order of their types
+        first, second = pair
+        turned = self._model.geom_type[first] > self._model.geom_type[second]
+        ordered = (second, first) if turned else pair
+        distance = mujoco.mj_geomDistance(self._model, self._now, *ordered, FAR, self._segment)
         if abs(distance) < TOUCHING:
             return np.zeros(len(self._robot.dof_adr))
-        points = self._segment.reshape(2, 3)
+        points = self._segment.reshape(2, 3)[:: -1 if turned else 1]
         mujoco.mj_comPos(self._model, self._now)
         for jacobian, point, geom in zip(self._jacobians, points, pair, strict=True):
             body = int(self._model.geom_bodyid[geom])

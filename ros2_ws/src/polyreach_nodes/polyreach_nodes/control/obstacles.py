@@ -137,7 +137,7 @@ class Obstacles:
 
 def _at_rest(entry: _Entry, now_s: float) -> _Entry:
     """The entry, without a velocity that is too old."""
-    if now_s - entry.received_s < VELOCITY_TIMEOUT_S:
+    if now_s < entry.received_s + VELOCITY_TIMEOUT_S:
         return entry
     return replace(entry, obstacle=replace(entry.obstacle, velocity=(0.0, 0.0, 0.0)))
 

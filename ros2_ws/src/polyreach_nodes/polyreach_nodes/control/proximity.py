@@ -1,5 +1,6 @@
 """Slow down before the robot touches itself or an obstacle, or an effector leaves the workspace."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,7 +21,8 @@ EXTRA_PERIODS = 2.0  # for the next command, and for joints that do not brake in
 CREEP = 0.1  # least factor of joints that continue while others stop
 BEND = 0.25  # share of the room that a changed direction may use on the whole way
 MIXTURES = (1.0, 0.5, 0.25, 0.0)  # tried in turn, see Proximity
-WALLS = 6
+MONOTONE = math.e  # reaction times in which the room is used up; with more, no overshoot
+WALLS = 6  # of the workspace
 SWEEPS = 8  # over the limits, to satisfy all of them
 
 Vector = NDArray[np.float64]
@@ -34,7 +36,8 @@ class _Closing(NamedTuple):
     key: pair of geoms, or effector and the wall's number, which is negative. clearance: of the
     geoms; None for a wall. distance: now [m]. room: distance less the stop distance, and less what
     the motion of an obstacle may take away [m]. width: slow less stop distance [m]. approach:
-    decrease of the distance on the whole way [m], by the joints alone.
+    decrease of the distance on the whole way [m], by the joints alone. span: room above which it
+    is not slowed [m].
     """
 
     key: tuple[int, int]
@@ -43,11 +46,12 @@ class _Closing(NamedTuple):
     room: float
     width: float
     approach: float
+    span: float
 
     def factor(self, used: float = 0.0) -> float:
         """Factor in [0, 1] of the approach, with a share of the width in use by other motions."""
         room = max(0.0, self.room - used * self.width)
-        return min(1.0, room / (self.width + self.approach))
+        return min(1.0, room / self.span)
 
 
 @dataclass(frozen=True)
@@ -281,7 +285,9 @@ class Proximity:
         """Way (nu,) to where the joints can come to rest, and its time [s] at this speed."""
         reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
         ahead_s = reaction_s + braking * float((np.abs(command) * self._braking_s_per_speed).max())
-        end = np.minimum(np.maximum(joint_pos + command * ahead_s, self._low), self._high)
+        # a joint beyond a limit does not return to it by itself
+        low, high = np.minimum(self._low, joint_pos), np.maximum(self._high, joint_pos)
+        end = np.minimum(np.maximum(joint_pos + command * ahead_s, low), high)
         return end - joint_pos, ahead_s
 
     def _closings(self, joint_pos: Vector, way: Vector, ahead_s: float) -> Iterator[_Closing]:
@@ -290,16 +296,28 @@ class Proximity:
         for pair, distance, approach in own.approaches(joint_pos, way):
             if approach > NEGLIGIBLE:
                 stop, width = self._of_pair[pair]
-                yield _Closing(pair, own, distance, distance - stop, width, approach)
+                span = width + approach
+                yield _Closing(pair, own, distance, distance - stop, width, approach, span)
         if obstacles.any:
-            prediction_s = ahead_s + self.obstacle_age_s
-            for pair, distance, approach in obstacles.approaches(joint_pos, way):
-                if approach > NEGLIGIBLE:
-                    room = distance - self.stop_distance
-                    room -= obstacles.predicted_approach(pair, prediction_s)
-                    yield _Closing(pair, obstacles, distance, room, self._width, approach)
+            yield from self._obstacle_closings(joint_pos, way, ahead_s)
         if self._walled:
             yield from self._wall_closings(joint_pos, way)
+
+    def _obstacle_closings(
+        self, joint_pos: Vector, way: Vector, ahead_s: float
+    ) -> Iterator[_Closing]:
+        obstacles, width = self._obstacles, self._width
+        reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
+        for pair, distance, approach in obstacles.approaches(joint_pos, way):
+            if 0.0 < distance < self.slow_distance:
+                # between two checks, a body may pass an edge: nearer first, then farther
+                approach = max(approach, -float(obstacles.gradient(pair).dot(way)))
+            if approach <= NEGLIGIBLE:
+                continue
+            room = distance - self.stop_distance
+            room -= obstacles.predicted_approach(pair, ahead_s + self.obstacle_age_s)
+            span = max(width + approach, MONOTONE * approach * reaction_s / ahead_s)
+            yield _Closing(pair, obstacles, distance, room, width, approach, span)
 
     def _wall_closings(self, joint_pos: Vector, way: Vector) -> Iterator[_Closing]:
         low, high = self.workspace
@@ -310,7 +328,8 @@ class Proximity:
         for side, effector, axis in np.argwhere(near).tolist():
             at = side, effector, axis
             room, key = float(rooms[at]), (effector, 3 * side + axis - WALLS)
-            yield _Closing(key, None, room, room, self._width, float(taken[at]))
+            approach, width = float(taken[at]), self._width
+            yield _Closing(key, None, room, room, width, approach, width + approach)
 
     def _explain(self, closing: _Closing) -> None:
         first, second = closing.key
