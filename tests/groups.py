@@ -12,6 +12,8 @@ WITHOUT_PROCESSES = {
     "test_control_period.py",
     "test_demo_board.py",
     "test_limits.py",
+    "test_obstacles.py",
+    "test_obstacles_guarantee.py",
     "test_outages.py",
     "test_policy.py",
     "test_pose_goals.py",

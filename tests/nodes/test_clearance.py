@@ -120,7 +120,7 @@ def test_nothing_is_slowed_less_than_by_checks_everywhere(name: str) -> None:
     for joint_pos, command in motions(robot, 400, seed=2):
         plain = plain_factor(robot, joint_pos, command)
         way = way_of(robot, joint_pos, command)
-        closings = proximity._closings(joint_pos, way)
+        closings = proximity._closings(joint_pos, way, 0.0)
         assert min((closing.factor() for closing in closings), default=1.0) <= plain + TOLERANCE
         slowed += plain < 1.0
         # and what is commanded then does not use up the room, before it could stop

@@ -64,6 +64,8 @@ class ControllerStatus:
     refused_joint_states: int = 0
     refused_joint_state: str = ""  # why the last one was refused
     late_joint_states: int = 0
+    obstacles: int = 0  # number of them
+    refused_obstacles: str = ""  # why the last message of obstacles was refused
     goal_timeout_s: float = 0.0  # [s] after which a goal that is not sent again expires; 0: never
     compute_max_ms: float | None = None  # [ms] CPU time of the policy when its file was loaded
     recording: str = ""  # what is wrong with the recording
@@ -93,6 +95,8 @@ def encode(status: ControllerStatus) -> dict[str, str]:
         "refused joint states": str(status.refused_joint_states),
         "refused joint state": status.refused_joint_state,
         "late joint states": str(status.late_joint_states),
+        "obstacles": str(status.obstacles),
+        "refused obstacles": status.refused_obstacles,
         "goal_timeout": repr(status.goal_timeout_s),
         "policy compute max [ms]": _optional(status.compute_max_ms),
         "recording": status.recording,
@@ -154,6 +158,8 @@ def decode(
         refused_joint_states=read("refused joint states", _count, 0, states),
         refused_joint_state=values.get("refused joint state", ""),
         late_joint_states=read("late joint states", _count, 0, states),
+        obstacles=read("obstacles", _count, 0, "a number of obstacles"),
+        refused_obstacles=values.get("refused obstacles", ""),
         goal_timeout_s=read("goal_timeout", _finite, 0.0, "a finite number [s]"),
         compute_max_ms=read("policy compute max [ms]", _finite, None, "a finite number [ms]"),
         recording=values.get("recording", ""),

@@ -9,6 +9,7 @@ POLICY_METADATA = "policy_metadata"  # std_msgs/String with one JSON object, LAT
 COMMANDS = "commands"  # std_msgs/Float64MultiArray [rad/s or m/s]
 RESUMED = "resumed"  # std_msgs/Empty, after every call of RESUME
 MARKERS = "markers"  # visualization_msgs/MarkerArray
+OBSTACLES = "obstacles"  # visualization_msgs/MarkerArray, OBSTACLE_QUEUE messages
 
 HALT, RESUME, CLEAR_GOALS = "halt", "resume", "clear_goals"  # std_srvs/Trigger
 SPEED_SCALE = "speed_scale"  # parameter, 0 to 1
@@ -17,6 +18,10 @@ LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """A late subscriber gets the last message at once."""
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 """Of a stream of joint states, only the newest counts."""
+
+
+OBSTACLE_QUEUE = 10
+"""Messages of obstacles that wait: each may change other obstacles."""
 
 
 def goal_topic(effector: str) -> str:

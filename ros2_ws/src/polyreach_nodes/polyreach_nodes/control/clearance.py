@@ -1,5 +1,7 @@
 """Distances between the bodies of a robot on the way to another configuration."""
 
+from collections.abc import Iterable
+
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +36,7 @@ class Clearance:
     def __init__(self, robot: Robot, distance: float | Vector) -> None:
         """distance: [m] below which a pair is near; of all, or (pairs,) as for set_distance."""
         self._robot = robot
-        self._model = _pair_model(robot, moving_pairs(robot))
+        self._model = self._pair_model()
         geoms = self._model.pair_geom1.tolist(), self._model.pair_geom2.tolist()
         self.pairs: list[Pair] = [(min(pair), max(pair)) for pair in zip(*geoms, strict=True)]
         self._now, self._there = mujoco.MjData(self._model), mujoco.MjData(self._model)
@@ -47,10 +49,10 @@ class Clearance:
         in_a_row = last - first + 1 == len(adr)
         self._adr = slice(first, last + 1) if in_a_row else adr
         self._margin = self._model.pair_margin
-        kinds = robot.model.geom_type[self.pairs]
+        kinds = self._model.geom_type[self.pairs]
         self._has_meshes = bool((kinds == mujoco.mjtGeom.mjGEOM_MESH).any())
-        self.reach = _reach(robot, self.pairs)  # (pairs, nu) [m/rad or 1]
-        self._gaps = _constant_gaps(robot, self.pairs)  # (pairs,) [m]
+        self.reach = _reach(robot, self._model, self.pairs)  # (pairs, nu) [m/rad or 1]
+        self._gaps = self._constant_gaps()  # (pairs,) [m]
         self._boxes = BoxDistances(self._model, self.pairs)
         self._box_margin = np.zeros(len(self._boxes.rows))  # in place of that of the contacts
         self._jacobians = np.zeros((2, 3, self._model.nv))
@@ -61,16 +63,29 @@ class Clearance:
     def set_distance(self, distance: float | Vector) -> None:
         """Set the distance [m] below which a pair is near: of all, or (pairs,) as in `pairs`."""
         self.distance, self._wide = np.broadcast_to(distance, len(self.pairs)), True
+        self._step = self.distance  # (pairs,) [m] of travel between two checks
         self._limits = dict(zip(self.pairs, self.distance.tolist(), strict=True))
         self._greatest = max(self._limits.values(), default=0.0)
         # a pair with a wider gap is never near, whatever way it goes
         self._travel = np.where((self._gaps < self.distance)[:, None], self.reach, 0.0)
 
-    def hold(self, qpos_adr: int, value: float) -> None:
-        """Take the position [rad or m] of a joint that is not controlled; home at first."""
-        if abs(value - self._qpos[0][qpos_adr]) > SETTLED:
+    def _pair_model(self) -> mujoco.MjModel:
+        name, pairs = self._robot.model.geom, moving_pairs(self._robot)
+        named = ((name(first).name, name(second).name) for first, second in pairs)
+        return pair_model(self._robot.spec(), named)
+
+    def _constant_gaps(self) -> Vector:
+        return _constant_gaps(self._robot, self.pairs)
+
+    def hold(self, qpos_adr: int, value: float) -> bool:
+        """Take the position [rad or m] of a joint that is not controlled, home at first; returns
+        whether it moved.
+        """
+        moved = abs(value - self._qpos[0][qpos_adr]) > SETTLED
+        if moved:
             for qpos in self._qpos:
                 qpos[qpos_adr] = value
+        return moved
 
     def joints_between(self, pair: Pair) -> NDArray[np.bool_]:
         """The controlled joints that move one geom of the pair relative to the other, (nu,)."""
@@ -83,8 +98,9 @@ class Clearance:
         Of each, its distance now [m], and the decrease of that on the whole way, at the greatest
         rate measured [m]; negative where the bodies separate.
         """
-        travel = self._travel.dot(np.abs(way))  # (pairs,) [m]
-        parts = check_count(float(np.maximum.reduce(travel / self.distance, initial=0.0)))
+        if (travel := self._travels(joint_pos, way)) is None:
+            return []
+        parts = check_count(float(np.maximum.reduce(travel / self._step, initial=0.0)))
         model, data, qpos, adr = self._model, self._there, self._qpos[1], self._adr
         positions = self._robot.moved.positions
         now: dict[Pair, float] = {}
@@ -116,6 +132,11 @@ class Clearance:
             middles = following
         return [(pair, now[pair], most[pair]) for pair in now]
 
+    def _travels(self, joint_pos: Vector, way: Vector) -> Vector | None:
+        """Bounds of how far the pairs travel on the way, (pairs,) [m]; None if none comes near."""
+        travel: Vector = self._travel.dot(np.abs(way))
+        return travel
+
     def _set_margins(self, travel: Vector, share: float) -> None:
         """Detect each pair below `distance`, plus a share of its travel."""
         if share:
@@ -134,10 +155,14 @@ class Clearance:
         At the joint_pos of the last call of `approaches`, which must have named the pair; zero
         where the geoms touch.
         """
-        distance = mujoco.mj_geomDistance(self._model, self._now, *pair, FAR, self._segment)
+        # MuJoCo exchanges the points of some geoms that are not in the order of their types
+        first, second = pair
+        turned = self._model.geom_type[first] > self._model.geom_type[second]
+        ordered = (second, first) if turned else pair
+        distance = mujoco.mj_geomDistance(self._model, self._now, *ordered, FAR, self._segment)
         if abs(distance) < TOUCHING:
             return np.zeros(len(self._robot.dof_adr))
-        points = self._segment.reshape(2, 3)
+        points = self._segment.reshape(2, 3)[:: -1 if turned else 1]
         mujoco.mj_comPos(self._model, self._now)
         for jacobian, point, geom in zip(self._jacobians, points, pair, strict=True):
             body = int(self._model.geom_bodyid[geom])
@@ -167,9 +192,12 @@ class Clearance:
     def _distance_now(self, pair: Pair, joint_pos: Vector | None) -> float:
         """At joint_pos (nu,), if that is not where the last one was."""
         if joint_pos is not None:
-            self._qpos[0][self._adr] = self._robot.moved.positions(joint_pos)
-            mujoco.mj_kinematics(self._model, self._now)
+            self._go_to(joint_pos)
         return float(mujoco.mj_geomDistance(self._model, self._now, *pair, FAR, None))
+
+    def _go_to(self, joint_pos: Vector) -> None:
+        self._qpos[0][self._adr] = self._robot.moved.positions(joint_pos)
+        mujoco.mj_kinematics(self._model, self._now)
 
 
 def check_count(steps: float) -> int:
@@ -180,14 +208,14 @@ def check_count(steps: float) -> int:
     return count
 
 
-def _pair_model(robot: Robot, pairs: list[Pair]) -> mujoco.MjModel:
-    """The robot's model in which these pairs, and no others, are contacts within `pair_margin`."""
-    spec = robot.spec()
+def pair_model(spec: mujoco.MjSpec, pairs: Iterable[tuple[str, str]]) -> mujoco.MjModel:
+    """The model in which these pairs of named geoms, and no others, are contacts within
+    `pair_margin`.
+    """
     for pair in list(spec.pairs):
         pair.delete()
-    name = robot.model.geom
     for first, second in pairs:
-        spec.add_pair(geomname1=name(first).name, geomname2=name(second).name)
+        spec.add_pair(geomname1=first, geomname2=second)
     model = spec.compile()
     for filters in (model.geom_contype, model.geom_conaffinity):
         filters[:] = 0
@@ -196,11 +224,11 @@ def _pair_model(robot: Robot, pairs: list[Pair]) -> mujoco.MjModel:
     return model
 
 
-def _reach(robot: Robot, pairs: list[Pair]) -> NDArray[np.float64]:
+def _reach(robot: Robot, model: mujoco.MjModel, pairs: list[Pair]) -> NDArray[np.float64]:
     """How far a point of one geom moves at most relative to the other, for each controlled joint:
     (pairs, nu) [m/rad or 1]; zero for joints that are not between them.
     """
-    model, data = robot.model, robot.data_at_home()
+    data = robot.data_at_home(model)
     spans = np.where(model.jnt_limited, model.jnt_range[:, 1] - model.jnt_range[:, 0], EVERYTHING)
     slides = model.jnt_type == mujoco.mjtJoint.mjJNT_SLIDE
 

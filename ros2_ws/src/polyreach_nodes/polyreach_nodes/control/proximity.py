@@ -1,6 +1,7 @@
-"""Slow down before the robot touches itself or an effector leaves the workspace."""
+"""Slow down before the robot touches itself or an obstacle, or an effector leaves the workspace."""
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +12,8 @@ from polyreach_description import Robot
 from polyreach_description.distances import scaled_distances
 from polyreach_description.limits import REACTION_PERIODS
 from polyreach_nodes.control.clearance import Clearance
+from polyreach_nodes.control.obstacle import Obstacle
+from polyreach_nodes.control.obstacle_clearance import ObstacleClearance
 from polyreach_nodes.parameters import NO_WORKSPACE, check_distances, check_workspace
 
 NEGLIGIBLE = 1e-9  # [m] of approach
@@ -18,6 +21,8 @@ EXTRA_PERIODS = 2.0  # for the next command, and for joints that do not brake in
 CREEP = 0.1  # least factor of joints that continue while others stop
 BEND = 0.25  # share of the room that a changed direction may use on the whole way
 MIXTURES = (1.0, 0.5, 0.25, 0.0)  # tried in turn, see Proximity
+MONOTONE = math.e  # reaction times in which the room is used up; with more, no overshoot
+WALLS = 6  # of the workspace
 SWEEPS = 8  # over the limits, to satisfy all of them
 
 Vector = NDArray[np.float64]
@@ -28,22 +33,25 @@ Names = tuple[str, str]
 class _Closing(NamedTuple):
     """Two geoms, or an effector and a wall of the workspace, that approach each other.
 
-    key: pair of geoms, or effector and the wall's number. distance: now [m]. room: distance less
-    the stop distance [m]. width: slow less stop distance [m]. approach: decrease of the distance on
-    the whole way [m].
+    key: pair of geoms, or effector and the wall's number, which is negative. clearance: of the
+    geoms; None for a wall. distance: now [m]. room: distance less the stop distance, and less what
+    the motion of an obstacle may take away [m]. width: slow less stop distance [m]. approach:
+    decrease of the distance on the whole way [m], by the joints alone. span: room above which it
+    is not slowed [m].
     """
 
     key: tuple[int, int]
-    wall: bool
+    clearance: Clearance | None
     distance: float
     room: float
     width: float
     approach: float
+    span: float
 
     def factor(self, used: float = 0.0) -> float:
         """Factor in [0, 1] of the approach, with a share of the width in use by other motions."""
         room = max(0.0, self.room - used * self.width)
-        return min(1.0, room / (self.width + self.approach))
+        return min(1.0, room / self.span)
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,12 @@ class Proximity:
     stop distance in the robot.yaml has a slow distance smaller in the same proportion. The walls of
     the workspace, a box in the base frame, act on the effectors in the same way, stop distance 0.
 
+    An obstacle acts on every geom that controlled joints move, with the same distances. Where it
+    moves, d is less by what its motion at constant velocity can take away until the joints would
+    come to rest, so that they are at rest, or retreat, before it comes within the stop distance;
+    this is the protective separation of ISO/TS 15066. d - d' is the approach by the joints alone:
+    they may retreat from an obstacle at any distance and speed.
+
     Only joints between the two bodies change their distance. Of these, only those whose own motion
     decreases it are slowed, until the distance decreases as slowly as with that factor for all.
     The other joints continue, with
@@ -100,6 +114,8 @@ class Proximity:
         check_distances(slow_distance, stop_distance)
         self._robot = robot
         self._clearance = Clearance(robot, slow_distance)
+        self._obstacles = ObstacleClearance(robot, slow_distance)
+        self.obstacle_age_s = 0.0  # [s] since the places of those that move were received
         bodies = robot.model.geom_bodyid[np.reshape(self._clearance.pairs, (-1, 2))]
         self._pair_distances = robot.pair_distances[bodies[:, 0], bodies[:, 1]]
         self._period_s = 1.0 / robot.control_rate
@@ -114,7 +130,22 @@ class Proximity:
 
     def hold(self, qpos_adr: int, value: float) -> None:
         """Take the position [rad or m] of a joint that is not controlled; home at first."""
-        self._clearance.hold(qpos_adr, value)
+        if self._clearance.hold(qpos_adr, value):
+            self._obstacles.hold(qpos_adr, value)
+
+    def set_obstacles(self, obstacles: Mapping[int, Obstacle], age_s: float) -> None:
+        """Replace the obstacles; keys are from 0 to MAX_OBSTACLES - 1. age_s: largest
+        `obstacle_age_s` for which they count as they are.
+        """
+        slowest_s = float((self._robot.joint_vel_limits * self._braking_s_per_speed).max())
+        reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
+        self._obstacles.set_obstacles(obstacles, reaction_s + slowest_s + age_s)
+
+    def link_pose(self, body: int, joint_pos: Vector) -> tuple[Vector, Vector]:
+        """Position (3,) [m] and rotation (3, 3) of a body in the base frame, at joint_pos (nu,)."""
+        place, turn = self._obstacles.body_pose(body, joint_pos)
+        origin, base = self._obstacles.body_pose(self._robot.base_body, joint_pos)
+        return base.T @ (place - origin), base.T @ turn
 
     def set_distances(self, slow_distance: float, stop_distance: float) -> None:
         """Distances [m] between bodies below which the motion slows, and at which it stops.
@@ -134,6 +165,7 @@ class Proximity:
         )
         self._of_pair = dict(zip(self._clearance.pairs, stop_and_width, strict=True))
         self._clearance.set_distance(slow)
+        self._obstacles.set_near_distance(slow_distance)
 
     def set_workspace(self, workspace: ArrayLike) -> None:
         """Set the box (6,) [m, base frame]. Raises ValueError."""
@@ -168,7 +200,7 @@ class Proximity:
         way, ahead_s = self._way(command, joint_pos, braking=1.0)
         limits = [
             self._limit(closing, factor, way)
-            for closing in self._closings(joint_pos, way)
+            for closing in self._closings(joint_pos, way, ahead_s)
             if (factor := closing.factor()) < 1.0
         ]
         if not limits:
@@ -204,19 +236,29 @@ class Proximity:
             (distance - self._of_pair[pair][0], distance, pair)
             for pair, distance, _ in self._clearance.approaches(joint_pos, still)
         ]
+        apart += [
+            (distance - self.stop_distance, distance, pair)
+            for pair, distance, _ in self._obstacles.approaches(joint_pos, still)
+            if distance < self.slow_distance
+        ]
         return self._bodies(*min(apart)[1:]) if apart else ""
 
     def _bodies(self, distance: float, pair: tuple[int, int]) -> str:
-        labels = " and ".join(map(self._robot.geom_label, pair))
+        labels = " and ".join(map(self._label, pair))
         return f"{labels} are {1e3 * distance:.0f} mm apart"
+
+    def _label(self, geom: int) -> str:
+        if geom < self._robot.model.ngeom:
+            return self._robot.geom_label(geom)
+        return f"obstacle '{self._obstacles.name(geom)}'"
 
     def _limit(self, closing: _Closing, factor: float, way: Vector) -> _Limit:
         """The limit for a closing; where its gradient has the other sign, all joints count."""
-        if closing.wall:
+        if closing.clearance is None:
             joints: Mask = self._robot.action_sets[closing.key[0]]
             return _Limit(closing, factor, joints, -np.abs(way) * joints)
-        joints = self._clearance.joints_between(closing.key)
-        effect = self._clearance.gradient(closing.key) * way
+        joints = closing.clearance.joints_between(closing.key)
+        effect = closing.clearance.gradient(closing.key) * way
         if effect.sum() >= -NEGLIGIBLE:
             effect = -np.abs(way) * joints
         return _Limit(closing, factor, joints, effect)
@@ -230,30 +272,54 @@ class Proximity:
             closing.factor() >= 1.0
             or closing.approach <= BEND * closing.room
             or closing.approach <= allowed.get(closing.key, 0.0) * ahead_s
-            for closing in self._closings(joint_pos, way)
+            for closing in self._closings(joint_pos, way, ahead_s)
         )
 
     def _can_stop(self, command: Vector, joint_pos: Vector) -> bool:
         """Whether braking at the limits, after the reaction time, keeps the stop distances."""
-        way, _ = self._way(command, joint_pos, braking=0.5)
-        closings = self._closings(joint_pos, way)
+        way, ahead_s = self._way(command, joint_pos, braking=0.5)
+        closings = self._closings(joint_pos, way, ahead_s)
         return all(closing.approach <= max(0.0, closing.room) for closing in closings)
 
     def _way(self, command: Vector, joint_pos: Vector, braking: float) -> tuple[Vector, float]:
         """Way (nu,) to where the joints can come to rest, and its time [s] at this speed."""
         reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
         ahead_s = reaction_s + braking * float((np.abs(command) * self._braking_s_per_speed).max())
-        end = np.minimum(np.maximum(joint_pos + command * ahead_s, self._low), self._high)
+        # a joint beyond a limit does not return to it by itself
+        low, high = np.minimum(self._low, joint_pos), np.maximum(self._high, joint_pos)
+        end = np.minimum(np.maximum(joint_pos + command * ahead_s, low), high)
         return end - joint_pos, ahead_s
 
-    def _closings(self, joint_pos: Vector, way: Vector) -> Iterator[_Closing]:
-        """Closings below the slow distance somewhere on the way."""
-        for pair, distance, approach in self._clearance.approaches(joint_pos, way):
+    def _closings(self, joint_pos: Vector, way: Vector, ahead_s: float) -> Iterator[_Closing]:
+        """Closings below the slow distance somewhere on the way, which takes ahead_s [s]."""
+        own, obstacles = self._clearance, self._obstacles
+        for pair, distance, approach in own.approaches(joint_pos, way):
             if approach > NEGLIGIBLE:
                 stop, width = self._of_pair[pair]
-                yield _Closing(pair, False, distance, distance - stop, width, approach)
-        if not self._walled:
-            return
+                span = width + approach
+                yield _Closing(pair, own, distance, distance - stop, width, approach, span)
+        if obstacles.any:
+            yield from self._obstacle_closings(joint_pos, way, ahead_s)
+        if self._walled:
+            yield from self._wall_closings(joint_pos, way)
+
+    def _obstacle_closings(
+        self, joint_pos: Vector, way: Vector, ahead_s: float
+    ) -> Iterator[_Closing]:
+        obstacles, width = self._obstacles, self._width
+        reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
+        for pair, distance, approach in obstacles.approaches(joint_pos, way):
+            if 0.0 < distance < self.slow_distance:
+                # between two checks, a body may pass an edge: nearer first, then farther
+                approach = max(approach, -float(obstacles.gradient(pair).dot(way)))
+            if approach <= NEGLIGIBLE:
+                continue
+            room = distance - self.stop_distance
+            room -= obstacles.predicted_approach(pair, ahead_s + self.obstacle_age_s)
+            span = max(width + approach, MONOTONE * approach * reaction_s / ahead_s)
+            yield _Closing(pair, obstacles, distance, room, width, approach, span)
+
+    def _wall_closings(self, joint_pos: Vector, way: Vector) -> Iterator[_Closing]:
         low, high = self.workspace
         now, end = (self._robot.forward_kinematics(at) for at in (joint_pos, joint_pos + way))
         rooms = np.stack([now - low, high - now])  # (2, E, 3)
@@ -261,19 +327,20 @@ class Proximity:
         near = (rooms - taken < self._width) & (taken > NEGLIGIBLE)
         for side, effector, axis in np.argwhere(near).tolist():
             at = side, effector, axis
-            room, key = float(rooms[at]), (effector, 3 * side + axis)
-            yield _Closing(key, True, room, room, self._width, float(taken[at]))
+            room, key = float(rooms[at]), (effector, 3 * side + axis - WALLS)
+            approach, width = float(taken[at]), self._width
+            yield _Closing(key, None, room, room, width, approach, width + approach)
 
     def _explain(self, closing: _Closing) -> None:
         first, second = closing.key
-        if closing.wall:
-            effector, side, axis = self._robot.effector_names[first], *divmod(second, 3)
+        if closing.clearance is None:
+            effector, side, axis = self._robot.effector_names[first], *divmod(second + WALLS, 3)
             wall = f"{'xyz'[axis]} = {self.workspace[side, axis]:g} m"
             self.blocking = effector, f"workspace {wall}"
             self.reason = f"'{effector}' is at the workspace's {wall}"
         else:
-            labels = self._robot.geom_label(first), self._robot.geom_label(second)
-            self.blocking = labels[0].strip("'"), labels[1].strip("'")
+            first_label, second_label = (self._label(geom).replace("'", "") for geom in closing.key)
+            self.blocking = first_label, second_label
             self.reason = self._bodies(closing.distance, closing.key)
 
 

@@ -9,6 +9,8 @@ from polyreach_description import Robot
 from polyreach_nodes.control.command_pipeline import CommandPipeline
 from polyreach_nodes.control.goals import Goals
 from polyreach_nodes.control.joint_states import JointStateFilter, Received
+from polyreach_nodes.control.obstacle_markers import MarkerFields
+from polyreach_nodes.control.obstacles import Obstacles
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.watchdog import STUCK_STATES, State, Watchdog
 from polyreach_nodes.parameters import TIMEOUT_PERIODS, ControllerParameters
@@ -30,6 +32,7 @@ class ReachControl:
         proximity, progress = self.pipeline.proximity, self.pipeline.progress
         self.joint_states = JointStateFilter(robot, self.watchdog, proximity.hold)
         self.goals = Goals(robot, proximity, progress)
+        self.obstacles = Obstacles(robot, proximity)
         self.keep_goals = False  # in a long outage of the joint state
         self._last_tick_s = -np.inf
 
@@ -63,7 +66,7 @@ class ReachControl:
         self.keep_goals = parameters.outage_keeps_goals
 
     def activate(self) -> None:
-        """Start at rest: no joint state, no goals. A halt stays."""
+        """Start at rest: no joint state, no goals. A halt stays, and obstacles do."""
         self.joint_states.forget()
         self.goals.forget()
         self.stop()
@@ -81,6 +84,11 @@ class ReachControl:
         """Take a joint state [rad or m]; see JointStateFilter.receive."""
         self._check_outage(now_s)
         return self.joint_states.receive(names, position, now_s, stamp_s)
+
+    def take_obstacles(self, markers: Sequence[MarkerFields], now_s: float) -> str:
+        """Take the markers of a message; see Obstacles.take."""
+        valid = self.watchdog.has_valid_state(now_s)
+        return self.obstacles.take(markers, now_s, self.joint_states.joint_pos if valid else None)
 
     def tick(self, now_s: float, elapsed_s: float | None = None) -> Vector:
         """Command (nu,) [rad/s or m/s] of this control period, in the safety order.
@@ -103,6 +111,7 @@ class ReachControl:
         self._last_tick_s = now_s
         self._check_outage(now_s)
         self.goals.expire(now_s)
+        self.obstacles.expire(now_s)
         state = self.watchdog.state(now_s, self.goals.any_active)
         if state is not State.ACTIVE and state is not State.IDLE:
             return self.stop()

@@ -9,11 +9,14 @@ from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Empty, String
+from visualization_msgs.msg import MarkerArray
 
 from polyreach_nodes.client.topics import (
     CLEAR_GOALS,
     HALT,
     LATCHED,
+    OBSTACLE_QUEUE,
+    OBSTACLES,
     POLICY_METADATA,
     RESUME,
     RESUMED,
@@ -26,6 +29,7 @@ from polyreach_nodes.parameters import ControllerParameters
 from polyreach_nodes.ros.control_loop import ControlLoop
 from polyreach_nodes.ros.description_check import DescriptionCheck
 from polyreach_nodes.ros.entities import Entities
+from polyreach_nodes.ros.obstacle_messages import marker_fields
 from polyreach_nodes.ros.status_publisher import StatusPublisher
 
 # a robot's joint states may come from several publishers at the same moment
@@ -55,6 +59,7 @@ class ReachLoop:
         self._entities.serve(f"~/{HALT}", self._halt)
         self._entities.serve(f"~/{RESUME}", self._resume)
         self._entities.serve(f"~/{CLEAR_GOALS}", self._clear_goals)
+        self._entities.subscribe(MarkerArray, f"~/{OBSTACLES}", self._on_obstacles, OBSTACLE_QUEUE)
         for effector in control.robot.effector_names:
             on_goal = partial(self._on_goal, effector)
             self._entities.subscribe(PoseStamped, f"~/{goal_topic(effector)}", on_goal, 1)
@@ -103,6 +108,10 @@ class ReachLoop:
             goals.set(effector, message.header.frame_id, position, monotonic(), orientation)
         else:
             goals.reject(effector, "the controller is not active")
+        self._status.announce_soon()
+
+    def _on_obstacles(self, message: MarkerArray) -> None:
+        self.control.take_obstacles(marker_fields(message), monotonic())
         self._status.announce_soon()
 
     def _halt(self) -> str:

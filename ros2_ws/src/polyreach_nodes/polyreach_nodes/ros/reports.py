@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from builtin_interfaces.msg import Duration
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 from geometry_msgs.msg import Point
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from polyreach_nodes.client.status import (
     encode,
     error_text,
 )
+from polyreach_nodes.control.obstacle import Obstacle
+from polyreach_nodes.control.obstacle_markers import MARKER_TYPES
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import State
 
@@ -31,8 +34,11 @@ LEVELS: dict[str, bytes] = {
 }
 MARKER_DIAMETER = 0.04  # [m]
 AXIS_LENGTH, LINE_WIDTH = 0.1, 0.004  # [m]
+OBSTACLE_OPACITY = 0.5
+OBSTACLE_LIFETIME_NS = 600_000_000  # three times the period of the markers
 Vector = NDArray[np.float64]
 Colour = tuple[float, float, float]
+GREY: Colour = (0.5, 0.5, 0.5)
 _COLOURS: tuple[Colour, ...] = (
     (0.12, 0.47, 0.71),
     (0.84, 0.15, 0.16),
@@ -122,7 +128,8 @@ def controller_status(
     progress = pipeline.progress
     within = (distances <= progress.tolerance) & (angles <= progress.angle_tolerance)
     reached = has_valid_state and goals.any_active and bool(within[goals.active > 0].all())
-    notes = [goals.rejection, goals.expiry, pipeline.slowed_reason]
+    obstacles = control.obstacles
+    notes = [goals.rejection, goals.expiry, obstacles.refusal, pipeline.slowed_reason]
     notes += [description] if description != reason else []
     message = f"{state}: {reason}" if reason else state
     return ControllerStatus(
@@ -138,6 +145,8 @@ def controller_status(
         refused_joint_states=joint_states.refused_count,
         refused_joint_state=joint_states.refused_reason,
         late_joint_states=joint_states.late_count,
+        obstacles=len(obstacles),
+        refused_obstacles=obstacles.refusal,
         goal_timeout_s=goals.timeout_s,
         compute_max_ms=1e3 * pipeline.policy.worst_compute_s,
         recording=recording,
@@ -175,7 +184,7 @@ def diagnostics_status(status: DiagnosticStatus, statistics: dict[str, float]) -
 def markers(control: ReachControl) -> MarkerArray:
     """Effectors as spheres, their goals as larger translucent ones; for effectors whose goals have
     an orientation, the axes that count at both: the one of an `axis` in the effector's colour, x
-    red, y green and z blue of a `pose`. The errors stand beside the goals.
+    red, y green and z blue of a `pose`. The errors stand beside the goals. Obstacles are grey.
     """
     robot, goals = control.robot, control.goals
     joint_pos = control.joint_states.joint_pos
@@ -198,7 +207,19 @@ def markers(control: ReachControl) -> MarkerArray:
         for marker in at_goal:
             marker.action = Marker.ADD if goals.active[index] else Marker.DELETE
         array.markers += [*at_effector, *at_goal]
+    array.markers += [_obstacle(robot, *numbered) for numbered in control.obstacles.by_slot.items()]
     return array
+
+
+def _obstacle(robot: Robot, number: int, obstacle: Obstacle) -> Marker:
+    """An obstacle, which disappears when it is no longer published."""
+    kind, position = MARKER_TYPES[obstacle.shape], np.array(obstacle.position)
+    marker = _marker(robot, "obstacles", number, kind, position, 0.0, GREY, OBSTACLE_OPACITY)
+    q, size = marker.pose.orientation, marker.scale
+    q.x, q.y, q.z, q.w = obstacle.orientation
+    size.x, size.y, size.z = obstacle.scale
+    marker.lifetime = Duration(nanosec=OBSTACLE_LIFETIME_NS)
+    return marker
 
 
 def _axes(
