@@ -107,6 +107,11 @@ class ControllerParameters:
         unit="s of wall time",
         range=(0.0, 3600.0),
     )
+    predict_goals: bool = parameter(
+        True,
+        "Estimate the velocity of goals that are sent at 5 to 200 Hz, and lead effectors to where "
+        "the goal is between two messages.",
+    )
     following_timeout: float = parameter(
         2.0,
         "Time for which a joint may fail to track its command before that is a fault; discovery of "

@@ -95,10 +95,10 @@ class CommandPipeline:
         output = self.policy.compute(
             PolicyInputs(
                 joint_pos=joint_pos,
-                goals=goals.positions,
+                goals=goals.targets,
                 active=goals.active,
                 previous_joint_vel=self.command,
-                goal_orientations=goals.orientations,
+                goal_orientations=goals.target_orientations,
                 oriented=goals.oriented,
                 memory=self._memory,
             )

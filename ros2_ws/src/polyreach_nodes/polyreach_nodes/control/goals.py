@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from polyreach_description import Robot
 from polyreach_description.orientation import IDENTITY, orientation_errors, unit_quaternion
+from polyreach_nodes.control.goal_motion import GoalMotion
 from polyreach_nodes.control.progress import ProgressChecker
 from polyreach_nodes.control.proximity import Proximity
 
@@ -30,6 +31,9 @@ class Goals:
         self.orientations: Vector = np.tile(IDENTITY, (effectors, 1))  # x y z w, base frame
         self.active: Vector = np.zeros(effectors)  # 1 for an effector that has a goal
         self.oriented: Vector = np.zeros(effectors)  # 1 for a goal with an orientation
+        self.motion = GoalMotion(effectors, 1.0 / robot.control_rate)
+        # where the policy leads the effectors: the goals, or ahead of those that are streamed
+        self.targets, self.target_orientations = self.positions, self.orientations
         self.any_active = False
         self.had_any = False  # since forget()
         self.rejection = ""  # why the last rejected goal was rejected
@@ -66,6 +70,7 @@ class Goals:
         self.positions[index], self.orientations[index] = position, turned
         self.active[index], self.oriented[index] = 1.0, float(oriented)
         self.any_active = self.had_any = True
+        self.motion.observe(index, position, turned, now_s)
         self._progress.set_goal(index, position, turned)
         self._set_s[index] = now_s
         self.expiry = ""
@@ -86,6 +91,7 @@ class Goals:
         index = self._index[effector]
         self.active[index] = self.oriented[index] = 0.0
         self.any_active = bool(self.active.any())
+        self.motion.forget(index)
         self._progress.clear_goal(index)
 
     def clear_all(self) -> None:
@@ -108,6 +114,16 @@ class Goals:
             name = self._robot.effector_names[index]
             self.expiry = f"goal of '{name}' expired after {self.timeout_s:g} s"
             self.clear(name)
+
+    def predict(self, joint_pos: Vector, now_s: float) -> None:
+        """Set the targets of this control period, at joint_pos (nu,) [rad or m]."""
+        self.targets, self.target_orientations = self.motion.targets(
+            self.positions,
+            self.orientations,
+            lambda: self._robot.forward_kinematics(joint_pos),
+            self._proximity.workspace,
+            now_s,
+        )
 
     def errors(self, joint_pos: Vector) -> tuple[Vector, Vector]:
         """Distances (E,) [m] and angles (E,) [rad] of the effectors at joint_pos (nu,) from their

@@ -60,6 +60,7 @@ class ReachControl:
         self.watchdog.timeout_s = parameters.joint_state_timeout
         self.watchdog.outage_timeout_s = parameters.outage_timeout
         self.goals.timeout_s = parameters.goal_timeout
+        self.goals.motion.enable(parameters.predict_goals)
         self.keep_goals = parameters.outage_keeps_goals
 
     def activate(self) -> None:
@@ -106,6 +107,7 @@ class ReachControl:
         state = self.watchdog.state(now_s, self.goals.any_active)
         if state is not State.ACTIVE and state is not State.IDLE:
             return self.stop()
+        self.goals.predict(self.joint_states.joint_pos, now_s)
         return self.pipeline.step(self.joint_states.joint_pos, self.goals, elapsed_s)
 
     def _check_outage(self, now_s: float) -> None:
