@@ -12,6 +12,7 @@ WITHOUT_PROCESSES = {
     "test_control_period.py",
     "test_demo_board.py",
     "test_goal_motion.py",
+    "test_goal_twists.py",
     "test_limits.py",
     "test_outages.py",
     "test_policy.py",

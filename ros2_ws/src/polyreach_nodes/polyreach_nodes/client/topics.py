@@ -24,6 +24,11 @@ def goal_topic(effector: str) -> str:
     return f"goals/{effector}"
 
 
+def twist_topic(effector: str) -> str:
+    """Topic of twists that move an effector's goal, geometry_msgs/TwistStamped."""
+    return f"twists/{effector}"
+
+
 def clear_goal_service(effector: str) -> str:
     """Service that clears the goal of one effector, std_srvs/Trigger."""
     return f"clear_goal/{effector}"

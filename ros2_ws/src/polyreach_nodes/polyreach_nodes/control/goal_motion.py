@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from polyreach_description.orientation import Quaternion
+from polyreach_description.orientation import IDENTITY, Quaternion
 from polyreach_nodes.control.rotations import Triple, rotated, rotation_vector
 
 NOISE_M = 0.001  # [m] rms of a goal in each direction
@@ -47,6 +47,8 @@ class GoalStream:
 
     def __init__(self) -> None:
         self._lag_s = 0.0  # with which the effector follows; of the drives, so it is kept
+        self._sent: tuple[Triple, Quaternion] = (0.0, 0.0, 0.0), IDENTITY
+        self._sent_s = 0.0
         self.forget()
 
     def forget(self) -> None:
@@ -178,10 +180,10 @@ class GoalMotion:
         now_s: float,
     ) -> tuple[Vector, Vector]:
         """Targets of this control period, for goals sent at positions (E, 3) [m] and orientations
-        (E, 4): positions within a box, lowest and highest corner, and orientations. The same arrays
-        where nothing moves.
+        (E, 4). The same arrays where nothing moves.
 
-        effectors: where these are now (E, 3) [m]; called if something moves.
+        effectors: where these are now (E, 3) [m]; called if something moves. box (2, 3): lowest and
+        highest corner, within which positions stay.
         """
         if not self._live:
             return positions, orientations

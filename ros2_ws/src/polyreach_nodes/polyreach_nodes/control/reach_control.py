@@ -61,6 +61,10 @@ class ReachControl:
         self.watchdog.outage_timeout_s = parameters.outage_timeout
         self.goals.timeout_s = parameters.goal_timeout
         self.goals.motion.enable(parameters.predict_goals)
+        twists = self.goals.twists
+        twists.timeout_s = parameters.twist_timeout
+        twists.linear_limit = parameters.twist_linear_limit
+        twists.angular_limit = parameters.twist_angular_limit
         self.keep_goals = parameters.outage_keeps_goals
 
     def activate(self) -> None:
@@ -107,7 +111,7 @@ class ReachControl:
         state = self.watchdog.state(now_s, self.goals.any_active)
         if state is not State.ACTIVE and state is not State.IDLE:
             return self.stop()
-        self.goals.predict(self.joint_states.joint_pos, now_s)
+        self.goals.advance(self.joint_states.joint_pos, now_s, elapsed_s)
         return self.pipeline.step(self.joint_states.joint_pos, self.goals, elapsed_s)
 
     def _check_outage(self, now_s: float) -> None:

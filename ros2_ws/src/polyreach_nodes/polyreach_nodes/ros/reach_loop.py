@@ -3,7 +3,7 @@
 from functools import partial
 from time import monotonic
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -19,6 +19,7 @@ from polyreach_nodes.client.topics import (
     RESUMED,
     clear_goal_service,
     goal_topic,
+    twist_topic,
 )
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
@@ -54,6 +55,8 @@ class ReachLoop:
         for effector in control.robot.effector_names:
             on_goal = partial(self._on_goal, effector)
             self._entities.subscribe(PoseStamped, f"~/{goal_topic(effector)}", on_goal, 1)
+            on_twist = partial(self._on_twist, effector)
+            self._entities.subscribe(TwistStamped, f"~/{twist_topic(effector)}", on_twist, 1)
             self._entities.serve(
                 f"~/{clear_goal_service(effector)}", partial(self._clear_goal, effector)
             )
@@ -98,6 +101,15 @@ class ReachLoop:
             goals.set(effector, message.header.frame_id, position, monotonic(), orientation)
         else:
             goals.reject(effector, "the controller is not active")
+        self._status.announce_soon()
+
+    def _on_twist(self, effector: str, message: TwistStamped) -> None:
+        v, w, twists = message.twist.linear, message.twist.angular, self.control.goals.twists
+        if self.control_loop.running:
+            linear, angular = (v.x, v.y, v.z), (w.x, w.y, w.z)
+            twists.set(effector, message.header.frame_id, linear, angular, monotonic())
+        else:
+            twists.reject(effector, "the controller is not active")
         self._status.announce_soon()
 
     def _halt(self) -> str:
