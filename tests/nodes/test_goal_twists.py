@@ -66,7 +66,7 @@ def test_a_twist_moves_the_goal_there_is(planar: Rig) -> None:
     assert planar.goals.set("left", "", tuple(goal), planar.now_s) == ""
     planar.send(0, (0.1, 0.0, 0.0))  # towards the effector
     planar.step(3)
-    assert planar.goals.positions[0] == pytest.approx(goal + [0.006, 0.0, 0.0])
+    assert planar.goals.positions[0] == pytest.approx(np.add(goal, [0.006, 0, 0]))
 
 
 def test_a_twist_ends_after_its_timeout_and_the_goal_stays(planar: Rig) -> None:
@@ -214,7 +214,7 @@ def test_a_twist_takes_over_from_a_stream(planar: Rig) -> None:
     assert planar.goals.targets[0][0] > goal[0]  # predicted
     planar.send(0, (0.0, 0.1, 0.0))
     planar.step()
-    assert planar.goals.targets[0] == pytest.approx(goal + [0.0, 0.002, 0.0])
+    assert planar.goals.targets[0] == pytest.approx(np.add(goal, [0, 0.002, 0]))
 
 
 def test_a_twist_keeps_a_goal_from_its_timeout(planar: Rig) -> None:
