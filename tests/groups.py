@@ -13,6 +13,7 @@ WITHOUT_PROCESSES = {
     "test_demo_board.py",
     "test_goal_motion.py",
     "test_goal_twists.py",
+    "test_joint_jog.py",
     "test_limits.py",
     "test_outages.py",
     "test_policy.py",

@@ -114,7 +114,8 @@ class ControllerParameters:
     )
     twist_timeout: float = parameter(
         0.2,
-        "Time after which a twist that is not sent again ends, and the goal stands still.",
+        "Time after which a twist or a joint jog that is not sent again ends, and goal or joints "
+        "stand still.",
         unit="s of wall time",
         range=(0.01, 2.0),
     )

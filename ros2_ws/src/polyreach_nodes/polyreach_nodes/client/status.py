@@ -60,6 +60,7 @@ class ControllerStatus:
     rejected_effector: str = ""  # whose goal that was
     expired: str = ""  # which goal was dropped after goal_timeout_s
     twists: str = ""  # which twists are rejected, scaled or held, and why
+    joint_jog: str = ""  # why the last joint jog was rejected or scaled
     slowed: str = ""  # how much distances slow the robot, and which
     no_progress: str = ""  # why the state is BLOCKED or OSCILLATING
     refused_joint_states: int = 0
@@ -89,6 +90,7 @@ def encode(status: ControllerStatus) -> dict[str, str]:
         "rejected_effector": status.rejected_effector,
         "expired": status.expired,
         "twists": status.twists,
+        "joint_jog": status.joint_jog,
         "slowed": status.slowed,
         "no progress": status.no_progress,
         "refused joint states": str(status.refused_joint_states),
@@ -150,6 +152,7 @@ def decode(
         rejected_effector=values.get("rejected_effector", ""),
         expired=values.get("expired", ""),
         twists=values.get("twists", ""),
+        joint_jog=values.get("joint_jog", ""),
         slowed=values.get("slowed", ""),
         no_progress=values.get("no progress", ""),
         refused_joint_states=read("refused joint states", _count, 0, states),

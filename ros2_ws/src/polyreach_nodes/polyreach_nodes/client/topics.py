@@ -8,6 +8,7 @@ STATUS = "status"  # diagnostic_msgs/DiagnosticStatus, LATCHED; see client/statu
 POLICY_METADATA = "policy_metadata"  # std_msgs/String with one JSON object, LATCHED
 COMMANDS = "commands"  # std_msgs/Float64MultiArray [rad/s or m/s]
 RESUMED = "resumed"  # std_msgs/Empty, after every call of RESUME
+JOINT_JOG = "joint_jog"  # sensor_msgs/JointState, names and velocities
 MARKERS = "markers"  # visualization_msgs/MarkerArray
 
 HALT, RESUME, CLEAR_GOALS = "halt", "resume", "clear_goals"  # std_srvs/Trigger

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from polyreach_description import Robot
 from polyreach_nodes.control.command_pipeline import CommandPipeline
 from polyreach_nodes.control.goals import Goals
+from polyreach_nodes.control.joint_jog import JointJog
 from polyreach_nodes.control.joint_states import JointStateFilter, Received
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.watchdog import STUCK_STATES, State, Watchdog
@@ -30,6 +31,7 @@ class ReachControl:
         proximity, progress = self.pipeline.proximity, self.pipeline.progress
         self.joint_states = JointStateFilter(robot, self.watchdog, proximity.hold)
         self.goals = Goals(robot, proximity, progress)
+        self.jog = JointJog(robot)
         self.keep_goals = False  # in a long outage of the joint state
         self._last_tick_s = -np.inf
 
@@ -62,7 +64,7 @@ class ReachControl:
         self.goals.timeout_s = parameters.goal_timeout
         self.goals.motion.enable(parameters.predict_goals)
         twists = self.goals.twists
-        twists.timeout_s = parameters.twist_timeout
+        twists.timeout_s = self.jog.timeout_s = parameters.twist_timeout
         twists.linear_limit = parameters.twist_linear_limit
         twists.angular_limit = parameters.twist_angular_limit
         self.keep_goals = parameters.outage_keeps_goals
@@ -71,6 +73,7 @@ class ReachControl:
         """Start at rest: no joint state, no goals. A halt stays."""
         self.joint_states.forget()
         self.goals.forget()
+        self.jog.forget()
         self.stop()
 
     def resume(self) -> None:
@@ -86,6 +89,12 @@ class ReachControl:
         """Take a joint state [rad or m]; see JointStateFilter.receive."""
         self._check_outage(now_s)
         return self.joint_states.receive(names, position, now_s, stamp_s)
+
+    def jog_joints(self, names: Sequence[str], joint_vel: Sequence[float], now_s: float) -> str:
+        """Take a joint jog; see JointJog.set. Once the robot has moved, an outage counts."""
+        reason = self.jog.set(names, joint_vel, self.goals.any_active, now_s)
+        self.goals.had_any |= not reason
+        return reason
 
     def tick(self, now_s: float, elapsed_s: float | None = None) -> Vector:
         """Command (nu,) [rad/s or m/s] of this control period, in the safety order.
@@ -112,7 +121,8 @@ class ReachControl:
         if state is not State.ACTIVE and state is not State.IDLE:
             return self.stop()
         self.goals.advance(self.joint_states.joint_pos, now_s, elapsed_s)
-        return self.pipeline.step(self.joint_states.joint_pos, self.goals, elapsed_s)
+        jog = self.jog.joint_vel(self.goals.any_active, now_s)
+        return self.pipeline.step(self.joint_states.joint_pos, self.goals, elapsed_s, jog)
 
     def _check_outage(self, now_s: float) -> None:
         """Make a long outage of the joint state a fault, and drop the goals from before.

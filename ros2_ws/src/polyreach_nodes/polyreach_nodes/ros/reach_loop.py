@@ -13,6 +13,7 @@ from std_msgs.msg import Empty, String
 from polyreach_nodes.client.topics import (
     CLEAR_GOALS,
     HALT,
+    JOINT_JOG,
     LATCHED,
     POLICY_METADATA,
     RESUME,
@@ -49,6 +50,7 @@ class ReachLoop:
         self._entities.subscribe(
             JointState, "joint_states", self.control_loop.on_joint_state, NEWEST
         )
+        self._entities.subscribe(JointState, f"~/{JOINT_JOG}", self._on_joint_jog, 1)
         self._entities.serve(f"~/{HALT}", self._halt)
         self._entities.serve(f"~/{RESUME}", self._resume)
         self._entities.serve(f"~/{CLEAR_GOALS}", self._clear_goals)
@@ -112,6 +114,13 @@ class ReachLoop:
             twists.reject(effector, "the controller is not active")
         self._status.announce_soon()
 
+    def _on_joint_jog(self, message: JointState) -> None:
+        if self.control_loop.running:
+            self.control.jog_joints(message.name, message.velocity, monotonic())
+        else:
+            self.control.jog.reject("the controller is not active")
+        self._status.announce_soon()
+
     def _halt(self) -> str:
         self.control.watchdog.halted = True
         self.control_loop.publish_zero()
@@ -126,6 +135,7 @@ class ReachLoop:
 
     def _clear_goals(self) -> str:
         self.control.goals.clear_all()
+        self.control.jog.forget()
         self._status.announce()
         return "goals cleared"
 

@@ -120,7 +120,13 @@ def controller_status(
     progress = pipeline.progress
     within = (distances <= progress.tolerance) & (angles <= progress.angle_tolerance)
     reached = has_valid_state and goals.any_active and bool(within[goals.active > 0].all())
-    notes = (goals.rejection, goals.twists.notes, goals.expiry, pipeline.slowed_reason)
+    notes = (
+        goals.rejection,
+        goals.twists.notes,
+        control.jog.note,
+        goals.expiry,
+        pipeline.slowed_reason,
+    )
     message = f"{state}: {reason}" if reason else state
     return ControllerStatus(
         state=state,
@@ -131,6 +137,7 @@ def controller_status(
         rejected_effector=goals.rejected_effector,
         expired=goals.expiry,
         twists=goals.twists.notes,
+        joint_jog=control.jog.note,
         slowed=pipeline.slowed_reason,
         no_progress=progress.reason,
         refused_joint_states=joint_states.refused_count,
