@@ -15,6 +15,7 @@ WITHOUT_PROCESSES = {
     "test_goal_twists.py",
     "test_joint_jog.py",
     "test_limits.py",
+    "test_moving_goals_benchmark.py",
     "test_outages.py",
     "test_policy.py",
     "test_pose_goals.py",
