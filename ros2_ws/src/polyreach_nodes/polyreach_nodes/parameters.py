@@ -108,6 +108,24 @@ class ControllerParameters:
         unit="s of wall time",
         range=(0.0, 3600.0),
     )
+    predict_goals: bool = parameter(
+        True,
+        "Estimate the velocity of goals that are sent at 5 to 200 Hz, and lead effectors to where "
+        "the goal is between two messages.",
+    )
+    twist_timeout: float = parameter(
+        0.2,
+        "Time after which a twist or a joint jog that is not sent again ends, and goal or joints "
+        "stand still.",
+        unit="s of wall time",
+        range=(0.01, 2.0),
+    )
+    twist_linear_limit: float = parameter(
+        0.25, "Speed to which faster twists are scaled.", unit="m/s", range=(1e-3, 10.0)
+    )
+    twist_angular_limit: float = parameter(
+        1.0, "Angular speed to which faster twists are scaled.", unit="rad/s", range=(1e-3, 10.0)
+    )
     following_timeout: float = parameter(
         2.0,
         "Time for which a joint may fail to track its command before that is a fault; discovery of "

@@ -59,6 +59,8 @@ class ControllerStatus:
     rejected: str = ""  # why the last rejected goal was rejected, until that effector has a new one
     rejected_effector: str = ""  # whose goal that was
     expired: str = ""  # which goal was dropped after goal_timeout_s
+    twists: str = ""  # which twists are rejected, scaled or held, and why
+    joint_jog: str = ""  # why the last joint jog was rejected or scaled
     slowed: str = ""  # how much distances slow the robot, and which
     no_progress: str = ""  # why the state is BLOCKED or OSCILLATING
     refused_joint_states: int = 0
@@ -90,6 +92,8 @@ def encode(status: ControllerStatus) -> dict[str, str]:
         "rejected": status.rejected,
         "rejected_effector": status.rejected_effector,
         "expired": status.expired,
+        "twists": status.twists,
+        "joint_jog": status.joint_jog,
         "slowed": status.slowed,
         "no progress": status.no_progress,
         "refused joint states": str(status.refused_joint_states),
@@ -153,6 +157,8 @@ def decode(
         rejected=values.get("rejected", ""),
         rejected_effector=values.get("rejected_effector", ""),
         expired=values.get("expired", ""),
+        twists=values.get("twists", ""),
+        joint_jog=values.get("joint_jog", ""),
         slowed=values.get("slowed", ""),
         no_progress=values.get("no progress", ""),
         refused_joint_states=read("refused joint states", _count, 0, states),

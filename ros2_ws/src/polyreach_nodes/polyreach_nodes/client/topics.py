@@ -8,6 +8,7 @@ STATUS = "status"  # diagnostic_msgs/DiagnosticStatus, LATCHED; see client/statu
 POLICY_METADATA = "policy_metadata"  # std_msgs/String with one JSON object, LATCHED
 COMMANDS = "commands"  # std_msgs/Float64MultiArray [rad/s or m/s]
 RESUMED = "resumed"  # std_msgs/Empty, after every call of RESUME
+JOINT_JOG = "joint_jog"  # sensor_msgs/JointState, names and velocities
 MARKERS = "markers"  # visualization_msgs/MarkerArray
 OBSTACLES = "obstacles"  # visualization_msgs/MarkerArray, OBSTACLE_QUEUE messages
 
@@ -27,6 +28,11 @@ OBSTACLE_QUEUE = 10
 def goal_topic(effector: str) -> str:
     """Topic of an effector's goals, geometry_msgs/PoseStamped."""
     return f"goals/{effector}"
+
+
+def twist_topic(effector: str) -> str:
+    """Topic of twists that move an effector's goal, geometry_msgs/TwistStamped."""
+    return f"twists/{effector}"
 
 
 def clear_goal_service(effector: str) -> str:

@@ -57,11 +57,14 @@ class CommandPipeline:
         self.tracking.restart()
         return self.zero
 
-    def step(self, joint_pos: Vector, goals: Goals, elapsed_s: float) -> Vector:
+    def step(
+        self, joint_pos: Vector, goals: Goals, elapsed_s: float, jog: Vector | None = None
+    ) -> Vector:
         """The command (nu,) at joint_pos (nu,) [rad or m], elapsed_s [s] after the last one.
 
-        Policy -> velocity, acceleration and position limits -> distances. Without goals, the joints
-        slow down within their limits and hold, and the policy forgets its memory.
+        Policy -> velocity, acceleration and position limits -> distances. Without goals, `jog`
+        (nu,) [rad/s or m/s] takes the policy's place; without both, the joints slow down within
+        their limits and hold. The policy then forgets its memory.
 
         Raises ValueError for a policy output that is not finite, TrackingError if a joint does not
         track its commands.
@@ -70,6 +73,8 @@ class CommandPipeline:
         if goals.any_active:
             output = self._compute(joint_pos, goals)
             wanted = output.joint_vel.astype(np.float64)
+        elif jog is not None:
+            wanted, self._memory = jog, None
         elif self.command is self.zero:
             return self.stop()
         else:
@@ -95,10 +100,10 @@ class CommandPipeline:
         output = self.policy.compute(
             PolicyInputs(
                 joint_pos=joint_pos,
-                goals=goals.positions,
+                goals=goals.targets,
                 active=goals.active,
                 previous_joint_vel=self.command,
-                goal_orientations=goals.orientations,
+                goal_orientations=goals.target_orientations,
                 oriented=goals.oriented,
                 memory=self._memory,
             )

@@ -7,6 +7,8 @@ from numpy.typing import NDArray
 
 from polyreach_description import Robot
 from polyreach_description.orientation import IDENTITY, orientation_errors, unit_quaternion
+from polyreach_nodes.control.goal_motion import GoalMotion
+from polyreach_nodes.control.goal_twists import GoalTwists
 from polyreach_nodes.control.progress import ProgressChecker
 from polyreach_nodes.control.proximity import Proximity
 
@@ -30,6 +32,10 @@ class Goals:
         self.orientations: Vector = np.tile(IDENTITY, (effectors, 1))  # x y z w, base frame
         self.active: Vector = np.zeros(effectors)  # 1 for an effector that has a goal
         self.oriented: Vector = np.zeros(effectors)  # 1 for a goal with an orientation
+        self.motion = GoalMotion(effectors, 1.0 / robot.control_rate)
+        self.twists = GoalTwists(robot)
+        # where the policy leads the effectors: the goals, or ahead of those that are streamed
+        self.targets, self.target_orientations = self.positions, self.orientations
         self.any_active = False
         self.had_any = False  # since forget()
         self.rejection = ""  # why the last rejected goal was rejected
@@ -66,6 +72,8 @@ class Goals:
         self.positions[index], self.orientations[index] = position, turned
         self.active[index], self.oriented[index] = 1.0, float(oriented)
         self.any_active = self.had_any = True
+        self.twists.forget(index)
+        self.motion.observe(index, position, turned, now_s)
         self._progress.set_goal(index, position, turned)
         self._set_s[index] = now_s
         self.expiry = ""
@@ -86,6 +94,8 @@ class Goals:
         index = self._index[effector]
         self.active[index] = self.oriented[index] = 0.0
         self.any_active = bool(self.active.any())
+        self.motion.forget(index)
+        self.twists.forget(index)
         self._progress.clear_goal(index)
 
     def clear_all(self) -> None:
@@ -108,6 +118,36 @@ class Goals:
             name = self._robot.effector_names[index]
             self.expiry = f"goal of '{name}' expired after {self.timeout_s:g} s"
             self.clear(name)
+
+    def advance(self, joint_pos: Vector, now_s: float, elapsed_s: float) -> None:
+        """Move goals by their twists and set the targets of a control period of elapsed_s [s], at
+        joint_pos (nu,) [rad or m].
+        """
+        box = self._proximity.workspace
+        if self.twists.live:
+            goals = self.positions, self.orientations, self.active
+            for moved in self.twists.step(*goals, box, joint_pos, now_s, elapsed_s):
+                self._move(moved.effector, moved.position, moved.orientation, now_s)
+        self.targets, self.target_orientations = self.motion.targets(
+            self.positions,
+            self.orientations,
+            lambda: self._robot.forward_kinematics(joint_pos),
+            box,
+            now_s,
+        )
+
+    def _move(self, index: int, position: Vector, orientation: Vector, now_s: float) -> None:
+        """Set a goal that is legal [m, base frame], without a stream of its own."""
+        oriented = self._robot.oriented[index]
+        self.positions[index] = position
+        self.orientations[index] = orientation if oriented else IDENTITY
+        self.active[index], self.oriented[index] = 1.0, float(oriented)
+        self.any_active = self.had_any = True
+        self.motion.forget(index)
+        self._progress.set_goal(
+            index, self.positions[index].tolist(), self.orientations[index].tolist()
+        )
+        self._set_s[index] = now_s
 
     def errors(self, joint_pos: Vector) -> tuple[Vector, Vector]:
         """Distances (E,) [m] and angles (E,) [rad] of the effectors at joint_pos (nu,) from their

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from polyreach_description import Robot
 from polyreach_nodes.control.command_pipeline import CommandPipeline
 from polyreach_nodes.control.goals import Goals
+from polyreach_nodes.control.joint_jog import JointJog
 from polyreach_nodes.control.joint_states import JointStateFilter, Received
 from polyreach_nodes.control.obstacle_markers import MarkerFields
 from polyreach_nodes.control.obstacles import Obstacles
@@ -33,6 +34,7 @@ class ReachControl:
         self.joint_states = JointStateFilter(robot, self.watchdog, proximity.hold)
         self.goals = Goals(robot, proximity, progress)
         self.obstacles = Obstacles(robot, proximity)
+        self.jog = JointJog(robot)
         self.keep_goals = False  # in a long outage of the joint state
         self._last_tick_s = -np.inf
 
@@ -63,12 +65,18 @@ class ReachControl:
         self.watchdog.timeout_s = parameters.joint_state_timeout
         self.watchdog.outage_timeout_s = parameters.outage_timeout
         self.goals.timeout_s = parameters.goal_timeout
+        self.goals.motion.enable(parameters.predict_goals)
+        twists = self.goals.twists
+        twists.timeout_s = self.jog.timeout_s = parameters.twist_timeout
+        twists.linear_limit = parameters.twist_linear_limit
+        twists.angular_limit = parameters.twist_angular_limit
         self.keep_goals = parameters.outage_keeps_goals
 
     def activate(self) -> None:
         """Start at rest: no joint state, no goals. A halt stays, and obstacles do."""
         self.joint_states.forget()
         self.goals.forget()
+        self.jog.forget()
         self.stop()
 
     def resume(self) -> None:
@@ -89,6 +97,12 @@ class ReachControl:
         """Take the markers of a message; see Obstacles.take."""
         valid = self.watchdog.has_valid_state(now_s)
         return self.obstacles.take(markers, now_s, self.joint_states.joint_pos if valid else None)
+
+    def jog_joints(self, names: Sequence[str], joint_vel: Sequence[float], now_s: float) -> str:
+        """Take a joint jog; see JointJog.set. Once the robot has moved, an outage counts."""
+        reason = self.jog.set(names, joint_vel, self.goals.any_active, now_s)
+        self.goals.had_any |= not reason
+        return reason
 
     def tick(self, now_s: float, elapsed_s: float | None = None) -> Vector:
         """Command (nu,) [rad/s or m/s] of this control period, in the safety order.
@@ -115,7 +129,9 @@ class ReachControl:
         state = self.watchdog.state(now_s, self.goals.any_active)
         if state is not State.ACTIVE and state is not State.IDLE:
             return self.stop()
-        return self.pipeline.step(self.joint_states.joint_pos, self.goals, elapsed_s)
+        self.goals.advance(self.joint_states.joint_pos, now_s, elapsed_s)
+        jog = self.jog.joint_vel(self.goals.any_active, now_s)
+        return self.pipeline.step(self.joint_states.joint_pos, self.goals, elapsed_s, jog)
 
     def _check_outage(self, now_s: float) -> None:
         """Make a long outage of the joint state a fault, and drop the goals from before.

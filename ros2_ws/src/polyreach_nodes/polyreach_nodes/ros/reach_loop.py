@@ -3,7 +3,7 @@
 from functools import partial
 from time import monotonic
 
-from geometry_msgs.msg import PoseStamped
+from geometry_msgs.msg import PoseStamped, TwistStamped
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -14,6 +14,7 @@ from visualization_msgs.msg import MarkerArray
 from polyreach_nodes.client.topics import (
     CLEAR_GOALS,
     HALT,
+    JOINT_JOG,
     LATCHED,
     OBSTACLE_QUEUE,
     OBSTACLES,
@@ -22,6 +23,7 @@ from polyreach_nodes.client.topics import (
     RESUMED,
     clear_goal_service,
     goal_topic,
+    twist_topic,
 )
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
@@ -56,6 +58,7 @@ class ReachLoop:
         self._entities.subscribe(
             JointState, "joint_states", self.control_loop.on_joint_state, NEWEST
         )
+        self._entities.subscribe(JointState, f"~/{JOINT_JOG}", self._on_joint_jog, 1)
         self._entities.serve(f"~/{HALT}", self._halt)
         self._entities.serve(f"~/{RESUME}", self._resume)
         self._entities.serve(f"~/{CLEAR_GOALS}", self._clear_goals)
@@ -63,6 +66,8 @@ class ReachLoop:
         for effector in control.robot.effector_names:
             on_goal = partial(self._on_goal, effector)
             self._entities.subscribe(PoseStamped, f"~/{goal_topic(effector)}", on_goal, 1)
+            on_twist = partial(self._on_twist, effector)
+            self._entities.subscribe(TwistStamped, f"~/{twist_topic(effector)}", on_twist, 1)
             self._entities.serve(
                 f"~/{clear_goal_service(effector)}", partial(self._clear_goal, effector)
             )
@@ -114,6 +119,22 @@ class ReachLoop:
         self.control.take_obstacles(marker_fields(message), monotonic())
         self._status.announce_soon()
 
+    def _on_twist(self, effector: str, message: TwistStamped) -> None:
+        v, w, twists = message.twist.linear, message.twist.angular, self.control.goals.twists
+        if self.control_loop.running:
+            linear, angular = (v.x, v.y, v.z), (w.x, w.y, w.z)
+            twists.set(effector, message.header.frame_id, linear, angular, monotonic())
+        else:
+            twists.reject(effector, "the controller is not active")
+        self._status.announce_soon()
+
+    def _on_joint_jog(self, message: JointState) -> None:
+        if self.control_loop.running:
+            self.control.jog_joints(message.name, message.velocity, monotonic())
+        else:
+            self.control.jog.reject("the controller is not active")
+        self._status.announce_soon()
+
     def _halt(self) -> str:
         self.control.watchdog.halted = True
         self.control_loop.publish_zero()
@@ -128,6 +149,7 @@ class ReachLoop:
 
     def _clear_goals(self) -> str:
         self.control.goals.clear_all()
+        self.control.jog.forget()
         self._status.announce()
         return "goals cleared"
 

@@ -129,7 +129,14 @@ def controller_status(
     within = (distances <= progress.tolerance) & (angles <= progress.angle_tolerance)
     reached = has_valid_state and goals.any_active and bool(within[goals.active > 0].all())
     obstacles = control.obstacles
-    notes = [goals.rejection, goals.expiry, obstacles.refusal, pipeline.slowed_reason]
+    notes = [
+        goals.rejection,
+        goals.twists.notes,
+        control.jog.note,
+        goals.expiry,
+        obstacles.refusal,
+        pipeline.slowed_reason,
+    ]
     notes += [description] if description != reason else []
     message = f"{state}: {reason}" if reason else state
     return ControllerStatus(
@@ -140,6 +147,8 @@ def controller_status(
         rejected=goals.rejection,
         rejected_effector=goals.rejected_effector,
         expired=goals.expiry,
+        twists=goals.twists.notes,
+        joint_jog=control.jog.note,
         slowed=pipeline.slowed_reason,
         no_progress=progress.reason,
         refused_joint_states=joint_states.refused_count,
