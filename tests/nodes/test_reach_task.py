@@ -31,9 +31,12 @@ class FakeController:
         self.effectors: tuple[str, ...] = ("left", "right")
         self.goal_kinds: dict[str, str] = {}
         self.base_frame = "base"
+        self.frames: tuple[str, ...] = ("hand",)
+        self.takes_tf = False
         self.status = ControllerStatus()
         self.sent: list[tuple[str, Point]] = []
         self.orientations: dict[str, Quaternion | None] = {}
+        self.frames_sent: dict[str, tuple[str, int | None]] = {}
         self.cleared: list[str] = []
         self.connected, self.publishes_status = True, True
         self.state = "ACTIVE"
@@ -55,8 +58,9 @@ class FakeController:
         position: Sequence[float],
         frame: str,
         orientation: Quaternion | None = None,
+        stamp_ns: int | None = None,
     ) -> None:
-        assert frame == self.base_frame
+        self.frames_sent[effector] = frame, stamp_ns
         self.orientations[effector] = orientation
         self.sent.append((effector, tuple(position)))
         self._queue.append((effector, tuple(position)))

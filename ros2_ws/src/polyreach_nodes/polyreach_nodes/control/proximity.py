@@ -116,6 +116,11 @@ class Proximity:
         """Take the position [rad or m] of a joint that is not controlled; home at first."""
         self._clearance.hold(qpos_adr, value)
 
+    @property
+    def qpos(self) -> Vector:
+        """The model's configuration (nq,), with the joints that are held where they were last."""
+        return self._clearance.qpos
+
     def set_distances(self, slow_distance: float, stop_distance: float) -> None:
         """Distances [m] between bodies below which the motion slows, and at which it stops.
 
