@@ -42,14 +42,19 @@ def arms(
             yield probe, start
 
 
+def at_home(robot: Robot, palm: str, frame: str) -> np.ndarray:
+    """A palm in the frame of the other one, at home (3,) [m]."""
+    links = LinkFrames(robot, lambda: robot.qpos(robot.home))
+    links.update(robot.home)
+    place, rotation = links.pose(frame)
+    offset: np.ndarray = rotation.T @ (links.pose(palm)[0] - place)
+    return offset
+
+
 @pytest.fixture
 def apart(robot: Robot) -> np.ndarray:
     """The left hand in the frame of the right hand, at home (3,) [m]."""
-    links = LinkFrames(robot, lambda: robot.qpos(robot.home))
-    links.update(robot.home)
-    place, rotation = links.pose("right_palm")
-    offset: np.ndarray = rotation.T @ (links.pose("left_palm")[0] - place)
-    return offset
+    return at_home(robot, "left_palm", "right_palm")
 
 
 def expected_goal(robot: Robot, joint_pos: np.ndarray, offset: np.ndarray) -> np.ndarray:
@@ -118,9 +123,7 @@ def test_the_command_takes_frames(
     probe.call("clear_goals")
 
 
-def test_the_action_takes_frames(
-    arms: tuple[Probe, Launcher], robot: Robot, apart: np.ndarray
-) -> None:
+def test_the_action_takes_frames(arms: tuple[Probe, Launcher], robot: Robot) -> None:
     why = "polyreach_interfaces is not built (make interfaces)"
     action = pytest.importorskip("polyreach_interfaces.action", reason=why).ReachGoals
     probe, start = arms
@@ -130,11 +133,12 @@ def test_the_action_takes_frames(
     assert client.wait_for_server(30.0)
     sleep(DISCOVERY_S)
     home = robot.forward_kinematics(robot.home)
+    places = home[LEFT] + STEP, at_home(robot, "right_palm", "left_palm")
 
     def reach(frame: str) -> Any:
         poses = [PoseStamped(), PoseStamped()]
         poses[RIGHT].header.frame_id = frame
-        for pose, place in zip(poses, (home[LEFT] + STEP, -apart), strict=True):
+        for pose, place in zip(poses, places, strict=True):
             point = pose.pose.position
             point.x, point.y, point.z = place.tolist()
         future = client.send_goal_async(action.Goal(effectors=robot.effector_names, poses=poses))
