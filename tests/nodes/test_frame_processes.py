@@ -77,6 +77,7 @@ def test_a_goal_in_the_frame_of_the_other_hand_follows_that_hand(
     probe.call("clear_goals")
     home = robot.forward_kinematics(robot.home)
     probe.send_goal("right_hand", home[RIGHT])
+    probe.wait(lambda: bool(probe.value("goal/right_hand")), "the goal of the right hand")
     probe.send_goal("left_hand", apart, frame="right_hand")
     probe.wait(lambda: probe.value("reached") == "true", "both hands", 30.0)
     assert probe.value("goal_frame/left_hand") == "right_hand"
@@ -110,6 +111,8 @@ def test_the_command_takes_frames(
     probe, start = arms
     probe.call("clear_goals")
     words = [f"{value:.9f}" for value in apart]
+    probe.send_goal("right_hand", robot.forward_kinematics(robot.home)[RIGHT])
+    probe.wait(lambda: bool(probe.value("goal/right_hand")), "the goal of the right hand")
     sent = start("goal_node", None, "left_hand", *words, "--frame", "right_palm", "--wait", "20")
     assert sent.popen.wait(timeout=60) == 0, sent.output
     assert probe.value("goal_frame/left_hand") == "right_palm"

@@ -38,6 +38,15 @@ def control_of(name: str) -> ReachControl:
     return control
 
 
+def hold_all(control: ReachControl) -> None:
+    """Give every effector a goal where it is at home."""
+    robot = control.robot
+    for effector, place, turned in zip(
+        robot.effector_names, *robot.effector_poses(robot.home), strict=True
+    ):
+        assert control.goals.set(effector, "", tuple(place), NOW, tuple(turned)) == ""
+
+
 def be_at(control: ReachControl, joint_pos: np.ndarray, now_s: float) -> None:
     control.joint_states.forget()
     control.receive(list(control.robot.joint_names), joint_pos.tolist(), now_s)
@@ -79,6 +88,7 @@ def test_goals_in_frames_are_where_mujocos_kinematics_puts_them(
     low, high = robot.joint_pos_limits.T
     before, after = rng.uniform(low, high), rng.uniform(low, high)
     be_at(control, before, NOW)
+    hold_all(control)
     effector = data.draw(st.sampled_from(robot.effector_names))
     index = robot.effector_names.index(effector)
     legal = [frame for frame in frames.links.names if index not in frames.movers(frame)]
@@ -151,19 +161,21 @@ LEGAL = {
 def test_a_frame_that_the_effector_moves_itself_is_refused_and_others_are_not(name: str) -> None:
     control = control_of(name)
     turned = (0.0, 0.0, 0.0, 1.0)
+    hold_all(control)
     for effector, frames in OWN[name].items():
         for frame in frames.split():
             reason = control.goals.set(effector, frame, (0.1, 0.0, 0.0), NOW, turned)
             assert f"frame '{frame}' moves with '{effector}' itself: the goal would run" in reason
-            assert not control.goals.any_active
+            assert not control.goals.framed
     for effector, frames in LEGAL[name].items():
         for frame in frames.split():
             assert control.goals.set(effector, frame, (0.1, 0.0, 0.0), NOW, turned) == ""
 
 
 def test_goals_that_follow_each_other_are_refused() -> None:
-    goals = control_of("planar8").goals
-    give = (0.1, 0.0, 0.0)
+    control = control_of("planar8")
+    hold_all(control)
+    goals, give = control.goals, (0.1, 0.0, 0.0)
     assert goals.set("left", "middle", give, NOW) == ""
     assert goals.set("middle", "right", give, NOW) == ""
     reason = goals.set("right", "left_1_link", give, NOW)
@@ -175,7 +187,7 @@ def test_goals_that_follow_each_other_are_refused() -> None:
     assert goals.set("middle", "shared_2_link", give, NOW) == ""
     assert goals.set("right", "left_1_link", give, NOW) == ""
     assert "by way of" in goals.set("middle", "right", give, NOW)
-    goals.clear("right")
+    assert goals.set("right", "", give, NOW) == ""
     assert goals.set("middle", "right", give, NOW) == ""
     assert set(goals.followed) == set(goals.framed) == {0, 1}
     goals.clear_all()
@@ -216,6 +228,7 @@ def test_loops_are_those_of_the_reachability_matrix(
 )
 def test_what_is_refused_in_frames(frame: str, position: tuple, reason: str) -> None:
     control = control_of("planar8")
+    hold_all(control)
     assert control.goals.set("left", "right", (0.1, 0.0, 0.0), NOW) == ""
     control.pipeline.proximity.set_workspace((-2.0, -2.0, -1.0, 2.0, 2.0, 1.0))
     before, framed = control.goals.positions.copy(), dict(control.goals.framed)
@@ -227,7 +240,9 @@ def test_what_is_refused_in_frames(frame: str, position: tuple, reason: str) -> 
 def test_without_a_joint_state_frames_are_unknown() -> None:
     control = control_of("planar8")
     control.activate()
-    assert "rejected: no joint state yet" in control.goals.set("left", "right", (0, 0, 0), NOW)
+    assert "rejected: no joint state yet" in control.goals.set(
+        "left", "shared_1_link", (0, 0, 0), NOW
+    )
     assert control.goals.set("left", "base_link", (0.5, 0.0, 0.0), NOW) == ""
 
 
@@ -235,6 +250,7 @@ def test_a_goal_that_leaves_the_workspace_stays_and_is_not_reached() -> None:
     control = control_of("planar8")
     robot, goals = control.robot, control.goals
     names = list(robot.joint_names)
+    hold_all(control)
     assert goals.set("left", "right", (0.05, 0.0, 0.0), NOW) == ""
     control.tick(NOW)
     legal = goals.positions[0].copy()
@@ -258,7 +274,9 @@ def test_a_goal_that_leaves_the_workspace_stays_and_is_not_reached() -> None:
 
 
 def test_a_model_that_computes_nan_holds_the_goal() -> None:
-    goals = control_of("planar8").goals
+    control = control_of("planar8")
+    hold_all(control)
+    goals = control.goals
     assert goals.set("left", "right", (0.05, 0.0, 0.0), NOW) == ""
     before = goals.positions.copy()
     goals.follow(np.full(8, np.nan))
@@ -282,6 +300,7 @@ def test_policy_status_and_markers_have_the_goal_in_the_base_frame() -> None:
     robot, policy, recorder = control.robot, control.pipeline.policy, Recorder()
     control.pipeline.policy = recorder  # type: ignore[assignment]
     try:
+        hold_all(control)
         assert control.goals.set("left", "right", (0.05, 0.02, 0.0), NOW) == ""
         joint_pos, now_s = robot.home.copy(), NOW
         for period in range(20):
@@ -310,6 +329,7 @@ def test_without_goals_in_frames_no_kinematics_are_computed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     control = control_of("planar8")
+    hold_all(control)
 
     def refuse(*_: object) -> None:
         raise AssertionError("computed")
@@ -322,7 +342,45 @@ def test_without_goals_in_frames_no_kinematics_are_computed(
         control.goals.set("left", "right", (0.1, 0.0, 0.0), NOW)
 
 
-FOLLOWERS = [("planar8", "left", "shared_2_link"), ("humanoid27", "left_hand", "chest_link")]
+def test_an_effector_that_moves_the_frame_needs_a_goal() -> None:
+    control = control_of("planar8")
+    goals, home = control.goals, control.robot.home
+    reason = "frame 'right' moves with 'right', which has no goal: set its goal first"
+    assert reason in goals.set("left", "right", (0.1, 0.0, 0.0), NOW)
+    hold_all(control)
+    assert goals.set("left", "right", (0.1, 0.0, 0.0), NOW) == ""
+    goals.follow(home)
+    before = goals.positions[0].tolist()
+    goals.clear("right")
+    goals.follow(home + 0.2)
+    assert goals.positions[0].tolist() == before and reason in goals.not_followed[0]
+    place = control.robot.forward_kinematics(home)[2]
+    assert goals.set("right", "", tuple(place), NOW) == ""
+    goals.follow(home + 0.2)
+    assert not goals.not_followed and goals.positions[0].tolist() != before
+
+
+def test_a_goal_that_flees_is_no_progress() -> None:
+    """The goal keeps its distance from the effector: a frame that nobody is said to move."""
+    control = control_of("planar8")
+    goals, robot, policy = control.goals, control.robot, control.pipeline.policy
+    goals.frames.links._movers = {name: frozenset() for name in goals.frames.links.names}
+    control.pipeline.progress.set_timeout(2.0)
+    try:
+        assert goals.set("left", "left", (0.3, 0.3, 0.0), NOW) == ""
+        joint_pos, now_s, states = robot.home.copy(), NOW, set()
+        for period in range(round(20.0 / control.period_s)):
+            now_s = NOW + (period + 1) * control.period_s
+            control.receive(list(robot.joint_names), joint_pos.tolist(), now_s)
+            joint_pos = joint_pos + control.period_s * control.tick(now_s, control.period_s)
+            states.add(control.state(now_s))
+    finally:
+        del CONTROLS["planar8"]
+    assert policy is control.pipeline.policy
+    assert states & {State.BLOCKED, State.OSCILLATING}
+
+
+FOLLOWERS = [("planar8", "left", "shared_1_link"), ("humanoid27", "left_hand", "chest_link")]
 
 
 @pytest.mark.parametrize(("name", "effector", "frame"), FOLLOWERS)
@@ -351,7 +409,9 @@ def test_goals_in_links_of_shared_joints_are_reached_and_come_to_rest(
 
 
 def test_a_goal_that_is_given_in_the_base_frame_leaves_its_frame() -> None:
-    goals = control_of("dual7").goals
+    control = control_of("dual7")
+    hold_all(control)
+    goals = control.goals
     turned = (0.0, 0.0, 0.0, 1.0)
     assert isinstance(goals, Goals)
     assert goals.set("left", "right", (0.1, 0.0, 0.0), NOW, turned) == ""

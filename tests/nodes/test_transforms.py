@@ -135,6 +135,7 @@ def test_a_frame_that_the_effector_carries_is_followed_by_others_only(tf: Tf) ->
     tf.buffer.set("camera", "mount", (0.0, 0.1, 0.0))
     assert tf.transforms.links_above("camera") == ["mount", "left_1_link", "base_link"]
     assert "frame 'camera' moves with 'left' itself" in tf.set("camera")
+    assert tf.goals.set("left", "", (0.5, 0.2, 0.0), NOW) == ""
     assert tf.goals.set("right", "camera", (0.1, 0.0, 0.0), NOW) == ""
     assert "by way of the goal of 'right'" in tf.set("right")
     tf.goals.frames.follow_transforms = False

@@ -179,11 +179,14 @@ class ReachTask:
             for name, pose in self.request.goals(client).items():
                 before = self._sent[name].poses if name in self._sent else set()
                 received = status.effector(name).goals_received
-                self._sent[name] = SentGoal(before | {pose}, received, now_s)
-                self._send(name)
+                self._sent[name] = SentGoal(before | {pose}, received, -math.inf)
             self._sent_s = now_s
-            return
-        for name in names:
+        goals = self.request.goals(client)
+        # a frame may move with another effector, which must have its goal before
+        ordered = sorted(names, key=lambda name: bool(goals[name][0]))
+        for place, name in enumerate(ordered):
+            if goals[name][0] and not all(map(self._has_goal, ordered[:place])):
+                return
             sent = self._sent[name]
             was_received = status.effector(name).goals_received != sent.received_before
             if was_received and status.rejected_effector == name:

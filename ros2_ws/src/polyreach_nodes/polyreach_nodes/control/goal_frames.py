@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from polyreach_description import Robot
 from polyreach_description.kinematic_tree import joints_above
-from polyreach_description.orientation import Quaternion, matrices, quaternions
+from polyreach_description.orientation import Quaternion
 from polyreach_nodes.control.frame_names import MAX_NAME, shortened
 
 Vector = NDArray[np.float64]
@@ -133,6 +133,8 @@ class GoalFrames:
         self.follow_transforms = False  # whether goals in frames of TF follow these
         self._robot = robot
         self._joint_pos = joint_pos
+        # NumPy takes 100 us for what MuJoCo does in 3
+        self._frame_wxyz, self._wxyz = np.zeros(4), np.zeros(4)
 
     def follows(self, frame: str) -> bool:
         """Whether a goal in this frame moves with it."""
@@ -171,7 +173,10 @@ class GoalFrames:
         position = x, y, z
         if goal.orientation is None:
             return position, None
-        qx, qy, qz, qw = quaternions(rotation @ matrices(goal.orientation)).tolist()
+        mujoco.mju_mat2Quat(self._frame_wxyz, rotation.ravel())
+        qx, qy, qz, qw = goal.orientation
+        mujoco.mju_mulQuat(self._wxyz, self._frame_wxyz, np.array([qw, qx, qy, qz]))
+        qw, qx, qy, qz = self._wxyz.tolist()
         return position, (qx, qy, qz, qw)
 
     def check(self, frame: str) -> None:

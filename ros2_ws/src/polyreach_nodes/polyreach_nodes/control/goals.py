@@ -86,6 +86,7 @@ class Goals:
                 self._check_workspace(position)
                 self._leave_frame(index)
                 self._place(index, position, turned)
+                self._progress.set_goal(index, position, turned or IDENTITY)
             elif not stamp_ns or goal != self.framed.get(index):  # one that is sent again stays
                 self._set_framed(index, goal)
         except ValueError as error:
@@ -113,6 +114,7 @@ class Goals:
                     f"frame '{goal.frame}' moves with '{names[index]}' itself{through}: the goal "
                     "would run away"
                 )
+            self._check_movers(goal.frame, movers)
         frames.update()
         position, turned = frames.place(goal)
         self._check_workspace(position)
@@ -121,13 +123,31 @@ class Goals:
         if movers is not None:
             self.followed[index] = movers
         self._place(index, position, turned)
+        self._progress.set_goal(index, position, turned or IDENTITY)
+
+    def _check_movers(self, frame: str, movers: frozenset[int]) -> None:
+        """Raise FrameError if an effector that moves the frame has no goal.
+
+        The policy may move it then, and the frame with it, to bring another effector to its goal.
+        """
+        for mover in sorted(movers):
+            if not self.active[mover]:
+                name = self._robot.effector_names[mover]
+                raise FrameError(
+                    f"frame '{frame}' moves with '{name}', which has no goal: set its goal first"
+                )
 
     def follow(self, joint_pos: Vector) -> None:
-        """Move the goals that follow a frame to where it is at joint_pos (nu,) [rad or m]."""
+        """Move the goals that follow a frame to where it is at joint_pos (nu,) [rad or m].
+
+        The progress checker does not take these for new goals: an effector that does not catch up
+        with its goal makes no progress.
+        """
         self.frames.update(joint_pos)
-        for index in self.followed:
+        for index, movers in self.followed.items():
             goal = self.framed[index]
             try:
+                self._check_movers(goal.frame, movers)
                 position, turned = self.frames.place(goal)
                 self._check_workspace(position)
             except ValueError as error:
@@ -143,10 +163,8 @@ class Goals:
         self, index: int, position: tuple[float, float, float], turned: Quaternion | None
     ) -> None:
         """Set position [m] and orientation of a goal in the base frame."""
-        orientation = IDENTITY if turned is None else turned
-        self.positions[index], self.orientations[index] = position, orientation
+        self.positions[index], self.orientations[index] = position, turned or IDENTITY
         self.oriented[index] = float(turned is not None)
-        self._progress.set_goal(index, position, orientation)
 
     def _leave_frame(self, index: int) -> None:
         for by_effector in (self.framed, self.followed, self.not_followed):
