@@ -253,12 +253,16 @@ def test_a_goal_that_leaves_the_workspace_stays_and_is_not_reached() -> None:
     hold_all(control)
     assert goals.set("left", "right", (0.05, 0.0, 0.0), NOW) == ""
     control.tick(NOW)
+    outside = robot.home + 0.5
+    goals.follow(outside)
+    beyond = goals.positions[0].copy()
+    goals.follow(robot.home)
     legal = goals.positions[0].copy()
-    reach = np.abs(legal).max() + 0.01
-    control.pipeline.proximity.set_workspace((-reach, -reach, -1.0, reach, reach, 1.0))
-    outside = robot.home.copy()
-    outside[:2] = 0.0  # stretched
-    outside[5:] = 0.0
+    low, high = np.full(3, -100.0), np.full(3, 100.0)
+    axis = int(np.abs(beyond - legal).argmax())
+    wall = low if beyond[axis] < legal[axis] else high
+    wall[axis] = (beyond + legal)[axis] / 2  # between the two
+    control.pipeline.proximity.set_workspace((*low, *high))
     goals.follow(outside)
     assert goals.positions[0].tolist() == legal.tolist()
     status = controller_status(control, "ACTIVE", "", has_valid_state=True)
