@@ -79,8 +79,8 @@ def test_a_goal_in_the_frame_of_the_other_hand_follows_that_hand(
     probe.send_goal("right_hand", home[RIGHT])
     probe.wait(lambda: bool(probe.value("goal/right_hand")), "the goal of the right hand")
     probe.send_goal("left_hand", apart, frame="right_hand")
+    probe.wait(lambda: probe.value("goal_frame/left_hand") == "right_hand", "the goal in a frame")
     probe.wait(lambda: probe.value("reached") == "true", "both hands", 30.0)
-    assert probe.value("goal_frame/left_hand") == "right_hand"
     assert [float(word) for word in probe.value("goal_in_frame/left_hand").split()] == (
         apart.tolist()
     )
