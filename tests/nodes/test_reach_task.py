@@ -31,9 +31,13 @@ class FakeController:
         self.effectors: tuple[str, ...] = ("left", "right")
         self.goal_kinds: dict[str, str] = {}
         self.base_frame = "base"
+        self.frames: tuple[str, ...] = ("hand",)
+        self.takes_tf = False
         self.status = ControllerStatus()
         self.sent: list[tuple[str, Point]] = []
         self.orientations: dict[str, Quaternion | None] = {}
+        self.given_frames: dict[str, str] = {}
+        self.frames_sent: dict[str, tuple[str, int | None]] = {}
         self.cleared: list[str] = []
         self.connected, self.publishes_status = True, True
         self.state = "ACTIVE"
@@ -55,8 +59,9 @@ class FakeController:
         position: Sequence[float],
         frame: str,
         orientation: Quaternion | None = None,
+        stamp_ns: int | None = None,
     ) -> None:
-        assert frame == self.base_frame
+        self.frames_sent[effector] = frame, stamp_ns
         self.orientations[effector] = orientation
         self.sent.append((effector, tuple(position)))
         self._queue.append((effector, tuple(position)))
@@ -75,6 +80,7 @@ class FakeController:
         self._clearing.clear()
         for effector, position in self._queue:
             self._received[effector] += 1
+            self.given_frames[effector] = self.frames_sent[effector][0]
             if not self.rejected_effector:
                 self.goals[effector] = position
         self._queue.clear()
@@ -86,17 +92,24 @@ class FakeController:
             rejected=f"goal of '{self.rejected_effector}' rejected: too far",
             rejected_effector=self.rejected_effector,
             effectors={
-                name: EffectorStatus(
-                    goal=self.goals.get(name),
-                    error=self.error if name in self.goals else None,
-                    goals_received=received,
-                    goal_orientation=self.orientations.get(name) if name in self.goals else None,
-                    angle_deg=self.angle_deg if self.orientations.get(name) else None,
-                )
-                for name, received in self._received.items()
+                name: self._effector(name, received) for name, received in self._received.items()
             },
             goal_timeout_s=self.goal_timeout_s,
             received_s=now_s,
+        )
+
+    def _effector(self, name: str, received: int) -> EffectorStatus:
+        """In another frame than the base frame, the goal is somewhere else in the base frame."""
+        goal, turned = self.goals.get(name), self.orientations.get(name)
+        frame = "" if goal is None else self.given_frames[name].replace(self.base_frame, "")
+        return EffectorStatus(
+            goal=(7.0, 8.0, 9.0) if frame else goal,
+            error=None if goal is None else self.error,
+            goals_received=received,
+            goal_orientation=None if goal is None else turned,
+            angle_deg=self.angle_deg if turned else None,
+            frame=frame,
+            goal_in_frame=(goal, turned) if frame else None,
         )
 
 
@@ -108,11 +121,19 @@ class Bench:
         self.arm = FakeController()
         self.arm.answer(self.now_s)
 
-    def task(self, *effectors: str, timeout_s: float = 30.0, settle_s: float = 0.25) -> ReachTask:
+    def task(
+        self,
+        *effectors: str,
+        timeout_s: float = 30.0,
+        settle_s: float = 0.25,
+        frame: str = "base",
+        stamp_ns: int = 0,
+    ) -> ReachTask:
         positions = tuple({"left": LEFT, "right": RIGHT}[name] for name in effectors)
-        frames = ("base",) * len(effectors)
+        frames = (frame,) * len(effectors)
         turns = (TURNED,) * len(effectors)
-        request = ReachRequest(effectors, frames, positions, turns, 0.02, 0.05, timeout_s)
+        stamps = (stamp_ns,) * len(effectors)
+        request = ReachRequest(effectors, frames, positions, turns, 0.02, 0.05, timeout_s, stamps)
         return ReachTask(self.arm, request, settle_s, self.now_s)
 
     def run(self, task: ReachTask, seconds: float, answer: bool = True) -> None:
@@ -341,7 +362,11 @@ def test_a_timeout_names_the_distances(bench: Bench) -> None:
         ({"frames": ("",)}, ""),
         ({"effectors": ("nose",)}, "unknown effector 'nose' (controller 'arm' has: left, right)"),
         ({"effectors": ("left", "left")}, "2 effectors, but 1 poses"),
-        ({"frames": ("camera",)}, "frame of 'left' is 'camera', but must be 'base' or empty"),
+        (
+            {"frames": ("camera",)},
+            "frame of 'left' is 'camera', but must be 'base' or empty, or of the robot: hand",
+        ),
+        ({"frames": ("hand",)}, ""),
         ({"positions": ((0.0, 0.0, math.nan),)}, "position of 'left' is (0, 0, nan)"),
         ({"tolerance": math.inf}, "tolerance is inf"),
         ({"timeout_s": math.nan}, "timeout is nan"),
@@ -353,6 +378,34 @@ def test_requests_are_checked(bench: Bench, changes: dict, reason: str) -> None:
     )
     fault = request.fault(bench.arm)
     assert fault.startswith(reason) and bool(fault) == bool(reason)
+
+
+def test_frames_of_tf_are_left_to_the_controller(bench: Bench) -> None:
+    bench.arm.takes_tf = True
+    request = ReachRequest(("left",), ("camera",), (LEFT,), (TURNED,), 0.02, 0.05, 30.0)
+    assert request.fault(bench.arm) == ""
+
+
+def test_a_goal_in_a_frame_is_known_by_what_was_given(bench: Bench) -> None:
+    task = bench.task("left", frame="hand", stamp_ns=7)
+    bench.run(task, 0.5)
+    assert bench.arm.frames_sent == {"left": ("hand", 7)}
+    assert task.phase is Phase.REACHING and len(bench.arm.sent) == 1
+    bench.arm.error = 0.01
+    bench.run(task, 0.5)
+    assert task.outcome is Outcome.SUCCEEDED
+    task = bench.task("left", frame="hand")
+    bench.arm.error = 1.0
+    bench.run(task, 0.5)
+    bench.arm.given_frames["left"] = "base"  # the same numbers in another frame
+    bench.run(task, 2 * STEP_S)
+    assert "was replaced by (0.5, 0.25, 0) by others" in task.message
+    task = bench.task("left")
+    bench.run(task, 0.5)
+    assert bench.arm.frames_sent == {"left": ("base", None)}
+    bench.arm.given_frames["left"] = "hand"
+    bench.run(task, 2 * STEP_S)
+    assert "was replaced by (0.5, 0.25, 0) in frame 'hand' by others" in task.message
 
 
 def test_an_effector_of_positions_has_no_orientation_and_no_angle() -> None:

@@ -108,7 +108,7 @@ class ControllerNode(LifecycleNode):
             robot = load_robot(parameters.robot)
             control = ReachControl(robot, _load_policy(parameters.policy, robot))
             control.watchdog.halted = self._halted
-            self._loop = ReachLoop(self, control, self._status_pub)
+            self._loop = ReachLoop(self, control, self._status_pub, parameters.use_tf)
             self._record(self._loop, parameters)
             self._loop.configure(parameters)
         except Exception as error:

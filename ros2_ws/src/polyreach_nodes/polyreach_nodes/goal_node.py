@@ -103,7 +103,8 @@ class GoalNode(Node):
                     f"controller '{client.controller}' did not answer in {timeout_s:g} s"
                 )
             # a message that is sent just after both sides met may be lost
-            client.send_goal(self.effector, position, frame, orientation)
+            stamp_ns = 0 if frame else None  # the latest transform, for a frame of TF
+            client.send_goal(self.effector, position, frame, orientation, stamp_ns)
             self.wait(is_received, min(RESEND_S, left_s))
         if client.status.rejected_effector == self.effector:
             raise GoalError(client.status.rejected)
@@ -146,7 +147,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("effector", help="Name of the effector, for example left_hand.")
     for axis in "xyz":
-        parser.add_argument(axis, type=_coordinate, help=f"{axis} of the goal [m, base frame].")
+        parser.add_argument(axis, type=_coordinate, help=f"{axis} of the goal [m, in its frame].")
     orientation = parser.add_mutually_exclusive_group()
     orientation.add_argument(
         "--rpy",
@@ -164,7 +165,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="The same as a unit quaternion.",
     )
     parser.add_argument(
-        "--frame", default="", help="Frame of the goal: the base frame, or empty (default)."
+        "--frame",
+        default="",
+        help="Frame of the goal: the base frame or empty (default), a link or effector of the "
+        "robot, which the goal follows, or a frame of TF, see the controller's parameter use_tf.",
     )
     parser.add_argument(
         "--controller",

@@ -126,6 +126,22 @@ class ControllerParameters:
     twist_angular_limit: float = parameter(
         1.0, "Angular speed to which faster twists are scaled.", unit="rad/s", range=(1e-3, 10.0)
     )
+    use_tf: bool = parameter(
+        False,
+        "Take goals in any frame of TF, not only in those of the robot; needs tf2_ros.",
+        settable=Settable.UNCONFIGURED,
+    )
+    follow_frame: bool = parameter(
+        False,
+        "Goals in a frame of TF follow it; by default they stay where it was at their stamp. Goals "
+        "in a frame of the robot always follow it.",
+    )
+    transform_timeout: float = parameter(
+        0.5,
+        "Age at which the latest transform of TF is too old for a goal; 0: never.",
+        unit="s",
+        range=(0.0, 3600.0),
+    )
     following_timeout: float = parameter(
         2.0,
         "Time for which a joint may fail to track its command before that is a fault; discovery of "

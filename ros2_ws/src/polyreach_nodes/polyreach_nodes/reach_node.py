@@ -16,6 +16,7 @@ from rclpy.action.server import ServerGoalHandle
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from rclpy.task import Future
+from rclpy.time import Time
 
 from polyreach_nodes.client.controller_client import ControllerClient
 from polyreach_nodes.client.reach_request import ReachRequest
@@ -82,6 +83,7 @@ class ReachNode(Node):
             tolerance=goal.tolerance or parameters.tolerance,
             angle_tolerance=goal.angle_tolerance or parameters.angle_tolerance,
             timeout_s=goal.timeout or parameters.timeout,
+            stamps_ns=tuple(Time.from_msg(pose.header.stamp).nanoseconds for pose in goal.poses),
         )
 
     def _accept(self, handle: ServerGoalHandle) -> None:

@@ -11,14 +11,17 @@ from rclpy.client import Client
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.task import Future
+from rclpy.time import Time as RosTime
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from polyreach_nodes.client.status import ControllerStatus, StatusError, decode
 from polyreach_nodes.client.topics import (
+    FRAMES,
     LATCHED,
     POLICY_METADATA,
     STATUS,
+    TAKES_TF,
     clear_goal_service,
     goal_topic,
 )
@@ -46,6 +49,8 @@ class ControllerClient:
         self.effectors: tuple[str, ...] = ()  # of the policy; empty before it is known
         self.goal_kinds: Mapping[str, str] = {}  # position, axis or pose of each effector
         self.base_frame = ""  # of the policy
+        self.frames: tuple[str, ...] = ()  # of the robot in which it takes goals, but the base
+        self.takes_tf = False  # whether it takes goals in frames of TF
         self._node = node
         self._on_status = on_status
         self._goals: dict[str, Publisher] = {}
@@ -70,7 +75,7 @@ class ControllerClient:
         self._on_status()
 
     def follow_policy(self, on_policy: Callable[[], object] = lambda: None) -> None:
-        """Subscribe to the policy's metadata for `effectors`, `goal_kinds` and `base_frame`."""
+        """Subscribe to the policy's metadata for `effectors`, `goal_kinds` and the frames."""
 
         def take_metadata(message: String) -> None:
             try:
@@ -79,6 +84,8 @@ class ControllerClient:
                 effectors = tuple(map(str, metadata["effector_names"]))
                 kinds = metadata.get("effector_goals", ["position"] * len(effectors))
                 goal_kinds = dict(zip(effectors, map(str, kinds), strict=True))
+                frames = tuple(map(str, metadata.get(FRAMES, ())))
+                takes_tf = bool(metadata.get(TAKES_TF, False))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 self._node.get_logger().error(
                     f"{self.name}/{POLICY_METADATA} has no base_frame and effector_names: {error!r}"
@@ -86,6 +93,7 @@ class ControllerClient:
                 return
             self.base_frame, self.effectors = base_frame, effectors
             self.goal_kinds = goal_kinds
+            self.frames, self.takes_tf = frames, takes_tf
             on_policy()
 
         self._node.create_subscription(
@@ -122,11 +130,14 @@ class ControllerClient:
         position: Sequence[float],
         frame: str,
         orientation: Sequence[float] | None = None,
+        stamp_ns: int | None = None,
     ) -> None:
         """Publish a goal of an effector whose goals are advertised: position (3,) [m], and unit
-        quaternion x y z w (4,) where its goals have an orientation.
+        quaternion x y z w (4,) where its goals have an orientation; stamp_ns: its stamp, by default
+        the time of the node.
         """
-        stamp = self._node.get_clock().now().to_msg()
+        now = self._node.get_clock().now()
+        stamp = (now if stamp_ns is None else RosTime(nanoseconds=stamp_ns)).to_msg()
         self._goals[effector].publish(goal_message(position, frame, stamp, orientation))
 
     def offers(self, service: str) -> bool:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from polyreach_description.orientation import unit_quaternion
-from polyreach_nodes.client.status import ControllerStatus, GoalPose, Point, Quaternion
+from polyreach_nodes.client.status import ControllerStatus, FramedPose, Point, Quaternion
+from polyreach_nodes.control.frame_names import MAX_NAME, shortened
 
 
 class ReachClient(Protocol):
@@ -17,6 +18,8 @@ class ReachClient(Protocol):
     effectors: tuple[str, ...]
     goal_kinds: Mapping[str, str]
     base_frame: str
+    frames: tuple[str, ...]
+    takes_tf: bool
 
     def is_connected(self, effector: str) -> bool:
         """Whether goals and requests to clear them would be received."""
@@ -27,8 +30,11 @@ class ReachClient(Protocol):
         position: Sequence[float],
         frame: str,
         orientation: Sequence[float] | None = None,
+        stamp_ns: int | None = None,
     ) -> None:
-        """Publish a goal: position [m], and unit quaternion x y z w where it has one."""
+        """Publish a goal: position [m], and unit quaternion x y z w where it has one; stamp_ns: at
+        which a frame of TF counts, 0: the latest transform.
+        """
 
     def clear_goal(self, effector: str) -> None:
         """Ask the controller to clear a goal."""
@@ -50,15 +56,20 @@ class ReachRequest:
     tolerance: float
     angle_tolerance: float
     timeout_s: float
+    stamps_ns: tuple[int, ...] = ()  # at which frames of TF count, 0: the latest; empty: all 0
 
-    def goals(self, client: ReachClient) -> dict[str, GoalPose]:
+    def stamp_ns(self, effector: str) -> int:
+        """The stamp of the effector's goal."""
+        return self.stamps_ns[self.effectors.index(effector)] if self.stamps_ns else 0
+
+    def goals(self, client: ReachClient) -> dict[str, FramedPose]:
         """The goal of every effector, as the controller's status shows it.
 
         Raises ValueError for an orientation that is no unit quaternion, naming the effector.
         """
-        goals: dict[str, GoalPose] = {}
-        for name, position, quaternion in zip(
-            self.effectors, self.positions, self.orientations, strict=True
+        goals: dict[str, FramedPose] = {}
+        for name, frame, position, quaternion in zip(
+            self.effectors, self.frames, self.positions, self.orientations, strict=True
         ):
             orientation = None
             if client.goal_kinds.get(name, "position") != "position":
@@ -66,7 +77,7 @@ class ReachRequest:
                     orientation = unit_quaternion(quaternion)
                 except ValueError as error:
                     raise ValueError(f"goal of '{name}': {error}") from None
-            goals[name] = position, orientation
+            goals[name] = "" if frame == client.base_frame else frame, position, orientation
         return goals
 
     def fault(self, client: ReachClient) -> str:
@@ -84,8 +95,13 @@ class ReachRequest:
                 return f"unknown effector '{name}' {legal}"
             if self.effectors.count(name) > 1:
                 return f"effector '{name}' is named twice, but may be named once"
-            if frame not in ("", client.base_frame):
-                return f"frame of '{name}' is '{frame}', but must be '{client.base_frame}' or empty"
+            known = frame in ("", client.base_frame) or frame in client.frames
+            if not known and not client.takes_tf:  # whether TF has a frame, the controller knows
+                more = f", or of the robot: {shortened(client.frames)}" if client.frames else ""
+                return (
+                    f"frame of '{name}' is '{frame[:MAX_NAME]}', but must be '{client.base_frame}' "
+                    f"or empty{more}"
+                )
             if not all(map(math.isfinite, position)):
                 return f"position of '{name}' is {point_text(position)}, but must be finite"
         if not 0.0 <= self.tolerance < math.inf:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 
 from polyreach_nodes.client.reach_request import ReachClient, ReachRequest, point_text
-from polyreach_nodes.client.status import EffectorStatus, GoalPose, error_text
+from polyreach_nodes.client.status import EffectorStatus, FramedPose, error_text
 from polyreach_nodes.control.watchdog import MOVING_STATES, STUCK_STATES, State
 
 START_TIMEOUT_S = 5.0  # [s] for the controller to appear and to accept the goals
@@ -42,7 +42,7 @@ class Phase(Enum):
 class SentGoal:
     """What was sent for an effector, and how many goals the controller had received before."""
 
-    poses: set[GoalPose]
+    poses: set[FramedPose]
     received_before: int
     sent_s: float
 
@@ -154,7 +154,7 @@ class ReachTask:
         )
         goals = self.request.goals(self._client)
         return ", ".join(
-            f"'{name}' is {error_text(error, None if goals[name][1] is None else angle)} away"
+            f"'{name}' is {error_text(error, None if goals[name][2] is None else angle)} away"
             for name, error, angle, reached in rows
             if not reached
         )
@@ -179,11 +179,14 @@ class ReachTask:
             for name, pose in self.request.goals(client).items():
                 before = self._sent[name].poses if name in self._sent else set()
                 received = status.effector(name).goals_received
-                self._sent[name] = SentGoal(before | {pose}, received, now_s)
-                self._send(name)
+                self._sent[name] = SentGoal(before | {pose}, received, -math.inf)
             self._sent_s = now_s
-            return
-        for name in names:
+        goals = self.request.goals(client)
+        # a frame may move with another effector, which must have its goal before
+        ordered = sorted(names, key=lambda name: bool(goals[name][0]))
+        for place, name in enumerate(ordered):
+            if goals[name][0] and not all(map(self._has_goal, ordered[:place])):
+                return
             sent = self._sent[name]
             was_received = status.effector(name).goals_received != sent.received_before
             if was_received and status.rejected_effector == name:
@@ -196,14 +199,16 @@ class ReachTask:
             self.phase = Phase.REACHING
 
     def _send(self, effector: str) -> None:
-        position, orientation = self.request.goals(self._client)[effector]
-        self._client.send_goal(effector, position, self._client.base_frame, orientation)
+        client, request = self._client, self.request
+        frame, position, orientation = request.goals(client)[effector]
+        stamp_ns = request.stamp_ns(effector) if frame else None
+        client.send_goal(effector, position, frame or client.base_frame, orientation, stamp_ns)
 
     def _has_goal(self, effector: str) -> bool:
         """Whether a status that was received after the goal was sent shows it."""
         status = self._client.status
         pose = self.request.goals(self._client)[effector]
-        return status.received_s > self._sent_s and status.effector(effector).goal_pose == pose
+        return status.received_s > self._sent_s and status.effector(effector).given_pose == pose
 
     def _watch(self, now_s: float) -> None:
         """Note errors; end when all stayed within the tolerance, or when a goal was changed."""
@@ -231,7 +236,7 @@ class ReachTask:
             self.end(Outcome.SUCCEEDED, "reached", now_s)
 
     def _angle_error(self, effector: str) -> float:
-        if self.request.goals(self._client)[effector][1] is None:
+        if self.request.goals(self._client)[effector][2] is None:
             return 0.0
         angle = self._client.status.effector(effector).angle
         return math.nan if angle is None else angle
@@ -245,7 +250,7 @@ class ReachTask:
             on_its_way = effector.goals_received == sent.received_before and not lost
             if on_its_way or self._client.is_clearing(name):
                 continue
-            if effector.goal_pose in sent.poses:
+            if effector.given_pose in sent.poses:
                 self._client.clear_goal(name)
             else:
                 del self._sent[name]
@@ -260,9 +265,15 @@ class ReachTask:
 
 
 def _pose_text(effector: EffectorStatus) -> str:
-    text = point_text(effector.goal or ())
-    turned = effector.goal_orientation
-    return text if turned is None else f"{text} with orientation {point_text(turned)}"
+    if (given := effector.given_pose) is None:
+        return "none"
+    frame, position, turned = given
+    text = (
+        point_text(position)
+        if turned is None
+        else (f"{point_text(position)} with orientation {point_text(turned)}")
+    )
+    return f"{text} in frame '{frame}'" if frame else text
 
 
 def _quoted(effectors: Iterable[str]) -> str:

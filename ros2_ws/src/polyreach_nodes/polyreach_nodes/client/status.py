@@ -15,10 +15,12 @@ from polyreach_description.printable import PrintableError
 Point = tuple[float, float, float]
 Quaternion = tuple[float, float, float, float]  # x y z w
 GoalPose = tuple[Point, Quaternion | None]
+FramedPose = tuple[str, Point, Quaternion | None]  # with its frame, empty for the base frame
 T = TypeVar("T")
 
 # followed by the effector's name
 GOAL, ORIENTATION = "goal/", "goal_orientation/"
+FRAME, IN_FRAME = "goal_frame/", "goal_in_frame/"
 ERROR, ANGLE, RECEIVED = "error/", "angle_error/", "received/"
 MAX_SHOWN = 100  # characters of a value that an error repeats
 
@@ -32,15 +34,23 @@ class EffectorStatus:
     """What the controller reports of one effector."""
 
     goal: Point | None = None  # [m, base frame]
-    error: float | None = None  # [m] to the goal; None without a goal or a valid joint state
+    error: float | None = None  # [m]; None without a goal or its frame, or a valid joint state
     goals_received: int = 0  # since the controller was configured, rejected ones included
     goal_orientation: Quaternion | None = None  # [base frame]; None for a goal without one
     angle_deg: float | None = None  # [degrees] to the goal; None as above
+    frame: str = ""  # in which the goal was given; empty: the base frame
+    goal_in_frame: GoalPose | None = None  # the goal as it was given in that frame
 
     @property
     def goal_pose(self) -> GoalPose | None:
         """The goal with its orientation, or None for those without one."""
         return None if self.goal is None else (self.goal, self.goal_orientation)
+
+    @property
+    def given_pose(self) -> FramedPose | None:
+        """The goal as it was given, or None."""
+        pose = self.goal_in_frame if self.frame else self.goal_pose
+        return None if pose is None else (self.frame, *pose)
 
     @property
     def angle(self) -> float | None:
@@ -58,6 +68,7 @@ class ControllerStatus:
     effectors: Mapping[str, EffectorStatus] = field(default_factory=dict)
     rejected: str = ""  # why the last rejected goal was rejected, until that effector has a new one
     rejected_effector: str = ""  # whose goal that was
+    not_followed: str = ""  # which goals do not follow their frames, and why
     expired: str = ""  # which goal was dropped after goal_timeout_s
     twists: str = ""  # which twists are rejected, scaled or held, and why
     joint_jog: str = ""  # why the last joint jog was rejected or scaled
@@ -91,6 +102,7 @@ def encode(status: ControllerStatus) -> dict[str, str]:
         "reached": str(status.reached).lower(),
         "rejected": status.rejected,
         "rejected_effector": status.rejected_effector,
+        "not followed": status.not_followed,
         "expired": status.expired,
         "twists": status.twists,
         "joint_jog": status.joint_jog,
@@ -111,6 +123,10 @@ def encode(status: ControllerStatus) -> dict[str, str]:
         values[ERROR + name] = _optional(effector.error)
         if effector.goal_orientation is not None:
             values[ORIENTATION + name] = " ".join(map(repr, effector.goal_orientation))
+        if effector.goal_in_frame is not None:
+            position, turned = effector.goal_in_frame
+            values[FRAME + name] = effector.frame
+            values[IN_FRAME + name] = " ".join(map(repr, (*position, *(turned or ()))))
         if effector.angle_deg is not None:
             values[ANGLE + name] = repr(effector.angle_deg)
         values[RECEIVED + name] = str(effector.goals_received)
@@ -143,6 +159,8 @@ def decode(
             goal_orientation=read(ORIENTATION + name, _quaternion, None, "four finite numbers"),
             error=read(ERROR + name, _finite, None, "a finite number [m]"),
             angle_deg=read(ANGLE + name, _finite, None, "a finite number [degrees]"),
+            frame=values.get(FRAME + name, ""),
+            goal_in_frame=read(IN_FRAME + name, _pose, None, "three or seven finite numbers"),
             goals_received=read(RECEIVED + name, _count, 0, "a number of goals"),
         )
 
@@ -156,6 +174,7 @@ def decode(
         effectors={name: effector(name) for name in names},
         rejected=values.get("rejected", ""),
         rejected_effector=values.get("rejected_effector", ""),
+        not_followed=values.get("not followed", ""),
         expired=values.get("expired", ""),
         twists=values.get("twists", ""),
         joint_jog=values.get("joint_jog", ""),
@@ -214,6 +233,11 @@ def _point(text: str) -> Point:
 def _quaternion(text: str) -> Quaternion:
     x, y, z, w = map(_finite, text.split())
     return x, y, z, w
+
+
+def _pose(text: str) -> GoalPose:
+    x, y, z, *q = map(_finite, text.split())
+    return (x, y, z), _quaternion(" ".join(map(repr, q))) if q else None
 
 
 def _count(text: str) -> int:

@@ -6,6 +6,9 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
 STATUS = "status"  # diagnostic_msgs/DiagnosticStatus, LATCHED; see client/status.py
 POLICY_METADATA = "policy_metadata"  # std_msgs/String with one JSON object, LATCHED
+# keys of that object beside those of the policy file:
+FRAMES = "goal_frames"  # links and effectors of the robot that may be frames of goals
+TAKES_TF = "use_tf"  # whether frames of TF may be, too
 COMMANDS = "commands"  # std_msgs/Float64MultiArray [rad/s or m/s]
 RESUMED = "resumed"  # std_msgs/Empty, after every call of RESUME
 JOINT_JOG = "joint_jog"  # sensor_msgs/JointState, names and velocities

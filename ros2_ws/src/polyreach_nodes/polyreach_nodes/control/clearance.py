@@ -87,6 +87,11 @@ class Clearance:
                 qpos[qpos_adr] = value
         return moved
 
+    @property
+    def qpos(self) -> Vector:
+        """The model's configuration (nq,) at the last look, with the joints that are held."""
+        return self._qpos[0]
+
     def joints_between(self, pair: Pair) -> NDArray[np.bool_]:
         """The controlled joints that move one geom of the pair relative to the other, (nu,)."""
         joints: NDArray[np.bool_] = self.reach[self.pairs.index(pair)] > 0.0

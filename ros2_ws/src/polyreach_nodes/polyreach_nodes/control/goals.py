@@ -1,19 +1,25 @@
 """The goals of the effectors: accepted or rejected with a reason, cleared, expired."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
-from polyreach_description.orientation import IDENTITY, orientation_errors, unit_quaternion
+from polyreach_description.orientation import (
+    IDENTITY,
+    Quaternion,
+    orientation_errors,
+    unit_quaternion,
+)
+from polyreach_nodes.control.goal_frames import FramedGoal, FrameError, GoalFrames, loop_through
 from polyreach_nodes.control.goal_motion import GoalMotion
 from polyreach_nodes.control.goal_twists import GoalTwists
 from polyreach_nodes.control.progress import ProgressChecker
 from polyreach_nodes.control.proximity import Proximity
 
 MAX_GOAL_DISTANCE = 100.0  # [m]
-MAX_NAME = 100  # characters of a frame that are repeated in a message
 
 Vector = NDArray[np.float64]
 
@@ -22,10 +28,20 @@ class Goals:
     """A goal for each of E effectors, or none; times are seconds on a monotonic clock.
 
     A goal is a position, with an orientation where the robot's `effector_goals` are axis or pose.
+    Given in a frame that moves, it follows that frame. Where it would leave the workspace, or where
+    the frame is not known any more, it stays at its last place.
     """
 
-    def __init__(self, robot: Robot, proximity: Proximity, progress: ProgressChecker) -> None:
-        """proximity: has the workspace. progress: follows which goals there are."""
+    def __init__(
+        self,
+        robot: Robot,
+        proximity: Proximity,
+        progress: ProgressChecker,
+        joint_pos: Callable[[], Vector | None] = lambda: None,
+    ) -> None:
+        """proximity: has the workspace, and the joints that are held. progress: follows which goals
+        there are. joint_pos: the joint positions (nu,) [rad or m] now, None if unknown.
+        """
         effectors = len(robot.effector_names)
         self.timeout_s = 0.0  # after which a goal that is not set again expires; 0: never
         self.positions: Vector = np.zeros((effectors, 3))  # [m, base frame]
@@ -42,6 +58,11 @@ class Goals:
         self.rejected_effector = ""  # whose goal that was
         self.expiry = ""  # which goal expired last
         self.received = dict.fromkeys(robot.effector_names, 0)  # rejected ones too
+        self.frames = GoalFrames(robot, lambda: proximity.qpos, joint_pos)
+        # by effector:
+        self.framed: dict[int, FramedGoal] = {}  # goals in another frame than the base frame
+        self.followed: dict[int, frozenset[int]] = {}  # of these, those that move: by which ones
+        self.not_followed: dict[int, str] = {}  # of these, those that stay, and why
         self._robot = robot
         self._proximity = proximity
         self._progress = progress
@@ -54,32 +75,113 @@ class Goals:
         frame: str,
         position: tuple[float, float, float],
         now_s: float,
-        orientation: tuple[float, float, float, float] = IDENTITY,
+        orientation: Quaternion = IDENTITY,
+        stamp_ns: int = 0,
     ) -> str:
-        """Set a goal [m, base frame]; returns why it was rejected (the old goal stays), or ''.
+        """Set a goal [m] in a frame; returns why it was rejected (the old goal stays), or ''.
 
         orientation: unit quaternion x y z w, which counts where the effector's goal has one.
+        stamp_ns: of the goal, at which a frame of TF counts; 0: the latest transform.
         """
-        if reason := self._fault(effector, frame, position):
-            return self.reject(effector, reason)
-        index = self._index[effector]
-        oriented = bool(self._robot.oriented[index])
         try:
-            turned = unit_quaternion(orientation) if oriented else IDENTITY
+            index = self._index_of(effector)
+            _check_distance(position)
+            turned = unit_quaternion(orientation) if self._robot.oriented[index] else None
+            goal = FramedGoal(frame, position, turned, stamp_ns)
+            if frame in ("", self._robot.base_frame):
+                self._check_workspace(position)
+                self._leave_frame(index)
+                self._place(index, position, turned)
+                self._progress.set_goal(index, position, turned or IDENTITY)
+            elif not stamp_ns or goal != self.framed.get(index):  # one that is sent again stays
+                self._set_framed(index, goal)
         except ValueError as error:
             return self.reject(effector, str(error))
         self.received[effector] += 1
-        self.positions[index], self.orientations[index] = position, turned
-        self.active[index], self.oriented[index] = 1.0, float(oriented)
+        self.active[index] = 1.0
         self.any_active = self.had_any = True
         self.twists.forget(index)
-        self.motion.observe(index, position, turned, now_s)
-        self._progress.set_goal(index, position, turned)
+        if index in self.followed:
+            self.motion.forget(index)
+        else:
+            x, y, z = self.positions[index].tolist()
+            qx, qy, qz, qw = self.orientations[index].tolist()
+            self.motion.observe(index, (x, y, z), (qx, qy, qz, qw), now_s)
         self._set_s[index] = now_s
         self.expiry = ""
         if self.rejected_effector == effector:
             self.rejection = self.rejected_effector = ""
         return ""
+
+    def _set_framed(self, index: int, goal: FramedGoal) -> None:
+        """Set a goal in another frame than the base frame. Raises ValueError if it is not legal."""
+        frames, names = self.frames, self._robot.effector_names
+        frames.check(goal.frame)
+        movers = None
+        if frames.follows(goal.frame):
+            movers, goal = frames.movers(goal.frame), replace(goal, stamp_ns=0)
+            if loop := loop_through(index, movers, self.followed):
+                others = " and ".join(f"the goal of '{names[other]}'" for other in loop[:-1])
+                through = f", by way of {others}" if others else ""
+                raise FrameError(
+                    f"frame '{goal.frame}' moves with '{names[index]}' itself{through}: the goal "
+                    "would run away"
+                )
+            self._check_movers(goal.frame, movers)
+        frames.update()
+        position, turned = frames.place(goal)
+        self._check_workspace(position)
+        self._leave_frame(index)
+        self.framed[index] = goal
+        if movers is not None:
+            self.followed[index] = movers
+        self._place(index, position, turned)
+        self._progress.set_goal(index, position, turned or IDENTITY)
+
+    def _check_movers(self, frame: str, movers: frozenset[int]) -> None:
+        """Raise FrameError if an effector that moves the frame has no goal.
+
+        The policy may move it then, and the frame with it, to bring another effector to its goal.
+        """
+        for mover in sorted(movers):
+            if not self.active[mover]:
+                name = self._robot.effector_names[mover]
+                raise FrameError(
+                    f"frame '{frame}' moves with '{name}', which has no goal: set its goal first"
+                )
+
+    def follow(self, joint_pos: Vector) -> None:
+        """Move the goals that follow a frame to where it is at joint_pos (nu,) [rad or m].
+
+        The progress checker does not take these for new goals: an effector that does not catch up
+        with its goal makes no progress.
+        """
+        self.frames.update(joint_pos)
+        for index, movers in self.followed.items():
+            goal = self.framed[index]
+            try:
+                self._check_movers(goal.frame, movers)
+                position, turned = self.frames.place(goal)
+                self._check_workspace(position)
+            except ValueError as error:
+                name = self._robot.effector_names[index]
+                self.not_followed[index] = (
+                    f"goal of '{name}' does not follow frame '{goal.frame}': {error}"
+                )
+            else:
+                self.not_followed.pop(index, None)
+                self._place(index, position, turned)
+
+    def _place(
+        self, index: int, position: tuple[float, float, float], turned: Quaternion | None
+    ) -> None:
+        """Set position [m] and orientation of a goal in the base frame."""
+        self.positions[index], self.orientations[index] = position, turned or IDENTITY
+        self.oriented[index] = float(turned is not None)
+
+    def _leave_frame(self, index: int) -> None:
+        for by_effector in (self.framed, self.followed, self.not_followed):
+            by_effector.pop(index, None)
 
     def reject(self, effector: str, reason: str) -> str:
         """Note that a goal was not taken; returns the sentence for the status."""
@@ -96,6 +198,7 @@ class Goals:
         self.any_active = bool(self.active.any())
         self.motion.forget(index)
         self.twists.forget(index)
+        self._leave_frame(index)
         self._progress.clear_goal(index)
 
     def clear_all(self) -> None:
@@ -139,6 +242,7 @@ class Goals:
     def _move(self, index: int, position: Vector, orientation: Vector, now_s: float) -> None:
         """Set a goal that is legal [m, base frame], without a stream of its own."""
         oriented = self._robot.oriented[index]
+        self._leave_frame(index)
         self.positions[index] = position
         self.orientations[index] = orientation if oriented else IDENTITY
         self.active[index], self.oriented[index] = 1.0, float(oriented)
@@ -161,23 +265,28 @@ class Goals:
         )
         return np.linalg.norm(positions - self.positions, axis=-1), angles
 
-    def _fault(self, effector: str, frame: str, position: tuple[float, float, float]) -> str:
-        """Why a goal cannot be taken, or ''."""
+    def _index_of(self, effector: str) -> int:
         if effector not in self._index:
             legal = ", ".join(self._index)
-            return f"unknown effector '{effector}' (robot '{self._robot.name}' has: {legal})"
-        if frame not in ("", self._robot.base_frame):
-            base = self._robot.base_frame
-            return f"frame is '{frame[:MAX_NAME]}', but must be '{base}' or empty"
-        if not np.isfinite(position).all():
-            return f"position is {_point(position)}, but must be finite"
-        if not np.linalg.norm(position) <= MAX_GOAL_DISTANCE:
-            return f"position is {_point(position)}, more than {MAX_GOAL_DISTANCE:g} m away"
+            raise ValueError(
+                f"unknown effector '{effector}' (robot '{self._robot.name}' has: {legal})"
+            )
+        return self._index[effector]
+
+    def _check_workspace(self, position: Sequence[float] | Vector) -> None:
+        """Raise ValueError unless a position [m, base frame] is near, and in the workspace."""
+        _check_distance(position)
         low, high = self._proximity.workspace
         if not ((low <= position) & (position <= high)).all():
             legal = f"{_point(low)} to {_point(high)}"
-            return f"position is {_point(position)}, but the workspace is {legal} [m]"
-        return ""
+            raise ValueError(f"position is {_point(position)}, but the workspace is {legal} [m]")
+
+
+def _check_distance(position: Sequence[float] | Vector) -> None:
+    if not np.isfinite(position).all():
+        raise ValueError(f"position is {_point(position)}, but must be finite")
+    if not np.linalg.norm(position) <= MAX_GOAL_DISTANCE:
+        raise ValueError(f"position is {_point(position)}, more than {MAX_GOAL_DISTANCE:g} m away")
 
 
 def _point(position: Sequence[float] | Vector) -> str:

@@ -147,6 +147,11 @@ class Proximity:
         origin, base = self._obstacles.body_pose(self._robot.base_body, joint_pos)
         return base.T @ (place - origin), base.T @ turn
 
+    @property
+    def qpos(self) -> Vector:
+        """The model's configuration (nq,), with the joints that are held where they were last."""
+        return self._clearance.qpos
+
     def set_distances(self, slow_distance: float, stop_distance: float) -> None:
         """Distances [m] between bodies below which the motion slows, and at which it stops.
 

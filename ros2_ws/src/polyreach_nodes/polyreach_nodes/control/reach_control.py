@@ -32,7 +32,7 @@ class ReachControl:
         self.pipeline = CommandPipeline(robot, policy)
         proximity, progress = self.pipeline.proximity, self.pipeline.progress
         self.joint_states = JointStateFilter(robot, self.watchdog, proximity.hold)
-        self.goals = Goals(robot, proximity, progress)
+        self.goals = Goals(robot, proximity, progress, self._known_joint_pos)
         self.obstacles = Obstacles(robot, proximity)
         self.jog = JointJog(robot)
         self.keep_goals = False  # in a long outage of the joint state
@@ -129,9 +129,16 @@ class ReachControl:
         state = self.watchdog.state(now_s, self.goals.any_active)
         if state is not State.ACTIVE and state is not State.IDLE:
             return self.stop()
-        self.goals.advance(self.joint_states.joint_pos, now_s, elapsed_s)
+        joint_pos = self.joint_states.joint_pos
+        if self.goals.followed:
+            self.goals.follow(joint_pos)
+        self.goals.advance(joint_pos, now_s, elapsed_s)
         jog = self.jog.joint_vel(self.goals.any_active, now_s)
-        return self.pipeline.step(self.joint_states.joint_pos, self.goals, elapsed_s, jog)
+        return self.pipeline.step(joint_pos, self.goals, elapsed_s, jog)
+
+    def _known_joint_pos(self) -> Vector | None:
+        """The last joint positions (nu,) [rad or m]; None before the first."""
+        return self.joint_states.joint_pos if self.watchdog.age_s(0.0) < np.inf else None
 
     def _check_outage(self, now_s: float) -> None:
         """Make a long outage of the joint state a fault, and drop the goals from before.

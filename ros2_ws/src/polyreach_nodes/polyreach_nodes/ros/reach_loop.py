@@ -1,5 +1,6 @@
 """Topics and services of one configured controller."""
 
+import json
 from functools import partial
 from time import monotonic
 
@@ -13,6 +14,7 @@ from visualization_msgs.msg import MarkerArray
 
 from polyreach_nodes.client.topics import (
     CLEAR_GOALS,
+    FRAMES,
     HALT,
     JOINT_JOG,
     LATCHED,
@@ -21,6 +23,7 @@ from polyreach_nodes.client.topics import (
     POLICY_METADATA,
     RESUME,
     RESUMED,
+    TAKES_TF,
     clear_goal_service,
     goal_topic,
     twist_topic,
@@ -33,6 +36,7 @@ from polyreach_nodes.ros.description_check import DescriptionCheck
 from polyreach_nodes.ros.entities import Entities
 from polyreach_nodes.ros.obstacle_messages import marker_fields
 from polyreach_nodes.ros.status_publisher import StatusPublisher
+from polyreach_nodes.ros.transforms import TransformBuffer
 
 # a robot's joint states may come from several publishers at the same moment
 NEWEST = QoSProfile(depth=4, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -44,9 +48,15 @@ class ReachLoop:
     Every exception in a callback becomes a fault: zero at once, the reason in the status.
     """
 
-    def __init__(self, node: Node, control: ReachControl, status: Publisher) -> None:
-        """status: publisher of the status, which outlives this object."""
+    def __init__(
+        self, node: Node, control: ReachControl, status: Publisher, use_tf: bool = False
+    ) -> None:
+        """status: publisher of the status, which outlives this object. use_tf: take goals in frames
+        of TF. Raises ValueError if tf2_ros is missing for that.
+        """
         self.control = control
+        self._transforms = TransformBuffer(node, control.robot.base_frame) if use_tf else None
+        control.goals.frames.transforms = self._transforms
         self._entities = Entities(node, self._fail)
         self.control_loop = ControlLoop(node, self._entities, control)
         self._description = DescriptionCheck(node, self._entities, control)
@@ -77,12 +87,21 @@ class ReachLoop:
     def use_policy(self, policy: Policy) -> None:
         """Drive with another policy, already checked against the robot."""
         self.control.pipeline.policy = policy
-        self._metadata_pub.publish(String(data=policy.contract.to_json()))
+        frames = self.control.goals.frames
+        metadata = {
+            **policy.contract.metadata,
+            FRAMES: frames.links.names,
+            TAKES_TF: frames.transforms is not None,
+        }
+        self._metadata_pub.publish(String(data=json.dumps(metadata, sort_keys=True)))
 
     def configure(self, parameters: ControllerParameters) -> None:
         """Take the parameters, at rest or in motion. Raises ValueError for times that are short."""
         self.control_loop.configure(parameters)
         self._description.configure(parameters.description_check)
+        self.control.goals.frames.follow_transforms = parameters.follow_frame
+        if self._transforms is not None:
+            self._transforms.timeout_s = parameters.transform_timeout
 
     def start(self) -> None:
         """Start the control periods from rest, without joint state or goals."""
@@ -100,6 +119,8 @@ class ReachLoop:
         self.control_loop.record(None)
         self.control_loop.conflicts.close()
         self._entities.destroy()
+        if self._transforms is not None:
+            self._transforms.close()
 
     def _fail(self, error: Exception) -> None:
         self.control.fail(error)
@@ -110,7 +131,9 @@ class ReachLoop:
         point, q, goals = message.pose.position, message.pose.orientation, self.control.goals
         if self.control_loop.running:
             position, orientation = (point.x, point.y, point.z), (q.x, q.y, q.z, q.w)
-            goals.set(effector, message.header.frame_id, position, monotonic(), orientation)
+            frame, stamp = message.header.frame_id, message.header.stamp
+            stamp_ns = 10**9 * stamp.sec + stamp.nanosec
+            goals.set(effector, frame, position, monotonic(), orientation, stamp_ns)
         else:
             goals.reject(effector, "the controller is not active")
         self._status.announce_soon()

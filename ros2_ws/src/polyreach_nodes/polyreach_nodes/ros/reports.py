@@ -117,20 +117,26 @@ def controller_status(
     effectors = {}
     for index, name in enumerate(control.robot.effector_names):
         active, oriented = bool(goals.active[index]), bool(goals.oriented[index])
-        angle_deg = math.degrees(angles[index])
+        has_error = has_valid_state and index not in goals.not_followed
+        framed = goals.framed.get(index)
         effectors[name] = EffectorStatus(
             goal=tuple(goals.positions[index].tolist()) if active else None,
             goal_orientation=tuple(goals.orientations[index].tolist()) if oriented else None,
-            error=float(distances[index]) if active and has_valid_state else None,
-            angle_deg=angle_deg if oriented and has_valid_state else None,
+            error=float(distances[index]) if active and has_error else None,
+            angle_deg=math.degrees(angles[index]) if oriented and has_error else None,
             goals_received=goals.received[name],
+            frame=framed.frame if framed else "",
+            goal_in_frame=(framed.position, framed.orientation) if framed else None,
         )
     progress = pipeline.progress
     within = (distances <= progress.tolerance) & (angles <= progress.angle_tolerance)
-    reached = has_valid_state and goals.any_active and bool(within[goals.active > 0].all())
+    known = has_valid_state and goals.any_active and not goals.not_followed
+    reached = known and bool(within[goals.active > 0].all())
+    not_followed = "; ".join(goals.not_followed.values())
     obstacles = control.obstacles
     notes = [
         goals.rejection,
+        not_followed,
         goals.twists.notes,
         control.jog.note,
         goals.expiry,
@@ -146,6 +152,7 @@ def controller_status(
         effectors=effectors,
         rejected=goals.rejection,
         rejected_effector=goals.rejected_effector,
+        not_followed=not_followed,
         expired=goals.expiry,
         twists=goals.twists.notes,
         joint_jog=control.jog.note,
