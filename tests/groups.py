@@ -14,6 +14,7 @@ WITHOUT_PROCESSES = {
     "test_limits.py",
     "test_outages.py",
     "test_policy.py",
+    "test_position_command.py",
     "test_pose_goals.py",
     "test_pose_policy.py",
     "test_progress.py",

@@ -43,7 +43,10 @@ def _of_parameter(spec: ParameterSpec, in_file: bool) -> Argument:
         default = spec.launch_default or ""
     text = f"{spec.text} [{spec.unit}]" if spec.unit else spec.text
     return Argument(
-        text, default, BOOLEAN if is_switch else (), "Without a value, params_file decides."
+        text,
+        default,
+        BOOLEAN if is_switch else spec.choices,
+        "Without a value, params_file decides.",
     )
 
 

@@ -4,14 +4,25 @@ ends.
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from polyreach_nodes.parameters import CommandInterface
+
 STATUS = "status"  # diagnostic_msgs/DiagnosticStatus, LATCHED; see client/status.py
 POLICY_METADATA = "policy_metadata"  # std_msgs/String with one JSON object, LATCHED
 COMMANDS = "commands"  # std_msgs/Float64MultiArray [rad/s or m/s]
+POSITION_COMMANDS = "position_commands"  # std_msgs/Float64MultiArray [rad or m]
+JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory
 RESUMED = "resumed"  # std_msgs/Empty, after every call of RESUME
 MARKERS = "markers"  # visualization_msgs/MarkerArray
 
 HALT, RESUME, CLEAR_GOALS = "halt", "resume", "clear_goals"  # std_srvs/Trigger
 SPEED_SCALE = "speed_scale"  # parameter, 0 to 1
+
+COMMAND_TOPICS = {
+    CommandInterface.VELOCITY: COMMANDS,
+    CommandInterface.POSITION: POSITION_COMMANDS,
+    CommandInterface.TRAJECTORY: JOINT_TRAJECTORY,
+}
+"""Topics of different quantities have different names: no node takes a position for a velocity."""
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """A late subscriber gets the last message at once."""
