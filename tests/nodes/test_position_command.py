@@ -80,6 +80,17 @@ def test_nothing_is_commanded_before_a_joint_state_and_after_restart() -> None:
     assert command.position is None and not command.velocity.any()
 
 
+def test_a_blocked_joint_does_not_wind_up_in_an_outage() -> None:
+    command = started()
+    for _ in range(10):
+        command.step(VEL, START, PERIOD)
+    blocked = command.position
+    assert blocked == pytest.approx(START + command.lead)
+    for _ in range(5):
+        command.step(VEL, None, PERIOD)
+    assert (command.position == blocked).all()
+
+
 @given(
     st.one_of(within, anywhere),
     st.lists(st.tuples(velocities, st.one_of(st.none(), within, anywhere), times), max_size=30),

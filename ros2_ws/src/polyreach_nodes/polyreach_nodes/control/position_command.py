@@ -51,7 +51,8 @@ class PositionCommand:
         """Go on with joint_vel (nu,) [rad/s or m/s], elapsed_s after the last step.
 
         joint_pos: (nu,) [rad or m] measured, or None if it is not known or not believed; before
-        the first one, there is no position. elapsed_s counts for one period at most.
+        the first one, there is no position, and without one, no command speeds up, so that a joint
+        that stood does not wind up. elapsed_s counts for one period at most.
         """
         if self.position is None:
             if joint_pos is None:
@@ -59,6 +60,9 @@ class PositionCommand:
             self.position = joint_pos.copy()
         seconds, lead_s = min(elapsed_s, self._period_s), self._lead_s
         before = self.position.tolist()
+        if joint_pos is None:
+            slowest, fastest = np.minimum(self.velocity, 0.0), np.maximum(self.velocity, 0.0)
+            joint_vel = np.minimum(np.maximum(joint_vel, slowest), fastest)
         measured = before if joint_pos is None else joint_pos.tolist()
         rows = zip(joint_vel.tolist(), before, measured, self._joints, strict=True)
         after = []
@@ -71,8 +75,8 @@ class PositionCommand:
             most = top * seconds
             after.append(p + max(-most, min(most, target - p)))
         self.position = np.array(after)
-        steps = self.position - before
-        self.velocity = steps / seconds if seconds > 0.0 else steps
+        if seconds > 0.0:
+            self.velocity = (self.position - before) / seconds
 
     def rest(self) -> tuple[Vector, float]:
         """Where (nu,) [rad or m] the joints can rest after the last step, and in what time [s].
