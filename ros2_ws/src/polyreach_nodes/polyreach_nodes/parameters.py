@@ -38,6 +38,14 @@ class CommandInterface(StrEnum):
             raise ValueError(f"unknown command_interface '{name}' (legal: {', '.join(cls)})")
         return cls(name)
 
+    def check_watchdog(self) -> None:
+        """Raise ValueError where the command watchdog cannot be used: its zero is a velocity."""
+        if self is not CommandInterface.VELOCITY:
+            raise ValueError(
+                f"the command watchdog relays velocities, not command_interface '{self}', whose "
+                "commands end by themselves at a position: leave the watchdog out"
+            )
+
 
 def interface_parameter(text: str, **details: Any) -> str:
     """The field of a command interface; details: as of `parameter`."""
