@@ -11,6 +11,7 @@ WITHOUT_PROCESSES = {
     "test_control.py",
     "test_control_period.py",
     "test_demo_board.py",
+    "test_joint_reference.py",
     "test_limits.py",
     "test_outages.py",
     "test_policy.py",

@@ -227,6 +227,7 @@ class ControllerManager(Node):
         for name, controller in self._controllers.items():
             controller.active = bool(self._value("active", False))
             self.create_service(Trigger, f"~/activate/{name}", partial(self._activate, name))
+        self._updated_s = monotonic()
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(self._period_s, self._update, clock=wall)
 
@@ -237,11 +238,13 @@ class ControllerManager(Node):
     def _update(self) -> None:
         assert self._hardware is not None
         now_s = monotonic()
-        self._hardware.servos.advance(now_s)
-        for controller in self._controllers.values():
-            if isinstance(controller, JointTrajectoryController):
-                controller.update(now_s)
-        self._hardware.write(self._enforce, self._period_s, now_s)
+        while self._updated_s < now_s:  # as in real time, however late this process is
+            self._updated_s += self._period_s
+            self._hardware.servos.advance(self._updated_s)
+            for controller in self._controllers.values():
+                if isinstance(controller, JointTrajectoryController):
+                    controller.update(self._updated_s)
+            self._hardware.write(self._enforce, self._period_s, self._updated_s)
         for controller in self._controllers.values():
             if isinstance(controller, JointStateBroadcaster):
                 controller.publish()

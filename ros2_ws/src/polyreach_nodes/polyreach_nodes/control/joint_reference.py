@@ -41,10 +41,10 @@ class JointReference:
         self._start_s = now_s
 
     def sample(self, now_s: float) -> tuple[Vector, Vector]:
-        """Position (nu,) [rad or m] and velocity (nu,) [rad/s or m/s] at a time not before that of
-        the last call of `follow`.
+        """Position (nu,) [rad or m] and velocity (nu,) [rad/s or m/s] at a time; before the
+        trajectory began, those of its begin.
         """
-        time_s = now_s - self._start_s
+        time_s = max(0.0, now_s - self._start_s)
         for begin, end in zip(self._points, self._points[1:], strict=False):
             if time_s < end.time_s:
                 return _between(begin, end, time_s)
