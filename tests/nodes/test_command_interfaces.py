@@ -1,6 +1,7 @@
 """Positions and trajectories as commands, with the simulator and with joints that track them."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -13,6 +14,7 @@ from trajectory_msgs.msg import JointTrajectory
 
 from polyreach_description import Robot
 from polyreach_nodes.client.topics import COMMAND_TOPICS
+from polyreach_nodes.demo.run_demo import DemoConfig, run_demo
 from polyreach_nodes.parameters import CommandInterface
 
 pytestmark = pytest.mark.fault
@@ -237,6 +239,14 @@ def test_commands_of_another_node_are_a_fault(
 
     probe.wait(fault, "the fault")
     assert f"another node publishes on /{topic}: /polyreach_probe" in probe.message
+
+
+def test_the_demo_reaches_its_goals_and_refuses_the_watchdog(interface: CommandInterface) -> None:
+    config = DemoConfig(goal_sets=1, seconds=40.0, live=False, command_interface=interface.value)
+    result = run_demo(config)
+    assert result.success, result.missed()
+    with pytest.raises(ValueError, match=f"not command_interface '{interface}', whose commands"):
+        run_demo(replace(config, watchdog=True))
 
 
 def test_the_interface_changes_only_while_unconfigured(probe: Probe, start: Launcher) -> None:

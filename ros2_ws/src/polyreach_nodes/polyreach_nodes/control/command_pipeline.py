@@ -61,7 +61,7 @@ class CommandPipeline:
         """The command (nu,) that slows down as fast as the acceleration limits allow, elapsed_s [s]
         after the last one; the policy goes on without memory.
         """
-        change = self.limits.change(elapsed_s)
+        change = self.limits.change(max(0.0, elapsed_s))
         slower = self.command - np.minimum(np.maximum(self.command, -change), change)
         self.stop()
         if slower.any():

@@ -58,7 +58,7 @@ class PositionCommand:
             if joint_pos is None:
                 return
             self.position = joint_pos.copy()
-        seconds, lead_s = min(elapsed_s, self._period_s), self._lead_s
+        seconds, lead_s = max(0.0, min(elapsed_s, self._period_s)), self._lead_s
         before = self.position.tolist()
         if joint_pos is None:
             slowest, fastest = np.minimum(self.velocity, 0.0), np.maximum(self.velocity, 0.0)
