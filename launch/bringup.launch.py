@@ -18,22 +18,26 @@ from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
 from polyreach_nodes.launch_arguments import COMMON, CONTROLLER, declare, include, text
-from polyreach_nodes.parameters import ControllerParameters
+from polyreach_nodes.parameters import CommandInterface, ControllerParameters
 
-HARDWARE_PACKAGES = (
-    "robot_state_publisher",
-    "controller_manager",
-    "joint_state_broadcaster",
-    "forward_command_controller",
-)
+HARDWARE_PACKAGES = ("robot_state_publisher", "controller_manager", "joint_state_broadcaster")
+# of ros2_control: name in the shipped files, and package
+HARDWARE_CONTROLLERS = {
+    CommandInterface.VELOCITY: ("velocity_controller", "forward_command_controller"),
+    CommandInterface.POSITION: ("position_controller", "forward_command_controller"),
+    CommandInterface.TRAJECTORY: (
+        "joint_trajectory_controller",
+        "joint_trajectory_controller",
+    ),
+}
 BROADCASTER = "joint_state_broadcaster"
 PASSED = (*CONTROLLER, "velocity_controller", "action")  # on to the controller
 
 
-def check_packages() -> None:
+def check_packages(*controllers: str) -> None:
     """Raise RuntimeError, before any process starts, if a package of ros2_control is missing."""
     missing = []
-    for package in HARDWARE_PACKAGES:
+    for package in (*HARDWARE_PACKAGES, *controllers):
         try:
             get_package_prefix(package)
         except PackageNotFoundError:
@@ -70,7 +74,11 @@ def shipped_urdf(robot: str) -> Path:
 
 def hardware(context: LaunchContext) -> list[Action]:
     """Nodes of robot_state_publisher and ros2_control; the launch ends when any of them ends."""
-    check_packages()
+    interface = CommandInterface.of(text(context, "command_interface"))
+    controller, package = HARDWARE_CONTROLLERS[interface]
+    controller = text(context, "velocity_controller") or controller
+    has_watchdog = str(interface is CommandInterface.VELOCITY).lower()
+    check_packages(package)
     robot = text(context, "robot")
     share = Path(get_package_share_directory("polyreach"))
     shipped = share / "config" / "ros2_control" / f"{robot}.yaml"
@@ -112,7 +120,7 @@ def hardware(context: LaunchContext) -> list[Action]:
         namespace=namespace,
         arguments=[
             BROADCASTER,
-            text(context, "velocity_controller"),
+            controller,
             *("--controller-manager", "controller_manager"),
             *("--param-file", str(controllers_file)),
         ],
@@ -132,7 +140,12 @@ def hardware(context: LaunchContext) -> list[Action]:
         # ros2_control keeps the last command: when controller or watchdog dies, it has to end, too
         RegisterEventHandler(OnProcessExit(on_exit=on_process_exit)),
         # first: a wrong argument of the controller must show before hardware is switched on
-        include("controller.launch.py", *PASSED, watchdog=text(context, "watchdog") or "true"),
+        include(
+            "controller.launch.py",
+            *PASSED,
+            velocity_controller=controller,
+            watchdog=text(context, "watchdog") or has_watchdog,
+        ),
         description,
         manager,
         spawner,
@@ -146,7 +159,7 @@ def launch_setup(context: LaunchContext) -> list[Action]:
     watchdog = text(context, "watchdog").lower() or "false"
     commands = "commands" if watchdog == "true" else "polyreach_controller/commands"
     return [
-        include("sim.launch.py", "robot", *COMMON, commands=commands),
+        include("sim.launch.py", "robot", "command_interface", *COMMON, commands=commands),
         include("controller.launch.py", *PASSED, velocity_controller="", watchdog=watchdog),
     ]
 
@@ -156,7 +169,7 @@ def generate_launch_description() -> LaunchDescription:
     arguments = declare(
         *("sim", *PASSED, "watchdog", "urdf", "controllers_file"),
         robot=ControllerParameters.robot,
-        velocity_controller="velocity_controller",
+        command_interface=ControllerParameters.command_interface,
         watchdog="",
     )
     return LaunchDescription([*arguments, OpaqueFunction(function=launch_setup)])

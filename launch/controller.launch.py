@@ -8,7 +8,7 @@ from launch.actions import OpaqueFunction, Shutdown
 from launch_ros.actions import Node
 
 from polyreach_nodes.launch_arguments import CONTROLLER, declare, node, parameter_values, text
-from polyreach_nodes.parameters import ControllerParameters
+from polyreach_nodes.parameters import CommandInterface, ControllerParameters
 
 
 def parameter_files(robot: str, params_file: str) -> list[str]:
@@ -24,15 +24,22 @@ def parameter_files(robot: str, params_file: str) -> list[str]:
 
 def launch_setup(context: LaunchContext) -> list[Node]:
     """Nodes with the parameter file; launch arguments override it."""
-    velocity_controller = text(context, "velocity_controller")
-    topic = f"{velocity_controller}/commands"
+    hardware = text(context, "velocity_controller")
+    topic = f"{hardware}/commands"
     has_watchdog = text(context, "watchdog").lower() == "true"
+    if has_watchdog and (interface := text(context, "command_interface")):
+        CommandInterface.of(interface).check_watchdog()
+    direct = [
+        ("~/commands", topic),
+        ("~/position_commands", topic),
+        ("~/joint_trajectory", f"{hardware}/joint_trajectory"),
+    ]
     parameter_file = parameter_files(text(context, "robot"), text(context, "params_file"))
     nodes = [
         node(
             "controller_node",
             parameters=[*parameter_file, parameter_values(ControllerParameters, context)],
-            remappings=[("~/commands", topic)] if velocity_controller and not has_watchdog else [],
+            remappings=direct if hardware and not has_watchdog else [],
         )
     ]
     if text(context, "action").lower() == "true":
@@ -42,7 +49,7 @@ def launch_setup(context: LaunchContext) -> list[Node]:
             node(
                 "command_watchdog_node",
                 parameters=parameter_file,
-                remappings=[("commands", topic)] if velocity_controller else [],
+                remappings=[("commands", topic)] if hardware else [],
                 on_exit=Shutdown(reason="the command watchdog ended"),
             )
         )

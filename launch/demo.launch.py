@@ -15,7 +15,7 @@ from polyreach_nodes.launch_arguments import (
     node,
     parameter_values,
 )
-from polyreach_nodes.parameters import DemoParameters
+from polyreach_nodes.parameters import ControllerParameters, DemoParameters
 
 
 def generate_launch_description() -> LaunchDescription:
@@ -41,10 +41,14 @@ def generate_launch_description() -> LaunchDescription:
 
     return LaunchDescription(
         [
-            *declare(*CONTROLLER, *names, robot=DemoParameters.robot),
+            *declare(
+                *(*CONTROLLER, *names),
+                robot=DemoParameters.robot,
+                command_interface=ControllerParameters.command_interface,
+            ),
             # handlers run last first: this one after those that write what a process printed
             RegisterEventHandler(OnProcessExit(on_exit=on_process_exit)),
-            include("sim.launch.py", "robot", *COMMON, commands=commands),
+            include("sim.launch.py", "robot", "command_interface", *COMMON, commands=commands),
             include("controller.launch.py", *CONTROLLER, "watchdog"),
             scenario,
         ]

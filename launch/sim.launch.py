@@ -19,8 +19,11 @@ def generate_launch_description() -> LaunchDescription:
     simulator = node(
         "sim_node",
         parameters=[parameter_values(SimParameters)],
-        remappings=[("commands", LaunchConfiguration("commands"))],
+        remappings=[
+            ("commands", LaunchConfiguration("commands")),
+            ("position_commands", "polyreach_controller/position_commands"),
+            ("joint_trajectory", "polyreach_controller/joint_trajectory"),
+        ],
     )
-    return LaunchDescription(
-        [*declare(*names, *COMMON, "commands", robot=SimParameters.robot), simulator]
-    )
+    defaults = {"robot": SimParameters.robot, "command_interface": SimParameters.command_interface}
+    return LaunchDescription([*declare(*names, *COMMON, "commands", **defaults), simulator])

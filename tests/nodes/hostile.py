@@ -71,7 +71,8 @@ def run(
 ) -> Outcome:
     """Run the controller for some time; goals change every 0.1 to 1.6 s at any position.
 
-    watched: ids of two bodies.
+    watched: ids of two bodies. Where positions are commanded, the joints follow them with the same
+    delay and lag.
     """
     robot, clearance = control.robot, Clearance(control.robot, NEIGHBOURHOOD)
     servos, names = VelocityServos(case.start, case.delay_s, case.lag_s), list(robot.joint_names)
@@ -97,6 +98,11 @@ def run(
         command = control.tick(now_s)
         assert not control.watchdog.fault, control.watchdog.fault
         assert (np.abs(command) <= robot.joint_vel_limits + 1e-9).all()
+        if control.positions is not None:
+            command, commanded = control.positions.velocity, control.positions.position
+            assert commanded is not None
+            lead = control.positions.lead + 1e-9
+            assert (np.abs(commanded - joint_pos) <= lead).all()
         servos.command(command, now_s)
         slowed += control.pipeline.slowed < 1.0
     return Outcome(float(room), float(nearest), slowed)

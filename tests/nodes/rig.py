@@ -14,13 +14,19 @@ from time import monotonic
 
 import numpy as np
 import onnx
+from numpy.typing import NDArray
 from rcl_interfaces.srv import SetParametersAtomically
 from rclpy.parameter import Parameter
 from scenarios import Probe
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Float64MultiArray
+from trajectory_msgs.msg import JointTrajectory
 
 from polyreach_description import Robot
 from polyreach_description.contract import REQUIRED_INPUTS, robot_metadata
+from polyreach_nodes.client.topics import COMMAND_TOPICS
+from polyreach_nodes.parameters import CommandInterface
+from polyreach_nodes.ros.trajectory_message import read_trajectory
 
 
 def metadata_of(robot: Robot) -> dict[str, object]:
@@ -210,12 +216,44 @@ def set_parameters(probe: Probe, **values: object) -> tuple[bool, str]:
     return result.successful, result.reason
 
 
+class CommandLog:
+    """Commands of an interface that carries positions, as received; spins with the probe."""
+
+    def __init__(self, probe: Probe, interface: CommandInterface) -> None:
+        self.times_s: list[float] = []  # of receipt [s, monotonic]
+        self.positions: list[NDArray[np.float64]] = []  # (nu,) [rad or m], of the next period
+        self.messages: list[Float64MultiArray | JointTrajectory] = []
+        self._names = probe.robot.joint_names
+        kind = JointTrajectory if interface is CommandInterface.TRAJECTORY else Float64MultiArray
+        topic = f"{probe.controller}/{COMMAND_TOPICS[interface]}"
+        probe.node.create_subscription(kind, topic, self._on_command, 50)
+
+    def _on_command(self, message: Float64MultiArray | JointTrajectory) -> None:
+        self.times_s.append(monotonic())
+        self.messages.append(message)
+        if isinstance(message, JointTrajectory):
+            self.positions.append(read_trajectory(message, self._names)[0].position)
+        else:
+            self.positions.append(np.array(message.data))
+
+    def since(self, time_s: float) -> NDArray[np.float64]:
+        """Commanded positions (n, nu) [rad or m] received since a time [s, monotonic]."""
+        pairs = zip(list(self.times_s), list(self.positions), strict=False)
+        rows = [position for at_s, position in pairs if at_s >= time_s]
+        return np.array(rows).reshape(len(rows), len(self._names))
+
+
 class FakeHardware:
-    """Publishes joint states that track the commands exactly; a test can alter or stop them."""
+    """Publishes joint states that track the commands exactly; a test can alter or stop them.
+
+    log: of commanded positions, which the joints approach with their velocity limits; without it,
+    the joints integrate the probe's velocity commands.
+    """
 
     RATE = 100.0  # [Hz]
 
-    def __init__(self, probe: Probe) -> None:
+    def __init__(self, probe: Probe, log: CommandLog | None = None) -> None:
+        self._log = log
         self.position = probe.robot.home.copy()
         self.fault: Callable[[JointState], JointState | None] | None = None
         self.last_sent_s = 0.0
@@ -228,6 +266,10 @@ class FakeHardware:
         if recent and monotonic() - recent[0].time_s < 0.1:
             low, high = self._probe.robot.joint_pos_limits.T
             self.position = np.clip(self.position + recent[0].joint_vel / self.RATE, low, high)
+        if self._log is not None and self._log.positions:
+            most = self._probe.robot.joint_vel_limits / self.RATE
+            way = self._log.positions[-1] - self.position
+            self.position = self.position + np.clip(way, -most, most)
         message = JointState(
             name=list(self._probe.robot.joint_names), position=self.position.tolist()
         )

@@ -133,6 +133,31 @@ def test_the_last_command_is_zero_and_the_joints_are_at_rest(
     assert probe.joint_pos == pytest.approx(rest, abs=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("interface", "remap"),
+    [
+        ("position", "~/position_commands:=position_controller/commands"),
+        ("trajectory", "~/joint_trajectory:=joint_trajectory_controller/joint_trajectory"),
+    ],
+)
+def test_a_killed_controller_of_positions_leaves_the_joints_at_rest(
+    arm: Arm, probe: Probe, planar8: Robot, start: Launcher, interface: str, remap: str
+) -> None:
+    """With the shipped controllers of ros2_control, which have these interfaces."""
+    arm.switch_on(lag_s=0.02)
+    parameters = {"autostart": True, "command_interface": interface}
+    controller = start("controller_node", parameters, "-r", remap)
+    probe.wait_state("IDLE")
+    probe.wait_goals_subscribed()
+    assert_reaches(probe, goals_at(planar8, planar8.home + 0.4))
+    arm.move(-0.8)
+    controller.popen.kill()
+    arm.wait_rest()
+    rest = probe.joint_pos
+    sleep(0.5)
+    assert probe.joint_pos == pytest.approx(rest, abs=1e-3)
+
+
 def test_a_killed_controller_leaves_the_joints_moving_until_it_restarts(
     arm: Arm,
     probe: Probe,
@@ -254,6 +279,12 @@ def test_shipped_joint_order_is_that_of_the_robot(name: str) -> None:
     robot = load_robot(name)
     assert tuple(forward["joints"]) == robot.joint_names  # and so of every policy that loads
     assert forward["interface_name"] == "velocity"
+    positions = content["/**/position_controller"]["ros__parameters"]
+    assert positions == {"interface_name": "position", "joints": forward["joints"]}
+    trajectory = content["/**/joint_trajectory_controller"]["ros__parameters"]
+    assert trajectory["joints"] == forward["joints"]
+    assert trajectory["command_interfaces"] == ["position"]
+    assert trajectory["interpolate_from_desired_state"] is True
     assert manager["velocity_controller"]["type"] == (
         "forward_command_controller/ForwardCommandController"
     )

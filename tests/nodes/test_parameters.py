@@ -35,6 +35,7 @@ GENERATED = [*sorted((ROOT / "config").glob("*.yaml")), ROOT / "docs" / "control
 # names that code has to spell: what setting them does, even to the same value, and the robot's
 # files; metadata of policies have a key 'robot', too
 SPELLED = {
+    "command_interface": {f"{name}.launch.py" for name in ("bringup", "controller", "demo", "sim")},
     "robot": {"controller_node.py", "contract.py"}
     | {path.name for path in (ROOT / "launch").glob("*.py")},
     "policy": {"controller_node.py"},

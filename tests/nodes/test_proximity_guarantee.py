@@ -17,6 +17,7 @@ from polyreach_nodes.control.limits import JointLimits
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.proximity import Proximity
 from polyreach_nodes.control.reach_control import ReachControl
+from polyreach_nodes.parameters import CommandInterface
 
 TOLERANCE = 0.002  # [m], as for the hands in test_proximity
 SECONDS = 3.0
@@ -26,14 +27,23 @@ CASES = {"planar8": 100, "humanoid27": 30}  # links of planar8 come near each ot
 SLOWED = {"planar8": 1, "humanoid27": 100}  # control periods at least, of all of these
 
 
-def controller(name: str, method: str = UNAWARE) -> ReachControl:
+def controller(
+    name: str,
+    method: str = UNAWARE,
+    interface: CommandInterface = CommandInterface.VELOCITY,
+) -> ReachControl:
     robot = load_robot(name)
-    return ReachControl(robot, Policy.load(find_policy(name, method), robot))
+    return ReachControl(robot, Policy.load(find_policy(name, method), robot), interface)
 
 
-def check(name: str, seeds: range, method: str = UNAWARE) -> int:
+def check(
+    name: str,
+    seeds: range,
+    method: str = UNAWARE,
+    interface: CommandInterface = CommandInterface.VELOCITY,
+) -> int:
     """Hostile goals for the policy of a method; the number of periods in which it was slowed."""
-    control, slowed = controller(name, method), 0
+    control, slowed = controller(name, method, interface), 0
     for seed in seeds:
         rng = np.random.default_rng(seed)
         case = hostile.draw(control, rng)
@@ -51,6 +61,11 @@ def test_hostile_goals(name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_hostile_goals_of_the_default_policy(name: str) -> None:
     check(name, range(CASES[name]), DEFAULT_METHOD)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_hostile_goals_with_position_commands(name: str) -> None:
+    assert check(name, range(CASES[name]), interface=CommandInterface.POSITION) >= SLOWED[name]
 
 
 @pytest.mark.exhaustive

@@ -96,9 +96,13 @@ def test_limits_of_joints_and_of_command_interfaces(pair: tuple[Robot, Robot]) -
         assert float(limit.get("upper", "nan")) == pytest.approx(high, abs=1e-8)
         assert float(limit.get("velocity", "nan")) == velocity
         commands = interfaces[name].findall("command_interface")
-        assert [command.get("name") for command in commands] == ["velocity"]
-        range_ = {p.get("name"): float(p.text or "nan") for p in commands[0].iterfind("param")}
-        assert range_ == {"min": -velocity, "max": velocity}
+        assert [command.get("name") for command in commands] == ["velocity", "position"]
+        ranges = [
+            {p.get("name"): float(p.text or "nan") for p in command.iterfind("param")}
+            for command in commands
+        ]
+        assert ranges[0] == {"min": -velocity, "max": velocity}
+        assert ranges[1] == pytest.approx({"min": low, "max": high}, abs=1e-8)
     for held in robot.held_joints:
         assert interfaces[held.name].find("command_interface") is None
         value = interfaces[held.name].findtext("state_interface[@name='position']/param")

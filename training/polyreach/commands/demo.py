@@ -40,6 +40,8 @@ class DemoOptions:
     """Port of the page; 0: any free port."""
     watchdog: bool = False
     """Send the commands through the command watchdog, a process of its own."""
+    command_interface: str = "velocity"
+    """What the simulated robot takes: velocity, position or trajectory."""
 
 
 def run(words: Sequence[str]) -> int:
@@ -60,6 +62,7 @@ def run(words: Sequence[str]) -> int:
         picture=picture,
         live=not options.json,
         watchdog=options.watchdog,
+        command_interface=options.command_interface,
     )
     try:
         result = nodes.run_demo(config)
@@ -79,6 +82,7 @@ def _view(options: DemoOptions) -> int:
         host=options.host,
         port=options.port,
         watchdog=options.watchdog,
+        command_interface=options.command_interface,
     )
     try:
         page.run_view(config)

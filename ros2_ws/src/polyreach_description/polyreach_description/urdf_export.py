@@ -42,7 +42,7 @@ def robot_to_urdf(
 
     plugin: the hardware component of ros2_control that drives the joints; parameters: its
     parameters (default: those the mock needs, none for others). Controlled joints get a velocity
-    command interface with the limits of robot.yaml; all joints get position and velocity state
+    and a position command interface with their limits; all joints get position and velocity state
     interfaces, with home as the initial value. Every effector is a fixed link named as its site.
 
     Geoms become spheres, boxes and cylinders, a capsule a cylinder and two spheres, any other shape
@@ -251,14 +251,19 @@ def _ros2_control(robot: Robot, plugin: str, parameters: Mapping[str, str]) -> E
     for key, value in parameters.items():
         SubElement(hardware, "param", name=key).text = value
     qpos = robot.qpos(robot.home)
-    velocity = dict(zip(robot.joint_names, robot.joint_vel_limits, strict=True))
+    limits = {
+        name: {"velocity": (-top, top), "position": (low, high)}
+        for name, top, (low, high) in zip(
+            robot.joint_names, robot.joint_vel_limits, robot.joint_pos_limits, strict=True
+        )
+    }
     for joint in range(robot.model.njnt):
         name = robot.model.joint(joint).name
         element = SubElement(system, "joint", name=name)
-        if name in velocity:
-            command = SubElement(element, "command_interface", name="velocity")
-            SubElement(command, "param", name="min").text = _number(-velocity[name])
-            SubElement(command, "param", name="max").text = _number(velocity[name])
+        for interface, (least, most) in limits.get(name, {}).items():
+            command = SubElement(element, "command_interface", name=interface)
+            SubElement(command, "param", name="min").text = _number(least)
+            SubElement(command, "param", name="max").text = _number(most)
         position = SubElement(element, "state_interface", name="position")
         SubElement(position, "param", name="initial_value").text = _number(
             qpos[robot.model.jnt_qposadr[joint]]

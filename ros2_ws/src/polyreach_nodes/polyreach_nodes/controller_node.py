@@ -18,7 +18,7 @@ from polyreach_nodes.client.topics import LATCHED, STATUS
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.parameter_spec import Settable, specs
-from polyreach_nodes.parameters import ControllerParameters
+from polyreach_nodes.parameters import CommandInterface, ControllerParameters
 from polyreach_nodes.recording.path import recording_path
 from polyreach_nodes.ros.declare_parameters import declare_parameters, read_parameters
 from polyreach_nodes.ros.reach_loop import ReachLoop
@@ -106,7 +106,8 @@ class ControllerNode(LifecycleNode):
         try:
             parameters = read_parameters(self, ControllerParameters)
             robot = load_robot(parameters.robot)
-            control = ReachControl(robot, _load_policy(parameters.policy, robot))
+            interface = CommandInterface.of(parameters.command_interface)
+            control = ReachControl(robot, _load_policy(parameters.policy, robot), interface)
             control.watchdog.halted = self._halted
             self._loop = ReachLoop(self, control, self._status_pub, parameters.use_tf)
             self._record(self._loop, parameters)

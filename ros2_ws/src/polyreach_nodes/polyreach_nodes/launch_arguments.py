@@ -43,7 +43,10 @@ def _of_parameter(spec: ParameterSpec, in_file: bool) -> Argument:
         default = spec.launch_default or ""
     text = f"{spec.text} [{spec.unit}]" if spec.unit else spec.text
     return Argument(
-        text, default, BOOLEAN if is_switch else (), "Without a value, params_file decides."
+        text,
+        default,
+        BOOLEAN if is_switch else spec.choices,
+        "Without a value, params_file decides.",
     )
 
 
@@ -71,9 +74,11 @@ ARGUMENTS = {
         BOOLEAN,
     ),
     "velocity_controller": Argument(
-        "Controller of ros2_control that receives the commands (with sim:=false, its name in "
-        "controllers_file); empty: commands stay on ~/commands (with watchdog:=true on commands), "
-        "where the simulator receives them."
+        "Controller of ros2_control that receives the commands, of any command_interface; empty: "
+        "commands stay on ~/commands (with watchdog:=true on commands), ~/position_commands or "
+        "~/joint_trajectory, where the simulator receives them. With sim:=false, its name in "
+        "controllers_file; empty: velocity_controller, position_controller or "
+        "joint_trajectory_controller."
     ),
     "commands": Argument(
         "Topic of the joint velocity commands that move the robot; with the command watchdog: "
@@ -90,7 +95,8 @@ ARGUMENTS = {
     ),
 }
 ARGUMENTS["watchdog"] = replace(
-    ARGUMENTS["watchdog"], empty="Without a value: true for hardware, false for the simulator."
+    ARGUMENTS["watchdog"],
+    empty="Without a value: true for hardware that takes velocities, else false.",
 )
 COMMON = ("namespace", "use_sim_time", "log_level")
 CONTROLLER = (*(spec.name for spec in launch_specs(ControllerParameters)), *COMMON, "params_file")

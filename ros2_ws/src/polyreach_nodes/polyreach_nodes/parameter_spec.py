@@ -32,6 +32,7 @@ class ParameterSpec:
     text: str  # one or two sentences
     unit: str = ""
     range: tuple[float, float] | None = None  # of numbers, both ends legal
+    choices: tuple[str, ...] = ()  # of words, if not any
     settable: Settable = Settable.ALWAYS
     periods: float = 0.0  # control periods that a value of 0 stands for, if not 0
     launch: bool = False  # a launch argument, too

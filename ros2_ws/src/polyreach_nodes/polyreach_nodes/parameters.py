@@ -8,6 +8,7 @@ Launch files read them too, so nothing here needs more than the standard library
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Any, Self
 
 from polyreach_description.limits import REACTION_PERIODS
@@ -22,6 +23,35 @@ MIN_STATE_RATE = 125.0  # [Hz] of the simulator's joint states by default
 MIN_STATES = 3  # joint states per control period by default; fewer might count as stale
 DESCRIPTION_CHECKS = ("off", "warn", "refuse")
 LEAST_PERIODS = 0.5  # control periods that a time in `periods` must have: sampling takes as long
+
+
+class CommandInterface(StrEnum):
+    """What the controller commands, as the hardware takes it."""
+
+    VELOCITY = "velocity"
+    POSITION = "position"
+    TRAJECTORY = "trajectory"
+
+    @classmethod
+    def of(cls, name: str) -> Self:
+        """The interface of a name. Raises ValueError that lists the legal ones."""
+        if name not in tuple(cls):
+            raise ValueError(f"unknown command_interface '{name}' (legal: {', '.join(cls)})")
+        return cls(name)
+
+    def check_watchdog(self) -> None:
+        """Raise ValueError where the command watchdog cannot be used: its zero is a velocity."""
+        if self is not CommandInterface.VELOCITY:
+            raise ValueError(
+                f"the command watchdog relays velocities, not command_interface '{self}', whose "
+                "commands end by themselves at a position: leave the watchdog out"
+            )
+
+
+def interface_parameter(text: str, **details: Any) -> str:
+    """The field of a command interface; details: as of `parameter`."""
+    choices = tuple(CommandInterface)
+    return parameter(CommandInterface.VELOCITY.value, text, choices=choices, **details)
 
 
 def robot_parameter(**details: Any) -> str:
@@ -45,6 +75,12 @@ class ControllerParameters:
         "",
         "Path of a policy file (.onnx); empty: the shipped models/<robot>-apg.onnx.",
         settable=Settable.INACTIVE,
+        launch=True,
+    )
+    command_interface: str = interface_parameter(
+        "What is commanded: velocity (on ~/commands), position (on ~/position_commands) or "
+        "trajectory (on ~/joint_trajectory, of one or two points).",
+        settable=Settable.UNCONFIGURED,
         launch=True,
     )
     autostart: bool = parameter(
@@ -193,6 +229,7 @@ class ControllerParameters:
                 f"description_check is '{self.description_check}', but must be one of "
                 f"{', '.join(DESCRIPTION_CHECKS)}"
             )
+        CommandInterface.of(self.command_interface)
 
     def in_seconds(self, period_s: float) -> Self:
         """The same, with times of 0 replaced by their number of control periods of period_s [s].
@@ -275,6 +312,12 @@ class SimParameters:
     """Parameters of sim_node."""
 
     robot: str = robot_parameter(settable=Settable.START, launch=True)
+    command_interface: str = interface_parameter(
+        "What is received: velocity (on commands), position (on position_commands) or trajectory "
+        "(on joint_trajectory).",
+        settable=Settable.START,
+        launch=True,
+    )
     rate_factor: float = parameter(
         1.0,
         "Simulated seconds per second of wall time; other than 1 needs use_sim_time everywhere.",
@@ -292,7 +335,8 @@ class SimParameters:
     )
     command_timeout: float = parameter(
         0.1,
-        "Time without commands after which the joints stop.",
+        "Time without commands after which the joints stop, if these are velocities; positions and "
+        "trajectories end by themselves.",
         unit="s of simulated time",
         range=(0.01, 10.0),
         settable=Settable.START,

@@ -4,12 +4,16 @@ ends.
 
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 
+from polyreach_nodes.parameters import CommandInterface
+
 STATUS = "status"  # diagnostic_msgs/DiagnosticStatus, LATCHED; see client/status.py
 POLICY_METADATA = "policy_metadata"  # std_msgs/String with one JSON object, LATCHED
 # keys of that object beside those of the policy file:
 FRAMES = "goal_frames"  # links and effectors of the robot that may be frames of goals
 TAKES_TF = "use_tf"  # whether frames of TF may be, too
 COMMANDS = "commands"  # std_msgs/Float64MultiArray [rad/s or m/s]
+POSITION_COMMANDS = "position_commands"  # std_msgs/Float64MultiArray [rad or m]
+JOINT_TRAJECTORY = "joint_trajectory"  # trajectory_msgs/JointTrajectory
 RESUMED = "resumed"  # std_msgs/Empty, after every call of RESUME
 JOINT_JOG = "joint_jog"  # sensor_msgs/JointState, names and velocities
 MARKERS = "markers"  # visualization_msgs/MarkerArray
@@ -17,6 +21,13 @@ OBSTACLES = "obstacles"  # visualization_msgs/MarkerArray, OBSTACLE_QUEUE messag
 
 HALT, RESUME, CLEAR_GOALS = "halt", "resume", "clear_goals"  # std_srvs/Trigger
 SPEED_SCALE = "speed_scale"  # parameter, 0 to 1
+
+COMMAND_TOPICS = {
+    CommandInterface.VELOCITY: COMMANDS,
+    CommandInterface.POSITION: POSITION_COMMANDS,
+    CommandInterface.TRAJECTORY: JOINT_TRAJECTORY,
+}
+"""Topics of different quantities have different names: no node takes a position for a velocity."""
 
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 """A late subscriber gets the last message at once."""

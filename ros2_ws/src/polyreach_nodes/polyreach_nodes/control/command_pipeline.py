@@ -57,6 +57,17 @@ class CommandPipeline:
         self.tracking.restart()
         return self.zero
 
+    def brake(self, elapsed_s: float) -> Vector:
+        """The command (nu,) that slows down as fast as the acceleration limits allow, elapsed_s [s]
+        after the last one; the policy goes on without memory.
+        """
+        change = self.limits.change(max(0.0, elapsed_s))
+        slower = self.command - np.minimum(np.maximum(self.command, -change), change)
+        self.stop()
+        if slower.any():
+            self.command = slower
+        return self.command
+
     def step(
         self, joint_pos: Vector, goals: Goals, elapsed_s: float, jog: Vector | None = None
     ) -> Vector:
@@ -86,7 +97,7 @@ class CommandPipeline:
         if joint >= 0:
             raise TrackingError(
                 f"joint '{self.robot.joint_names[joint]}' does not track its command: "
-                "are the drives on, and is the velocity controller active?"
+                "are the drives on, and is their controller active?"
             )
         command = self.limits.apply(wanted, previous, joint_pos, self.speed_scale, elapsed_s)
         self.command, self.slowed = self.proximity.scale_command(

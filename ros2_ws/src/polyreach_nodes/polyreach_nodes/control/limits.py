@@ -80,7 +80,7 @@ class JointLimits:
             least, most = before - a * period_s, before + a * period_s
             v *= factor
             v = least if v < least else most if v > most else v
-            bound = _braking_speed(high - q if v > 0.0 else q - low, h, a)
+            bound = braking_speed(high - q if v > 0.0 else q - low, h, a)
             bound = top if bound > top else bound
             command.append(bound if v > bound else -bound if v < -bound else v)
         return np.array(command)
@@ -90,7 +90,7 @@ class JointLimits:
         return self.acc_limits * min(elapsed_s, self._period_s)
 
 
-def _braking_speed(d: float, h: float, a: float) -> float:
+def braking_speed(d: float, h: float, a: float) -> float:
     """Speed at which a reaction time h and braking with a use up d; 0 if there is none left."""
     # v h + v^2 / (2 a) = d
     return a * (math.sqrt(h * h + 2.0 * max(d, 0.0) / a) - h)

@@ -13,8 +13,9 @@ from polyreach_nodes.control.joint_states import JointStateFilter, Received
 from polyreach_nodes.control.obstacle_markers import MarkerFields
 from polyreach_nodes.control.obstacles import Obstacles
 from polyreach_nodes.control.policy import Policy
+from polyreach_nodes.control.position_command import PositionCommand
 from polyreach_nodes.control.watchdog import STUCK_STATES, State, Watchdog
-from polyreach_nodes.parameters import TIMEOUT_PERIODS, ControllerParameters
+from polyreach_nodes.parameters import TIMEOUT_PERIODS, CommandInterface, ControllerParameters
 
 Vector = NDArray[np.float64]
 
@@ -25,11 +26,19 @@ class ReachControl:
     Times are seconds on a monotonic clock, taken at receipt. Every method is meant for one thread.
     """
 
-    def __init__(self, robot: Robot, policy: Policy) -> None:
+    def __init__(
+        self, robot: Robot, policy: Policy, interface: CommandInterface = CommandInterface.VELOCITY
+    ) -> None:
         self.robot = robot
+        self.interface = interface
         self.period_s = 1.0 / robot.control_rate
         self.watchdog = Watchdog(len(robot.joint_names), TIMEOUT_PERIODS * self.period_s)
         self.pipeline = CommandPipeline(robot, policy)
+        self.positions: PositionCommand | None = None  # for interfaces other than velocity
+        if interface is not CommandInterface.VELOCITY:
+            self.positions = PositionCommand(
+                self.pipeline.limits, robot.joint_vel_limits, self.period_s
+            )
         proximity, progress = self.pipeline.proximity, self.pipeline.progress
         self.joint_states = JointStateFilter(robot, self.watchdog, proximity.hold)
         self.goals = Goals(robot, proximity, progress, self._known_joint_pos)
@@ -77,7 +86,9 @@ class ReachControl:
         self.joint_states.forget()
         self.goals.forget()
         self.jog.forget()
-        self.stop()
+        self.pipeline.stop()
+        if self.positions is not None:
+            self.positions.restart()
 
     def resume(self) -> None:
         """End halt and fault. A sensor that was doubted is believed from now on."""
@@ -111,24 +122,37 @@ class ReachControl:
         another rate; by default that of now_s.
 
         Fresh and finite joint state -> goals (checked at receipt) -> policy -> velocity,
-        acceleration and position limits -> distances. Zero at once in every other state and on
-        every exception, which becomes a fault.
+        acceleration and position limits -> distances. In every other state and on every exception,
+        which becomes a fault: zero at once or, where positions are commanded, braking within the
+        acceleration limits. `positions` follow the command.
         """
-        try:
-            return self._tick(now_s, elapsed_s)
-        except Exception as error:
-            return self.fail(error)
-
-    def _tick(self, now_s: float, elapsed_s: float | None) -> Vector:
         if elapsed_s is None:
             elapsed_s = now_s - self._last_tick_s
         self._last_tick_s = now_s
+        try:
+            command = self._tick(now_s, elapsed_s)
+        except Exception as error:
+            command = self.fail(error, elapsed_s)
+        return self._integrated(command, now_s, elapsed_s)
+
+    def brake(self, now_s: float) -> Vector:
+        """The command (nu,) of a control period that only slows the joints down."""
+        return self._integrated(self.stop(self.period_s), now_s, self.period_s)
+
+    def _integrated(self, command: Vector, now_s: float, elapsed_s: float) -> Vector:
+        if self.positions is not None:
+            believed = self.watchdog.has_valid_state(now_s)
+            joint_pos = self.joint_states.joint_pos if believed else None
+            self.positions.step(command, joint_pos, elapsed_s)
+        return command
+
+    def _tick(self, now_s: float, elapsed_s: float) -> Vector:
         self._check_outage(now_s)
         self.goals.expire(now_s)
         self.obstacles.expire(now_s)
         state = self.watchdog.state(now_s, self.goals.any_active)
         if state is not State.ACTIVE and state is not State.IDLE:
-            return self.stop()
+            return self.stop(elapsed_s)
         joint_pos = self.joint_states.joint_pos
         if self.goals.followed:
             self.goals.follow(joint_pos)
@@ -153,14 +177,18 @@ class ReachControl:
         self.watchdog.fault = f"{outage}: goals are {goals}, motion waits for ~/resume"
         self.stop()
 
-    def stop(self) -> Vector:
-        """Zero velocities (nu,), at once; the next command starts from rest."""
-        return self.pipeline.stop()
+    def stop(self, elapsed_s: float = 0.0) -> Vector:
+        """Zero velocities (nu,), at once; the next command starts from rest.
 
-    def fail(self, error: Exception) -> Vector:
-        """Stop for an error until ~/resume; returns zero velocities (nu,)."""
+        Where positions are commanded: velocities that brake, elapsed_s [s] after the last command;
+        between two periods (0 s) they stay, because a position ends the motion by itself.
+        """
+        return self.pipeline.stop() if self.positions is None else self.pipeline.brake(elapsed_s)
+
+    def fail(self, error: Exception, elapsed_s: float = 0.0) -> Vector:
+        """Stop for an error until ~/resume; see stop."""
         self.watchdog.fault = f"{type(error).__name__}: {error}"
-        return self.stop()
+        return self.stop(elapsed_s)
 
     def state(self, now_s: float) -> State:
         """What the controller is doing at now_s."""

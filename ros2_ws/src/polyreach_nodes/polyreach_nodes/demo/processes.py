@@ -16,8 +16,9 @@ import yaml
 
 from polyreach_description import load_robot
 from polyreach_description.policy_search import find_policy
-from polyreach_nodes.client.topics import COMMANDS
+from polyreach_nodes.client.topics import COMMAND_TOPICS
 from polyreach_nodes.control.policy import Policy
+from polyreach_nodes.parameters import CommandInterface
 from polyreach_nodes.ros.middleware import loopback_environment
 
 Parameters = Mapping[str, object]  # of a node, by name
@@ -117,13 +118,27 @@ def checked_policy(robot: str, policy: Path | None) -> Path:
     return Path(path).resolve()
 
 
-def start_robot(processes: Processes, robot: str, policy: Path, watchdog: bool) -> None:
-    """Start simulator and controller of a robot, with or without the command watchdog between."""
-    direct = f"commands:=polyreach_controller/{COMMANDS}"
-    processes.start("sim_node", {"robot": robot}, remap="" if watchdog else direct)
+def start_robot(
+    processes: Processes,
+    robot: str,
+    policy: Path,
+    watchdog: bool,
+    command_interface: str = CommandInterface.VELOCITY,
+) -> None:
+    """Start simulator and controller of a robot, with or without the command watchdog between.
+
+    Raises ValueError for an unknown command interface, and for one that has no watchdog.
+    """
+    interface = CommandInterface.of(command_interface)
+    if watchdog:
+        interface.check_watchdog()
+    topic = COMMAND_TOPICS[interface]
+    direct = f"{topic}:=polyreach_controller/{topic}"
+    of_robot: dict[str, object] = {"robot": robot, "command_interface": interface.value}
+    processes.start("sim_node", of_robot, remap="" if watchdog else direct)
     if watchdog:
         processes.start("command_watchdog_node", {"timeout": WATCHDOG_TIMEOUT_S})
-    parameters = {"robot": robot, "policy": str(policy), "autostart": True}
+    parameters = {**of_robot, "policy": str(policy), "autostart": True}
     processes.start("controller_node", parameters)
 
 

@@ -14,6 +14,7 @@ from polyreach_nodes.demo.processes import (
     terminate_as_interrupt,
 )
 from polyreach_nodes.demo.result import DemoResult
+from polyreach_nodes.parameters import CommandInterface
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,15 @@ class DemoConfig:
     """Show errors and the result on the terminal."""
     watchdog: bool = False
     """Send the commands through the command watchdog."""
+    command_interface: str = CommandInterface.VELOCITY
+    """What is commanded: velocity, position or trajectory."""
 
 
 def run_demo(config: DemoConfig) -> DemoResult:
     """Run the processes in a ROS domain of their own on this host, and end them all.
 
-    Raises RobotError or ContractError for a wrong robot or policy, DemoError if a process failed,
-    OutputClosed if the terminal was closed.
+    Raises RobotError or ContractError for a wrong robot or policy, ValueError for a wrong command
+    interface, DemoError if a process failed, OutputClosed if the terminal was closed.
     """
     policy = checked_policy(config.robot, config.policy)
     with tempfile.TemporaryDirectory(prefix="polyreach-demo-") as folder, terminate_as_interrupt():
@@ -63,7 +66,7 @@ def run_demo(config: DemoConfig) -> DemoResult:
             "watchdog": config.watchdog,
         }
         with Processes(Path(folder)) as processes:
-            start_robot(processes, config.robot, policy, config.watchdog)
+            start_robot(processes, config.robot, policy, config.watchdog, config.command_interface)
             demo = processes.start("demo_node", parameters, on_terminal=config.live)
             processes.wait(demo, timeout_s=READY_S + config.seconds + 30.0)
             if demo.returncode == CLOSED_OUTPUT:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 from time import time_ns
+from typing import Any
 
 from builtin_interfaces.msg import Time as TimeMessage
 from diagnostic_msgs.msg import DiagnosticStatus
@@ -9,19 +10,18 @@ from geometry_msgs.msg import PoseStamped
 from rclpy.node import Node
 from rclpy.time import Time
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Float64MultiArray
 
 from polyreach_nodes.client.controller_client import goal_message
-from polyreach_nodes.client.topics import COMMANDS, STATUS, goal_topic
+from polyreach_nodes.client.topics import COMMAND_TOPICS, STATUS, goal_topic
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.recording.mcap import Recorder, warm_up
 
-KINDS = (JointState, Float64MultiArray, DiagnosticStatus, PoseStamped)
+KINDS = (JointState, DiagnosticStatus, PoseStamped)
 
 
-def prepare_recording() -> None:
+def prepare_recording(command_kind: type) -> None:
     """Load what the first recording needs, so that it starts within a control period."""
-    warm_up(KINDS)
+    warm_up((*KINDS, command_kind))
 
 
 class TickRecorder:
@@ -31,12 +31,14 @@ class TickRecorder:
     goals/<effector>, that effector had no goal.
     """
 
-    def __init__(self, node: Node, control: ReachControl, path: Path) -> None:
-        """Start a recording; raises RecordingError that names the path."""
+    def __init__(self, node: Node, control: ReachControl, path: Path, command_kind: type) -> None:
+        """Start a recording of commands of a message class; raises RecordingError that names the
+        path.
+        """
         name = node.get_fully_qualified_name()
         self._control = control
         self._state_topic = node.resolve_topic_name("joint_states")
-        self._command_topic = node.resolve_topic_name(f"~/{COMMANDS}")
+        self._command_topic = node.resolve_topic_name(f"~/{COMMAND_TOPICS[control.interface]}")
         self._status_topic = f"{name}/{STATUS}"
         self._goal_topics = [f"{name}/{goal_topic(e)}" for e in control.robot.effector_names]
         self._state = JointState(name=list(control.robot.joint_names))
@@ -45,14 +47,16 @@ class TickRecorder:
             path,
             {
                 self._state_topic: JointState,
-                self._command_topic: Float64MultiArray,
+                self._command_topic: command_kind,
                 self._status_topic: DiagnosticStatus,
                 **dict.fromkeys(self._goal_topics, PoseStamped),
             },
         )
 
-    def tick(self, command: Float64MultiArray) -> None:
-        """Record the joint positions and goals that the policy received, and the command."""
+    def tick(self, command: Any) -> None:
+        """Record the joint positions and goals that the policy received, and the command, if not
+        None.
+        """
         now_ns, control, write = time_ns(), self._control, self.recorder.write
         goals = control.goals
         stamp = Time(nanoseconds=now_ns).to_msg()
@@ -71,7 +75,8 @@ class TickRecorder:
                 point.x, point.y, point.z = goal
                 q.x, q.y, q.z, q.w = turned
                 write(topic, self._goal, now_ns)
-        write(self._command_topic, command, now_ns)
+        if command is not None:
+            write(self._command_topic, command, now_ns)
 
     def status(self, status: DiagnosticStatus) -> None:
         """Record a status."""

@@ -1,9 +1,9 @@
 """Control periods: joint states in, commands out, zero when joint states are missing."""
 
-from array import array
 from pathlib import Path
 from threading import Thread
-from time import monotonic
+from time import monotonic, sleep
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +12,12 @@ from rclpy.node import Node
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float64MultiArray
 
-from polyreach_nodes.client.topics import COMMANDS
+from polyreach_nodes.client.topics import COMMAND_TOPICS
 from polyreach_nodes.control.control_period import ControlPeriod
 from polyreach_nodes.control.joint_states import Received
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.parameters import ControllerParameters
+from polyreach_nodes.ros.command_output import OUTPUTS, CommandOutput
 from polyreach_nodes.ros.conflict_detector import ConflictDetector
 from polyreach_nodes.ros.entities import Entities
 from polyreach_nodes.ros.reports import TickStatistics
@@ -26,7 +27,8 @@ try:  # not when a recording starts: to import it takes longer than a control pe
 except ImportError:
     TickRecorder = None  # type: ignore[assignment, misc]
 
-FLUSH_S = 0.2  # [s] for the last zero to arrive
+FLUSH_S = 0.2  # [s] for the last command to arrive
+MAX_BRAKE_S = 1.0  # [s] of braking at the end, where positions are commanded
 
 
 class ControlLoop:
@@ -35,6 +37,9 @@ class ControlLoop:
     The control period follows the node's clock (so /clock with use_sim_time) as long as that goes,
     see ControlPeriod; ages are steady time. When a simulator pauses, its joint states stop, and
     zero is published.
+
+    Positions and trajectories end the motion by themselves. Their stops are published period by
+    period, also the last one, and nothing between two periods.
     """
 
     def __init__(self, node: Node, entities: Entities, control: ReachControl) -> None:
@@ -43,12 +48,12 @@ class ControlLoop:
         self.statistics = TickStatistics()
         self.recorder: TickRecorder | None = None
         if TickRecorder is not None:
-            prepare_recording()
+            prepare_recording(OUTPUTS[control.interface].kind)
         self._node = node
         self._clock = node.get_clock()
-        self._command = Float64MultiArray(data=array("d", control.pipeline.zero))
-        self._command_view = np.frombuffer(self._command.data)
-        self._command_pub = entities.publisher(Float64MultiArray, f"~/{COMMANDS}", 1)
+        self._output: CommandOutput = OUTPUTS[control.interface](control)
+        topic = f"~/{COMMAND_TOPICS[control.interface]}"
+        self._command_pub = entities.publisher(self._output.kind, topic, 1)
         self.conflicts = ConflictDetector(node, self._command_pub)
         self._period = ControlPeriod(control.period_s, control.watchdog.timeout_s)
         self._tick_timer = entities.timer(self._period.late_tolerance_s, self._tick_on_timeout)
@@ -67,7 +72,9 @@ class ControlLoop:
         """
         if path and TickRecorder is None:
             raise ValueError("record needs the package mcap (pip install mcap)")
-        recorder = TickRecorder(self._node, self.control, path) if path else None
+        recorder = None
+        if path:
+            recorder = TickRecorder(self._node, self.control, path, self._output.kind)
         if self.recorder is not None:
             # a disk may be slow; the interpreter ends after this thread
             Thread(target=self.recorder.close, name="end of recording").start()
@@ -82,20 +89,30 @@ class ControlLoop:
         self._tick_timer.reset()
 
     def stop(self) -> None:
-        """Publish zero, wait for its receipt, and end the periods."""
-        self.running = False
+        """Publish zero, or the positions on the way to rest, wait for the receipt of the last
+        command, and end the periods.
+        """
         self._tick_timer.cancel()
         self._guard_timer.cancel()
-        self._publish(self.control.stop())
+        self.publish_zero()
+        self.running = False
+        end_s = monotonic() + MAX_BRAKE_S
+        while self.control.pipeline.command.any() and monotonic() < end_s:
+            sleep(self.control.period_s)
+            self._publish(self.control.brake(monotonic()))
         self._command_pub.wait_for_all_acked(Duration(seconds=FLUSH_S))
 
     def publish_zero(self) -> None:
-        """Publish zero at once, if the periods run."""
+        """Publish zero at once, if the periods run; positions brake from the next period on."""
         if self.running:
-            self._publish(self.control.stop())
+            zero = self.control.stop()
+            if not self._output.ends_by_itself:
+                self._publish(zero)
 
     def publish_last_zero(self) -> None:
         """Publish zero without any of this object's buffers, which another thread may be using."""
+        if self._output.ends_by_itself:
+            return
         zero = Float64MultiArray(data=[0.0] * len(self.control.pipeline.zero))
         self._command_pub.publish(zero)
         self._command_pub.wait_for_all_acked(Duration(seconds=FLUSH_S))
@@ -129,16 +146,19 @@ class ControlLoop:
             self._tick(start_s, elapsed_s)
 
     def _tick(self, start_s: float, elapsed_s: float) -> None:
-        self._publish(self.control.tick(start_s, elapsed_s))
+        command = self._publish(self.control.tick(start_s, elapsed_s))
         published_s = monotonic()
         if self.recorder is not None:
-            self.recorder.tick(self._command)
+            self.recorder.tick(command)
         self.statistics.add(start_s, published_s, self.control.watchdog.age_s(start_s))
 
-    def _publish(self, joint_vel: NDArray[np.float64]) -> None:
-        self._command_view[:] = joint_vel
-        self.conflicts.count_sent()
-        self._command_pub.publish(self._command)
+    def _publish(self, joint_vel: NDArray[np.float64]) -> Any:
+        """Publish the message of a command, if there is one, and return it."""
+        command = self._output.message(joint_vel)
+        if command is not None:
+            self.conflicts.count_sent()
+            self._command_pub.publish(command)
+        return command
 
     def _on_guard(self) -> None:
         """The joint state reached its age limit: stop now, between two periods."""

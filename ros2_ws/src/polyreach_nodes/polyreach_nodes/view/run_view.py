@@ -14,6 +14,7 @@ from polyreach_nodes.demo.processes import (
     start_robot,
     terminate_as_interrupt,
 )
+from polyreach_nodes.parameters import CommandInterface
 from polyreach_nodes.view.program import RANDOM
 
 
@@ -35,13 +36,15 @@ class ViewConfig:
     """Who sets the goals at first: by hand, random goals or moving goals."""
     watchdog: bool = False
     """Send the commands through the command watchdog."""
+    command_interface: str = CommandInterface.VELOCITY
+    """What is commanded: velocity, position or trajectory."""
 
 
 def run_view(config: ViewConfig) -> None:
     """Run the processes in a ROS domain of their own, until Ctrl-C or the time is up.
 
     The page prints its address. Raises RobotError or ContractError for a wrong robot or policy,
-    DemoError if a process failed.
+    ValueError for a wrong command interface, DemoError if a process failed.
     """
     policy = checked_policy(config.robot, config.policy)
     seconds = math.inf if config.seconds is None else config.seconds
@@ -54,7 +57,9 @@ def run_view(config: ViewConfig) -> None:
     with tempfile.TemporaryDirectory(prefix="polyreach-view-") as folder:
         try:
             with terminate_as_interrupt(), Processes(Path(folder)) as processes:
-                start_robot(processes, config.robot, policy, config.watchdog)
+                start_robot(
+                    processes, config.robot, policy, config.watchdog, config.command_interface
+                )
                 view = processes.start("view_node", parameters, on_terminal=True)
                 end_s = monotonic() + seconds
                 try:
