@@ -44,6 +44,7 @@ class ObstacleClearance(Clearance):
         self._geom_reach = self.reach[self._rows[:, 0]]  # (G, nu)
         self._geom_radii = model.geom_rbound[self._geoms]
         self._near_m, self._horizon_s = distance, 0.0
+        self._free_at: Vector = np.empty(0)  # (nu,) at which _free was computed; empty: none
         self._obstacles: dict[int, Obstacle] = {}  # by the id of its geom
         self.any = False  # whether there is an obstacle
 
@@ -53,8 +54,8 @@ class ObstacleClearance(Clearance):
 
     def _pair_model(self) -> mujoco.MjModel:
         spec, name = self._robot.spec(), self._robot.model.geom
-        spec.memory = CONTACT_MEMORY
-        slots = [f"obstacle {slot}" for slot in range(MAX_OBSTACLES)]
+        spec.memory = max(spec.memory, CONTACT_MEMORY)
+        slots = [f"polyreach_obstacle_{slot}" for slot in range(MAX_OBSTACLES)]
         for slot in slots:
             body = spec.worldbody.add_body(name=slot)
             body.add_geom(
@@ -63,6 +64,7 @@ class ObstacleClearance(Clearance):
         model = pair_model(
             spec, ((name(geom).name, slot) for geom in self._geoms.tolist() for slot in slots)
         )
+        assert model.geom(slots[0]).id == self._first
         # the place of a geom in its body is not the one that was compiled
         model.geom_sameframe[self._first :] = 0
         return model
@@ -124,22 +126,30 @@ class ObstacleClearance(Clearance):
         distance[self._active] += self._horizon_s * np.linalg.norm(velocities, axis=-1)
         self.set_distance(distance)
         self._step = np.full(len(self.pairs), self._near_m)
+        self._free_at = np.empty(0)
 
     def _travels(self, joint_pos: Vector, way: Vector) -> Vector | None:
         """As in Clearance; zero for pairs that do not come near, by the hulls of the obstacles."""
-        self._go_to(joint_pos)
+        if not np.array_equal(joint_pos, self._free_at):
+            self._go_to(joint_pos)
+            self._free, self._free_at = self._hull_gaps(), joint_pos.copy()
         geom_travel = self._geom_reach.dot(np.abs(way))  # (G,)
-        centres = self._now.geom_xpos[self._geoms]
-        apart = centres[:, None] - self._places  # (G, K, 3)
-        outside = np.abs(np.einsum("gki,kij->gkj", apart, self._turns)) - self._half_sides
-        np.maximum(outside, 0.0, out=outside)
-        gaps = np.sqrt(np.einsum("gki,gki->gk", outside, outside)) - self._radii
-        come_near = gaps < geom_travel[:, None] + self.distance[self._active]
+        come_near = self._free < geom_travel[:, None]
         if not come_near.any():
             return None
         travel = np.zeros(len(self.pairs))
         travel[self._active] = geom_travel[:, None] * come_near
         return travel
+
+    def _hull_gaps(self) -> Vector:
+        """Distances of the hulls of obstacles from spheres about the geoms, less those below which
+        a pair is near, (G, K) [m].
+        """
+        apart = self._now.geom_xpos[self._geoms][:, None] - self._places  # (G, K, 3)
+        outside = np.abs(np.einsum("gki,kij->gkj", apart, self._turns)) - self._half_sides
+        np.maximum(outside, 0.0, out=outside)
+        gaps: Vector = np.sqrt(np.einsum("gki,gki->gk", outside, outside))
+        return gaps - self._radii - self.distance[self._active]
 
     def predicted_approach(self, pair: Pair, ahead_s: float) -> float:
         """How much the distance of a pair decreases at most in the next ahead_s [s] by the motion
@@ -165,6 +175,7 @@ class ObstacleClearance(Clearance):
         """Position (3,) [m] and rotation (3, 3) of a body in the world frame, at joint_pos (nu,)
         or, for one that no controlled joint moves, None.
         """
+        self._free_at = np.empty(0)
         if joint_pos is not None:
             self._go_to(joint_pos)
         else:
