@@ -224,3 +224,30 @@ def test_links_whose_meshes_cannot_be_used_are_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["left/arm", "no", "a: b", "2", "x # y", "- z", "é", "a'b", '"'])
 def test_names_are_quoted_where_yaml_needs_it(name: str) -> None:
     assert yaml.safe_load(f"{{{yaml_name(name)}: 1}}") == {name: 1}
+
+
+@pytest.mark.parametrize("inertial", [True, False])
+def test_the_root_link_of_a_urdf_may_always_touch(inertial: bool, tmp_path: Path) -> None:
+    """With a mass or without one, the link is a body of the model."""
+    inertia = '<inertia ixx="1" iyy="1" izz="1" ixy="0" ixz="0" iyz="0"/>'
+    mass = f'<inertial><mass value="1"/>{inertia}</inertial>'
+    ball = '<collision><geometry><sphere radius="0.2"/></geometry></collision>'
+    ends = '<parent link="arm"/><child link="end"/><limit lower="-1" upper="1" effort="1"/>'
+    text = urdf("")
+    for before, after in (
+        ('<link name="base"/>', f'<link name="base">{mass if inertial else ""}{ball}</link>'),
+        # a link between base and end, which turns about the middle of the base's shape
+        (
+            '<link name="arm"/>',
+            f'<link name="arm">{mass}</link><link name="end">{mass}{ball}</link>',
+        ),
+        ('<parent link="arm"/><child link="tool0"/>', '<parent link="end"/><child link="tool0"/>'),
+        ("</robot>", f'<joint name="k" type="revolute">{ends}<axis xyz="0 0 1"/></joint></robot>'),
+    ):
+        assert before in text
+        text = text.replace(before, after)
+    model = tmp_path / "arm.urdf"
+    model.write_text(text)
+    file = drafted(model, tmp_path)
+    assert [set(pair) for pair in file.no_collision] == [{"base", "end"}]
+    assert not Robot(file).in_self_collision(np.zeros(2))

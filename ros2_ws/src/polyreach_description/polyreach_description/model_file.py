@@ -84,8 +84,10 @@ def _read(file: RobotFile) -> mujoco.MjSpec:
             for geom in body.geoms if body.name in links else ():
                 geom.contype = geom.conaffinity = 0
     else:
-        bodies, merged = link_names(root), root_links(root)
+        bodies, roots = link_names(root), root_links(root)
         spec = load_urdf(file.model, root, links)
+        kept = {body.name for body in spec.bodies}
+        merged = [name for name in roots if name not in kept]
     if file.fixed_base:
         fix_base(spec)
     for number, joint in enumerate(spec.joints):
