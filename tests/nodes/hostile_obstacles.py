@@ -89,8 +89,8 @@ class Scene:
 @dataclass(frozen=True)
 class Outcome:
     """nearest: least distance [m]. slowed: number of slowed periods. approach: largest decrease of
-    a distance in a control period by the joints alone [m], while it was below a limit and above
-    zero: from inside of an obstacle, no way out is known.
+    a distance in a control period by the joints alone [m], while it was below a limit and no body
+    was inside of an obstacle, from where no way out is known.
     """
 
     nearest: float
@@ -190,7 +190,7 @@ def run(
         if before is not None:
             # by the joints alone: obstacles as they are now, joints as they were
             scene.at(before, now_s)
-            near = (distances > 0.0) & (distances < limit_m)
+            near = (distances.min() > 0.0) & (distances < limit_m)
             approach = max(approach, float((scene.distances() - distances)[near].max(initial=0.0)))
             scene.at(servos.position, now_s)
         before = servos.position.copy()
