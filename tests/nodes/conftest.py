@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from carts import CARTS, CARTS_YAML
 from domains import reserved_domain
 from groups import group_of
-from rig import FakeHardware, Launcher, export_least_squares, launching
+from rig import FakeHardware, Launcher, Process, export_least_squares, launching
 from scenarios import Probe
 from shared import SHARED, SharedController, shared_by
 
 from polyreach_description import Robot, load_robot
+from polyreach_nodes.control.policy import Policy
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,6 +50,30 @@ def planar8() -> Robot:
 def policy_file(planar8: Robot, once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A damped least squares policy for planar8."""
     return once("planar8-least-squares.onnx", lambda path: export_least_squares(planar8, path))
+
+
+@pytest.fixture(scope="module")
+def policy(policy_file: Path, planar8: Robot) -> Policy:
+    """The same, loaded."""
+    return Policy.load(policy_file, planar8)
+
+
+@pytest.fixture(scope="module")
+def carts(tmp_path_factory: pytest.TempPathFactory) -> Robot:
+    """Two balls of radius 0.05 m, 1 m apart on one rail; the right one also moves across it."""
+    folder = tmp_path_factory.mktemp("carts")
+    (folder / "robot.xml").write_text(CARTS)
+    (folder / "robot.yaml").write_text(CARTS_YAML)
+    return load_robot(folder / "robot.yaml")
+
+
+@pytest.fixture
+def controller(
+    shared: SharedController, policy_file: Path, request: pytest.FixtureRequest
+) -> Process:
+    """Outages may end by themselves: what happens after long ones is tested elsewhere."""
+    parameters = {"policy": str(policy_file), "outage_timeout": 0.0}
+    return shared.reset(parameters, "hardware" in request.fixturenames)
 
 
 FAILED = pytest.StashKey[bool]()

@@ -20,11 +20,6 @@ from polyreach_nodes.control.watchdog import State
 NOW = 100.0
 
 
-@pytest.fixture(scope="module")
-def policy(policy_file: Path, planar8: Robot) -> Policy:
-    return Policy.load(policy_file, planar8)
-
-
 @pytest.fixture
 def control(policy: Policy, planar8: Robot) -> ReachControl:
     control = ReachControl(planar8, policy)

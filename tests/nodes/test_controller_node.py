@@ -13,7 +13,6 @@ from rig import FakeHardware, Launcher, Process, move, set_parameter, set_parame
 from rosgraph_msgs.msg import Clock
 from scenarios import Probe, assert_reaches, assert_within_limits, reachable_goals, zero_delay
 from sensor_msgs.msg import JointState
-from shared import SharedController
 from visualization_msgs.msg import MarkerArray
 
 from polyreach_description import Robot, load_robot
@@ -22,15 +21,6 @@ from polyreach_description.policy_search import find_policy
 PERIOD_S = 0.02  # of planar8
 STOPS = 5  # measurements of a delay
 SCHEDULING_S = 0.3  # what a busy machine may add to a single one
-
-
-@pytest.fixture
-def controller(
-    shared: SharedController, policy_file: Path, request: pytest.FixtureRequest
-) -> Process:
-    """Outages may end by themselves: what happens after long ones is tested elsewhere."""
-    parameters = {"policy": str(policy_file), "outage_timeout": 0.0}
-    return shared.reset(parameters, "hardware" in request.fixturenames)
 
 
 def test_reaches_goals_and_reports_them(

@@ -1,7 +1,6 @@
 """Joint jog without ROS: through all limits, until a timeout, and never beside the policy."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -38,11 +37,6 @@ class Bench:
             self.commands.append(self.control.tick(self.now_s))
             self.joint_pos = self.joint_pos + self.control.period_s * self.commands[-1]
         return self.commands[-1]
-
-
-@pytest.fixture(scope="module")
-def policy(policy_file: Path, planar8: Robot) -> Policy:
-    return Policy.load(policy_file, planar8)
 
 
 @pytest.fixture

@@ -1,13 +1,10 @@
 """Obstacles over ROS: a marker in the way of a goal stops the robot, its deletion lets it go on."""
 
-from pathlib import Path
 from time import sleep
 
 import hostile_obstacles as hostile
-import pytest
 from rig import FakeHardware, Process
 from scenarios import Probe
-from shared import SharedController
 from visualization_msgs.msg import Marker, MarkerArray
 
 from polyreach_description import Robot
@@ -16,14 +13,6 @@ from polyreach_nodes.client.topics import OBSTACLES
 from polyreach_nodes.control.obstacle import Obstacle, Shape
 
 RADIUS, TOLERANCE = 0.05, 0.002  # [m]
-
-
-@pytest.fixture
-def controller(
-    shared: SharedController, policy_file: Path, request: pytest.FixtureRequest
-) -> Process:
-    parameters = {"policy": str(policy_file), "outage_timeout": 0.0}
-    return shared.reset(parameters, "hardware" in request.fixturenames)
 
 
 def test_an_obstacle_stops_the_robot_until_it_is_deleted(

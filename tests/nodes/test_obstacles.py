@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_obstacles_guarantee import marker_of
-from test_proximity import CARTS, CARTS_YAML
 
 from polyreach_description import Robot, load_robot
 from polyreach_nodes.control.clearance import Clearance
@@ -30,15 +29,6 @@ SLOW, STOP = 0.05, 0.01  # [m]
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 BALL = Obstacle("test/0", Shape.SPHERE, (0.1, 0.0, 0.0), (0.5, 0.0, 0.0), UPRIGHT)
 ROBOTS = ("planar8", "humanoid27", "dual7")
-
-
-@pytest.fixture(scope="module")
-def carts(tmp_path_factory: pytest.TempPathFactory) -> Robot:
-    """Two balls of radius 0.05 m, 1 m apart on one rail; the right one also moves across it."""
-    folder = tmp_path_factory.mktemp("carts")
-    (folder / "robot.xml").write_text(CARTS)
-    (folder / "robot.yaml").write_text(CARTS_YAML)
-    return load_robot(folder / "robot.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """Long outages of the joint states, without ROS: motion waits for ~/resume."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -47,11 +45,6 @@ class Bench:
     @property
     def state(self) -> State:
         return self.control.state(self.now_s)
-
-
-@pytest.fixture(scope="module")
-def policy(policy_file: Path, planar8: Robot) -> Policy:
-    return Policy.load(policy_file, planar8)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from pathlib import Path
 import mujoco
 import numpy as np
 import pytest
+from carts import CARTS, CARTS_YAML
 from hostile import UNAWARE
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,48 +21,6 @@ from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.parameters import NO_WORKSPACE
 
 SLOW, STOP = 0.05, 0.01  # [m]
-CARTS = """
-<mujoco>
-  <compiler angle="radian"/>
-  <worldbody>
-    <body name="base"/>
-    <body name="left_cart" pos="0 0 0">
-      <joint name="left" type="slide" axis="1 0 0" range="-2 2"/>
-      <geom name="left_ball" type="sphere" size="0.05"/>
-      <geom name="left_shell" type="sphere" size="0.04"/>
-      <site name="left_tip" pos="0.1 0 0"/>
-    </body>
-    <body name="right_cart" pos="1 0 0">
-      <joint name="right" type="slide" axis="1 0 0" range="-2 2"/>
-      <joint name="side" type="slide" axis="0 1 0" range="-2 2"/>
-      <geom name="right_ball" type="sphere" size="0.05"/>
-      <site name="right_tip" pos="0 0 0.3"/>
-    </body>
-  </worldbody>
-</mujoco>
-"""
-CARTS_YAML = """
-name: carts
-model: robot.xml
-base_frame: base
-control_rate: 50.0
-effectors:
-  left: {site: left_tip}
-  right: {site: right_tip}
-joints:
-  left: {velocity: 2.0, acceleration: 5.0}
-  right: {velocity: 2.0, acceleration: 5.0}
-  side: {velocity: 8.0, acceleration: 50.0}
-"""
-
-
-@pytest.fixture(scope="module")
-def carts(tmp_path_factory: pytest.TempPathFactory) -> Robot:
-    """Two balls of radius 0.05 m, 1 m apart on one rail; the right one also moves across it."""
-    folder = tmp_path_factory.mktemp("carts")
-    (folder / "robot.xml").write_text(CARTS)
-    (folder / "robot.yaml").write_text(CARTS_YAML)
-    return load_robot(folder / "robot.yaml")
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-MAX_NAME = 100  # characters of a frame
+MAX_NAME = 100  # characters of a frame, and of a name that a message repeats
 MAX_LISTED = 8  # frames in a message
 
 

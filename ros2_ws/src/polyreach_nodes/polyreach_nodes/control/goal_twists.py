@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from polyreach_description import Robot
 from polyreach_description.orientation import matrices, orientation_errors
+from polyreach_nodes.control.frame_names import MAX_NAME
 from polyreach_nodes.control.rotations import Triple, rotated
 
 MAX_AHEAD = 0.05  # [m] of a goal before its effector
 MAX_AHEAD_RAD = 0.25  # [rad]
 NEGLIGIBLE = 1e-6  # [m] by which a goal may be elsewhere than its twist has it
 MAX_PERIODS = 2.0  # of motion in one control period, after a pause
-MAX_NAME = 100  # characters of a frame that are repeated in a message
 
 Vector = NDArray[np.float64]
 

@@ -7,8 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
-
-MAX_NAME = 100  # characters of a joint's name that are repeated in a message
+from polyreach_nodes.control.frame_names import MAX_NAME
 
 Vector = NDArray[np.float64]
 
