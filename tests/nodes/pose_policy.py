@@ -1,7 +1,7 @@
 """A policy file for pose goals that needs no training: damped least squares on twists.
 
 It has every input of the contract: it is slow in the first periods that its memory counts, and
-smooths its velocities with those of the period before.
+where an obstacle is near the base, and smooths its velocities with those of the period before.
 """
 
 import warnings
@@ -22,6 +22,7 @@ START_PERIODS = 10.0  # until full speed
 SMOOTHING = 0.3  # share of the velocity of the period before
 DAMPING, REACH = 0.05, 0.3  # [m], [m/rad] by which an angle counts
 GAIN, STEP = 5.0, 0.1  # [1/s], [m] of the largest error
+FREE = 10.0  # [m] between the base and an obstacle, from which the speed is full
 
 
 def skew(v: Tensor) -> Tensor:
@@ -73,7 +74,7 @@ class PoseLeastSquares(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """tensors: all of PolicyInputs."""
-        joint_pos, goals, active, previous, quaternion, oriented, memory = tensors
+        joint_pos, goals, active, previous, quaternion, oriented, obstacles, memory = tensors
         position, turned, jacobian = self.kinematics(joint_pos)
         wanted = matrices(quaternion)
         # half the sum of x_i x x'_i is the axis times the sine of the angle
@@ -95,6 +96,7 @@ class PoseLeastSquares(nn.Module):
             a.transpose(-1, -2) @ solve(a @ a.transpose(-1, -2), (counts * error).reshape(-1, size))
         )[..., 0]
         step = step * torch.clamp((memory[:, :1] + 1.0) / START_PERIODS, max=1.0)
+        step = step * torch.clamp(obstacles[..., :3].norm(dim=-1).amin(1, True) / FREE, max=1.0)
         step = GAIN * step / torch.clamp((GAIN * step.abs() / self.limits).amax(-1, True), min=1.0)
         joint_vel = SMOOTHING * previous + (1.0 - SMOOTHING) * step
         joint_vel = torch.minimum(torch.maximum(joint_vel, -self.limits), self.limits)

@@ -12,7 +12,7 @@ from pose_policy import MEMORY, WELDER, export_pose_least_squares, reachable_pos
 
 from polyreach.robot.onnx_policy import PolicyBatch, PolicyFile
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import INPUTS, PolicyInputs
+from polyreach_description.contract import INPUTS, NO_OBSTACLE, OBSTACLES, PolicyInputs
 from polyreach_description.policy_file import ContractError
 from polyreach_nodes.control.policy import Policy
 
@@ -35,7 +35,7 @@ def test_a_policy_file_with_every_input_is_fed_and_keeps_its_memory(
     assert policy.contract.memory_size == MEMORY
     positions, orientations = reachable_poses(welder, 2)
     inputs = PolicyInputs(
-        welder.home, positions, np.ones(2), np.zeros(12), orientations, np.ones(2), None
+        welder.home, positions, np.ones(2), np.zeros(12), orientations, np.ones(2)
     )
     first = policy.compute(inputs)
     assert first.next_memory.tolist() == [1.0] * MEMORY
@@ -46,6 +46,11 @@ def test_a_policy_file_with_every_input_is_fed_and_keeps_its_memory(
     before = np.full(12, 0.1)
     smoothed = policy.compute(inputs._replace(previous_joint_vel=before))
     assert smoothed.joint_vel - first.joint_vel == pytest.approx(0.3 * before, abs=1e-6)
+    # an obstacle at half the distance from which the speed is full; the others are far
+    obstacles = np.array([NO_OBSTACLE] * OBSTACLES)
+    obstacles[3, :3] = 3.0, 0.0, 4.0
+    near = policy.compute(inputs._replace(obstacles=obstacles))
+    assert near.joint_vel == pytest.approx(0.5 * first.joint_vel, rel=1e-4)
     # without `oriented`, orientations do not count
     free = policy.compute(inputs._replace(oriented=None))
     same = policy.compute(inputs._replace(oriented=None, goal_orientations=None))

@@ -27,9 +27,10 @@ def test_the_layout_is_that_of_the_contract() -> None:
         "previous_joint_vel",
         "goal_orientations",
         "oriented",
+        "obstacles",
     )
-    assert everything.shapes == [(8,), (3, 3), (3,), (8,), (3, 4), (3,)]
-    assert everything.size == 20 + 8 + 12 + 3
+    assert everything.shapes == [(8,), (3, 3), (3,), (8,), (3, 4), (3,), (8, 11)]
+    assert everything.size == 20 + 8 + 12 + 3 + 88
 
 
 def test_flat_and_split_by_hand() -> None:

@@ -59,6 +59,8 @@ TOLERANCE = 1e-6  # between a limit in the file and the robot's [rad, rad/s, ...
 Array = TypeVar("Array")  # of NumPy or torch
 Dimension = Literal["joints", "effectors", "memory"]
 MAX_MEMORY = 2**16  # numbers that a policy keeps from one period to the next
+OBSTACLES = 8  # that a policy is told of, the nearest ones
+NO_OBSTACLE = (0.0, 0.0, -1e3, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0)  # far from every robot
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,16 @@ class PolicyInputs(NamedTuple, Generic[Array]):
     oriented: Annotated[
         Array | None,
         TensorSpec(("effectors",), "0 or 1", "1: the goal of the effector has an orientation"),
+    ] = None
+    obstacles: Annotated[
+        Array | None,
+        TensorSpec(
+            (OBSTACLES, len(NO_OBSTACLE)),
+            "m",
+            "the nearest obstacles in the base frame, as rounded boxes: position of the middle, "
+            "unit quaternion x y z w, half sides, and the radius that is added to them",
+            fill=NO_OBSTACLE,
+        ),
     ] = None
     memory: Annotated[
         Array | None,
