@@ -25,8 +25,8 @@ class Ways(NamedTuple):
     error: Tensor  # (R, E) [m] there
     error_there: Tensor  # (R, E) [m] at the target
     clear_there: Tensor  # (R, 1) bool: the target itself is clear
-    hit: Tensor  # (R, n) 1 where an obstacle is too near: on each piece, and at the target
-    free: Tensor  # (R, n) what this is without obstacles
+    hit: Tensor  # (B, W n) 1 where an obstacle is too near: on each piece, and at the target
+    free: Tensor  # (B, W n) what this is without obstacles
 
 
 class StraightWays(nn.Module):
@@ -76,14 +76,14 @@ class StraightWays(nn.Module):
         around = self.obstacle_clearance.on_ways(frames, obstacles, ways, n)
         allowed = (around.here - WORSE).clamp(max=self.stop_distance + beside)
         parts = torch.cat([around.pieces, around.there], dim=2)
-        hit = (allowed > parts).float().amax(dim=(1, 3)).transpose(1, 2).reshape(-1, n)
+        hit = (allowed > parts).float().amax(dim=(1, 3)).transpose(1, 2).reshape(-1, ways * n)
         # on each piece, the last point counted with it, and at the target
         own_hit = torch.cat([blocked[:, 1:], blocked[:, -1:]], dim=1)
-        passes = own_hit + hit < 0.5  # (R, n)
+        passes = own_hit + hit.reshape(-1, n) < 0.5  # (R, n)
         clear = ((~passes[:, :pieces]).float().cumsum(dim=1) < 0.5).float()  # up to each point
         count = clear.sum(dim=1, keepdim=True)  # (R, 1)
         numbers = torch.arange(n, device=count.device)
         last = (count == numbers).float()[..., None]  # (R, n, 1)
         end = start + count / pieces * (target - start)
-        there = (last * error).sum(dim=1)
-        return frames[::n], Ways(end, there, error[:, -1], passes[:, pieces:], hit, 0.0 * blocked)
+        there, free = (last * error).sum(dim=1), 0.0 * blocked.reshape(-1, ways * n)
+        return frames[::n], Ways(end, there, error[:, -1], passes[:, pieces:], hit, free)
