@@ -312,9 +312,13 @@ BAD_POLICIES: dict[str, Change] = {
         _of(never_taken(endless_loop())),
         "operator 'Loop' has a graph of its own",
     ),
-    "a branch in a branch": (
+    "a branch in a branch in a branch": (
+        _of(never_taken(never_taken(never_taken(endless_loop())))),
+        "has an If within others that are 2 deep",
+    ),
+    "40 GB in a branch in a branch": (
         _of(never_taken(never_taken(huge_at_load()))),
-        "operator 'If' has a graph of its own",
+        "elements in all, expected at most 16777216",
     ),
     "40 GB in a branch": (
         _of(never_taken(huge_at_load())),

@@ -6,7 +6,7 @@ from polyreach.deploy.export import ExportedPolicy
 from polyreach.deploy.search_policy import SearchPolicy
 from polyreach.networks.policy import RobotPolicy
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.contract import NO_OBSTACLE, OBSTACLES, PolicyInputs
 
 
 @torch.no_grad()
@@ -18,6 +18,10 @@ def outputs_in_torch(
         plain = ExportedPolicy(policy, robot)
         return list(plain(*(getattr(inputs, name) for name in plain.inputs)))
     search = SearchPolicy(robot, policy)
-    inputs = inputs._replace(memory=torch.zeros(len(inputs.joint_pos), search.memory_size))
+    count = len(inputs.joint_pos)
+    inputs = inputs._replace(memory=torch.zeros(count, search.memory_size))
+    if inputs.obstacles is None:
+        none = torch.tensor(NO_OBSTACLE).expand(count, OBSTACLES, -1)
+        inputs = inputs._replace(obstacles=none)
     outputs = search(*(getattr(inputs, name) for name in search.inputs))
     return list(outputs[: len(search.policy_outputs)])

@@ -107,3 +107,21 @@ def test_a_value_may_be_needed_within_the_branch_of_another() -> None:
     onnx.checker.check_model(model, full_check=True)
     assert run(model, [-2.0, 3.0])["out"].tolist() == [-60.0, 40.0]
     assert run(model, [1.0, 5.0])["out"].tolist() == [30.0, 110.0]
+
+
+def test_a_decision_within_the_branch_of_another() -> None:
+    model = graph({**OUTPUTS, "y": 1, "sum": 1})
+    # the inner value is computed only where the outer one is, and the condition decides both
+    compute_unless(model, "skip", ["y"], ["sum"])
+    model.graph.output.extend(
+        helper.make_tensor_value_info(name, kind, ["n"])
+        for name, kind in {"skip": TensorProto.BOOL, "kept": 1, "found": 1}.items()
+        if name not in {output.name for output in model.graph.output}
+    )
+    compute_unless(model, "skip", ["kept"], ["found"])
+    onnx.checker.check_model(model, full_check=True)
+    top = [node for node in model.graph.node if node.op_type == "If"]
+    inside = [node.op_type for entry in top[0].attribute for node in entry.g.node]
+    assert len(top) == 1 and inside.count("If") == 1
+    assert run(model, [-2.0, 3.0])["out"].tolist() == [-60.0, 40.0]
+    assert run(model, [1.0, 5.0])["out"].tolist() == [30.0, 110.0]

@@ -16,7 +16,13 @@ from polyreach.methods.apg import APG, APGConfig
 from polyreach.networks.policy import RobotPolicy
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import PolicyInputs, parse_contract, robot_metadata
+from polyreach_description.contract import (
+    NO_OBSTACLE,
+    OBSTACLES,
+    PolicyInputs,
+    parse_contract,
+    robot_metadata,
+)
 
 ROBOTS = Path(__file__).parents[1] / "robots"
 CASES = {
@@ -29,6 +35,16 @@ CASES = {
 def policy_of(robot: Robot) -> RobotPolicy:
     env = EffectorReachEnv(robot, 2, ReachConfig(configurations=20))
     return APG(APGConfig(hidden=(16,)), env, 100, 0).robot_policy().eval()
+
+
+def some_obstacles(around: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Boxes (B, 8, 11) beside points (B, E, 3) [m], two for each robot, and none for the others."""
+    rows = torch.tensor(NO_OBSTACLE).repeat(len(around), OBSTACLES, 1)
+    turns = torch.randn(len(around), 2, 4, generator=generator)
+    rows[:, :2, :3] = around[:, :1] + 0.2 * torch.randn(len(around), 2, 3, generator=generator)
+    rows[:, :2, 3:7] = turns / turns.norm(dim=-1, keepdim=True)
+    rows[:, :2, 7:10], rows[:, :2, 10] = 0.05, 0.01
+    return rows
 
 
 def inputs_of(robot: Robot, search: SearchPolicy, count: int) -> PolicyInputs[torch.Tensor]:
@@ -46,6 +62,7 @@ def inputs_of(robot: Robot, search: SearchPolicy, count: int) -> PolicyInputs[to
         kinematics.effectors_of(frames),
         active,
         0.2 * speeds * torch.randn(start.shape, generator=generator),
+        obstacles=some_obstacles(kinematics.effectors_of(frames), generator),
         memory=torch.zeros(count, search.memory_size),
     )
     if not search.oriented:
@@ -63,8 +80,11 @@ def test_the_file_equals_torch_for_any_batch(name: str, has_policy: bool, tmp_pa
     path = tmp_path / "policy.onnx"
     write_onnx(policy, robot, robot_metadata(robot), path)
     search, file = SearchPolicy(robot, policy).eval(), PolicyFile(path)
-    for size in (1, 3, 7):
+    none = torch.tensor(NO_OBSTACLE).repeat(7, OBSTACLES, 1)
+    for size, among in ((1, True), (1, False), (3, True), (7, False)):
         inputs = inputs_of(robot, search, size)
+        if not among:
+            inputs = inputs._replace(obstacles=none[:size])
         for _ in range(4):  # a search, and periods with the memory of the one before
             with torch.no_grad():
                 values = search(*(getattr(inputs, name) for name in search.inputs))
@@ -90,7 +110,7 @@ def test_metadata_and_graph_of_a_search(tmp_path: Path) -> None:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     contract = parse_contract(metadata)
     effectors, joints = len(robot.effector_names), len(robot.joint_names)
-    assert contract.memory_size == 5 * joints + 7 * effectors + 2
+    assert contract.memory_size == 6 * joints + 7 * effectors + 2
     assert contract.inputs == (
         "joint_pos",
         "goals",
@@ -98,6 +118,7 @@ def test_metadata_and_graph_of_a_search(tmp_path: Path) -> None:
         "previous_joint_vel",
         "goal_orientations",
         "oriented",
+        "obstacles",
         "memory",
     )
     assert json.loads(metadata["effector_goals"]) == list(robot.effector_goals)
@@ -108,7 +129,26 @@ def test_metadata_and_graph_of_a_search(tmp_path: Path) -> None:
         "next_memory",
     ]
     assert {entry.domain for entry in model.opset_import} == {""}
-    assert [node.op_type for node in model.graph.node].count("If") == 1
+    decisions = [node for node in model.graph.node if node.op_type == "If"]
+    inside = [
+        inner.op_type
+        for node in decisions
+        for branch in node.attribute
+        for inner in branch.g.node
+        if inner.op_type == "If"
+    ]
+    # obstacles on the way to the target, and the search, with its ways among obstacles
+    assert len(decisions) == 2 and len(inside) == 3
+
+
+def test_obstacles_that_are_left_out_are_none(tmp_path: Path) -> None:
+    robot = load_robot(CASES["rail_arm"])
+    write_onnx(None, robot, robot_metadata(robot), tmp_path / "policy.onnx")
+    file, search = PolicyFile(tmp_path / "policy.onnx"), SearchPolicy(robot, None).eval()
+    inputs = inputs_of(robot, search, 2)
+    none = torch.tensor(NO_OBSTACLE).repeat(2, OBSTACLES, 1)
+    expected = file(inputs._replace(obstacles=none)).joint_vel
+    assert torch.equal(file(inputs._replace(obstacles=None)).joint_vel, expected)
 
 
 class Single(RobotPolicy):

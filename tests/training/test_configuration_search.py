@@ -9,12 +9,15 @@ from torch import Tensor
 
 from polyreach.robot.configuration_search import CANDIDATES, ConfigurationSearch
 from polyreach.robot.goals import Goals
+from polyreach.robot.obstacle_clearance import read_obstacles
 from polyreach.robot.refinement import Refinement
 from polyreach_description import Robot, load_robot
+from polyreach_description.contract import NO_OBSTACLE, OBSTACLES
 
 WELDER = Path(__file__).parents[1] / "robots" / "welder" / "robot.yaml"
 ROBOT = load_robot("planar8")
 PERIOD = 1.0 / ROBOT.control_rate
+NOTHING = torch.tensor(NO_OBSTACLE).expand(1, OBSTACLES, -1)
 
 
 def draw(robot: Robot, count: int, seed: int) -> Tensor:
@@ -70,7 +73,10 @@ def test_a_joint_position_and_its_place_in_the_range() -> None:
 class Loop:
     """Robots that follow a search exactly, and what it asks of a policy."""
 
-    def __init__(self, joint_pos: Tensor, named: Tensor | None = None) -> None:
+    def __init__(
+        self, joint_pos: Tensor, named: Tensor | None = None, obstacles: Tensor = NOTHING
+    ) -> None:
+        self.obstacles = read_obstacles(obstacles.expand(len(joint_pos), -1, -1))
         self.search = ConfigurationSearch(ROBOT)
         self.joint_pos, self.velocity = joint_pos.clone(), torch.zeros_like(joint_pos)
         self.memory = torch.zeros(len(joint_pos), self.search.memory_size)
@@ -86,7 +92,7 @@ class Loop:
     def step(self, goals: Goals, times: int = 1) -> None:
         for _ in range(times):
             self.velocity, self.memory = self.search(
-                self.joint_pos, self.velocity, goals, self.memory, self.propose
+                self.joint_pos, self.velocity, goals, self.obstacles, self.memory, self.propose
             )
             self.joint_pos = self.joint_pos + PERIOD * self.velocity
 
@@ -145,7 +151,7 @@ def test_goals_out_of_reach_and_inside_the_own_body_are_held_off_without_swingin
     for _ in range(40):
         before, target = loop.velocity, loop.target
         loop.step(goals)
-        clearance.append(loop.search.clearance.at(loop.joint_pos).min())
+        clearance.append(loop.search.ways.own_clearance.at(loop.joint_pos).min())
         jumps += ((loop.target - target).abs() > 0.2).any(dim=1)
         turned += (before * loop.velocity < -1e-4).float()
     assert min(clearance) > ROBOT.stop_distance
@@ -217,3 +223,59 @@ def test_rows_of_a_batch_do_not_depend_on_each_other() -> None:
         alone = Loop(start[row : row + 1])
         alone.step(goals.map(lambda part, row=row: part[row : row + 1]), 5)
         assert torch.allclose(alone.velocity, together.velocity[row : row + 1], atol=1e-3)
+
+
+def boxes(*rows: tuple[list[float], list[float], float]) -> Tensor:
+    """Upright rounded boxes (1, 8, 11): middle, half sides and radius [m]."""
+    obstacles = NOTHING.clone()
+    for number, (place, half, radius) in enumerate(rows):
+        obstacles[0, number] = torch.tensor([*place, 0.0, 0.0, 0.0, 1.0, *half, radius])
+    return obstacles
+
+
+def test_an_obstacle_in_the_straight_way_is_gone_around() -> None:
+    home = torch.tensor(ROBOT.home).float()[None]
+    end = home.clone()
+    start = home.clone()
+    start[0, 0], end[0, 0] = home[0, 0] - 0.7, home[0, 0] + 0.7
+    search = ConfigurationSearch(ROBOT)
+    goals = goals_at(search.refinement, end)
+    # a post where the middle hand is half way, near the ends of the links
+    middle = search.kinematics.effectors_of(search.kinematics.frames_at(home))[0, 1]
+    obstacles = boxes((middle.tolist(), [0.03, 0.03, 0.2], 0.01))
+    loop, least = Loop(start, named=end, obstacles=obstacles), 1.0
+    blind = Loop(start, named=end)
+    for _ in range(400):
+        loop.step(goals)
+        least = min(least, float(nearest(loop)))
+    blind.step(goals, 60)
+    assert (missing(search.refinement, blind.joint_pos, goals) < 1e-2).all()  # straight there
+    assert (missing(search.refinement, loop.joint_pos, goals) < 1e-2).all()
+    assert least > ROBOT.stop_distance
+
+
+def nearest(loop: Loop) -> Tensor:
+    """Distance of the robot's spheres from the obstacles, (B,) [m]."""
+    frames = loop.search.kinematics.frames_at(loop.joint_pos.repeat_interleave(2, dim=0))
+    clearance = loop.search.ways.obstacle_clearance
+    here = clearance.on_ways(frames, loop.obstacles, 1, 2).here
+    return here.flatten(1).amin(dim=1)
+
+
+def test_without_a_way_the_robot_waits_before_an_obstacle_and_goes_on_when_it_is_gone() -> None:
+    start = torch.tensor(ROBOT.home).float()[None]
+    end = start.clone()
+    end[0, 0] += 0.5
+    goals = goals_at(Refinement(ROBOT), end)
+    # the goal of the first hand is inside it
+    inside = boxes((goals.position[0, 0].tolist(), [0.05, 0.05, 0.2], 0.0))
+    loop = Loop(start, named=end, obstacles=inside)
+    loop.step(goals, 300)
+    before = loop.joint_pos.clone()
+    loop.step(goals, 50)
+    assert nearest(loop) > ROBOT.stop_distance
+    assert (missing(loop.search.refinement, loop.joint_pos, goals)[0, 0]) > 0.05
+    loop.obstacles = read_obstacles(NOTHING)
+    loop.step(goals, 200)
+    assert (missing(loop.search.refinement, loop.joint_pos, goals) < 1e-2).all()
+    assert before.isfinite().all()

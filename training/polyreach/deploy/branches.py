@@ -1,11 +1,25 @@
 """A part of an ONNX graph that is computed only where a condition does not hold."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import onnx
 from onnx import NodeProto, helper
 
 Maker = Mapping[str, NodeProto]  # the node that computes a tensor
+
+
+class Decision(NamedTuple):
+    """Values that are computed only where a condition does not hold; the names of tensors."""
+
+    condition: str  # bool, one element
+    instead: tuple[str, ...]  # the values where it holds
+    values: tuple[str, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All of them."""
+        return (self.condition, *self.instead, *self.values)
 
 
 def compute_unless(
@@ -28,8 +42,6 @@ def compute_unless(
     always |= {id(node) for node in _needed(maker, [output.name for output in outputs], values)}
     branch = [node for node in _needed(maker, values) if id(node) not in always]
     types = {output.name: output.type for output in graph.output}
-    made = {name for node in branch for name in node.output}
-    captured = {name for node in branch for name in node.input} - made
     names = {name: f"{name}_searched" for name in values}
     for node in branch:  # a branch has names of its own
         node.input[:] = [names.get(name, name) for name in node.input]
@@ -47,7 +59,7 @@ def compute_unless(
     )
     maker |= dict.fromkeys(values, decide)
     wanted = [output.name for output in outputs]
-    nodes = list(_needed(maker, wanted, behind={id(decide): [*ends, *captured]}))
+    nodes = list(_needed(maker, wanted))
     del graph.node[:], graph.output[:]
     graph.node.extend(nodes)
     graph.output.extend(outputs)
@@ -67,12 +79,10 @@ def _needed(
     maker: Maker,
     names: Sequence[str],
     without: Collection[str] = (),
-    behind: Mapping[int, Sequence[str]] | None = None,
 ) -> Iterator[NodeProto]:
     """The nodes that compute `names`, each after those it needs, without what is needed only for
-    the tensors `without`. behind: what nodes need besides their inputs, by id.
+    the tensors `without`.
     """
-    behind = behind or {}
     waiting: list[tuple[NodeProto, bool]] = []
     done: set[int] = set()
 
@@ -93,4 +103,12 @@ def _needed(
             yield node
             continue
         waiting.append((node, True))
-        wait_for([*node.input, *behind.get(id(node), ())])
+        wait_for([*node.input, *_captured(node)])
+
+
+def _captured(node: NodeProto) -> list[str]:
+    """What the branches of an If use of the graph around it."""
+    branches = [attribute.g.node for attribute in node.attribute if attribute.HasField("g")]
+    made = {name for branch in branches for inner in branch for name in inner.output}
+    used = [name for branch in branches for inner in branch for name in inner.input]
+    return [name for name in used if name not in made]

@@ -89,7 +89,8 @@ def write_onnx(
     if policy is None or policy.names_configurations:
         search = SearchPolicy(robot, policy)
         model = to_onnx(search, robot, search.memory_size)
-        compute_unless(model, search.all_stay, search.kept, search.found)
+        for decision in search.decisions:
+            compute_unless(model, *decision)
         metadata = {**metadata, "memory_size": search.memory_size, "inputs": list(search.inputs)}
     else:
         plain = ExportedPolicy(policy, robot)
@@ -107,7 +108,8 @@ def to_onnx(
     """
     sizes = len(robot.joint_names), len(robot.effector_names), memory
     example = tuple(torch.ones(2, *INPUTS[name].shape(*sizes)) for name in module.inputs)
-    batches = [name for name in (*module.inputs, *module.outputs) if name != SearchPolicy.all_stay]
+    conditions = {decision.condition for decision in SearchPolicy.decisions}
+    batches = [name for name in (*module.inputs, *module.outputs) if name not in conditions]
     with (
         TemporaryDirectory() as folder,
         warnings.catch_warnings(),

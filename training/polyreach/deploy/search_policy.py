@@ -3,10 +3,12 @@
 import torch
 from torch import Tensor, nn
 
+from polyreach.deploy.branches import Decision
 from polyreach.networks.policy import RobotPolicy
 from polyreach.robot.configuration_search import CANDIDATES, ConfigurationSearch
 from polyreach.robot.features import Observation
 from polyreach.robot.goals import quaternions
+from polyreach.robot.obstacle_clearance import are_none, read_obstacles
 from polyreach_description import Robot
 from polyreach_description.contract import (
     INPUTS,
@@ -23,19 +25,24 @@ class SearchPolicy(nn.Module):
     """Names configurations where a search asks for them; without a policy, the search spreads them
     evenly over the joints' ranges.
 
-    `kept`, `all_stay` and `found` are the values between which a graph decides (see
-    polyreach.deploy.branches): the search is computed only where it is needed.
+    `decisions` are the values between which a graph decides (see polyreach.deploy.branches): the
+    search is computed only where it is needed, and so are distances of obstacles.
     """
 
-    kept = ("kept_target", "kept_end")
-    found = ("found_target", "found_end")
-    all_stay = "all_stay"
+    decisions = (
+        *(Decision("no_obstacles", (f"free_{way}",), (f"hit_{way}",)) for way in range(4)),
+        Decision(
+            "all_stay",
+            ("kept_target", "kept_via", "kept_end"),
+            ("found_target", "found_via", "found_end"),
+        ),
+    )
 
     def __init__(self, robot: Robot, policy: RobotPolicy | None) -> None:
         super().__init__()
         self.search = ConfigurationSearch(robot)
         self.policy = policy
-        names = {*REQUIRED_INPUTS, "previous_joint_vel", "memory"}
+        names = {*REQUIRED_INPUTS, "previous_joint_vel", "obstacles", "memory"}
         if robot.oriented.any():
             names |= {*ORIENTED_INPUTS}
         self.inputs = tuple(tensors_of_file(INPUTS, names))
@@ -65,22 +72,37 @@ class SearchPolicy(nn.Module):
         parts = Observation(**dict(zip(self.inputs, tensors, strict=True)))
         search, joint_pos = self.search, parts.joint_pos
         assert parts.memory is not None and parts.previous_joint_vel is not None
-        goals = search.errors.goals_of(parts)
-        track = search.track(joint_pos, goals, parts.memory)
-        found = search.search(joint_pos, goals, track, lambda: self.named(parts))
+        assert parts.obstacles is not None
+        goals, obstacles = search.errors.goals_of(parts), read_obstacles(parts.obstacles)
+        track = search.track(joint_pos, goals, obstacles, parts.memory)
+        found, ways = search.search(joint_pos, goals, obstacles, track, lambda: self.named(parts))
         choice = found.where(track.stays, track.kept)
         velocity, memory = search.move(joint_pos, parts.previous_joint_vel, goals, track, choice)
         outputs = [velocity, search.kinematics.effectors_of(track.frames)]
         if self.oriented:
             outputs.append(quaternions(search.kinematics.rotations_of(track.frames)))
-        return (*outputs, memory, track.stays.all(), *track.kept, *choice)
+        values = {
+            "no_obstacles": are_none(parts.obstacles),
+            "all_stay": track.stays.all(),
+            **dict(zip(self.decisions[-1].instead, track.kept, strict=True)),
+            **dict(zip(self.decisions[-1].values, choice, strict=True)),
+        }
+        for number, way in enumerate([track.ways, *ways]):
+            values |= {f"free_{number}": way.free, f"hit_{number}": way.hit}
+        return (*outputs, memory, *(values[name] for name in self.decided))
+
+    @property
+    def decided(self) -> tuple[str, ...]:
+        """Names of the values of `decisions`, each once."""
+        names = (name for decision in self.decisions for name in decision.names)
+        return tuple(dict.fromkeys(names))
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what forward returns: outputs of the policy, then values of the decision."""
         orientation = ("effector_orientation",) if self.oriented else ()
         names = ("joint_vel", "effector_pos", *orientation, "next_memory")
-        return (*names, self.all_stay, *self.kept, *self.found)
+        return (*names, *self.decided)
 
     @property
     def policy_outputs(self) -> tuple[str, ...]:

@@ -42,10 +42,7 @@ def fit_capsules(robot: Robot) -> Capsules:
     if not geom_pairs:
         return _far_apart()
     groups, tree = _groups(robot, geom_pairs), robot.tree
-    data = robot.data_at_home()
-    data.qpos[:] = robot.qpos(tree.reference[tree.controlled])
-    data.qpos[robot.model.jnt_qposadr[tree.joint_ids]] = tree.reference
-    mujoco.mj_kinematics(robot.model, data)
+    data = data_at_reference(robot)
     parts = [_fit(robot, data, geoms, rng) for geoms in groups]
     counts = [len(part) for part in parts]
     first = np.cumsum([0, *counts])
@@ -87,6 +84,23 @@ def fit_capsules(robot: Robot) -> Capsules:
     return replace(capsules, pairs=capsules.pairs[kept], offset=offset[kept])
 
 
+def data_at_reference(robot: Robot) -> mujoco.MjData:
+    """The robot at the reference pose of its tree."""
+    tree, data = robot.tree, robot.data_at_home()
+    data.qpos[:] = robot.qpos(tree.reference[tree.controlled])
+    data.qpos[robot.model.jnt_qposadr[tree.joint_ids]] = tree.reference
+    mujoco.mj_kinematics(robot.model, data)
+    return data
+
+
+def in_base_frame(robot: Robot, data: mujoco.MjData, geom: int, capsules: Array) -> Array:
+    """Capsules (n, 7) in the base frame, from those in the frame of a geom."""
+    ends = capsules[:, :6].reshape(-1, 3) @ data.geom_xmat[geom].reshape(3, 3).T
+    ends += data.geom_xpos[geom] - data.xpos[robot.base_body]
+    rotation = data.xmat[robot.base_body].reshape(3, 3)
+    return np.hstack([(ends @ rotation).reshape(-1, 6), capsules[:, 6:]])
+
+
 def _far_apart() -> Capsules:
     """Of a robot without geoms that may collide: one pair that never does."""
     ends = np.array([[-FLAT, 0.0, 0.0], [FLAT, 0.0, 0.0]])
@@ -114,21 +128,17 @@ def _is_exact(robot: Robot, geoms: list[int]) -> bool:
 
 def _fit(robot: Robot, data: mujoco.MjData, geoms: list[int], rng: np.random.Generator) -> Array:
     """Capsules (n, 7) of a group: start, end, radius [m, base frame]."""
-    rotation = data.xmat[robot.base_body].reshape(3, 3)
-    capsules = []
-    for geom in geoms:
-        turn, place = data.geom_xmat[geom].reshape(3, 3), data.geom_xpos[geom]
-        for capsule in _fit_geom(robot.model, geom, rng):
-            ends = capsule[:6].reshape(2, 3) @ turn.T + place - data.xpos[robot.base_body]
-            capsules.append(np.append((ends @ rotation).ravel(), capsule[6]))
+    capsules = np.concatenate(
+        [in_base_frame(robot, data, geom, fit_geom(robot.model, geom, rng)) for geom in geoms]
+    )
     if len(capsules) <= MAX_PARTS:
-        return np.array(capsules)
+        return capsules
     points = np.concatenate([_points_of_capsule(capsule, rng) for capsule in capsules])
     return _cluster(points, MAX_PARTS, rng)
 
 
-def _fit_geom(model: mujoco.MjModel, geom: int, rng: np.random.Generator) -> Array:
-    """Capsules (n, 7) of a geom, in its own frame."""
+def fit_geom(model: mujoco.MjModel, geom: int, rng: np.random.Generator) -> Array:
+    """Capsules (n, 7) of a geom, in its own frame: start, end, radius [m]."""
     size, kind = model.geom_size[geom], mujoco.mjtGeom(model.geom_type[geom])
     if kind == mujoco.mjtGeom.mjGEOM_PLANE:
         return np.array([[0, 0, -FLAT, 0, 0, -FLAT, FLAT]])
@@ -136,13 +146,13 @@ def _fit_geom(model: mujoco.MjModel, geom: int, rng: np.random.Generator) -> Arr
         return np.array([[0, 0, 0, 0, 0, 0, size[0]]])
     if kind == mujoco.mjtGeom.mjGEOM_CAPSULE:
         return np.array([[0, 0, -size[1], 0, 0, size[1], size[0]]])
-    points = _points_of_geom(model, geom, rng)
+    points = points_of_geom(model, geom, rng)
     extent = np.sort(np.ptp(points, axis=0))
     parts = int(np.clip(round(extent[1] / max(extent[0], 1e-3)), 1, MAX_PARTS))
     return _cluster(points, parts, rng)
 
 
-def _points_of_geom(model: mujoco.MjModel, geom: int, rng: np.random.Generator) -> Array:
+def points_of_geom(model: mujoco.MjModel, geom: int, rng: np.random.Generator) -> Array:
     """Points (N, 3) in a geom, those of a mesh in its convex hull."""
     kind = mujoco.mjtGeom(model.geom_type[geom])
     if kind == mujoco.mjtGeom.mjGEOM_MESH:

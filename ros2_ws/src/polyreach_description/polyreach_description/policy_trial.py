@@ -1,16 +1,17 @@
 """Child process: check a policy file's graph, load it, and measure it on random inputs.
 
 Run by policy_file.py, with the file on standard input. Loops and shapes that depend on the input
-are refused. An If is legal, for a policy that computes less while its goals stay as they are: the
-graph is then checked and measured as it is, with every If replaced by its then branch, and by its
-else branch. All other work is the same in every run, so that random inputs measure any run.
+are refused. An If is legal, for a policy that computes less while its goals stay as they are, and
+one within its branches: the graph is then checked and measured as it is, and with all Ifs of a
+depth replaced by one of their branches, for each choice of branches. All other work is the same in
+every run, so that random inputs measure any run.
 This file imports no more than it needs, because imports take most of the time of the check.
 """
 
 import json
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from time import thread_time
 from typing import Any
 
@@ -20,6 +21,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 MAX_NODES = 10_000
+MAX_DEPTH = 2  # of an If, that within another one
 MAX_WEIGHTS = 2**24  # elements of all weights together, as of 64 MiB of 32-bit numbers
 MAX_VALUES = 2**24  # elements of all that is computed in a run of one robot
 DOMAINS = ("", "ai.onnx")
@@ -45,8 +47,8 @@ def trial(data: bytes) -> dict[str, Any]:
         raise Refusal("is not an ONNX model: its graph has no nodes")
     joint_range = _joint_range({pair.key: pair.value for pair in model.metadata_props})
     parts = [data]
-    if any(map(_is_if, model.graph.node)):
-        parts += [replace_ifs(data, branch).SerializeToString() for branch in BRANCHES]
+    if _has_if(model):
+        parts += [part.SerializeToString() for part in without_ifs(model)]
     del model
     values = max(check_graph(onnx.ModelProto.FromString(part)) for part in parts[1:] or parts)
     worst_s, runs = 0.0, 0
@@ -73,37 +75,68 @@ def _is_if(node: onnx.NodeProto) -> bool:
     return node.op_type == "If" and node.domain in DOMAINS
 
 
-def replace_ifs(data: bytes, branch: str) -> onnx.ModelProto:
-    """The model with the nodes of a branch, of BRANCHES, in place of every If of its main graph.
+def _has_if(model: onnx.ModelProto) -> bool:
+    return any(map(_is_if, model.graph.node))
 
-    An If within a branch stays. Raises Refusal for an If without that branch, or whose branch has
+
+def replace_ifs(model: onnx.ModelProto, branch: str) -> onnx.ModelProto:
+    """A copy of the model with the nodes of a branch, of BRANCHES, in place of every If.
+
+    Ifs within that branch stay. Raises Refusal for an If without that branch, or whose branch has
     another number of outputs.
     """
-    model = onnx.ModelProto.FromString(data)
-    nodes = list(model.graph.node)
-    del model.graph.node[:]
-    for number, node in enumerate(nodes):
-        if not _is_if(node):
-            model.graph.node.append(node)
-            continue
-        body = next((entry.g for entry in node.attribute if entry.name == branch), None)
-        if body is None or len(body.output) != len(node.output):
-            raise Refusal(f"is not an ONNX model: an If has no '{branch}' of its outputs")
-        made = [name for inner in body.node for name in inner.output]
-        made += [tensor.name for tensor in body.initializer]
-        renamed = {name: f"{branch}_{number}/{name}" for name in filter(None, made)}
-        for inner in body.node:
-            inner.input[:] = [renamed.get(name, name) for name in inner.input]
-            inner.output[:] = [renamed.get(name, name) for name in inner.output]
-        for tensor in body.initializer:
-            tensor.name = renamed[tensor.name]
-        model.graph.initializer.extend(body.initializer)
-        model.graph.sparse_initializer.extend(body.sparse_initializer)
-        model.graph.node.extend(body.node)
-        for source, target in zip(body.output, node.output, strict=True):
-            name = renamed.get(source.name, source.name)
-            model.graph.node.append(onnx.helper.make_node("Identity", [name], [target]))
-    return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    del copy.graph.node[:]
+    for number, node in enumerate(model.graph.node):
+        if _is_if(node):
+            _put_branch(copy.graph, node, branch, f"{branch}_{number}/")
+        else:
+            copy.graph.node.append(node)
+    return copy
+
+
+def without_ifs(model: onnx.ModelProto) -> list[onnx.ModelProto]:
+    """The model with one branch in place of all Ifs of a depth, for each choice of branches.
+
+    Raises Refusal as replace_ifs, and for an If that is deeper than MAX_DEPTH.
+    """
+    parts = [model]
+    for _ in range(MAX_DEPTH):
+        if not any(_has_if(part) for part in parts):
+            return parts
+        parts = [replace_ifs(part, branch) for part in parts for branch in BRANCHES]
+    if any(_has_if(part) for part in parts):
+        raise Refusal(f"has an If within others that are {MAX_DEPTH} deep")
+    return parts
+
+
+def _put_branch(graph: onnx.GraphProto, node: onnx.NodeProto, branch: str, prefix: str) -> None:
+    """Append the nodes of a branch of an If, with a prefix of the names that are made there."""
+    body = next((entry.g for entry in node.attribute if entry.name == branch), None)
+    if body is None or len(body.output) != len(node.output):
+        raise Refusal(f"is not an ONNX model: an If has no '{branch}' of its outputs")
+    made = [name for inner in body.node for name in inner.output]
+    made += [tensor.name for tensor in body.initializer]
+    renamed = {name: f"{prefix}{name}" for name in filter(None, made)}
+    _rename(body, renamed)
+    graph.initializer.extend(body.initializer)
+    graph.sparse_initializer.extend(body.sparse_initializer)
+    graph.node.extend(body.node)
+    for source, target in zip(body.output, node.output, strict=True):
+        graph.node.append(onnx.helper.make_node("Identity", [source.name], [target]))
+
+
+def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """Rename tensors of a graph, also where the branches of its Ifs use them."""
+    for node in graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _rename(attribute.g, names)
+    for tensor in (*graph.initializer, *graph.output):
+        tensor.name = names.get(tensor.name, tensor.name)
 
 
 def session_options() -> ort.SessionOptions:
@@ -139,7 +172,7 @@ def check_graph(model: onnx.ModelProto) -> int:
             if attribute.HasField("g") or attribute.graphs:
                 raise Refusal(
                     f"has control flow: operator '{node.op_type}' has a graph of its own, expected "
-                    "none (legal: Where, and If outside of other graphs)"
+                    f"none (legal: Where, and If up to {MAX_DEPTH} deep)"
                 )
             if attribute.HasField("sparse_tensor") or attribute.sparse_tensors:
                 raise Refusal(f"has a sparse tensor in '{node.op_type}', expected none")
