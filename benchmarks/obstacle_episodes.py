@@ -112,7 +112,7 @@ def _is_stuck(robot: Robot, states: Sequence[Array]) -> bool:
     if len(states) <= count:
         return False
     ranges = np.ptp(robot.joint_pos_limits, axis=1)
-    # the last states may be any of those between; most robots that move are seen by two of them
+    # two of the states rule out most robots that move
     moved = [np.abs(states[-1] - states[-1 - back]) / ranges for back in (count, count // 2)]
     if max(part.max() for part in moved) > STUCK:
         return False

@@ -92,7 +92,8 @@ def test_clearance_of_a_sphere_from_capsules_and_cylinders_by_hand(planar8: Robo
     """The distance of a point from a segment or a cylinder, less the radii."""
     model, data = planar8.model, planar8.data_at_home()
     origin, base = data.xpos[planar8.base_body], data.xmat[planar8.base_body].reshape(3, 3)
-    moving = np.flatnonzero(planar8.geom_movers >= 0)
+    collides = (model.geom_contype | model.geom_conaffinity) > 0
+    moving = np.flatnonzero((planar8.geom_movers >= 0) & collides)
     is_capsule = model.geom_type == mujoco.mjtGeom.mjGEOM_CAPSULE
     assert (is_capsule | (model.geom_type == mujoco.mjtGeom.mjGEOM_CYLINDER))[moving].all()
     rng = np.random.default_rng(0)
@@ -123,7 +124,7 @@ def test_distances_are_those_of_mujoco(name: str) -> None:
     """Of every moving geom from every obstacle, also inside; and they count as pairs."""
     robot = load_robot(name)
     scene = draw_scenes(robot, 1, 5)[0]
-    distance, exact = SceneDistance(robot, 0.1, scene.obstacles), ExactScene(robot, [])
+    distance = SceneDistance(robot, 0.1, scene.obstacles)
     exact = ExactScene(robot, list(scene.obstacles))
     inside = 0
     for joint_pos in robot.sample_configuration(np.random.default_rng(0), 40):
@@ -254,7 +255,7 @@ def test_the_controller_stops_where_least_squares_touches(
 ) -> None:
     node = NodeController(planar8, find_policy("planar8"))
     squares = LimitedController(planar8, LeastSquaresController(planar8))
-    guarded, ignoring = (play_all(planar8, scenes, each, 3.0) for each in (node, squares))
+    guarded, ignoring = (play_all(planar8, scenes[:3], each, 2.0) for each in (node, squares))
     assert any(outcome.touched for outcome in ignoring)
     assert not any(outcome.touched for outcome in guarded) and not node.faults
     assert min(outcome.clearance for outcome in guarded) > 0.9 * planar8.stop_distance
@@ -262,7 +263,7 @@ def test_the_controller_stops_where_least_squares_touches(
 
 def test_multi_start_keeps_clear_of_obstacles(planar8: Robot, scenes: list[Scene]) -> None:
     ways, clear = MultiStartWays(planar8), []
-    for scene in scenes:
+    for scene in [*(scene.with_first(1) for scene in scenes), *scenes]:
         plan, reaches = ways.plan_straight(scene)
         clear.append(reaches)
         distance = SceneDistance(planar8, (1 + MARGIN) * planar8.stop_distance, scene.obstacles)
@@ -279,17 +280,16 @@ def test_rrt_finds_ways_around(name: str) -> None:
     """Where no straight way is clear, some way is found, and it is clear on all of its points."""
     robot, found = load_robot(name), 0
     with RRTWays(robot) as ways:
-        for scene in draw_scenes(robot, 8, 3):
-            scene = scene.with_first(2)
+        for scene in draw_scenes(robot, 6, 3):
+            scene = scene.with_first(1)
             if MultiStartWays(robot).plan_straight(scene)[1]:
                 continue
             plan = ways.plan(scene)
-            again = ways.plan(scene)
-            np.testing.assert_array_equal(plan.way, again.way)
             error = GoalErrors(robot)(plan.way[-1][None], scene.goals)[0].max()
             if error > 0.01:
                 continue
             found += len(plan.way) > 2
+            np.testing.assert_array_equal(plan.way, ways.plan(scene).way)
             distance = SceneDistance(robot, robot.stop_distance, scene.obstacles)
             for start, end in zip(plan.way, plan.way[1:], strict=False):
                 for share in np.linspace(0.0, 1.0, 100):
