@@ -30,13 +30,13 @@ INTRODUCTION = """\
 
 All controllers drive the same simulated robots in the same scenes, within the velocity and
 acceleration limits, for {seconds:g} s. A scene is a start, a goal set, and boxes, spheres
-and cylinders with half sides of 3 to 12 % of the robot's reach, near places that its bodies can take.
-Start and goal configuration keep twice the stop distance, from obstacles and between bodies. In
+and cylinders with half sides of 3 to 12 % of the robot's reach, near places that its bodies can
+take. Start and goal configuration keep twice the stop distance, from obstacles and between bodies. In
 every second scene, the first obstacle is placed so that the straight joint way from the start to
 the configuration of the goals comes nearer to it than the stop distance. A clear way need not
 exist: the rows of scenes that any controller solved say for how many one is known. An obstacle in
-the straight joint way is in the way of controllers that go straight; least squares and the quadratic
-program take other ways, which it may leave free.
+the straight joint way is in the way of controllers that go straight; least squares and the
+quadratic program take other ways, which it may leave free.
 
 Distances are exact, in every control period. A touch of an obstacle ends the run, as a protective
 stop would, and its goals do not count as reached. Tables give the share of the scenes in which all
@@ -224,6 +224,11 @@ def draw_results(results: Results, path: Path) -> None:
         panel.set(xlabel="obstacles", ylim=(-2, 102), title=robot)
         panel.grid(alpha=0.3)
     axes[0][0].set_ylabel("goal sets reached, never near [%]")
-    axes[0][0].legend(fontsize="x-small")
+    figure.legend(
+        *axes[0][0].get_legend_handles_labels(),
+        loc="outside lower center",
+        ncols=3,
+        fontsize="x-small",
+    )
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
