@@ -31,8 +31,8 @@ INTRODUCTION = """\
 All controllers drive the same simulated robots in the same scenes, within the velocity and
 acceleration limits, for {seconds:g} s. A scene is a start, a goal set, and boxes, spheres
 and cylinders with half sides of 3 to 12 % of the robot's reach, near places that its bodies can
-take. Start and goal configuration keep twice the stop distance, from obstacles and between bodies. In
-every second scene, the first obstacle is placed so that the straight joint way from the start to
+take. Start and goal configuration keep twice the stop distance, from obstacles and between bodies.
+In every second scene, the first obstacle is placed so that the straight joint way from the start to
 the configuration of the goals comes nearer to it than the stop distance. A clear way need not
 exist: the rows of scenes that any controller solved say for how many one is known. An obstacle in
 the straight joint way is in the way of controllers that go straight; least squares and the
