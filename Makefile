@@ -81,7 +81,7 @@ format: setup
 bench: setup qp
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 
-# the environment of the quadratic program in the benchmark "reaching"
+# the environment of quadratic program and RRT-Connect in the benchmarks "reaching" and "obstacles"
 qp: $(QP)
 $(QP): requirements-qp.txt | $(STAMP)
 	rm -rf .venv-qp

@@ -3,6 +3,7 @@ move, the shapes that may touch, and its effectors. Held joints are fixed at hom
 convex hulls.
 """
 
+from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 from xml.etree import ElementTree
@@ -12,14 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.spatial import ConvexHull
 
+from benchmarks.obstacle_scenes import moving_geoms, world_poses
 from polyreach_description import Robot
+from polyreach_nodes.control.obstacle import Obstacle
 
 Array = NDArray[np.float64]
 
 
-def kinematic_mjcf(robot: Robot) -> str:
+def kinematic_mjcf(robot: Robot, obstacles: Sequence[Obstacle] = ()) -> str:
     """MJCF text with the sites `effector0`, `effector1`, ... and geoms `geom<id>`, ids as in
-    `robot.model`. Its joints are those of `robot.moved`, in their order; none is coupled.
+    `robot.model`, and `obstacle0`, ... Its joints are those of `robot.moved`, in their order; none
+    is coupled.
 
     Raises ValueError if a body has both a held joint and one that moves.
     """
@@ -44,6 +48,17 @@ def kinematic_mjcf(robot: Robot) -> str:
         _add_joints(elements[body], robot, body)
     for geom in collision_geoms(model):
         _add_geom(elements[model.geom_bodyid[geom]], asset, model, geom)
+    for number, (place, turn) in enumerate(world_poses(robot, obstacles)):
+        kind = mujoco.mjtGeom(obstacles[number].shape.value)
+        _add(
+            elements[0],
+            "geom",
+            name=f"obstacle{number}",
+            type=_type_name(kind),
+            size=obstacles[number].size,
+            pos=place,
+            quat=turn,
+        )
     for number, site in enumerate(robot.site_ids):
         element = elements[model.site_bodyid[site]]
         _add(
@@ -83,6 +98,16 @@ def collision_pairs(robot: Robot) -> list[tuple[int, int]]:
         if compatible and moved and not neighbours and (a, b) not in excluded:
             pairs.append((first, second))
     return pairs
+
+
+def obstacle_pairs(robot: Robot, obstacles: Sequence[Obstacle]) -> list[tuple[str, str]]:
+    """Names of the pairs of a moving geom and an obstacle in `kinematic_mjcf`."""
+    names = [f"obstacle{number}" for number in range(len(obstacles))]
+    return [(f"geom{geom}", name) for geom in moving_geoms(robot) for name in names]
+
+
+def _type_name(kind: mujoco.mjtGeom) -> str:
+    return kind.name.removeprefix("mjGEOM_").lower()
 
 
 def _data_at_reference(robot: Robot) -> mujoco.MjData:
@@ -157,7 +182,7 @@ def _add_geom(
         element,
         "geom",
         name=f"geom{geom}",
-        type=kind.name.removeprefix("mjGEOM_").lower(),
+        type=_type_name(kind),
         pos=model.geom_pos[geom],
         quat=model.geom_quat[geom],
         contype=str(model.geom_contype[geom]),

@@ -49,6 +49,11 @@ PARTS: dict[str, Part] = {
         "reaching:measure",
         quick=True,
     ),
+    "obstacles": Part(
+        "policy, planners, quadratic program and least squares in the same scenes with obstacles",
+        "obstacles:measure",
+        quick=True,
+    ),
     "dds": Part(
         "latency from joint state to command through DDS, relative to a bare rclpy node",
         "dds_latency:measure",

@@ -1,22 +1,19 @@
 """A quadratic program as a controller: mink in an environment and a process of its own."""
 
-import pickle
-import subprocess
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.kinematic_copy import collision_pairs, kinematic_mjcf
+from benchmarks.kinematic_copy import collision_pairs, kinematic_mjcf, obstacle_pairs
+from benchmarks.worker_process import PYTHON, WorkerProcess
 from polyreach_description import Robot
 from polyreach_description.contract import PolicyInputs
 from polyreach_description.distances import scaled_distances
 from polyreach_description.orientation import matrices, quaternions
-
-ROOT = Path(__file__).parents[1]
-PYTHON = ROOT / ".venv-qp" / "bin" / "python"
+from polyreach_nodes.control.obstacle import Obstacle
 
 Array = NDArray[np.float64]
 
@@ -47,58 +44,64 @@ class QPSettings:
     """Stop distances per second by which geoms that are nearer than that part [1/s]."""
     detection_distance: float = 10.0
     """Stop distances below which two geoms count."""
+    obstacle_gain: float = 3.0
+    """As collision_gain, of a geom and an obstacle [1/s]."""
+    obstacle_detection: float = 0.4
+    """Reaches of the robot below which a geom and an obstacle count."""
 
 
 class QPController:
     """Robots that a quadratic program per control period drives, one at a time.
 
     A context manager, which ends its process on exit. `times` are the CPU times [s] of all programs
-    so far.
+    so far that were solved while `timed` was set.
     """
 
     def __init__(self, robot: Robot, settings: QPSettings | None = None) -> None:
         """Raises RuntimeError if the environment is missing."""
-        if not PYTHON.exists():
-            raise RuntimeError(f"'{PYTHON}' is missing: make it with `make qp`")
-        self.robot, self.times = robot, list[float]()
-        settings = QPSettings() if settings is None else settings
-        values = asdict(settings)
-        stop = robot.stop_distance
-        distances = scaled_distances(
-            robot.pair_distances, stop, (1.0 + values.pop("clearance")) * stop
-        )
-        bodies = robot.model.geom_bodyid
+        self.robot, self.times, self.timed = robot, list[float](), True
+        self._settings = QPSettings() if settings is None else settings
         data = robot.data_at_home()
         self._base_pos = data.xpos[robot.base_body].copy()
         self._base_rotation = data.xmat[robot.base_body].reshape(3, 3).copy()
-        self._process = subprocess.Popen(
-            [str(PYTHON), str(ROOT / "benchmarks" / "qp_worker.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._send(
-            {
-                **values,
-                "mjcf": kinematic_mjcf(robot),
-                "pairs": [
-                    (f"geom{a}", f"geom{b}", float(distances[bodies[a], bodies[b]]))
-                    for a, b in collision_pairs(robot)
-                ],
-                "home": robot.home,
-                "ratios": robot.moved.ratios,
-                "offsets": robot.moved.offsets,
-                "controlled": robot.moved.controlled,
-                "joint_pos_limits": robot.joint_pos_limits,
-                "joint_vel_limits": robot.joint_vel_limits,
-                "joint_acc_limits": robot.joint_acc_limits,
-                "period": 1.0 / robot.control_rate,
-                "effector_goals": list(robot.effector_goals),
-                "effector_axes": robot.effector_axes,
-                "deceleration": settings.deceleration * robot.reach,
-                "parting_speed": settings.parting_speed * stop,
-                "detection_distance": settings.detection_distance * stop,
-            }
-        )
+        self._worker = WorkerProcess(PYTHON, "qp_worker.py")
+        self.set_obstacles(())
+
+    def set_obstacles(self, obstacles: Sequence[Obstacle]) -> None:
+        """Replace the obstacles, which count in the program as bodies of the robot do."""
+        self._worker.send(self._problem(obstacles))
+
+    def _problem(self, obstacles: Sequence[Obstacle]) -> dict[str, Any]:
+        """The fields of a Problem; see benchmarks/qp_worker.py."""
+        robot, values = self.robot, asdict(self._settings)
+        stop = robot.stop_distance
+        kept = (1.0 + values.pop("clearance")) * stop
+        distances = scaled_distances(robot.pair_distances, stop, kept)
+        bodies = robot.model.geom_bodyid
+        return {
+            **values,
+            "mjcf": kinematic_mjcf(robot, obstacles),
+            "pairs": [
+                (f"geom{a}", f"geom{b}", float(distances[bodies[a], bodies[b]]))
+                for a, b in collision_pairs(robot)
+            ],
+            "obstacle_pairs": obstacle_pairs(robot, obstacles),
+            "obstacle_distance": kept,
+            "home": robot.home,
+            "ratios": robot.moved.ratios,
+            "offsets": robot.moved.offsets,
+            "controlled": robot.moved.controlled,
+            "joint_pos_limits": robot.joint_pos_limits,
+            "joint_vel_limits": robot.joint_vel_limits,
+            "joint_acc_limits": robot.joint_acc_limits,
+            "period": 1.0 / robot.control_rate,
+            "effector_goals": list(robot.effector_goals),
+            "effector_axes": robot.effector_axes,
+            "deceleration": values["deceleration"] * robot.reach,
+            "parting_speed": values["parting_speed"] * stop,
+            "detection_distance": values["detection_distance"] * stop,
+            "obstacle_detection": values["obstacle_detection"] * robot.reach,
+        }
 
     def reset(self, rows: int) -> None:
         """Nothing is kept between two calls."""
@@ -110,29 +113,14 @@ class QPController:
         positions = inputs.goals @ self._base_rotation.T + self._base_pos
         rotations = quaternions(self._base_rotation @ matrices(orientations))  # x y z w
         poses = np.concatenate([rotations[..., [3, 0, 1, 2]], positions], axis=-1)
-        self._send((inputs.joint_pos, poses, inputs.active, before))
-        assert self._process.stdout is not None
-        try:
-            velocities, times = pickle.load(self._process.stdout)
-        except EOFError:
-            raise self._ended() from None
-        self.times.extend(times.tolist())
+        self._worker.send((inputs.joint_pos, poses, inputs.active, before, self.timed))
+        velocities, times = self._worker.receive()
+        self.times.extend(times)
         result: Array = velocities
         return result
 
-    def _send(self, message: Any) -> None:
-        assert self._process.stdin is not None
-        try:
-            pickle.dump(message, self._process.stdin)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._ended() from None
-
-    def _ended(self) -> RuntimeError:
-        return RuntimeError(f"'{PYTHON}' ended with status {self._process.wait()}")
-
-    def __enter__(self) -> "QPController":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._process.communicate()
+        self._worker.__exit__(*exception)

@@ -1,7 +1,8 @@
 """Differential inverse kinematics of mink, a quadratic program per control period. This file runs
 in the environment of requirements-qp.txt, as a process that benchmarks/qp_controller.py starts.
 
-Messages are pickles, each way: first the Problem as a dict, then the arguments of `commands`.
+Messages are pickles: a Problem as a dict, at first and whenever it changes, or the arguments of
+`commands`, which are answered.
 """
 
 import os
@@ -28,6 +29,8 @@ class Problem:
 
     mjcf: str
     pairs: list[tuple[str, str, float]]  # geoms, and the distance [m] at which they stop
+    obstacle_pairs: list[tuple[str, str]]  # a geom and an obstacle
+    obstacle_distance: float  # [m] at which these stop
     home: Array  # (nu,) [rad or m]
     ratios: Array  # (nv, nu)
     offsets: Array  # (nv,) [rad or m]
@@ -47,6 +50,8 @@ class Problem:
     collision_gain: float
     parting_speed: float
     detection_distance: float
+    obstacle_gain: float
+    obstacle_detection: float
 
 
 class JointLimit(mink.Limit):
@@ -133,21 +138,34 @@ class Worker:
         self.limits: list[mink.Limit] = [self.joint_limit]
         for distance in sorted({pair[2] for pair in problem.pairs}):
             pairs = [pair[:2] for pair in problem.pairs if pair[2] == distance]
-            self.limits.append(
-                PairLimit(
-                    model,
-                    pairs,
-                    gain=self._per_period(problem.collision_gain),
-                    minimum_distance_from_collisions=distance,
-                    collision_detection_distance=max(problem.detection_distance, 2 * distance),
-                    bound_relaxation=-problem.parting_speed * problem.period,
-                )
+            self._keep_apart(pairs, distance, problem.collision_gain, problem.detection_distance)
+        if problem.obstacle_pairs:
+            self._keep_apart(
+                problem.obstacle_pairs,
+                problem.obstacle_distance,
+                problem.obstacle_gain,
+                problem.obstacle_detection,
             )
         self.tasks = [self._tasks(number) for number in range(len(problem.effector_goals))]
         self.posture = mink.PostureTask(
             model, cost=problem.posture_cost, gain=self._per_period(problem.posture_gain)
         )
         self.posture.set_target(problem.ratios @ problem.home + problem.offsets)
+
+    def _keep_apart(
+        self, pairs: list[tuple[str, str]], distance: float, gain: float, detection: float
+    ) -> None:
+        """Limit the approach of these geoms to `distance` [m]; gain: [1/s]."""
+        self.limits.append(
+            PairLimit(
+                self.configuration.model,
+                pairs,
+                gain=self._per_period(gain),
+                minimum_distance_from_collisions=distance,
+                collision_detection_distance=max(detection, 2 * distance),
+                bound_relaxation=-self.problem.parting_speed * self.problem.period,
+            )
+        )
 
     def _per_period(self, gain: float) -> float:
         """Share per period for a gain [1/s]."""
@@ -177,20 +195,21 @@ class Worker:
         return self._per_period(min(self.problem.goal_gain, stopping))
 
     def commands(
-        self, joint_pos: Array, goals: Array, active: Array, previous: Array
-    ) -> tuple[Array, Array]:
-        """Velocities (N, nu) [rad/s or m/s] and CPU times (N,) [s].
+        self, joint_pos: Array, goals: Array, active: Array, previous: Array, timed: bool
+    ) -> tuple[Array, list[float]]:
+        """Velocities (N, nu) [rad/s or m/s] and, if `timed`, the N CPU times [s].
 
         joint_pos: (N, nu). goals: poses (N, E, 7), unit quaternion w x y z and position [m], world
         frame. active: (N, E). previous: the velocities of the period before (N, nu).
         """
-        velocities, seconds = np.empty_like(joint_pos), np.empty(len(joint_pos))
+        velocities, seconds = np.empty_like(joint_pos), list[float]()
         for row in range(len(joint_pos)):
-            start = process_time()
+            start = process_time() if timed else 0.0
             velocities[row] = self._command(
                 joint_pos[row], goals[row], active[row] > 0, previous[row]
             )
-            seconds[row] = process_time() - start
+            if timed:
+                seconds.append(process_time() - start)
         return velocities, seconds
 
     def _command(
@@ -233,13 +252,15 @@ def main() -> None:
     """Answer messages until the input ends."""
     requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not be read as an answer
-    worker = Worker(Problem(**pickle.load(requests)))
     while True:
         try:
-            arguments = pickle.load(requests)
+            message = pickle.load(requests)
         except EOFError:
             return
-        pickle.dump(worker.commands(*arguments), answers)
+        if isinstance(message, dict):
+            worker = Worker(Problem(**message))
+            continue
+        pickle.dump(worker.commands(*message), answers)
         answers.flush()
 
 

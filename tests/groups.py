@@ -44,6 +44,7 @@ PROGRAMS = {
     "test_frame_processes.py",
     "test_goal_node.py",
     "test_middleware.py",
+    "test_obstacles_benchmark.py",
     "test_pose_processes.py",
     "test_sros2_policy.py",
     "test_view.py",

@@ -52,8 +52,11 @@ class SimulatedRobots:
         seed: int,
         threads: int = 1,
         model: mujoco.MjModel | None = None,
+        distance: SelfDistance | None = None,
     ) -> None:
-        """model: robot.simulation_model(), where there is one already."""
+        """model: robot.simulation_model(), where there is one already. distance: what counts as
+        near; by default, bodies of the robot that are closer than their stop distance.
+        """
         self.robot = robot
         self._model = copy.copy(model or robot.simulation_model())
         period = 1.0 / robot.control_rate  # [s]
@@ -65,7 +68,7 @@ class SimulatedRobots:
             self._free.opt.timestep = 2.0 * timestep
         self._data = [mujoco.MjData(self._model) for _ in range(threads)]
         self._rollout = rollout.Rollout(nthread=threads if threads > 1 else 0)
-        self._distance = SelfDistance(robot, robot.stop_distance)
+        self._distance = distance or SelfDistance(robot, robot.stop_distance)
         count, size = len(joint_pos), mujoco.mj_stateSize(self._model, FULL)
         # a full physics state is time, qpos, qvel, act
         self._qpos_adr = 1 + robot.qpos_adr

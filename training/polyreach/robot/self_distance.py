@@ -28,7 +28,7 @@ class SelfDistance:
 
     def close_pairs(self, joint_pos: ArrayLike) -> set[tuple[int, int]]:
         """Pairs of body ids, the smaller one first, at joint_pos (nu,) [rad or m]."""
-        bodies, shares = self._within(joint_pos)
+        bodies, shares = self.within(joint_pos)
         return {(int(first), int(second)) for first, second in bodies[shares < 1.0]}
 
     def least_share(self, joint_pos: ArrayLike) -> float:
@@ -36,9 +36,9 @@ class SelfDistance:
         close: the least of all pairs, below 1 if any is close. Infinite where none is within
         `distance`.
         """
-        return float(self._within(joint_pos)[1].min(initial=np.inf))
+        return float(self.within(joint_pos)[1].min(initial=np.inf))
 
-    def _within(self, joint_pos: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def within(self, joint_pos: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Body ids (K, 2), the smaller one first, of the pairs within `distance`, and their shares
         (K,).
         """

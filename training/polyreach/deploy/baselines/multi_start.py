@@ -57,12 +57,20 @@ class Plans(NamedTuple):
 class MultiStartPlanner:
     """Plans for goal sets, with random starts drawn from `seed`."""
 
-    def __init__(self, robot: Robot, config: MultiStartConfig, seed: int = 0) -> None:
+    def __init__(
+        self,
+        robot: Robot,
+        config: MultiStartConfig,
+        seed: int = 0,
+        distance: SelfDistance | None = None,
+    ) -> None:
+        """distance: what counts as close, by default bodies within the stop distance and margin."""
         self._robot, self._config = robot, config
         strict = radii(robot)[0]
         self._exact = EXACT * strict
         self._solver = InverseKinematics(robot, config.iterations, SOLVED * strict)
-        self._distance = SelfDistance(robot, (1.0 + config.margin) * robot.stop_distance)
+        checked_m = (1.0 + config.margin) * robot.stop_distance
+        self._distance = distance or SelfDistance(robot, checked_m)
         self._rng = np.random.default_rng(seed)
 
     def plan(self, joint_pos: Array, goals: Goals) -> Plans:
