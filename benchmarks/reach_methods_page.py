@@ -25,7 +25,8 @@ dynamic simulation, within the velocity and acceleration limits, as in
 - **alone**: the policy acts itself; configurations that it names blend into damped least squares
   near the goals (`apg`: the nearest of its configurations, after two steps of least squares).
 - **in the search**: the policy as it is exported. It names configurations; the file refines them,
-  checks them for reach and for distance along the way, and goes straight to the best.
+  checks them for reach and for distance along the way, and goes straight to the best, or by another
+  configuration where no straight way is clear.
 - The row "{search}" is the search with candidates spread evenly over the joints' ranges in
   place of learned ones: what a row has more than this one is what learning adds.
 
