@@ -162,6 +162,7 @@ def controller_status(
         refused_joint_state=joint_states.refused_reason,
         late_joint_states=joint_states.late_count,
         obstacles=len(obstacles),
+        avoids_obstacles=pipeline.policy.takes_obstacles,
         refused_obstacles=obstacles.refusal,
         goal_timeout_s=goals.timeout_s,
         compute_max_ms=1e3 * pipeline.policy.worst_compute_s,
