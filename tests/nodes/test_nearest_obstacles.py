@@ -16,6 +16,7 @@ from test_obstacles_guarantee import marker_of
 
 from polyreach_description import Robot, load_robot
 from polyreach_description.contract import NO_OBSTACLE, OBSTACLES
+from polyreach_description.orientation import matrices
 from polyreach_nodes.control.nearest_obstacles import hull_distances
 from polyreach_nodes.control.obstacle import Obstacle, Shape
 from polyreach_nodes.control.obstacle_clearance import MAX_OBSTACLES
@@ -68,7 +69,7 @@ def test_distances_of_hulls_are_those_of_mujoco(shape: Shape) -> None:
         expected = mujoco.mj_geomDistance(model, data, *ids, 10.0, None)
         half, rounding = Obstacle("a/0", shape, tuple(sides), tuple(places[1]), tuple(turn)).hull
         row = np.array([[*places[1], *turn, *half, rounding]])
-        distance = hull_distances(row, places[:1], np.array([0.05]))[0, 0]
+        distance = hull_distances(row, matrices(turn[None]), places[:1], np.array([0.05]))[0, 0]
         if expected > 0.0:
             assert distance == pytest.approx(expected, abs=1e-6)
             apart += 1

@@ -28,6 +28,7 @@ class NearestObstacles:
             for (obstacle, _), (half, rounding) in zip(listed, hulls, strict=True)
         ]
         self._rows = np.array(rows).reshape(-1, len(NO_OBSTACLE))  # (K, 11), in order of names
+        self._turns = matrices(self._rows[:, 3:7])  # (K, 3, 3)
         moving = [row for row, (obstacle, _) in enumerate(listed) if obstacle.speed]
         self._moving = np.array(moving, dtype=np.int64)  # rows
         self._velocities = np.array([listed[row][0].velocity for row in moving]).reshape(-1, 3)
@@ -44,20 +45,21 @@ class NearestObstacles:
             rows = rows.copy()
             rows[self._moving, :3] += (now_s - self._placed_s)[:, None] * self._velocities
         if len(rows) > OBSTACLES:
-            distances = hull_distances(rows, *spheres()).min(axis=0)
+            distances = hull_distances(rows, self._turns, *spheres()).min(axis=1)
             rows = rows[np.sort(np.argsort(distances, kind="stable")[:OBSTACLES])]
         nearest = np.tile(NO_OBSTACLE, (OBSTACLES, 1))
         nearest[: len(rows)] = rows
         return nearest
 
 
-def hull_distances(rows: Vector, centres: Vector, radii: Vector) -> Vector:
-    """Distances (G, K) [m] between G spheres and K rounded boxes, less than 0 where they overlap.
+def hull_distances(rows: Vector, turns: Vector, centres: Vector, radii: Vector) -> Vector:
+    """Distances (K, G) [m] between K rounded boxes and G spheres, less than 0 where they overlap.
 
-    rows: (K, 11), see NearestObstacles. centres: (G, 3) [m, base frame]. radii: (G,) [m].
+    rows: (K, 11), see NearestObstacles. turns: (K, 3, 3) rotations of their quaternions. centres:
+    (G, 3) [m, base frame]. radii: (G,) [m].
     """
-    apart = centres[:, None] - rows[:, :3]  # (G, K, 3)
-    outside = np.abs(np.einsum("gki,kij->gkj", apart, matrices(rows[:, 3:7]))) - rows[:, 7:10]
+    apart = centres - rows[:, None, :3]  # (K, G, 3)
+    outside = np.abs(apart @ turns) - rows[:, None, 7:10]
     np.maximum(outside, 0.0, out=outside)
-    distances: Vector = np.sqrt(np.einsum("gki,gki->gk", outside, outside))
-    return distances - radii[:, None] - rows[:, 10]
+    distances: Vector = np.sqrt(np.einsum("kgi,kgi->kg", outside, outside))
+    return distances - radii - rows[:, 10:]
