@@ -99,7 +99,7 @@ def read_obstacle(
     position = marker.position
     if marker.frame not in ("", robot.base_frame):
         position, orientation = _in_base(marker, orientation, robot, links, links_known)
-    return Obstacle(marker.name, shape, _geom_size(shape, marker.scale), position, orientation)
+    return Obstacle(marker.name, shape, geom_size(shape, marker.scale), position, orientation)
 
 
 def _in_base(
@@ -127,7 +127,7 @@ def _in_base(
     return (x, y, z), (qx, qy, qz, qw)
 
 
-def _geom_size(shape: Shape, scale: Point) -> Point:
+def geom_size(shape: Shape, scale: Point) -> Point:
     """Size of MuJoCo's geom [m]; of unequal diameters, the largest counts."""
     x, y, z = (max(side, LEAST_SIZE) / 2.0 for side in scale)
     match shape:

@@ -11,6 +11,7 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from polyreach_description import Robot
+from polyreach_nodes.client.obstacles import SHOWN
 from polyreach_nodes.client.status import (
     ControllerStatus,
     EffectorStatus,
@@ -231,7 +232,8 @@ def markers(control: ReachControl) -> MarkerArray:
 def _obstacle(robot: Robot, number: int, obstacle: Obstacle) -> Marker:
     """An obstacle, which disappears when it is no longer published."""
     kind, position = MARKER_TYPES[obstacle.shape], np.array(obstacle.position)
-    marker = _marker(robot, "obstacles", number, kind, position, 0.0, GREY, OBSTACLE_OPACITY)
+    marker = _marker(robot, SHOWN, number, kind, position, 0.0, GREY, OBSTACLE_OPACITY)
+    marker.text = obstacle.name
     q, size = marker.pose.orientation, marker.scale
     q.x, q.y, q.z, q.w = obstacle.orientation
     size.x, size.y, size.z = obstacle.scale
