@@ -70,6 +70,9 @@ def test_obstacles_have_the_size_of_the_slider_and_numbers_are_not_used_again() 
     assert list(own.by_number) == [box] and own.add("box", 0.1, ORIGIN) == 3
     with pytest.raises(ValueError, match="shape is 'cone', but must be one of: box, sphere"):
         own.add("cone", 0.1, ORIGIN)
+    for size in (0.0, float("nan"), 0.6):  # a browser may send anything
+        with pytest.raises(ValueError, match=f"size is {size:g} m, but must be 0.02 to 0.5 m"):
+            own.add("box", size, ORIGIN)
     for _ in range(MOST - 2):
         own.add("box", 0.1, ORIGIN)
     with pytest.raises(ValueError, match=f"the page has {MOST} obstacles, the most"):

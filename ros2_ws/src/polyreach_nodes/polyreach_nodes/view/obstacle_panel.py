@@ -8,9 +8,9 @@ import viser
 
 from polyreach_nodes.control.obstacle import Obstacle
 from polyreach_nodes.view.events import AddObstacle, Event, Post, RemoveObstacle
-from polyreach_nodes.view.obstacles import MOST, SHAPES
+from polyreach_nodes.view.obstacles import MOST, SHAPES, SIZES
 
-SIZES = (0.02, 0.5, 0.01, 0.1)  # [m] lowest, highest, step, first
+STEP, FIRST_SIZE = 0.01, 0.1  # [m] of the slider
 TEXT = "padding:0 0.75em 0.3em;font-size:0.85em;line-height:1.45"
 AVOIDS = "The policy goes around obstacles."
 STOPS = "The policy does not take obstacles: the robot only stops before them."
@@ -25,7 +25,11 @@ class ObstaclePanel:
         self._remove: dict[int, viser.GuiButtonHandle] = {}
         with self._folder:
             self._size = server.gui.add_slider(
-                "size [m]", *SIZES, hint="side of a new box, diameter of a new sphere"
+                "size [m]",
+                *SIZES,
+                STEP,
+                FIRST_SIZE,
+                hint="side of a new box, diameter of a new sphere",
             )
             self._add = server.gui.add_button_group("add", tuple(SHAPES), hint="then drag it")
             self._add.on_click(self._poster(self._addition))

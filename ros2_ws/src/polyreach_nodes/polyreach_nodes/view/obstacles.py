@@ -12,6 +12,7 @@ MOST = 8  # obstacles of the page, as many as a policy is told of
 SEND_PERIOD_S = 0.05  # [s] between two messages of an obstacle that is dragged
 REPEAT_S = 0.5  # [s] between two messages of one that stays
 LIFETIME_S = 2.0  # [s] after the last message
+SIZES = (0.02, 0.5)  # [m] of a side or diameter, lowest and highest
 UPRIGHT = (0.0, 0.0, 0.0, 1.0)
 SHAPES = {"box": Shape.CUBE, "sphere": Shape.SPHERE}
 
@@ -35,8 +36,11 @@ class OwnObstacles:
     def add(self, shape: str, size: float, position: Vector) -> int:
         """Add one of SHAPES at a position (3,) [m, base frame] and return its number.
 
-        size: side or diameter [m]. Raises ValueError for another shape, and for one too many.
+        size: side or diameter [m]. Raises ValueError for another shape, a size that is not within
+        SIZES, and one obstacle too many.
         """
+        if not SIZES[0] <= size <= SIZES[1]:
+            raise ValueError(f"size is {size:g} m, but must be {SIZES[0]:g} to {SIZES[1]:g} m")
         if shape not in SHAPES:
             raise ValueError(f"shape is '{shape}', but must be one of: {', '.join(SHAPES)}")
         if len(self.by_number) == MOST:
