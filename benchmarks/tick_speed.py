@@ -52,6 +52,7 @@ class TimedPolicy:
 
     def __init__(self, policy: Policy) -> None:
         self.policy, self.seconds = policy, 0.0
+        self.takes_obstacles = policy.takes_obstacles
 
     def compute(self, inputs: PolicyInputs[Vector]) -> PolicyOutputs[NDArray[np.float32]]:
         """Forward to the policy."""

@@ -115,18 +115,19 @@ def draw(
             base = data.xmat[robot.base_body].reshape(3, 3)
             place = (data.geom_xpos[geom] - data.xpos[robot.base_body]) @ base
             place += rng.normal(0.0, 0.1, 3)
-            obstacle = _obstacle(f"hostile/{number}", place, rng)
+            drawn = obstacle(f"hostile/{number}", place, rng)
             velocity = rng.normal(size=3)
             velocity *= speed * rng.uniform() / np.linalg.norm(velocity)
-            scene = Scene(robot, [obstacle])
+            scene = Scene(robot, [drawn])
             scene.at(start, 0.0)
             if scene.distances().min() > clear_m:
-                listed.append(replace(obstacle, velocity=tuple(velocity.tolist())))
+                listed.append(replace(drawn, velocity=tuple(velocity.tolist())))
                 break
     return start, Scene(robot, listed)
 
 
-def _obstacle(name: str, place: Vector, rng: np.random.Generator) -> Obstacle:
+def obstacle(name: str, place: Vector, rng: np.random.Generator) -> Obstacle:
+    """An obstacle of any shape, 5 mm to 0.2 m large, at a place (3,) [m, base frame]."""
     shape = list(Shape)[rng.integers(3)]
     sides = 10.0 ** rng.uniform(-2.3, -0.7, 3)  # 5 mm to 0.2 m
     used = {Shape.SPHERE: [1, 0, 0], Shape.CUBE: [1, 1, 1], Shape.CYLINDER: [1, 1, 0]}[shape]

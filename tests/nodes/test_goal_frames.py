@@ -291,6 +291,8 @@ def test_a_model_that_computes_nan_holds_the_goal() -> None:
 class Recorder:
     """A policy that records its inputs and moves the joints of the right effector."""
 
+    takes_obstacles = False
+
     def __init__(self) -> None:
         self.goals: list[np.ndarray] = []
 

@@ -14,6 +14,7 @@ from test_obstacles_guarantee import marker_of
 
 from polyreach_description import Robot, load_robot
 from polyreach_nodes.control.clearance import Clearance
+from polyreach_nodes.control.goal_frames import LinkFrames
 from polyreach_nodes.control.obstacle import Obstacle, Shape
 from polyreach_nodes.control.obstacle_clearance import MAX_OBSTACLES, ObstacleClearance
 from polyreach_nodes.control.obstacle_markers import MarkerFields
@@ -174,7 +175,8 @@ def test_obstacles_cost_no_distance_between_bodies(humanoid: Robot) -> None:
 
 
 def store(robot: Robot) -> Obstacles:
-    return Obstacles(robot, Proximity(robot, robot.slow_distance, robot.stop_distance))
+    proximity = Proximity(robot, robot.slow_distance, robot.stop_distance)
+    return Obstacles(robot, proximity, LinkFrames(robot, lambda: proximity.qpos))
 
 
 def marker(number: int = 0, **changes: object) -> MarkerFields:
@@ -199,7 +201,7 @@ REFUSED = {
     "lifetime": (marker(lifetime_s=-1.0), "lifetime is -1 s, but must be 0 .for ever. or more"),
     "frame": (
         marker(frame="camera"),
-        "frame is 'camera', but must be empty, 'pelvis' or a link .*h",
+        "frame is 'camera', but must be 'pelvis' or empty, or of the robot: left_hand, .*more",
     ),
     "locked": (
         marker(frame="left_forearm", frame_locked=True),
@@ -255,22 +257,27 @@ def test_add_modify_delete_and_lifetime(humanoid: Robot) -> None:
     assert len(obstacles) == 0
 
 
-def test_an_obstacle_in_the_frame_of_a_link(humanoid: Robot) -> None:
-    """At the receipt, where MuJoCo has the link; a cube 0.2 m along its x axis."""
+@pytest.mark.parametrize("frame", ["left_forearm", "left_hand"])
+def test_an_obstacle_in_the_frame_of_a_link_or_effector(humanoid: Robot, frame: str) -> None:
+    """At the receipt, where MuJoCo has the frame; a cube 0.2 m along its x axis."""
     obstacles, data = store(humanoid), mujoco.MjData(humanoid.model)
     joint_pos = humanoid.sample_configuration(np.random.default_rng(0), 1)[0]
-    sent = marker(kind=1, frame="left_forearm", position=(0.2, 0.0, 0.0), scale=(0.1, 0.2, 0.3))
+    sent = marker(kind=1, frame=frame, position=(0.2, 0.0, 0.0), scale=(0.1, 0.2, 0.3))
     assert obstacles.take([sent], 0.0, joint_pos) == ""
     data.qpos[:] = humanoid.qpos(joint_pos)
     mujoco.mj_kinematics(humanoid.model, data)
-    hand, base = data.body("left_forearm"), data.body("pelvis")
+    pose, base = data.body("left_forearm"), data.body("pelvis")
+    place, rotation = pose.xpos, pose.xmat.reshape(3, 3)
+    if frame == "left_hand":
+        site = humanoid.site_ids[humanoid.effector_names.index(frame)]
+        place, rotation = data.site_xpos[site], data.site_xmat[site].reshape(3, 3)
     turn = base.xmat.reshape(3, 3)
-    place = hand.xpos + hand.xmat.reshape(3, 3)[:, 0] * 0.2
+    expected = place + rotation[:, 0] * 0.2
     obstacle = obstacles.by_slot[0]
-    assert obstacle.position == pytest.approx(((place - base.xpos) @ turn).tolist())
+    assert obstacle.position == pytest.approx(((expected - base.xpos) @ turn).tolist())
     assert obstacle.size == pytest.approx((0.05, 0.1, 0.15))
     quat = np.empty(4)
-    mujoco.mju_mat2Quat(quat, (turn.T @ hand.xmat.reshape(3, 3)).ravel())
+    mujoco.mju_mat2Quat(quat, (turn.T @ rotation).ravel())
     assert abs(np.dot(np.roll(quat, -1), obstacle.orientation)) == pytest.approx(1.0)
 
 
@@ -299,7 +306,9 @@ FIELDS = {
     "number": st.integers(-(2**31), 2**31 - 1),
     "action": st.integers(-3, 5),
     "kind": st.integers(-3, 14),
-    "frame": st.one_of(st.sampled_from(["pelvis", "left_forearm"]), st.text(max_size=200)),
+    "frame": st.one_of(
+        st.sampled_from(["pelvis", "left_forearm", "left_hand"]), st.text(max_size=200)
+    ),
     "frame_locked": st.booleans(),
     "position": POINTS,
     "orientation": st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS),

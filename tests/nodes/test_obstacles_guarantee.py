@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from polyreach_description import load_robot
+from polyreach_nodes.control.goal_frames import LinkFrames
 from polyreach_nodes.control.obstacle import Obstacle
 from polyreach_nodes.control.obstacle_markers import MARKER_TYPES, MarkerFields
 from polyreach_nodes.control.obstacles import Obstacles
@@ -51,7 +52,8 @@ def check_moving(name: str, cases: int) -> None:
     for seed in range(cases):
         rng = np.random.default_rng(FIRST_SEED + seed)
         proximity = Proximity(robot, robot.slow_distance, robot.stop_distance)
-        receive = Receiver(Obstacles(robot, proximity))
+        links = LinkFrames(robot, lambda proximity=proximity: proximity.qpos)
+        receive = Receiver(Obstacles(robot, proximity, links))
         start, scene = hostile.draw(robot, rng, int(rng.integers(1, 4)), clear_m, SPEED)
         outcomes.append(hostile.run(proximity, robot, scene, start, rng, SECONDS, receive, limit_m))
     approach = np.array([outcome.approach * robot.control_rate for outcome in outcomes])

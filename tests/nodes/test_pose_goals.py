@@ -131,6 +131,8 @@ def test_a_quaternion_is_taken_at_unit_length(control: ReachControl) -> None:
 class Recorder:
     """A policy that records its inputs and whose memory counts the periods."""
 
+    takes_obstacles = False
+
     def __init__(self, joints: int, memory: float = 1.0) -> None:
         self.inputs: list[PolicyInputs] = []
         self.joints, self.memory = joints, memory

@@ -10,13 +10,16 @@ import numpy as np
 import pytest
 from domains import reserved_domain
 from geometry_msgs.msg import PoseStamped
-from pose_policy import WELDER, export_pose_least_squares, reachable_poses
+from pose_policy import FREE, WELDER, export_pose_least_squares, reachable_poses
 from rclpy.action import ActionClient
 from rig import Launcher, launching
 from scenarios import DISCOVERY_S, Probe
+from visualization_msgs.msg import Marker, MarkerArray
 
 from polyreach_description import Robot, load_robot
 from polyreach_description.orientation import orientation_errors
+from polyreach_nodes.client.obstacles import deletion, obstacle_marker
+from polyreach_nodes.client.topics import OBSTACLES
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +137,44 @@ def test_the_reach_action_takes_poses_and_reports_angles(
     assert not result.success
     assert "goal of 'gripper': orientation (0, 0, 0, 0) has norm 0" in result.message
     probe.call("clear_goals")
+
+
+def test_the_policy_is_told_of_obstacles_beyond_the_slow_distance(
+    arm: tuple[Probe, Launcher], welder: Robot
+) -> None:
+    """The welder's policy is slow where one is near its base; nothing else slows the robot."""
+    probe, _ = arm
+    topic = f"{probe.controller}/{OBSTACLES}"
+    publisher = probe.node.create_publisher(MarkerArray, topic, 10)
+    probe.wait(lambda: publisher.get_subscription_count() > 0, "subscription to obstacles")
+    assert probe.value("avoids obstacles") == "true"
+    share = 0.2
+    away = [0.0, 0.0, -share * FREE]
+    ball = obstacle_marker("test", 0, Marker.SPHERE, away, [0.1] * 3, lifetime_s=60.0)
+
+    def fastest(goal_seed: int) -> float:
+        """Greatest share of a joint's velocity limit on the way to goals."""
+        probe.commands.clear()
+        for name, *pose in zip(
+            welder.effector_names, *reachable_poses(welder, goal_seed), strict=True
+        ):
+            probe.send_goal(name, pose[0], orientation=pose[1])
+        probe.wait_moving()
+        probe.wait(lambda: probe.value("reached") == "true", "poses reached", 60.0)
+        assert probe.value("slowed") == ""
+        shares = [np.abs(command.joint_vel) / welder.joint_vel_limits for command in probe.commands]
+        return float(np.max(shares))
+
+    free = fastest(3)
+    publisher.publish(MarkerArray(markers=[ball]))
+    probe.wait(lambda: probe.value("obstacles") == "1", "the obstacle")
+    near = fastest(2)
+    publisher.publish(MarkerArray(markers=[deletion("test", 0)]))
+    probe.wait(lambda: probe.value("obstacles") == "0", "no obstacle")
+    again = fastest(3)
+    assert near < 2.0 * share * min(free, again)
+    probe.call("clear_goals")
+    probe.node.destroy_publisher(publisher)
 
 
 def test_the_page_shows_a_robot_whose_goals_have_axes(

@@ -176,6 +176,7 @@ class AnyPolicy:
 
     robot: Robot
     joint_vel: np.ndarray = field(default_factory=lambda: np.zeros(8))
+    takes_obstacles = False
 
     def compute(self, inputs: PolicyInputs) -> PolicyOutputs:
         positions = np.zeros_like(np.asarray(inputs.goals))

@@ -119,15 +119,16 @@ class ControllerParameters:
     )
     collision_slow_distance: float = parameter(
         0.0,
-        "Distance between two bodies of the robot below which their approach slows; 0: that of the "
-        "robot.yaml.",
+        "Distance between two bodies of the robot, or a body and an obstacle, below which their "
+        "approach slows; 0: that of the robot.yaml.",
         unit="m",
         range=(0.0, 1.0),
     )
     collision_stop_distance: float = parameter(
         0.0,
-        "Distance between two bodies of the robot at which their approach stops; 0: that of the "
-        "robot.yaml. Pairs with a smaller distance there keep it.",
+        "Distance between two bodies of the robot, or a body and an obstacle, at which their "
+        "approach stops; 0: that of the robot.yaml. Pairs of bodies with a smaller distance there "
+        "keep it.",
         unit="m",
         range=(0.0, 1.0),
     )

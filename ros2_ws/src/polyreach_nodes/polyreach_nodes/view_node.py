@@ -24,11 +24,14 @@ from polyreach_nodes.parameters import ViewParameters
 from polyreach_nodes.ros.declare_parameters import declare_parameters
 from polyreach_nodes.ros.spin import run_node
 from polyreach_nodes.view.events import (
+    AddObstacle,
     Choose,
     Drag,
     Event,
     Grab,
+    MoveObstacle,
     Press,
+    RemoveObstacle,
     Speed,
     Switch,
     UsePolicy,
@@ -54,6 +57,7 @@ class ViewNode(Node):
         super().__init__("polyreach_view")
         if find_spec("viser") is None:
             raise RuntimeError(MISSING)
+        from polyreach_nodes.view.obstacle_tool import ObstacleTool
         from polyreach_nodes.view.panel import Panel
         from polyreach_nodes.view.scene import Scene
         from polyreach_nodes.view.server import PageServer, listen
@@ -94,6 +98,9 @@ class ViewNode(Node):
             self._post,
             bool(robot.oriented.any()),
             tuple(self._policies),
+        )
+        self._obstacles = ObstacleTool(
+            self, self._server, self._scene, robot, parameters.controller, self._post
         )
         self._program.start(parameters.goals, robot.home)
         steady = Clock(clock_type=ClockType.STEADY_TIME)
@@ -151,6 +158,8 @@ class ViewNode(Node):
                 self._link.set_speed(scale)
             case Choose(program):
                 self._start(program)
+            case AddObstacle() | MoveObstacle() | RemoveObstacle():
+                self._obstacles.handle(event, self._data)
             case UsePolicy(method) if method in self._policies:
                 self._link.use_policy(str(self._policies[method]))
 
@@ -181,6 +190,7 @@ class ViewNode(Node):
         for handle, (position, orientation) in zip(self._handles, poses, strict=True):
             handle.follow(position, orientation)
         self._scene.show_goals(self._handles, self._positions)
+        self._obstacles.update(now_s, self._status)
         if now_s - self._panel_s >= PANEL_S - FRAME_S / 2:
             self._panel_s = now_s
             self._show_figures(now_s)
@@ -219,7 +229,8 @@ class ViewNode(Node):
             robot.effector_goals, robot.effector_axes, self._orientations, goals
         )
         angles[~(robot.oriented & known)] = np.nan
-        notes = [self._link.failure, self._status.rejected, self._status.slowed]
+        status = self._status
+        notes = [self._link.failure, status.rejected, status.refused_obstacles, status.slowed]
         if silent_s > SILENCE_S:
             notes.append("no joint states: the page shows the last position of the robot")
         state, reason = self._link.state()

@@ -1,10 +1,14 @@
-"""Markers of obstacles, for the controller's topic OBSTACLES."""
+"""Markers of obstacles: for the controller's topic OBSTACLES, and those on its topic MARKERS."""
 
 from collections.abc import Sequence
 
-from visualization_msgs.msg import Marker
+from visualization_msgs.msg import Marker, MarkerArray
+
+from polyreach_nodes.control.obstacle import Obstacle
+from polyreach_nodes.control.obstacle_markers import SHAPES, geom_size
 
 IDENTITY = (0.0, 0.0, 0.0, 1.0)
+SHOWN = "obstacles"  # namespace, on MARKERS, of the obstacles of a controller
 
 
 def obstacle_marker(
@@ -38,3 +42,21 @@ def obstacle_marker(
 def deletion(namespace: str, number: int) -> Marker:
     """A marker that deletes an obstacle."""
     return Marker(ns=namespace, id=number, action=Marker.DELETE)
+
+
+def shown_obstacles(message: MarkerArray) -> dict[str, Obstacle]:
+    """The obstacles that a controller has, by name, from a message on its topic MARKERS."""
+    markers = [m for m in message.markers if m.ns == SHOWN and m.type in SHAPES]
+    return {marker.text: _obstacle(marker) for marker in markers}
+
+
+def _obstacle(marker: Marker) -> Obstacle:
+    point, q, scale = marker.pose.position, marker.pose.orientation, marker.scale
+    shape = SHAPES[marker.type]
+    return Obstacle(
+        marker.text,
+        shape,
+        geom_size(shape, (scale.x, scale.y, scale.z)),
+        (point.x, point.y, point.z),
+        (q.x, q.y, q.z, q.w),
+    )

@@ -78,6 +78,7 @@ class ControllerStatus:
     refused_joint_state: str = ""  # why the last one was refused
     late_joint_states: int = 0
     obstacles: int = 0  # number of them
+    avoids_obstacles: bool = False  # whether the policy goes around them, or only stops before them
     refused_obstacles: str = ""  # why the last message of obstacles was refused
     goal_timeout_s: float = 0.0  # [s] after which a goal that is not sent again expires; 0: never
     compute_max_ms: float | None = None  # [ms] CPU time of the policy when its file was loaded
@@ -112,6 +113,7 @@ def encode(status: ControllerStatus) -> dict[str, str]:
         "refused joint state": status.refused_joint_state,
         "late joint states": str(status.late_joint_states),
         "obstacles": str(status.obstacles),
+        "avoids obstacles": str(status.avoids_obstacles).lower(),
         "refused obstacles": status.refused_obstacles,
         "goal_timeout": repr(status.goal_timeout_s),
         "policy compute max [ms]": _optional(status.compute_max_ms),
@@ -184,6 +186,7 @@ def decode(
         refused_joint_state=values.get("refused joint state", ""),
         late_joint_states=read("late joint states", _count, 0, states),
         obstacles=read("obstacles", _count, 0, "a number of obstacles"),
+        avoids_obstacles=read("avoids obstacles", _boolean, False, "'true' or 'false'"),
         refused_obstacles=values.get("refused obstacles", ""),
         goal_timeout_s=read("goal_timeout", _finite, 0.0, "a finite number [s]"),
         compute_max_ms=read("policy compute max [ms]", _finite, None, "a finite number [ms]"),

@@ -69,20 +69,25 @@ class CommandPipeline:
         return self.command
 
     def step(
-        self, joint_pos: Vector, goals: Goals, elapsed_s: float, jog: Vector | None = None
+        self,
+        joint_pos: Vector,
+        goals: Goals,
+        elapsed_s: float,
+        jog: Vector | None = None,
+        obstacles: Vector | None = None,
     ) -> Vector:
         """The command (nu,) at joint_pos (nu,) [rad or m], elapsed_s [s] after the last one.
 
         Policy -> velocity, acceleration and position limits -> distances. Without goals, `jog`
         (nu,) [rad/s or m/s] takes the policy's place; without both, the joints slow down within
-        their limits and hold. The policy then forgets its memory.
+        their limits and hold. The policy then forgets its memory. obstacles: input of the policy.
 
         Raises ValueError for a policy output that is not finite, TrackingError if a joint does not
         track its commands.
         """
         wanted, output = self.zero, None
         if goals.any_active:
-            output = self._compute(joint_pos, goals)
+            output = self._compute(joint_pos, goals, obstacles)
             wanted = output.joint_vel.astype(np.float64)
         elif jog is not None:
             wanted, self._memory = jog, None
@@ -107,7 +112,9 @@ class CommandPipeline:
             self._check_progress(goals, joint_pos, wanted)
         return self.command
 
-    def _compute(self, joint_pos: Vector, goals: Goals) -> PolicyOutputs[NDArray[np.float32]]:
+    def _compute(
+        self, joint_pos: Vector, goals: Goals, obstacles: Vector | None
+    ) -> PolicyOutputs[NDArray[np.float32]]:
         output = self.policy.compute(
             PolicyInputs(
                 joint_pos=joint_pos,
@@ -116,6 +123,7 @@ class CommandPipeline:
                 previous_joint_vel=self.command,
                 goal_orientations=goals.target_orientations,
                 oriented=goals.oriented,
+                obstacles=obstacles,
                 memory=self._memory,
             )
         )

@@ -98,7 +98,8 @@ class ObstacleClearance(Clearance):
     def _place(self) -> None:
         model, listed = self._model, list(self._obstacles.values())
         geoms = np.array(list(self._obstacles), dtype=np.int64)  # (K,)
-        origin, base = self.body_pose(self._robot.base_body, None)
+        mujoco.mj_kinematics(model, self._now)
+        origin, base = self._base_pose()
         model.geom_type[self._first :] = Shape.SPHERE.value
         model.geom_pos[self._first :] = AWAY
         model.geom_rbound[self._first :] = 1.0
@@ -130,9 +131,7 @@ class ObstacleClearance(Clearance):
 
     def _travels(self, joint_pos: Vector, way: Vector) -> Vector | None:
         """As in Clearance; zero for pairs that do not come near, by the hulls of the obstacles."""
-        if not np.array_equal(joint_pos, self._free_at):
-            self._go_to(joint_pos)
-            self._free, self._free_at = self._hull_gaps(), joint_pos.copy()
+        self._find_free(joint_pos)
         geom_travel = self._geom_reach.dot(np.abs(way))  # (G,)
         come_near = self._free < geom_travel[:, None]
         if not come_near.any():
@@ -140,6 +139,20 @@ class ObstacleClearance(Clearance):
         travel = np.zeros(len(self.pairs))
         travel[self._active] = geom_travel[:, None] * come_near
         return travel
+
+    def spheres(self, joint_pos: Vector) -> tuple[Vector, Vector]:
+        """Centres (G, 3) [m, base frame] and radii (G,) [m] of spheres about the geoms that
+        obstacles act on, at joint_pos (nu,) [rad or m].
+        """
+        self._find_free(joint_pos)
+        origin, base = self._base_pose()
+        return (self._now.geom_xpos[self._geoms] - origin) @ base, self._geom_radii
+
+    def _find_free(self, joint_pos: Vector) -> None:
+        """Compute _free at joint_pos (nu,), once in a control period."""
+        if not np.array_equal(joint_pos, self._free_at):
+            self._go_to(joint_pos)
+            self._free, self._free_at = self._hull_gaps(), joint_pos.copy()
 
     def _hull_gaps(self) -> Vector:
         """Distances of the hulls of obstacles from spheres about the geoms, less those below which
@@ -171,13 +184,9 @@ class ObstacleClearance(Clearance):
         place[:] = start
         return first - least
 
-    def body_pose(self, body: int, joint_pos: Vector | None) -> tuple[Vector, Vector]:
-        """Position (3,) [m] and rotation (3, 3) of a body in the world frame, at joint_pos (nu,)
-        or, for one that no controlled joint moves, None.
+    def _base_pose(self) -> tuple[Vector, Vector]:
+        """Position (3,) [m] and rotation (3, 3) of the base frame, which no controlled joint moves,
+        in the world frame.
         """
-        self._free_at = np.empty(0)
-        if joint_pos is not None:
-            self._go_to(joint_pos)
-        else:
-            mujoco.mj_kinematics(self._model, self._now)
-        return self._now.xpos[body].copy(), self._now.xmat[body].reshape(3, 3).copy()
+        base = self._robot.base_body
+        return self._now.xpos[base].copy(), self._now.xmat[base].reshape(3, 3).copy()

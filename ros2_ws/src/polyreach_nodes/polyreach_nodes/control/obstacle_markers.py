@@ -1,25 +1,20 @@
 """From the fields of a marker to an obstacle, or why it cannot be one."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-
-import numpy as np
-from numpy.typing import NDArray
 
 from polyreach_description import Robot
 from polyreach_description.orientation import Quaternion, matrices, quaternions, unit_quaternion
 from polyreach_description.printable import printable
+from polyreach_nodes.control.frame_names import MAX_NAME, shortened
+from polyreach_nodes.control.goal_frames import LinkFrames
 from polyreach_nodes.control.obstacle import Obstacle, Point, Shape
 
-MAX_NAME = 100  # characters of a namespace, and of a frame that a message repeats
 MAX_DISTANCE = 100.0  # [m] from the base frame
 MAX_SIZE = 100.0  # [m]
 LEAST_SIZE = 1e-3  # [m]; what is smaller counts as of this size
-
-Vector = NDArray[np.float64]
-LinkPose = Callable[[int], tuple[Vector, Vector]]
 
 
 class Action(IntEnum):
@@ -78,11 +73,12 @@ def check_action(marker: MarkerFields) -> Action:
         raise MarkerError(marker, f"action is {marker.action}, but must be {legal}") from None
 
 
-def read_obstacle(marker: MarkerFields, robot: Robot, link_pose: LinkPose | None) -> Obstacle:
+def read_obstacle(
+    marker: MarkerFields, robot: Robot, links: LinkFrames, links_known: bool
+) -> Obstacle:
     """The obstacle of a marker whose action is ADD. Raises MarkerError.
 
-    link_pose: position (3,) [m] and rotation (3, 3) of a body of the robot in the base frame; None
-    without a valid joint state.
+    links_known: whether the poses of links are known, those of their last update.
     """
     if (shape := SHAPES.get(marker.kind)) is None:
         legal = "1 (cube), 2 (sphere) or 3 (cylinder)"
@@ -102,34 +98,36 @@ def read_obstacle(marker: MarkerFields, robot: Robot, link_pose: LinkPose | None
         raise MarkerError(marker, str(error)) from None
     position = marker.position
     if marker.frame not in ("", robot.base_frame):
-        position, orientation = _in_base(marker, orientation, robot, link_pose)
-    return Obstacle(marker.name, shape, _geom_size(shape, marker.scale), position, orientation)
+        position, orientation = _in_base(marker, orientation, robot, links, links_known)
+    return Obstacle(marker.name, shape, geom_size(shape, marker.scale), position, orientation)
 
 
 def _in_base(
-    marker: MarkerFields, orientation: Quaternion, robot: Robot, link_pose: LinkPose | None
+    marker: MarkerFields,
+    orientation: Quaternion,
+    robot: Robot,
+    links: LinkFrames,
+    links_known: bool,
 ) -> tuple[Point, Quaternion]:
     """Position and orientation in the base frame of a marker in the frame of a link."""
-    model = robot.model
-    links = {model.body(body).name: body for body in range(1, model.nbody)}
     frame = printable(marker.frame, MAX_NAME)
     if marker.frame not in links:
-        legal = f"empty, '{robot.base_frame}' or a link ({', '.join(links)})"
+        legal = f"'{robot.base_frame}' or empty, or of the robot: {shortened(links.names)}"
         raise MarkerError(marker, f"frame is '{frame}', but must be {legal}")
     if marker.frame_locked:
         legal = (
             f"must be false, or the frame '{robot.base_frame}': obstacles do not move with links"
         )
         raise MarkerError(marker, f"frame_locked is true in frame '{frame}', but {legal}")
-    if link_pose is None:
+    if not links_known:
         raise MarkerError(marker, f"frame is '{frame}', but there is no valid joint state")
-    place, turn = link_pose(links[marker.frame])
+    place, turn = links.pose(marker.frame)
     x, y, z = (place + turn @ marker.position).tolist()
     qx, qy, qz, qw = quaternions(turn @ matrices(orientation)).tolist()
     return (x, y, z), (qx, qy, qz, qw)
 
 
-def _geom_size(shape: Shape, scale: Point) -> Point:
+def geom_size(shape: Shape, scale: Point) -> Point:
     """Size of MuJoCo's geom [m]; of unequal diameters, the largest counts."""
     x, y, z = (max(side, LEAST_SIZE) / 2.0 for side in scale)
     match shape:

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
+from polyreach_nodes.control.goal_frames import LinkFrames
+from polyreach_nodes.control.nearest_obstacles import NearestObstacles
 from polyreach_nodes.control.obstacle import Obstacle, Point
 from polyreach_nodes.control.obstacle_clearance import MAX_OBSTACLES
 from polyreach_nodes.control.obstacle_markers import (
@@ -42,13 +43,15 @@ class Obstacles:
     the last.
     """
 
-    def __init__(self, robot: Robot, proximity: Proximity) -> None:
-        """proximity: keeps the robot away from the obstacles."""
+    def __init__(self, robot: Robot, proximity: Proximity, links: LinkFrames) -> None:
+        """proximity: keeps the robot away from the obstacles. links: frames that they may have."""
         self.refusal = ""  # why the last message was refused, until one is accepted
         self._robot = robot
         self._proximity = proximity
+        self._links = links
         self._period_s = 1.0 / robot.control_rate
         self._entries: dict[str, _Entry] = {}  # by the name of the obstacle
+        self._nearest: NearestObstacles | None = None  # None: not made since they changed
         self._next_s = math.inf  # when the next obstacle expires, or counts as at rest
         self._moving_since_s = math.inf  # receipt of the oldest place of those that move
 
@@ -75,6 +78,17 @@ class Obstacles:
         self._replace(entries)
         return ""
 
+    def nearest(self, joint_pos: Vector, now_s: float) -> Vector | None:
+        """The nearest obstacles as an input of policies, (8, 11), with the robot at joint_pos (nu,)
+        [rad or m]; None without any. See NearestObstacles.
+        """
+        if not self._entries:
+            return None
+        if self._nearest is None:
+            placed = ((entry.obstacle, entry.received_s) for entry in self._entries.values())
+            self._nearest = NearestObstacles(placed)
+        return self._nearest.at(now_s, lambda: self._proximity.spheres(joint_pos))
+
     def expire(self, now_s: float) -> None:
         """Delete obstacles at the end of their lifetime; called in every control period."""
         if now_s >= self._next_s:
@@ -89,9 +103,9 @@ class Obstacles:
         """The obstacles after a message. Raises ValueError."""
         if len(markers) > MAX_MARKERS:
             raise ValueError(f"more than {MAX_MARKERS} markers in one message")
-        link_pose = None
-        if joint_pos is not None:
-            link_pose = partial(self._proximity.link_pose, joint_pos=joint_pos)
+        links_known = joint_pos is not None
+        if joint_pos is not None and any(marker.frame in self._links for marker in markers):
+            self._links.update(joint_pos)
         entries = dict(self._entries)
         for marker in markers:
             action = check_action(marker)
@@ -100,7 +114,7 @@ class Obstacles:
             elif action is Action.DELETE:
                 entries.pop(marker.name, None)
             else:
-                obstacle = read_obstacle(marker, self._robot, link_pose)
+                obstacle = read_obstacle(marker, self._robot, self._links, links_known)
                 before = entries.get(marker.name)
                 if before is None and len(entries) == MAX_OBSTACLES:
                     raise MarkerError(marker, f"there are {MAX_OBSTACLES} obstacles, the most")
@@ -125,7 +139,7 @@ class Obstacles:
         return x, y, z
 
     def _replace(self, entries: dict[str, _Entry]) -> None:
-        self._entries = entries
+        self._entries, self._nearest = entries, None
         moving = [entry.received_s for entry in entries.values() if entry.obstacle.speed]
         self._moving_since_s = min(moving, default=math.inf)
         at_rest_s = self._moving_since_s + VELOCITY_TIMEOUT_S

@@ -34,6 +34,7 @@ class Policy:
     """One ONNX Runtime session with one thread and its input buffers.
 
     worst_compute_s: [s] of CPU time, the largest of random inputs when the file was loaded.
+    takes_obstacles: whether it has the input `obstacles`, and goes around them by itself.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Policy:
     ) -> None:
         self.contract = contract
         self.worst_compute_s = worst_compute_s
+        self.takes_obstacles = "obstacles" in contract.inputs
         self._session = session
         outputs = tensors_of_file(OUTPUTS, [tensor.name for tensor in session.get_outputs()])
         self._inputs = _buffers(contract, contract.inputs)

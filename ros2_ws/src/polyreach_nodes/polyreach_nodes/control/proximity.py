@@ -2,8 +2,6 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -11,61 +9,20 @@ from numpy.typing import ArrayLike, NDArray
 from polyreach_description import Robot
 from polyreach_description.distances import scaled_distances
 from polyreach_description.limits import REACTION_PERIODS
+from polyreach_nodes.control.approach_limits import NEGLIGIBLE, Closing, Limit, joint_factors
 from polyreach_nodes.control.clearance import Clearance
 from polyreach_nodes.control.obstacle import Obstacle
 from polyreach_nodes.control.obstacle_clearance import ObstacleClearance
 from polyreach_nodes.parameters import NO_WORKSPACE, check_distances, check_workspace
 
-NEGLIGIBLE = 1e-9  # [m] of approach
 EXTRA_PERIODS = 2.0  # for the next command, and for joints that do not brake in a straight line
-CREEP = 0.1  # least factor of joints that continue while others stop
 BEND = 0.25  # share of the room that a changed direction may use on the whole way
 MIXTURES = (1.0, 0.5, 0.25, 0.0)  # tried in turn, see Proximity
 MONOTONE = math.e  # reaction times in which the room is used up; with more, no overshoot
 WALLS = 6  # of the workspace
-SWEEPS = 8  # over the limits, to satisfy all of them
 
 Vector = NDArray[np.float64]
-Mask = NDArray[np.bool_]
 Names = tuple[str, str]
-
-
-class _Closing(NamedTuple):
-    """Two geoms, or an effector and a wall of the workspace, that approach each other.
-
-    key: pair of geoms, or effector and the wall's number, which is negative. clearance: of the
-    geoms; None for a wall. distance: now [m]. room: distance less the stop distance, and less what
-    the motion of an obstacle may take away [m]. width: slow less stop distance [m]. approach:
-    decrease of the distance on the whole way [m], by the joints alone. span: room above which it
-    is not slowed [m].
-    """
-
-    key: tuple[int, int]
-    clearance: Clearance | None
-    distance: float
-    room: float
-    width: float
-    approach: float
-    span: float
-
-    def factor(self, used: float = 0.0) -> float:
-        """Factor in [0, 1] of the approach, with a share of the width in use by other motions."""
-        room = max(0.0, self.room - used * self.width)
-        return min(1.0, room / self.span)
-
-
-@dataclass(frozen=True)
-class _Limit:
-    """A closing that is too fast. factor: of all joints, with which it would not be.
-
-    joints: (nu,) that change this distance. effect: (nu,) [m] change of the distance by each
-    joint's part of the way.
-    """
-
-    closing: _Closing
-    factor: float
-    joints: Mask
-    effect: Vector
 
 
 class Proximity:
@@ -141,11 +98,9 @@ class Proximity:
         reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
         self._obstacles.set_obstacles(obstacles, reaction_s + slowest_s + age_s)
 
-    def link_pose(self, body: int, joint_pos: Vector) -> tuple[Vector, Vector]:
-        """Position (3,) [m] and rotation (3, 3) of a body in the base frame, at joint_pos (nu,)."""
-        place, turn = self._obstacles.body_pose(body, joint_pos)
-        origin, base = self._obstacles.body_pose(self._robot.base_body, joint_pos)
-        return base.T @ (place - origin), base.T @ turn
+    def spheres(self, joint_pos: Vector) -> tuple[Vector, Vector]:
+        """See ObstacleClearance.spheres."""
+        return self._obstacles.spheres(joint_pos)
 
     @property
     def qpos(self) -> Vector:
@@ -212,20 +167,9 @@ class Proximity:
             return self._ones
         nearest = min(limits, key=lambda limit: limit.factor)
         self._explain(nearest.closing)
-        calm = min(limit.closing.room / limit.closing.width for limit in limits)
-        calm = min(1.0, max(CREEP, calm))
-        speed = calm * np.abs(command) / self._robot.joint_vel_limits
-        shares = [
-            limit.closing.factor(float(speed[~limit.joints].max(initial=0.0))) for limit in limits
-        ]
-        together = np.full(len(command), calm)
-        for limit, share in zip(limits, shares, strict=True):
-            together[limit.joints] = np.minimum(together[limit.joints], share)
-        alone = np.maximum(together, _alone(limits, shares, calm))
-        allowed = {
-            limit.closing.key: share * limit.closing.approach / ahead_s  # [m/s]
-            for limit, share in zip(limits, shares, strict=True)
-        }
+        joints = joint_factors(limits, np.abs(command) / self._robot.joint_vel_limits)
+        together, alone = joints.together, joints.alone
+        allowed = {key: approach / ahead_s for key, approach in joints.approaches.items()}  # [m/s]
         for mixture in MIXTURES:
             factors: Vector = together + mixture * (alone - together)
             if self._is_safe(factors * command, joint_pos, allowed):
@@ -257,16 +201,10 @@ class Proximity:
             return self._robot.geom_label(geom)
         return f"obstacle '{self._obstacles.name(geom)}'"
 
-    def _limit(self, closing: _Closing, factor: float, way: Vector) -> _Limit:
-        """The limit for a closing; where its gradient has the other sign, all joints count."""
-        if closing.clearance is None:
-            joints: Mask = self._robot.action_sets[closing.key[0]]
-            return _Limit(closing, factor, joints, -np.abs(way) * joints)
-        joints = closing.clearance.joints_between(closing.key)
-        effect = closing.clearance.gradient(closing.key) * way
-        if effect.sum() >= -NEGLIGIBLE:
-            effect = -np.abs(way) * joints
-        return _Limit(closing, factor, joints, effect)
+    def _limit(self, closing: Closing, factor: float, way: Vector) -> Limit:
+        if closing.clearance is not None:
+            return Limit.of_geoms(closing, factor, closing.clearance, way)
+        return Limit.of_wall(closing, factor, self._robot.action_sets[closing.key[0]], way)
 
     def _is_safe(
         self, command: Vector, joint_pos: Vector, allowed: dict[tuple[int, int], float]
@@ -295,14 +233,14 @@ class Proximity:
         end = np.minimum(np.maximum(joint_pos + command * ahead_s, low), high)
         return end - joint_pos, ahead_s
 
-    def _closings(self, joint_pos: Vector, way: Vector, ahead_s: float) -> Iterator[_Closing]:
+    def _closings(self, joint_pos: Vector, way: Vector, ahead_s: float) -> Iterator[Closing]:
         """Closings below the slow distance somewhere on the way, which takes ahead_s [s]."""
         own, obstacles = self._clearance, self._obstacles
         for pair, distance, approach in own.approaches(joint_pos, way):
             if approach > NEGLIGIBLE:
                 stop, width = self._of_pair[pair]
                 span = width + approach
-                yield _Closing(pair, own, distance, distance - stop, width, approach, span)
+                yield Closing(pair, own, distance, distance - stop, width, approach, span)
         if obstacles.any:
             yield from self._obstacle_closings(joint_pos, way, ahead_s)
         if self._walled:
@@ -310,7 +248,7 @@ class Proximity:
 
     def _obstacle_closings(
         self, joint_pos: Vector, way: Vector, ahead_s: float
-    ) -> Iterator[_Closing]:
+    ) -> Iterator[Closing]:
         obstacles, width = self._obstacles, self._width
         reaction_s = self.reaction_s + EXTRA_PERIODS * self._period_s
         for pair, distance, approach in obstacles.approaches(joint_pos, way):
@@ -322,9 +260,9 @@ class Proximity:
             room = distance - self.stop_distance
             room -= obstacles.predicted_approach(pair, ahead_s + self.obstacle_age_s)
             span = max(width + approach, MONOTONE * approach * reaction_s / ahead_s)
-            yield _Closing(pair, obstacles, distance, room, width, approach, span)
+            yield Closing(pair, obstacles, distance, room, width, approach, span)
 
-    def _wall_closings(self, joint_pos: Vector, way: Vector) -> Iterator[_Closing]:
+    def _wall_closings(self, joint_pos: Vector, way: Vector) -> Iterator[Closing]:
         low, high = self.workspace
         now, end = (self._robot.forward_kinematics(at) for at in (joint_pos, joint_pos + way))
         rooms = np.stack([now - low, high - now])  # (2, E, 3)
@@ -334,9 +272,9 @@ class Proximity:
             at = side, effector, axis
             room, key = float(rooms[at]), (effector, 3 * side + axis - WALLS)
             approach, width = float(taken[at]), self._width
-            yield _Closing(key, None, room, room, width, approach, width + approach)
+            yield Closing(key, None, room, room, width, approach, width + approach)
 
-    def _explain(self, closing: _Closing) -> None:
+    def _explain(self, closing: Closing) -> None:
         first, second = closing.key
         if closing.clearance is None:
             effector, side, axis = self._robot.effector_names[first], *divmod(second + WALLS, 3)
@@ -347,23 +285,3 @@ class Proximity:
             first_label, second_label = (self._label(geom).replace("'", "") for geom in closing.key)
             self.blocking = first_label, second_label
             self.reason = self._bodies(closing.distance, closing.key)
-
-
-def _alone(limits: list[_Limit], shares: list[float], calm: float) -> Vector:
-    """Factors (nu,) that slow only joints whose own motion decreases a limited distance."""
-    factors = np.full(len(limits[0].effect), calm)
-    for _ in range(SWEEPS):
-        obeyed = True
-        for limit, share in zip(limits, shares, strict=True):
-            effect = factors * limit.effect
-            allowed = -share * float(limit.effect.sum())
-            if -effect.sum() <= allowed + NEGLIGIBLE:
-                continue
-            obeyed, nearer = False, effect < 0.0
-            closer = -float(effect[nearer].sum())
-            apart = float(effect.sum()) + closer
-            # apart - k closer = -allowed
-            factors[nearer] *= max(0.0, (apart + allowed) / closer)
-        if obeyed:
-            break
-    return factors

@@ -42,7 +42,7 @@ class ReachControl:
         proximity, progress = self.pipeline.proximity, self.pipeline.progress
         self.joint_states = JointStateFilter(robot, self.watchdog, proximity.hold)
         self.goals = Goals(robot, proximity, progress, self._known_joint_pos)
-        self.obstacles = Obstacles(robot, proximity)
+        self.obstacles = Obstacles(robot, proximity, self.goals.frames.links)
         self.jog = JointJog(robot)
         self.keep_goals = False  # in a long outage of the joint state
         self._last_tick_s = -np.inf
@@ -158,7 +158,10 @@ class ReachControl:
             self.goals.follow(joint_pos)
         self.goals.advance(joint_pos, now_s, elapsed_s)
         jog = self.jog.joint_vel(self.goals.any_active, now_s)
-        return self.pipeline.step(joint_pos, self.goals, elapsed_s, jog)
+        obstacles = None
+        if self.goals.any_active and self.pipeline.policy.takes_obstacles:
+            obstacles = self.obstacles.nearest(joint_pos, now_s)
+        return self.pipeline.step(joint_pos, self.goals, elapsed_s, jog, obstacles)
 
     def _known_joint_pos(self) -> Vector | None:
         """The last joint positions (nu,) [rad or m]; None before the first."""

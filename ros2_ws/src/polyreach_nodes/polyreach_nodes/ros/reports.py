@@ -11,6 +11,7 @@ from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from polyreach_description import Robot
+from polyreach_nodes.client.obstacles import SHOWN
 from polyreach_nodes.client.status import (
     ControllerStatus,
     EffectorStatus,
@@ -162,6 +163,7 @@ def controller_status(
         refused_joint_state=joint_states.refused_reason,
         late_joint_states=joint_states.late_count,
         obstacles=len(obstacles),
+        avoids_obstacles=pipeline.policy.takes_obstacles,
         refused_obstacles=obstacles.refusal,
         goal_timeout_s=goals.timeout_s,
         compute_max_ms=1e3 * pipeline.policy.worst_compute_s,
@@ -230,7 +232,8 @@ def markers(control: ReachControl) -> MarkerArray:
 def _obstacle(robot: Robot, number: int, obstacle: Obstacle) -> Marker:
     """An obstacle, which disappears when it is no longer published."""
     kind, position = MARKER_TYPES[obstacle.shape], np.array(obstacle.position)
-    marker = _marker(robot, "obstacles", number, kind, position, 0.0, GREY, OBSTACLE_OPACITY)
+    marker = _marker(robot, SHOWN, number, kind, position, 0.0, GREY, OBSTACLE_OPACITY)
+    marker.text = obstacle.name
     q, size = marker.pose.orientation, marker.scale
     q.x, q.y, q.z, q.w = obstacle.orientation
     size.x, size.y, size.z = obstacle.scale

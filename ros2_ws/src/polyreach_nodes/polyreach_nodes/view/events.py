@@ -63,5 +63,32 @@ class UsePolicy:
     method: str
 
 
-Event = Grab | Drag | Switch | Press | Speed | Choose | UsePolicy
+@dataclass(frozen=True)
+class AddObstacle:
+    """The page is to publish an obstacle: 'box' or 'sphere', side or diameter [m]."""
+
+    shape: str
+    size: float
+
+
+@dataclass(frozen=True)
+class MoveObstacle:
+    """An obstacle of the page moves to a position (3,) [m, base frame], with an orientation (4,)
+    [unit quaternion x y z w].
+    """
+
+    number: int
+    position: NDArray[np.float64]
+    orientation: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RemoveObstacle:
+    """An obstacle of the page is removed."""
+
+    number: int
+
+
+ObstacleEvent = AddObstacle | MoveObstacle | RemoveObstacle
+Event = Grab | Drag | Switch | Press | Speed | Choose | UsePolicy | ObstacleEvent
 Post = Callable[[Event], None]

@@ -43,14 +43,16 @@ class Scene:
     ) -> None:
         self._server = server
         self._post = post
-        self._base = robot.base_body
+        self.base = f"/robot/{robot.base_body}"  # name of the base frame
         samples = effector_samples(robot)
         camera = first_camera(robot, samples)
+        self.viewer = camera.position  # (3,) of the first view [m, world frame]
         first = server.initial_camera
         first.position, first.look_at = camera.position, camera.look_at
         first.fov = camera.field_of_view
         distance = float(np.linalg.norm(camera.position - camera.look_at))
         self._height = 2 * distance * float(np.tan(camera.field_of_view / 2))  # [m] in view
+        self.handle_size = HANDLE_SHARE * self._height  # [m]
         self._add_surroundings(floor_height(robot), shadows)
         self._bodies = [
             server.scene.add_frame(f"/robot/{body}", show_axes=False)
@@ -77,7 +79,7 @@ class Scene:
         ]
         self._lines = [
             server.scene.add_line_segments(
-                f"/robot/{self._base}/to_goal/{name}",
+                f"{self.base}/to_goal/{name}",
                 np.zeros((1, 2, 3)),
                 colour,
                 thickness=2.0,
@@ -118,7 +120,7 @@ class Scene:
                 flat_shading=shape.flat,
             )
         scene.add_frame(
-            f"{self._bodies[self._base].name}/axes",
+            f"{self.base}/axes",
             axes_length=0.05 * self._height,
             axes_radius=0.0025 * self._height,
         )
@@ -160,8 +162,8 @@ class Scene:
         self, index: int, name: str, axes: NDArray[np.bool_], oriented: bool
     ) -> viser.TransformControlsHandle:
         handle = self._server.scene.add_transform_controls(
-            f"/robot/{self._base}/goals/{name}",
-            scale=HANDLE_SHARE * self._height,
+            f"{self.base}/goals/{name}",
+            scale=self.handle_size,
             disable_rotations=not oriented,
             active_axes=(bool(axes[0]), bool(axes[1]), bool(axes[2])),
             depth_test=False,
@@ -172,13 +174,8 @@ class Scene:
     async def _on_drag(self, index: int, event: Any) -> None:
         client = -1 if event.client_id is None else event.client_id
         if event.phase == "update":
-            position = np.array(event.target.position, dtype=np.float64)
-            w_x_y_z = np.array(event.target.wxyz, dtype=np.float64)
-            # a browser may send anything
-            shapes = position.shape == (3,) and w_x_y_z.shape == (4,)
-            if shapes and np.isfinite([*position, *w_x_y_z]).all() and w_x_y_z.any():
-                orientation = np.roll(w_x_y_z, -1) / np.linalg.norm(w_x_y_z)
-                self._post(Drag(index, position, orientation))
+            if (pose := pose_of(event.target)) is not None:
+                self._post(Drag(index, *pose))
         else:
             self._post(Grab(index, client, dragging=event.phase == "start"))
 
@@ -211,3 +208,15 @@ class Scene:
                 line.points = ends[index : index + 1].astype(np.float32)
                 self._ends[index] = ends[index]
             line.visible = handle.on
+
+
+def pose_of(handle: Any) -> tuple[Vector, Vector] | None:
+    """Position (3,) [m] and orientation (4,) [unit quaternion x y z w] of a handle; None if it is
+    not a pose: a browser may send anything.
+    """
+    position = np.array(handle.position, dtype=np.float64)
+    w_x_y_z = np.array(handle.wxyz, dtype=np.float64)
+    shapes = position.shape == (3,) and w_x_y_z.shape == (4,)
+    if not (shapes and np.isfinite([*position, *w_x_y_z]).all() and w_x_y_z.any()):
+        return None
+    return position, np.roll(w_x_y_z, -1) / np.linalg.norm(w_x_y_z)
