@@ -248,6 +248,7 @@ def test_a_hold_on_its_way_is_not_taken_for_that_of_the_next_task(line: Line) ->
     first = line.add("left", hold=True)
     line.queue.step(line.bench.now_s)
     new = line.add("left", hold=True, queued=False)
+    line.queue.step(line.bench.now_s)
     line.run(2.0)
     assert first.message == PREEMPTED and first.done
     assert new.phase is Phase.REACHING

@@ -34,9 +34,11 @@ class HoldRequest:
         if client.is_holding():
             return None
         self._answered_s = min(self._answered_s, now_s)
-        if status.received_s <= (self._called_s if self.all_have_goals else self._answered_s):
+        self.refusal = client.hold_refusal
+        since_s = self._called_s if self.all_have_goals else self._answered_s
+        if not self.refusal and status.received_s <= since_s:
             return None
-        self.pending, self.refusal = False, client.hold_refusal
+        self.pending = False
         effectors = {name: status.effector(name) for name in self._free}
         return {n: e.given_pose for n, e in effectors.items() if e.held and e.given_pose}
 
