@@ -385,8 +385,7 @@ def test_goals_in_the_queue_are_reached_one_after_the_other(
     places = [points(planar8, offset) for offset in (0.3, 0.4, 0.3)]
     goals = [(["left"], 0), (["left", "right"], 1), (["right"], 2)]
     sent = [
-        reach.send(names, [places[i][name] for name in names], queue=i > 0, hold=True)
-        for names, i in goals
+        reach.send(names, [places[i][name] for name in names], queue=i > 0) for names, i in goals
     ]
     probe.wait(lambda: sent[0].status == EXECUTING, "the first one begins")
     assert [each.status for each in sent[1:]] == [ACCEPTED, ACCEPTED]
@@ -399,7 +398,6 @@ def test_goals_in_the_queue_are_reached_one_after_the_other(
         assert earlier.feedback_s[-1] < later.feedback_s[0], "only the one that runs reports"
     given = [float(word) for word in probe.value("goal/left").split()]
     assert given == pytest.approx(places[1]["left"], abs=1e-6), "an older goal stays"
-    assert held(probe) == {"middle"}
 
 
 @pytest.mark.parametrize("how", ["cancel", "halt", "clear", "reload"])
