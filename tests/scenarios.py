@@ -99,6 +99,7 @@ class Probe:
                 "halt",
                 "resume",
                 "clear_goals",
+                "hold",
                 *(f"clear_goal/{effector}" for effector in robot.effector_names),
             )
         }
@@ -234,7 +235,9 @@ class Probe:
         self._ready(self._triggers[name])
 
     def call(self, name: str) -> str:
-        """Call ~/halt, ~/resume, ~/clear_goals, ~/clear_goal/<effector>; returns the answer."""
+        """Call ~/halt, ~/resume, ~/hold, ~/clear_goals, ~/clear_goal/<effector>; returns the
+        answer.
+        """
         client = self._ready(self._triggers[name])
         future = client.call_async(Trigger.Request())
         self.wait(future.done, f"answer of ~/{name}")

@@ -78,6 +78,50 @@ def test_goals_arrive_and_wrong_ones_are_reported(
         assert complaint in process.output
 
 
+def test_others_are_held_and_released(
+    shared: SharedController,
+    start: Launcher,
+    probe: Probe,
+    hardware: FakeHardware,
+    policy_file: Path,
+    goal: np.ndarray,
+) -> None:
+    shared.reset({"policy": str(policy_file), "outage_timeout": 0.0})
+    probe.send_goal("right", probe.robot.forward_kinematics(hardware.position)[2])
+    probe.wait(lambda: bool(probe.value("goal/right")), "goal of 'right'")
+
+    def held() -> list[str]:
+        return [name for name in ("left", "middle", "right") if probe.value(f"held/{name}")]
+
+    far = start("goal_node", None, "left", "200", "0", "0", "--hold")
+    assert far.popen.wait(timeout=30) == 1
+    assert "goal of 'left' rejected" in far.output
+    probe.wait(lambda: held() == [], "nothing is held for a goal that was rejected")
+    assert probe.value("goal/middle") == "" and probe.value("goal/right")
+
+    sent = start("goal_node", None, "left", *words(goal), "--hold", "--wait", "20")
+    assert sent.popen.wait(timeout=40) == 0, sent.output
+    assert held() == ["middle"]
+    probe.call("clear_goal/right")
+    assert held() == ["middle"], "there is a goal still"
+    probe.call("clear_goal/left")
+    probe.wait(lambda: held() == [] and probe.value("goal/middle") == "", "released")
+
+    hardware.stop()
+    probe.wait_state("STALE")
+    refused = start("goal_node", None, "left", *words(goal), "--hold")
+    assert refused.popen.wait(timeout=30) == 1
+    assert "hold refused: no valid joint state (STALE: joint state is older" in refused.output
+    assert probe.value("goal/left") == ""
+    hardware.resume()
+    probe.wait_state("IDLE")
+    assert probe.call("hold") == "holding left, middle, right"
+    assert probe.call("hold") == "every effector has a goal"
+    probe.wait(lambda: held() == ["left", "middle", "right"], "all held")
+    probe.call("clear_goals")
+    probe.wait(lambda: held() == [], "released")
+
+
 def test_an_inactive_controller_refuses(
     start: Launcher, probe: Probe, policy_file: Path, goal: np.ndarray
 ) -> None:
@@ -86,3 +130,6 @@ def test_an_inactive_controller_refuses(
     process = start("goal_node", None, "left", *words(goal))
     assert process.popen.wait(timeout=30) == 1
     assert "the controller is not active" in process.output
+    process = start("goal_node", None, "left", *words(goal), "--hold")
+    assert process.popen.wait(timeout=30) == 1
+    assert "hold refused: the controller is not active" in process.output

@@ -3,6 +3,7 @@
 import math
 import signal
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from geometry_msgs.msg import PoseStamped
 from rclpy.action import ActionClient
-from rig import FakeHardware, Launcher, Process
+from rig import FakeHardware, Launcher, Process, set_parameter
 from scenarios import DISCOVERY_S, Probe
 from shared import SharedController, shared_by
 
@@ -22,7 +23,7 @@ reach_goals = pytest.importorskip(
 )
 ReachGoals = reach_goals.ReachGoals
 
-SUCCEEDED, CANCELED, ABORTED = 4, 5, 6  # action_msgs/GoalStatus
+ACCEPTED, EXECUTING, SUCCEEDED, CANCELED, ABORTED = 1, 2, 4, 5, 6  # action_msgs/GoalStatus
 FAR = 0.6  # [rad] from home: well over a second away
 
 
@@ -41,6 +42,11 @@ class Sent:
         self.probe.wait(self.result_future.done, "the result of the action", timeout_s)
         response = self.result_future.result()
         return response.status, response.result
+
+    @property
+    def status(self) -> int:
+        """The status that the server published last."""
+        return self.handle.status
 
     def cancel(self) -> None:
         """Ask to cancel; the server must agree."""
@@ -64,8 +70,9 @@ class Reach:
         frame: str | None = None,
         tolerance: float = 0.0,
         timeout: float = 0.0,
+        **options: bool,
     ) -> Sent:
-        """Send a goal and wait until it is accepted."""
+        """Send a goal and wait until it is accepted; options: hold, queue."""
         frame = self.probe.robot.base_frame if frame is None else frame
         poses = []
         for position in positions:
@@ -75,7 +82,7 @@ class Reach:
             point.x, point.y, point.z = (float(value) for value in position)
             poses.append(pose)
         goal = ReachGoals.Goal(
-            effectors=effectors, poses=poses, tolerance=tolerance, timeout=timeout
+            effectors=effectors, poses=poses, tolerance=tolerance, timeout=timeout, **options
         )
         feedback: list[Any] = []
         feedback_s: list[float] = []
@@ -325,6 +332,122 @@ def test_goals_changed_by_other_clients_end_the_action(
     status, result = sent.ended()
     assert status == ABORTED
     assert "goal of 'right' was cleared by others" in result.message
+
+
+def held(probe: Probe) -> set[str]:
+    """The effectors that the status shows as held."""
+    return {name for name in probe.robot.effector_names if probe.value(f"held/{name}") == "true"}
+
+
+def test_others_are_held_until_the_goals_are_cleared(
+    controller: Process, reach: Reach, probe: Probe, hardware: FakeHardware, planar8: Robot
+) -> None:
+    start = planar8.forward_kinematics(hardware.position)
+    goal = start[0] + [-0.1, 0.05, 0.0]
+    sent = reach.send(["left"], [goal], hold=True)
+    status, result = sent.ended()
+    assert status == SUCCEEDED, result.message
+    assert held(probe) == {"middle", "right"}
+    end = planar8.forward_kinematics(hardware.position)
+    assert np.linalg.norm(end[0] - goal) < 0.021
+    assert np.linalg.norm(end[1:] - start[1:], axis=-1).max() < 0.021
+    probe.wait(lambda: probe.value("reached") == "true", "all effectors within the tolerance")
+    probe.call("clear_goal/left")
+    assert_comes_to_rest(probe)
+    assert held(probe) == set()
+
+
+@pytest.mark.parametrize("how", ["cancel", "preempt", "rejected"])
+def test_holds_end_with_their_action(
+    controller: Process, reach: Reach, probe: Probe, planar8: Robot, how: str
+) -> None:
+    goal = [(200.0, 0.0, 0.0)] if how == "rejected" else [points(planar8, FAR)["left"]]
+    sent = reach.send(["left"], goal, hold=True)
+    if how != "rejected":
+        probe.wait(lambda: held(probe) == {"middle", "right"}, "the others are held")
+        probe.wait_moving()
+    if how == "cancel":
+        sent.cancel()
+    elif how == "preempt":
+        assert reach.send(["left"], [points(planar8, 0.1)["left"]]).ended()[0] == SUCCEEDED
+    status, result = sent.ended()
+    assert status == (CANCELED if how == "cancel" else ABORTED), result.message
+    probe.wait(lambda: held(probe) == set(), "released")
+    if how == "preempt":
+        assert probe.value("goal/left") and not probe.value("goal/right")
+    else:
+        assert_comes_to_rest(probe)
+
+
+def test_goals_in_the_queue_are_reached_one_after_the_other(
+    controller: Process, reach: Reach, probe: Probe, planar8: Robot
+) -> None:
+    places = [points(planar8, offset) for offset in (0.3, 0.4, 0.3)]
+    goals = [(["left"], 0), (["left", "right"], 1), (["right"], 2)]
+    sent = [
+        reach.send(names, [places[i][name] for name in names], queue=i > 0) for names, i in goals
+    ]
+    probe.wait(lambda: sent[0].status == EXECUTING, "the first one begins")
+    assert [each.status for each in sent[1:]] == [ACCEPTED, ACCEPTED]
+    for number, each in enumerate(sent):
+        status, result = each.ended()
+        assert (status, result.message) == (SUCCEEDED, "reached")
+        if number < 2:
+            assert not sent[number + 1].result_future.done()
+    for earlier, later in pairwise(sent):
+        assert earlier.feedback_s[-1] < later.feedback_s[0], "only the one that runs reports"
+    given = [float(word) for word in probe.value("goal/left").split()]
+    assert given == pytest.approx(places[1]["left"], abs=1e-6), "an older goal stays"
+
+
+@pytest.mark.parametrize("how", ["cancel", "halt", "clear", "reload"])
+def test_nothing_in_the_queue_begins_after_a_goal_that_was_not_reached(
+    controller: Process, reach: Reach, probe: Probe, policy_file: Path, planar8: Robot, how: str
+) -> None:
+    goals = points(planar8, FAR)
+    first = reach.send(["left"], [goals["left"]])
+    waiting = [reach.send([name], [goals[name]], queue=True) for name in ("right", "left")]
+    probe.wait_moving()
+    if how == "cancel":
+        first.cancel()
+    elif how == "halt":
+        probe.call("halt")
+    elif how == "clear":
+        probe.call("clear_goals")
+    else:
+        assert probe.transition("deactivate")
+        assert set_parameter(probe, "policy", str(policy_file)) == (True, "")
+        assert probe.transition("activate")
+    status, reason = first.ended()
+    assert status == (CANCELED if how == "cancel" else ABORTED)
+    for each in (*waiting, reach.send(["right"], [goals["right"]], queue=True)):
+        status, result = each.ended()
+        expected = f"not begun, since the goal before it was not reached: {reason.message}"
+        assert (status, result.message) == (ABORTED, expected)
+    if how == "halt":
+        probe.call("resume")
+    assert_comes_to_rest(probe)
+    begun = reach.send(["right"], [points(planar8, 0.1)["right"]])
+    assert begun.ended()[0] == SUCCEEDED, "without the queue, it goes on"
+
+
+def test_a_goal_that_waits_can_be_canceled_and_all_can_be_preempted(
+    controller: Process, reach: Reach, probe: Probe, planar8: Robot
+) -> None:
+    goals = points(planar8, FAR)
+    first = reach.send(["left"], [(50.0, 0.0, 0.0)])
+    waiting = [reach.send([name], [goals[name]], queue=True) for name in ("right", "left")]
+    waiting[0].cancel()
+    assert waiting[0].ended()[0] == CANCELED
+    status, result = waiting[1].ended()
+    assert status == ABORTED and result.message.endswith("canceled by the client")
+    assert first.status == EXECUTING
+    behind = reach.send(["left"], [goals["left"]])
+    assert first.ended()[1].message == "preempted by a newer goal"
+    behind.cancel()
+    assert behind.ended()[0] == CANCELED
+    assert_comes_to_rest(probe)
+    assert probe.value("goal/right") == ""
 
 
 NAN = math.nan

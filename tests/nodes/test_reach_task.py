@@ -20,11 +20,14 @@ from polyreach_nodes.client.status import ControllerStatus, EffectorStatus, Poin
 
 STEP_S = 0.1
 LEFT, RIGHT = (0.5, 0.25, 0.0), (0.5, -0.25, 0.0)
+AT = (0.4, 0.1, 0.0)  # of an effector that is held
 TURNED = (0.6, 0.0, 0.0, 0.8)  # counts for effectors whose goals have an orientation
 
 
 class FakeController:
-    """Accepts goals and requests to clear them when the test allows an answer."""
+    """Accepts goals, and requests to clear them and to hold effectors, when the test allows an
+    answer. What it holds ends with the last goal that was set, as in the controller.
+    """
 
     def __init__(self) -> None:
         self.controller = "arm"
@@ -46,6 +49,11 @@ class FakeController:
         self.goal_timeout_s = 0.0
         self.goals: dict[str, Point] = {}
         self.rejected_effector = ""
+        self.held: set[str] = set()
+        self.holds = 0  # requests to hold
+        self.hold_refusal = ""
+        self.refuses_to_hold = False
+        self._holding = False
         self._received = dict.fromkeys(self.effectors, 0)
         self._queue: list[tuple[str, Point]] = []
         self._clearing: set[str] = set()
@@ -73,16 +81,45 @@ class FakeController:
     def is_clearing(self, effector: str) -> bool:
         return effector in self._clearing
 
+    def can_hold(self) -> bool:
+        return self.connected
+
+    def hold(self) -> None:
+        self.holds += 1
+        self._holding = True
+
+    def is_holding(self) -> bool:
+        return self._holding
+
+    def clear(self, effector: str) -> None:
+        """Clear a goal; with the last one that is no hold, all others."""
+        was_set = bool(self.goals.keys() - self.held)
+        self.goals.pop(effector, None)
+        self.held.discard(effector)
+        if was_set and not self.goals.keys() - self.held:
+            self.goals.clear()
+            self.held.clear()
+
     def answer(self, now_s: float) -> None:
         """Do what was requested, services first as they may overtake topics; publish a status."""
         for effector in self._clearing:
-            self.goals.pop(effector, None)
+            self.clear(effector)
         self._clearing.clear()
+        if self._holding:
+            self._holding = False
+            self.hold_refusal = "hold refused: a reason" if self.refuses_to_hold else ""
+            free = set(self.effectors) - self.goals.keys()
+            for effector in () if self.refuses_to_hold else free:
+                self.goals[effector] = AT
+                self.held.add(effector)
+                self.orientations[effector] = None
+                self.given_frames[effector] = ""
         for effector, position in self._queue:
             self._received[effector] += 1
             self.given_frames[effector] = self.frames_sent[effector][0]
             if not self.rejected_effector:
                 self.goals[effector] = position
+                self.held.discard(effector)
         self._queue.clear()
         if not self.publishes_status:
             return
@@ -110,6 +147,7 @@ class FakeController:
             angle_deg=self.angle_deg if turned else None,
             frame=frame,
             goal_in_frame=(goal, turned) if frame else None,
+            held=name in self.held,
         )
 
 
@@ -128,13 +166,20 @@ class Bench:
         settle_s: float = 0.25,
         frame: str = "base",
         stamp_ns: int = 0,
+        hold: bool = False,
+        begin: bool = True,
     ) -> ReachTask:
         positions = tuple({"left": LEFT, "right": RIGHT}[name] for name in effectors)
         frames = (frame,) * len(effectors)
         turns = (TURNED,) * len(effectors)
         stamps = (stamp_ns,) * len(effectors)
-        request = ReachRequest(effectors, frames, positions, turns, 0.02, 0.05, timeout_s, stamps)
-        return ReachTask(self.arm, request, settle_s, self.now_s)
+        request = ReachRequest(
+            effectors, frames, positions, turns, 0.02, 0.05, timeout_s, stamps, hold
+        )
+        task = ReachTask(self.arm, request, settle_s, self.now_s)
+        if begin:
+            task.begin(self.now_s)
+        return task
 
     def run(self, task: ReachTask, seconds: float, answer: bool = True) -> None:
         for _ in range(round(seconds / STEP_S)):
@@ -246,9 +291,9 @@ def test_goals_of_other_clients_are_not_cleared(bench: Bench) -> None:
 
 def test_a_newer_task_preempts_and_clears_the_goals_it_took_over(bench: Bench) -> None:
     old = reaching(bench, "left", "right")
-    new = bench.task("right")
-    new.take_over(old)
-    old.end(Outcome.ABORTED, "preempted", bench.now_s)
+    new = bench.task("right", begin=False)
+    new.begin(bench.now_s, old)
+    assert (old.outcome, old.message) == (Outcome.ABORTED, "preempted by a newer goal")
     new.end(Outcome.CANCELED, "stop", bench.now_s)  # before it could send its own goal
     for _ in range(3):
         bench.run(old, STEP_S)

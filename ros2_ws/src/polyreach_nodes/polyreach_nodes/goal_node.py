@@ -15,8 +15,9 @@ from polyreach_description.closed_output import end_with_output
 from polyreach_description.orientation import from_rpy
 from polyreach_description.printable import PrintableError
 from polyreach_nodes.client.controller_client import ControllerClient
+from polyreach_nodes.client.sent_goals import SentGoals
 from polyreach_nodes.client.status import EffectorStatus, error_text
-from polyreach_nodes.client.topics import goal_topic
+from polyreach_nodes.client.topics import HOLD, clear_goal_service, goal_topic
 from polyreach_nodes.control.watchdog import STUCK_STATES
 from polyreach_nodes.parameters import ANGLE_TOLERANCE
 from polyreach_nodes.ros.middleware import leave_shared_memory
@@ -38,6 +39,7 @@ class GoalNode(Node):
         self.client = ControllerClient(self, controller)
         self.client.follow_policy()
         self.client.advertise_goals([effector])
+        self._sent = SentGoals(self.client)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self)
 
@@ -61,12 +63,14 @@ class GoalNode(Node):
         orientation: Sequence[float] | None,
         frame: str,
         timeout_s: float,
+        hold: bool = False,
     ) -> None:
         """Send the goal, a position [m] and a unit quaternion x y z w where the effector's goals
-        have one, and wait until the controller received it.
+        have one, and wait until the controller received it. hold: before, hold the effectors that
+        have no goal; if the goal is not taken, they are released.
 
         Raises GoalError if it does not in timeout_s, if the orientation is missing or too much, or
-        if the controller rejects the goal.
+        if the controller rejects the goal, or to hold.
         """
         client = self.client
         self.wait(self._is_connected, timeout_s)
@@ -91,6 +95,35 @@ class GoalNode(Node):
             raise GoalError(
                 f"the goal of '{self.effector}' has an orientation ({kind}): give --rpy or --quat"
             )
+        if hold:
+            self._hold_others(timeout_s)
+        try:
+            self._send(position, orientation, frame, timeout_s)
+        except GoalError:
+            self.wait(lambda: self._sent.clear(monotonic()), timeout_s)
+            raise
+
+    def _hold_others(self, timeout_s: float) -> None:
+        client, sent = self.client, self._sent
+        client.use_services([HOLD, *map(clear_goal_service, client.effectors)])
+        done = self.wait(
+            lambda: sent.hold_others(monotonic()) or bool(sent.hold_refusal), timeout_s
+        )
+        if sent.hold_refusal:
+            raise GoalError(sent.hold_refusal)
+        if not done:
+            raise GoalError(
+                f"controller '{client.controller}' did not hold its effectors in {timeout_s:g} s"
+            )
+
+    def _send(
+        self,
+        position: Sequence[float],
+        orientation: Sequence[float] | None,
+        frame: str,
+        timeout_s: float,
+    ) -> None:
+        client = self.client
         received = self.effector_status().goals_received
 
         def is_received() -> bool:
@@ -171,6 +204,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         "robot, which the goal follows, or a frame of TF, see the controller's parameter use_tf.",
     )
     parser.add_argument(
+        "--hold",
+        action="store_true",
+        help="Hold the effectors that have no goal where they are, until the goal is cleared.",
+    )
+    parser.add_argument(
         "--controller",
         default="polyreach_controller",
         help="Name of the controller node (default: %(default)s).",
@@ -232,7 +270,7 @@ def _send(words: list[str]) -> int:
     try:
         position = (options.x, options.y, options.z)
         orientation = from_rpy(*options.rpy) if options.rpy else options.quat
-        node.send(position, orientation, options.frame, options.timeout)
+        node.send(position, orientation, options.frame, options.timeout, options.hold)
         if options.wait is not None:
             node.wait_reached(options.tolerance, options.angle_tolerance, options.wait)
     except GoalError as error:

@@ -19,9 +19,10 @@ from rclpy.task import Future
 from rclpy.time import Time
 
 from polyreach_nodes.client.controller_client import ControllerClient
+from polyreach_nodes.client.reach_queue import ReachQueue
 from polyreach_nodes.client.reach_request import ReachRequest
-from polyreach_nodes.client.reach_task import Outcome, ReachTask
-from polyreach_nodes.client.topics import clear_goal_service
+from polyreach_nodes.client.reach_task import Outcome, Phase, ReachTask
+from polyreach_nodes.client.topics import HOLD, clear_goal_service
 from polyreach_nodes.parameters import ReachParameters
 from polyreach_nodes.ros.declare_parameters import declare_parameters, read_parameters
 from polyreach_nodes.ros.spin import run_node
@@ -31,27 +32,28 @@ CLOSE_S = 2.5  # [s] to clear the goals of the running action when the node ends
 FLUSH_S = 0.1  # [s] for the result to leave
 
 
-@dataclass(frozen=True)
+@dataclass
 class Goal:
     """An accepted goal: its task, and its result once there is one."""
 
     handle: ServerGoalHandle
     task: ReachTask
     result: Future
+    executing: bool = False  # in terms of the action; before, it is in the queue
 
 
 class ReachNode(Node):
-    """Serves one action at a time; a newer goal takes over from an older one."""
+    """Serves one goal at a time; a newer one takes over from an older one, or waits for it."""
 
     def __init__(self, action: Any) -> None:
         super().__init__("polyreach_reach")
         self._action = action
         controller = declare_parameters(self, ReachParameters).controller
         self._closing = False
-        self._running: Goal | None = None
         self._goals: dict[bytes, Goal] = {}  # until their result is known
         self._accepted: dict[bytes, Goal] = {}  # until executed; a status may end one before
         self._client = ControllerClient(self, controller, on_status=self._step)
+        self._queue = ReachQueue(self._client)
         self._client.follow_policy(self._on_policy)
         wall = Clock(clock_type=ClockType.STEADY_TIME)
         self.create_timer(FEEDBACK_PERIOD_S, self._on_feedback, clock=wall)
@@ -68,7 +70,7 @@ class ReachNode(Node):
     def _on_policy(self) -> None:
         effectors = self._client.effectors
         self._client.advertise_goals(effectors)
-        self._client.use_services(list(map(clear_goal_service, effectors)))
+        self._client.use_services([HOLD, *map(clear_goal_service, effectors)])
         self._step()
 
     def _request(self, goal: Any) -> ReachRequest:
@@ -84,24 +86,19 @@ class ReachNode(Node):
             angle_tolerance=goal.angle_tolerance or parameters.angle_tolerance,
             timeout_s=goal.timeout or parameters.timeout,
             stamps_ns=tuple(Time.from_msg(pose.header.stamp).nanoseconds for pose in goal.poses),
+            hold=goal.hold,
         )
 
     def _accept(self, handle: ServerGoalHandle) -> None:
-        """Start an accepted goal; one that is not valid ends and leaves the running one alone."""
+        """Add an accepted goal to the queue; it executes from its begin, or its end, on."""
         now_s = monotonic()
         settle_s = read_parameters(self, ReachParameters).settle_time
         task = ReachTask(self._client, self._request(handle.request), settle_s, now_s)
         goal = Goal(handle, task, Future())
         key = bytes(handle.goal_id.uuid)
         self._goals[key] = self._accepted[key] = goal
-        if self._client.effectors and (fault := task.request.fault(self._client)):
-            task.end(Outcome.ABORTED, fault, now_s)
-        else:
-            if self._running is not None:
-                task.take_over(self._running.task)
-                self._running.task.end(Outcome.ABORTED, "preempted by a newer goal", now_s)
-            self._running = goal
-        handle.execute()
+        self._queue.add(task, handle.request.queue, now_s)
+        self._step()
 
     async def _execute(self, handle: ServerGoalHandle) -> Any:
         goal = self._accepted.pop(bytes(handle.goal_id.uuid))
@@ -118,21 +115,15 @@ class ReachNode(Node):
         return CancelResponse.ACCEPT
 
     def _step(self) -> None:
-        """Let every task do what is due, and give the results of those that are done."""
+        """Let every task do what is due, and give the results of those that have one."""
         now_s = monotonic()
+        self._queue.step(now_s)
         for key, goal in list(self._goals.items()):
-            task = goal.task
-            others = [other.task for other in self._goals.values() if other is not goal]
-            blocked = any(
-                other.must_clear(effector)
-                for other in others
-                for effector in task.request.effectors
-            )
-            task.step(now_s, blocked)
-            if task.done and goal.handle.is_active:
+            if goal.task.phase is not Phase.QUEUED and not goal.executing:
+                goal.executing = True
+                goal.handle.execute()
+            if goal.task.has_result and goal.handle.is_active:
                 del self._goals[key]
-                if goal is self._running:
-                    self._running = None
                 self._finish(goal, now_s)
 
     def _finish(self, goal: Goal, now_s: float) -> None:
@@ -156,16 +147,17 @@ class ReachNode(Node):
 
     def _on_feedback(self) -> None:
         self._step()
-        if self._running is not None and self._running.task.running:
-            task = self._running.task
-            self._running.handle.publish_feedback(
-                self._action.Feedback(
-                    errors=task.errors,
-                    angle_errors=task.angle_errors,
-                    reached=task.reached,
-                    elapsed=task.elapsed_s(monotonic()),
+        running = self._queue.running
+        for goal in self._goals.values():
+            if (task := goal.task) is running:
+                goal.handle.publish_feedback(
+                    self._action.Feedback(
+                        errors=task.errors,
+                        angle_errors=task.angle_errors,
+                        reached=task.reached,
+                        elapsed=task.elapsed_s(monotonic()),
+                    )
                 )
-            )
 
     def close(self) -> None:
         """Clear the goals of the running action and give its result; takes CLOSE_S at most."""

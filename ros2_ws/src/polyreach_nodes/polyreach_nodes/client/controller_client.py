@@ -18,6 +18,7 @@ from std_srvs.srv import Trigger
 from polyreach_nodes.client.status import ControllerStatus, StatusError, decode
 from polyreach_nodes.client.topics import (
     FRAMES,
+    HOLD,
     LATCHED,
     POLICY_METADATA,
     STATUS,
@@ -26,7 +27,7 @@ from polyreach_nodes.client.topics import (
     goal_topic,
 )
 
-CLEAR_TIMEOUT_S = 1.0  # [s] after which the answer to a request is no longer waited for
+CALL_TIMEOUT_S = 1.0  # [s] after which the answer to a request is no longer waited for
 GOAL_QUEUE = 10  # goals of one effector that wait to be sent
 
 
@@ -42,7 +43,7 @@ class ControllerClient:
     def __init__(
         self, node: Node, controller: str, on_status: Callable[[], object] = lambda: None
     ) -> None:
-        """on_status: called after every status, and after every answer to clear_goal."""
+        """on_status: called after every status, and after every answer to clear_goal and hold."""
         self.controller = controller
         self.name = node.resolve_topic_name(f"{controller}/{STATUS}").removesuffix(f"/{STATUS}")
         self.status = ControllerStatus()
@@ -55,7 +56,7 @@ class ControllerClient:
         self._on_status = on_status
         self._goals: dict[str, Publisher] = {}
         self._services: dict[str, Client] = {}
-        self._clear_calls: dict[str, tuple[Future, float]] = {}  # and when it was called [s]
+        self._calls: dict[str, tuple[Future, float]] = {}  # by service, and when called [s]
         self._subscription = node.create_subscription(
             DiagnosticStatus, f"{controller}/{STATUS}", self._take_status, LATCHED
         )
@@ -114,7 +115,7 @@ class ControllerClient:
         """Make the clients of these services (std_srvs/Trigger); destroy those of all others."""
         for service in self._services.keys() - set(services):
             self._node.destroy_client(self._services.pop(service))
-            self._clear_calls.pop(service, None)
+            self._calls.pop(service, None)
         for service in services:
             if service not in self._services:
                 name = f"{self.controller}/{service}"
@@ -154,19 +155,46 @@ class ControllerClient:
 
     def clear_goal(self, effector: str) -> None:
         """Ask the controller to clear the effector's goal, unless such a request is under way."""
-        if self.is_clearing(effector) or not self.is_connected(effector):
-            return
-        service = clear_goal_service(effector)
-        future = self.call(service)
-        self._clear_calls[service] = (future, monotonic())
-        future.add_done_callback(lambda _: self._on_status())
+        if self.offers(service := clear_goal_service(effector)):
+            self._request(service)
 
     def is_clearing(self, effector: str) -> bool:
         """Whether a request to clear the effector's goal may still be under way."""
-        if (call := self._clear_calls.get(clear_goal_service(effector))) is None:
+        return self._is_under_way(clear_goal_service(effector))
+
+    def can_hold(self) -> bool:
+        """Whether the controller would receive a request to hold effectors."""
+        return self.offers(HOLD)
+
+    def hold(self) -> None:
+        """Ask the controller to hold every effector without a goal, unless such a request is under
+        way.
+        """
+        if self.can_hold():
+            self._request(HOLD)
+
+    def is_holding(self) -> bool:
+        """Whether such a request may still be under way."""
+        return self._is_under_way(HOLD)
+
+    @property
+    def hold_refusal(self) -> str:
+        """Why the last such request was refused; '' if it was not, or before there is an answer."""
+        future, _ = self._calls.get(HOLD, (None, 0.0))
+        answer = future.result() if future is not None and future.done() else None
+        return "" if answer is None or answer.success else answer.message
+
+    def _request(self, service: str) -> None:
+        if not self._is_under_way(service):
+            future = self.call(service)
+            self._calls[service] = (future, monotonic())
+            future.add_done_callback(lambda _: self._on_status())
+
+    def _is_under_way(self, service: str) -> bool:
+        if (call := self._calls.get(service)) is None:
             return False
         future, called_s = call
-        return not future.done() and monotonic() - called_s < CLEAR_TIMEOUT_S
+        return not future.done() and monotonic() - called_s < CALL_TIMEOUT_S
 
 
 def goal_message(

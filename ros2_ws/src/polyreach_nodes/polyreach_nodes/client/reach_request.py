@@ -42,6 +42,19 @@ class ReachClient(Protocol):
     def is_clearing(self, effector: str) -> bool:
         """Whether such a request is under way."""
 
+    def can_hold(self) -> bool:
+        """Whether a request to hold effectors would be received."""
+
+    def hold(self) -> None:
+        """Ask the controller to hold every effector that has no goal."""
+
+    def is_holding(self) -> bool:
+        """Whether such a request is under way."""
+
+    @property
+    def hold_refusal(self) -> str:
+        """Why the last such request was refused; '' if it was not."""
+
 
 @dataclass(frozen=True)
 class ReachRequest:
@@ -57,6 +70,7 @@ class ReachRequest:
     angle_tolerance: float
     timeout_s: float
     stamps_ns: tuple[int, ...] = ()  # at which frames of TF count, 0: the latest; empty: all 0
+    hold: bool = False  # the effectors that have no goal
 
     def stamp_ns(self, effector: str) -> int:
         """The stamp of the effector's goal."""

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from polyreach_nodes.client.reach_request import ReachClient, ReachRequest, point_text
-from polyreach_nodes.client.status import EffectorStatus, FramedPose, error_text
+from polyreach_nodes.client.sent_goals import GONE_S, SentGoals
+from polyreach_nodes.client.status import EffectorStatus, error_text
 from polyreach_nodes.control.watchdog import MOVING_STATES, STUCK_STATES, State
 
 START_TIMEOUT_S = 5.0  # [s] for the controller to appear and to accept the goals
@@ -14,7 +14,6 @@ RESEND_S = (
     0.5  # [s] after which a goal that was not received is sent again; a first one may be lost
 )
 REFRESH_SHARE = 0.4  # of the controller's goal_timeout, after which a goal is sent again
-GONE_S = 1.0  # [s] without a status after which the controller counts as gone
 PAUSE_S = 1.0  # [s] for which a joint state may be missing
 RELEASE_TIMEOUT_S = 2.0  # [s] to clear goals at the end
 RUNNING_STATES = (State.IDLE, *MOVING_STATES)
@@ -32,23 +31,15 @@ class Outcome(Enum):
 class Phase(Enum):
     """What a task is doing."""
 
+    QUEUED = auto()  # until it begins
     STARTING = auto()  # until the controller has every goal
     REACHING = auto()
     RELEASING = auto()  # until the controller has cleared the goals
     DONE = auto()
 
 
-@dataclass
-class SentGoal:
-    """What was sent for an effector, and how many goals the controller had received before."""
-
-    poses: set[FramedPose]
-    received_before: int
-    sent_s: float
-
-
 class ReachTask:
-    """Sends goals to the controller and monitors them; call step() until it is DONE.
+    """Sends goals to the controller and monitors them; call begin(), and step() until it is DONE.
 
     Times are monotonic seconds. Only the controller's status counts: it has a goal when the status
     shows it, and has cleared it when the status does not show it any more.
@@ -58,7 +49,7 @@ class ReachTask:
         self, client: ReachClient, request: ReachRequest, settle_s: float, now_s: float
     ) -> None:
         self.request = request
-        self.phase = Phase.STARTING
+        self.phase = Phase.QUEUED
         self.outcome = Outcome.ABORTED
         self.message = ""
         self.errors = [math.nan] * len(request.effectors)  # [m]
@@ -67,9 +58,9 @@ class ReachTask:
         self._client = client
         self._settle_s = settle_s
         self._start_s = now_s
-        self._end_s = self._paused_s = math.inf
+        self._end_s = self._release_s = self._paused_s = math.inf
         self._sent_s = math.inf
-        self._sent: dict[str, SentGoal] = {}
+        self._sent = SentGoals(client)
         self._within_s = math.inf  # since when every effector has been within the tolerance
 
     @property
@@ -84,7 +75,12 @@ class ReachTask:
     @property
     def running(self) -> bool:
         """Whether the outcome is still open."""
-        return self.phase in (Phase.STARTING, Phase.REACHING)
+        return self.phase in (Phase.QUEUED, Phase.STARTING, Phase.REACHING)
+
+    @property
+    def has_result(self) -> bool:
+        """Whether outcome and message are final."""
+        return self.done or (self.outcome is Outcome.SUCCEEDED and not self.running)
 
     @property
     def done(self) -> bool:
@@ -92,27 +88,45 @@ class ReachTask:
         return self.phase is Phase.DONE
 
     def elapsed_s(self, now_s: float) -> float:
-        """Time since the start [s], until the outcome was known."""
+        """Time since it began, or, before that, since it was made, until its outcome [s]."""
         return min(now_s, self._end_s) - self._start_s
 
-    def must_clear(self, effector: str) -> bool:
-        """Whether this task sent the effector's goal and has to clear it."""
-        return effector in self._sent and self.phase is not Phase.DONE
+    @property
+    def moves(self) -> tuple[str, ...]:
+        """The effectors to which it gives goals, among them those that it holds."""
+        return self._client.effectors if self.request.hold else self.request.effectors
 
-    def take_over(self, old: "ReachTask") -> None:
-        """Let the older task end without clearing goals of effectors that this one moves, too."""
-        for name in set(self.request.effectors) & old._sent.keys():
-            self._sent[name] = old._sent.pop(name)
+    def must_clear(self, effector: str) -> bool:
+        """Whether the effector may have a goal of this task that is to be cleared at its end."""
+        return not self.done and self._sent.may_have(effector)
+
+    def begin(self, now_s: float, old: "ReachTask | None" = None) -> None:
+        """Let step() send the goals. The task before, `old`, ends as preempted if it runs.
+
+        That one does not clear goals of effectors that this task moves, too. What it holds stays
+        held if this task holds, too, and is released otherwise, also after a success.
+        """
+        self.phase, self._start_s = Phase.STARTING, now_s
+        if old is None:
+            return
+        succeeded = old.done and old.outcome is Outcome.SUCCEEDED
+        if succeeded:
+            old._sent.keep_only_holds()
+            old.phase, old._release_s = Phase.RELEASING, now_s
+        if old.running or succeeded:
+            self._sent.take_over(old._sent, self.request.effectors, self.request.hold)
+        old.end(Outcome.ABORTED, "preempted by a newer goal", now_s)
 
     def end(self, outcome: Outcome, message: str, now_s: float) -> None:
         """Fix the outcome and, unless it is a success, start to clear the goals."""
         if self.running:
-            self.outcome, self.message, self._end_s = outcome, message, now_s
+            self.outcome, self.message = outcome, message
+            self._end_s = self._release_s = now_s
             self.phase = Phase.DONE if outcome is Outcome.SUCCEEDED else Phase.RELEASING
 
     def step(self, now_s: float, blocked: bool = False) -> None:
-        """Do what is due; `blocked` while another task still clears goals of these effectors."""
-        if self.running:
+        """Do what is due; `blocked` while another task still clears goals of what it `moves`."""
+        if self.phase in (Phase.STARTING, Phase.REACHING):
             if fault := self._fault(now_s):
                 self.end(Outcome.ABORTED, fault, now_s)
             elif self.phase is Phase.STARTING:
@@ -163,6 +177,8 @@ class ReachTask:
         client = self._client
         if not client.effectors or not client.status.state:
             return f"no controller '{client.controller}' in {START_TIMEOUT_S:g} s"
+        if self.request.hold and not client.can_hold():
+            return f"controller '{client.controller}' does not offer to hold effectors"
         missing = [name for name in self.request.effectors if not self._has_goal(name)]
         return (
             f"controller '{client.controller}' did not take the goal of {_quoted(missing)} "
@@ -173,13 +189,18 @@ class ReachTask:
         """Send the goals once the controller is connected, and those that are lost again."""
         names, client, status = self.request.effectors, self._client, self._client.status
         if self._sent_s == math.inf:
-            free = all(client.is_connected(n) and not client.is_clearing(n) for n in names)
-            if blocked or not free or now_s - status.received_s > GONE_S:
+            free = not any(map(client.is_clearing, self.moves))
+            connected = all(map(client.is_connected, names))
+            if blocked or not free or not connected or now_s - status.received_s > GONE_S:
                 return
+            if self.request.hold:
+                held = self._sent.hold_others(now_s)
+                if refusal := self._sent.hold_refusal:
+                    self.end(Outcome.ABORTED, refusal, now_s)
+                if refusal or not held:
+                    return
             for name, pose in self.request.goals(client).items():
-                before = self._sent[name].poses if name in self._sent else set()
-                received = status.effector(name).goals_received
-                self._sent[name] = SentGoal(before | {pose}, received, -math.inf)
+                self._sent.expect(name, pose)
             self._sent_s = now_s
         goals = self.request.goals(client)
         # a frame may move with another effector, which must have its goal before
@@ -242,24 +263,13 @@ class ReachTask:
         return math.nan if angle is None else angle
 
     def _release(self, now_s: float) -> None:
-        """Clear every goal that this task sent and that the controller still has."""
-        for name, sent in list(self._sent.items()):
-            effector = self._client.status.effector(name)
-            # a goal that is still on its way would arrive after the request to clear it
-            lost = now_s - sent.sent_s >= GONE_S
-            on_its_way = effector.goals_received == sent.received_before and not lost
-            if on_its_way or self._client.is_clearing(name):
-                continue
-            if effector.given_pose in sent.poses:
-                self._client.clear_goal(name)
-            else:
-                del self._sent[name]
-        if not self._sent:
+        """Clear every goal that this task sent, or holds, and that the controller still has."""
+        if self._sent.clear(now_s):
             self.phase = Phase.DONE
-        elif now_s - self._end_s > RELEASE_TIMEOUT_S:
+        elif now_s - self._release_s > RELEASE_TIMEOUT_S:
             self.message += (
                 "; the controller did not confirm that it cleared the goal of "
-                f"{_quoted(self._sent)}"
+                f"{_quoted(self._sent.effectors or self.moves)}"
             )
             self.phase = Phase.DONE
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 # followed by the effector's name
 GOAL, ORIENTATION = "goal/", "goal_orientation/"
 FRAME, IN_FRAME = "goal_frame/", "goal_in_frame/"
-ERROR, ANGLE, RECEIVED = "error/", "angle_error/", "received/"
+ERROR, ANGLE, RECEIVED, HELD = "error/", "angle_error/", "received/", "held/"
 MAX_SHOWN = 100  # characters of a value that an error repeats
 
 
@@ -40,6 +40,7 @@ class EffectorStatus:
     angle_deg: float | None = None  # [degrees] to the goal; None as above
     frame: str = ""  # in which the goal was given; empty: the base frame
     goal_in_frame: GoalPose | None = None  # the goal as it was given in that frame
+    held: bool = False  # whether the goal is a hold
 
     @property
     def goal_pose(self) -> GoalPose | None:
@@ -131,6 +132,8 @@ def encode(status: ControllerStatus) -> dict[str, str]:
             values[IN_FRAME + name] = " ".join(map(repr, (*position, *(turned or ()))))
         if effector.angle_deg is not None:
             values[ANGLE + name] = repr(effector.angle_deg)
+        if effector.held:
+            values[HELD + name] = "true"
         values[RECEIVED + name] = str(effector.goals_received)
     return values
 
@@ -164,9 +167,10 @@ def decode(
             frame=values.get(FRAME + name, ""),
             goal_in_frame=read(IN_FRAME + name, _pose, None, "three or seven finite numbers"),
             goals_received=read(RECEIVED + name, _count, 0, "a number of goals"),
+            held=read(HELD + name, _boolean, False, "'true' or 'false'"),
         )
 
-    prefixes = (GOAL, ORIENTATION, ERROR, ANGLE, RECEIVED)
+    prefixes = (GOAL, ORIENTATION, ERROR, ANGLE, RECEIVED, HELD)
     names = [key.partition("/")[2] for key in values if key.startswith(prefixes)]
     states = "a number of joint states"
     return ControllerStatus(

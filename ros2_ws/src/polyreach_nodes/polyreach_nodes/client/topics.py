@@ -19,7 +19,7 @@ JOINT_JOG = "joint_jog"  # sensor_msgs/JointState, names and velocities
 MARKERS = "markers"  # visualization_msgs/MarkerArray
 OBSTACLES = "obstacles"  # visualization_msgs/MarkerArray, OBSTACLE_QUEUE messages
 
-HALT, RESUME, CLEAR_GOALS = "halt", "resume", "clear_goals"  # std_srvs/Trigger
+HALT, RESUME, CLEAR_GOALS, HOLD = "halt", "resume", "clear_goals", "hold"  # std_srvs/Trigger
 SPEED_SCALE = "speed_scale"  # parameter, 0 to 1
 
 COMMAND_TOPICS = {

@@ -1,6 +1,6 @@
 """The goals of the effectors: accepted or rejected with a reason, cleared, expired."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -13,13 +13,12 @@ from polyreach_description.orientation import (
     orientation_errors,
     unit_quaternion,
 )
+from polyreach_nodes.control.goal_bounds import check_distance, check_workspace
 from polyreach_nodes.control.goal_frames import FramedGoal, FrameError, GoalFrames, loop_through
 from polyreach_nodes.control.goal_motion import GoalMotion
 from polyreach_nodes.control.goal_twists import GoalTwists
 from polyreach_nodes.control.progress import ProgressChecker
 from polyreach_nodes.control.proximity import Proximity
-
-MAX_GOAL_DISTANCE = 100.0  # [m]
 
 Vector = NDArray[np.float64]
 
@@ -30,6 +29,10 @@ class Goals:
     A goal is a position, with an orientation where the robot's `effector_goals` are axis or pose.
     Given in a frame that moves, it follows that frame. Where it would leave the workspace, or where
     the frame is not known any more, it stays at its last place.
+
+    A hold is a goal at the pose that an effector had, so that it stays there while others move. It
+    ends with a goal that is set for this effector, when it is cleared, and with the last goal that
+    was set for any effector.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class Goals:
         # where the policy leads the effectors: the goals, or ahead of those that are streamed
         self.targets, self.target_orientations = self.positions, self.orientations
         self.any_active = False
+        self.held: set[int] = set()  # effectors whose goals are holds
         self.had_any = False  # since forget()
         self.rejection = ""  # why the last rejected goal was rejected
         self.rejected_effector = ""  # whose goal that was
@@ -85,11 +89,11 @@ class Goals:
         """
         try:
             index = self._index_of(effector)
-            _check_distance(position)
+            check_distance(position)
             turned = unit_quaternion(orientation) if self._robot.oriented[index] else None
             goal = FramedGoal(frame, position, turned, stamp_ns)
             if frame in ("", self._robot.base_frame):
-                self._check_workspace(position)
+                check_workspace(position, self._proximity.workspace)
                 self._leave_frame(index)
                 self._place(index, position, turned)
                 self._progress.set_goal(index, position, turned or IDENTITY)
@@ -98,6 +102,7 @@ class Goals:
         except ValueError as error:
             return self.reject(effector, str(error))
         self.received[effector] += 1
+        self.held.discard(index)
         self.active[index] = 1.0
         self.any_active = self.had_any = True
         self.twists.forget(index)
@@ -130,7 +135,7 @@ class Goals:
             self._check_movers(goal.frame, movers)
         frames.update()
         position, turned = frames.place(goal)
-        self._check_workspace(position)
+        check_workspace(position, self._proximity.workspace)
         self._leave_frame(index)
         self.framed[index] = goal
         if movers is not None:
@@ -162,7 +167,7 @@ class Goals:
             try:
                 self._check_movers(goal.frame, movers)
                 position, turned = self.frames.place(goal)
-                self._check_workspace(position)
+                check_workspace(position, self._proximity.workspace)
             except ValueError as error:
                 name = self._robot.effector_names[index]
                 self.not_followed[index] = (
@@ -191,9 +196,40 @@ class Goals:
         self.rejection = f"goal of '{effector}' rejected: {reason}"
         return self.rejection
 
+    def hold(self, joint_pos: Vector, now_s: float) -> list[str]:
+        """Hold the effectors that have no goal at their poses at joint_pos (nu,) [rad or m];
+        returns their names.
+
+        Raises ValueError, and holds none, if one of them is outside of the workspace.
+        """
+        free, names = np.flatnonzero(self.active == 0.0).tolist(), self._robot.effector_names
+        positions, orientations = self._robot.effector_poses(joint_pos)
+        for index in free:
+            try:
+                check_workspace(positions[index], self._proximity.workspace)
+            except ValueError as error:
+                raise ValueError(f"'{names[index]}' cannot be held: {error}") from None
+        for index in free:
+            self._move(index, positions[index], orientations[index], now_s)
+        self.held.update(free)
+        return [names[index] for index in free]
+
+    @property
+    def any_set(self) -> bool:
+        """Whether there is a goal that is no hold."""
+        return int(self.active.sum()) > len(self.held)
+
     def clear(self, effector: str) -> None:
-        """Clear the goal of one effector."""
+        """Clear the goal of one effector; with the last one that was set, all holds."""
         index = self._index[effector]
+        was_set = self.any_set
+        self._clear(index)
+        if was_set and not self.any_set:
+            for held in tuple(self.held):
+                self._clear(held)
+
+    def _clear(self, index: int) -> None:
+        self.held.discard(index)
         self.active[index] = self.oriented[index] = 0.0
         self.any_active = bool(self.active.any())
         self.motion.forget(index)
@@ -213,11 +249,13 @@ class Goals:
         self.rejection = self.rejected_effector = self.expiry = ""
 
     def expire(self, now_s: float) -> None:
-        """Clear the goals that are older than timeout_s."""
+        """Clear the goals that are older than timeout_s; holds only if no other goal is left."""
         if not (self.timeout_s and self.any_active):
             return
         old = (self.active > 0) & (now_s - self._set_s > self.timeout_s)
-        for index in np.flatnonzero(old):
+        for index in sorted(np.flatnonzero(old).tolist(), key=self.held.__contains__):
+            if not self.active[index] or (index in self.held and self.any_set):
+                continue
             name = self._robot.effector_names[index]
             self.expiry = f"goal of '{name}' expired after {self.timeout_s:g} s"
             self.clear(name)
@@ -242,6 +280,7 @@ class Goals:
     def _move(self, index: int, position: Vector, orientation: Vector, now_s: float) -> None:
         """Set a goal that is legal [m, base frame], without a stream of its own."""
         oriented = self._robot.oriented[index]
+        self.held.discard(index)
         self._leave_frame(index)
         self.positions[index] = position
         self.orientations[index] = orientation if oriented else IDENTITY
@@ -272,22 +311,3 @@ class Goals:
                 f"unknown effector '{effector}' (robot '{self._robot.name}' has: {legal})"
             )
         return self._index[effector]
-
-    def _check_workspace(self, position: Sequence[float] | Vector) -> None:
-        """Raise ValueError unless a position [m, base frame] is near, and in the workspace."""
-        _check_distance(position)
-        low, high = self._proximity.workspace
-        if not ((low <= position) & (position <= high)).all():
-            legal = f"{_point(low)} to {_point(high)}"
-            raise ValueError(f"position is {_point(position)}, but the workspace is {legal} [m]")
-
-
-def _check_distance(position: Sequence[float] | Vector) -> None:
-    if not np.isfinite(position).all():
-        raise ValueError(f"position is {_point(position)}, but must be finite")
-    if not np.linalg.norm(position) <= MAX_GOAL_DISTANCE:
-        raise ValueError(f"position is {_point(position)}, more than {MAX_GOAL_DISTANCE:g} m away")
-
-
-def _point(position: Sequence[float] | Vector) -> str:
-    return f"({', '.join(f'{value:g}' for value in position)})"

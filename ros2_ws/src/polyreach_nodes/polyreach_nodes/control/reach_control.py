@@ -109,6 +109,16 @@ class ReachControl:
         valid = self.watchdog.has_valid_state(now_s)
         return self.obstacles.take(markers, now_s, self.joint_states.joint_pos if valid else None)
 
+    def hold(self, now_s: float) -> list[str]:
+        """Hold the effectors that have no goal where they are; returns their names.
+
+        Raises ValueError without a valid joint state, and for an effector outside of the workspace.
+        """
+        if not self.watchdog.has_valid_state(now_s):
+            state = self.state(now_s)
+            raise ValueError(f"no valid joint state ({state}: {self.reason(now_s)})")
+        return self.goals.hold(self.joint_states.joint_pos, now_s)
+
     def jog_joints(self, names: Sequence[str], joint_vel: Sequence[float], now_s: float) -> str:
         """Take a joint jog; see JointJog.set. Once the robot has moved, an outage counts."""
         reason = self.jog.set(names, joint_vel, self.goals.any_active, now_s)

@@ -14,6 +14,10 @@ from rclpy.timer import Timer
 from std_srvs.srv import Trigger
 
 
+class Refusal(Exception):
+    """A request that is not granted; its text is the answer, and it is no error of the node."""
+
+
 class Entities:
     """Makes entities of a node; an exception in one of their callbacks goes to `on_error`."""
 
@@ -46,7 +50,9 @@ class Entities:
         self._node.destroy_subscription(subscription)
 
     def serve(self, name: str, act: Callable[[], str]) -> None:
-        """Offer a std_srvs/Trigger service; `act` returns the message of the response."""
+        """Offer a std_srvs/Trigger service; `act` returns the message of the response, or raises
+        Refusal.
+        """
         self._services.append(self._node.create_service(Trigger, name, partial(self._answer, act)))
 
     def timer(self, period_s: float, act: Callable[[], None], autostart: bool = False) -> Timer:
@@ -80,6 +86,8 @@ class Entities:
     ) -> Trigger.Response:
         try:
             response.message, response.success = act(), True
+        except Refusal as refusal:
+            response.message, response.success = str(refusal), False
         except Exception as error:
             self._on_error(error)
             response.message, response.success = str(error), False

@@ -16,6 +16,7 @@ from polyreach_nodes.client.topics import (
     CLEAR_GOALS,
     FRAMES,
     HALT,
+    HOLD,
     JOINT_JOG,
     LATCHED,
     OBSTACLE_QUEUE,
@@ -33,7 +34,7 @@ from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.parameters import ControllerParameters
 from polyreach_nodes.ros.control_loop import ControlLoop
 from polyreach_nodes.ros.description_check import DescriptionCheck
-from polyreach_nodes.ros.entities import Entities
+from polyreach_nodes.ros.entities import Entities, Refusal
 from polyreach_nodes.ros.obstacle_messages import marker_fields
 from polyreach_nodes.ros.status_publisher import StatusPublisher
 from polyreach_nodes.ros.transforms import TransformBuffer
@@ -72,6 +73,7 @@ class ReachLoop:
         self._entities.serve(f"~/{HALT}", self._halt)
         self._entities.serve(f"~/{RESUME}", self._resume)
         self._entities.serve(f"~/{CLEAR_GOALS}", self._clear_goals)
+        self._entities.serve(f"~/{HOLD}", self._hold)
         self._entities.subscribe(MarkerArray, f"~/{OBSTACLES}", self._on_obstacles, OBSTACLE_QUEUE)
         for effector in control.robot.effector_names:
             on_goal = partial(self._on_goal, effector)
@@ -169,6 +171,16 @@ class ReachLoop:
         self.control.resume()
         self._status.announce()
         return "resumed"
+
+    def _hold(self) -> str:
+        if not self.control_loop.running:
+            raise Refusal("hold refused: the controller is not active")
+        try:
+            held = self.control.hold(monotonic())
+        except ValueError as error:
+            raise Refusal(f"hold refused: {error}") from None
+        self._status.announce()
+        return f"holding {', '.join(held)}" if held else "every effector has a goal"
 
     def _clear_goals(self) -> str:
         self.control.goals.clear_all()

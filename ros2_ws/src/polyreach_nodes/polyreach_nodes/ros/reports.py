@@ -128,6 +128,7 @@ def controller_status(
             goals_received=goals.received[name],
             frame=framed.frame if framed else "",
             goal_in_frame=(framed.position, framed.orientation) if framed else None,
+            held=index in goals.held,
         )
     progress = pipeline.progress
     within = (distances <= progress.tolerance) & (angles <= progress.angle_tolerance)
@@ -202,7 +203,8 @@ def diagnostics_status(status: DiagnosticStatus, statistics: dict[str, float]) -
 def markers(control: ReachControl) -> MarkerArray:
     """Effectors as spheres, their goals as larger translucent ones; for effectors whose goals have
     an orientation, the axes that count at both: the one of an `axis` in the effector's colour, x
-    red, y green and z blue of a `pose`. The errors stand beside the goals. Obstacles are grey.
+    red, y green and z blue of a `pose`. The errors stand beside the goals, after "held" where the
+    effector is held. Obstacles are grey.
     """
     robot, goals = control.robot, control.goals
     joint_pos = control.joint_states.joint_pos
@@ -215,6 +217,8 @@ def markers(control: ReachControl) -> MarkerArray:
         text = _marker(robot, "errors", index, Marker.TEXT_VIEW_FACING, goal, size, colour)
         text.pose.position.z += 2.0 * size
         text.text = error_text(distances[index], angles[index] if robot.oriented[index] else None)
+        if index in goals.held:
+            text.text = f"held: {text.text}"
         at_effector = [_marker(robot, "effectors", index, Marker.SPHERE, position, size, colour)]
         at_goal = [_marker(robot, "goals", index, Marker.SPHERE, goal, 1.5 * size, colour, 0.4)]
         at_goal.append(text)
