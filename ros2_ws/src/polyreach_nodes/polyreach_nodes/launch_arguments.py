@@ -46,7 +46,7 @@ def _of_parameter(spec: ParameterSpec, in_file: bool) -> Argument:
         text,
         default,
         BOOLEAN if is_switch else spec.choices,
-        "Without a value, params_file decides.",
+        "Without a value, params_file decides." if in_file else "",
     )
 
 
