@@ -17,6 +17,7 @@ WITHOUT_PROCESSES = {
     "test_goal_frames.py",
     "test_joint_reference.py",
     "test_limits.py",
+    "test_markers.py",
     "test_obstacles.py",
     "test_obstacles_guarantee.py",
     "test_moving_goals_benchmark.py",
