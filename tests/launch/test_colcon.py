@@ -45,6 +45,7 @@ def test_executable_is_installed(workspace: Workspace, executable: str) -> None:
         ("launch", "*.launch.py"),
         ("config", "*.yaml"),
         ("config/rviz", "*.rviz"),
+        ("config/layouts", "*.*"),
         ("models", "*.onnx"),
     ],
 )
