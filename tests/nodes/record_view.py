@@ -8,7 +8,6 @@ which a headless browser does not draw, is painted.
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -28,7 +27,7 @@ from polyreach_nodes.view import shapes
 from polyreach_nodes.view.scene import HANDLE_SHARE
 
 ROBOT, EFFECTOR = "humanoid27", "left_hand"
-RATE = float(os.environ.get("RATE", "0.05"))  # simulated seconds per second
+RATE = 0.03  # simulated seconds per second
 WIDTH, HEIGHT = 940, 640  # [px]
 SECONDS, FRAME_S = 20.0, 0.1  # of the picture
 DRAG_S = 8.0, 11.5  # the goal is dragged between
@@ -138,12 +137,12 @@ def assemble(folder: Path, times: list[float], path: Path) -> None:
         duration=[round(ms) for ms in durations_ms],
         loop=0,
         quality=QUALITY,
-        method=6,
+        method=4,
     )
     print(f"{path}: {len(images)} pictures, {times[-1]:.1f} s, {path.stat().st_size / 1e6:.2f} MB")
 
 
-def record(folder: Path, path: Path, domain: int, run: Callable[..., list[float]] = play) -> None:
+def record(folder: Path, path: Path, domain: int) -> None:
     """Run robot, page and browser, and write the picture."""
     robot = load_robot(ROBOT)
     slow = {"robot": ROBOT, "use_sim_time": True}
@@ -166,16 +165,16 @@ def record(folder: Path, path: Path, domain: int, run: Callable[..., list[float]
                 sleep(0.5)
             frames = folder / "frames"
             frames.mkdir()
-            assemble(frames, run(tab, probe, robot, frames), path)
+            assemble(frames, play(tab, probe, robot, frames), path)
 
 
 def main() -> None:
-    """Record with the files in KEEP, if it is set, or else in a folder that is deleted."""
+    """Record in a ROS domain of its own."""
     os.environ.update(loopback_environment(os.environ))
     path = Path(sys.argv[1]).resolve()
-    with tempfile.TemporaryDirectory() as temporary, reserved_domain() as domain:
+    with tempfile.TemporaryDirectory() as folder, reserved_domain() as domain:
         os.environ["ROS_DOMAIN_ID"] = str(domain)
-        record(Path(os.environ.get("KEEP", temporary)), path, domain)
+        record(Path(folder), path, domain)
 
 
 if __name__ == "__main__":
