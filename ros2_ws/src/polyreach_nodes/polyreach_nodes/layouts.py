@@ -99,7 +99,7 @@ def _measured(robot: Robot, joint: str) -> Curve:
 def plotjuggler(robot: Robot) -> str:
     """The layout as XML."""
     root = Element("root")
-    window = SubElement(root, "tabbed_widget", parent="main_window", name="Main Window")
+    window = SubElement(root, "tabbed_widget", {"parent": "main_window", "name": "Main Window"})
     tab = SubElement(window, "Tab", tab_name=robot.name, containers="1")
     shown = charts(robot)
     columns = shown[: len(shown) // 2], shown[len(shown) // 2 :]
