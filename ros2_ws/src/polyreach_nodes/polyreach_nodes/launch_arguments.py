@@ -87,8 +87,8 @@ ARGUMENTS = {
     ),
     "sim": Argument("Simulate the robot; false: drive hardware by ros2_control.", "true", BOOLEAN),
     "urdf": Argument(
-        "URDF of the robot, with a <ros2_control> block for sim:=false; empty: robot.urdf beside the "
-        "robot.yaml (that of a shipped robot drives mock hardware)."
+        "URDF of the robot, with a <ros2_control> block for sim:=false; empty: robot.urdf beside "
+        "the robot.yaml (that of a shipped robot drives mock hardware)."
     ),
     "rviz": Argument(
         "Show robot, goals, obstacles and distances in RViz (needs rviz2 and "
