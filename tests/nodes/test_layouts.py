@@ -33,6 +33,7 @@ TOPICS = {
 }
 TITLE = "foxglovePanelTitle"
 Published = dict[str, Any]
+START_S = 90.0  # [s] for the controller to test and load its policy on a busy machine
 # .field, then [index] or [:], then {field=="text"}
 ELEMENT = re.compile(r'\.(\w+)(?:\[(\d+|:)\])?(?:\{(\w+)=="([^"]*)"\})?')
 
@@ -47,7 +48,9 @@ def published(robot: Robot, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """The last message on every topic of a controller and a simulator, all effectors with goals."""
     folder = tmp_path_factory.mktemp("layouts")
     with reserved_domain() as domain, launching(folder, domain) as start:
-        start("controller_node", {"robot": robot.name, "autostart": True})
+        # joint states may be late on a busy machine
+        late = {"joint_state_timeout": 0.3, "outage_timeout": 0.0}
+        start("controller_node", {"robot": robot.name, "autostart": True, **late})
         remap = "commands:=polyreach_controller/commands"
         start("sim_node", {"robot": robot.name}, "-r", remap)
         with Probe(robot, domain) as probe:
@@ -56,8 +59,8 @@ def published(robot: Robot, tmp_path_factory: pytest.TempPathFactory) -> Iterato
                 probe.node.create_subscription(
                     kind, topic, lambda message, topic=topic: last.update({topic: message}), 10
                 )
+            probe.wait(lambda: probe.value("state") == "IDLE", "the controller", START_S)
             probe.wait_goals_subscribed()
-            probe.wait_state("IDLE")
             for name, *pose in zip(
                 robot.effector_names, *robot.effector_poses(robot.home), strict=True
             ):
