@@ -13,6 +13,8 @@ setup(
         ("share/polyreach", ["package.xml"]),
         ("share/polyreach/launch", glob("launch/*.launch.py")),
         ("share/polyreach/config", glob("config/*.yaml")),
+        ("share/polyreach/config/rviz", glob("config/rviz/*.rviz")),
+        ("share/polyreach/config/layouts", glob("config/layouts/*")),
         ("share/polyreach/config/ros2_control", glob("config/ros2_control/*.yaml")),
         ("share/polyreach/config/sros2", glob("config/sros2/*.xml")),
         ("share/polyreach/models", glob("models/*.onnx") + glob("models/*.md")),

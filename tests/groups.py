@@ -19,6 +19,7 @@ WITHOUT_PROCESSES = {
     "test_joint_reference.py",
     "test_limits.py",
     "test_nearest_obstacles.py",
+    "test_markers.py",
     "test_obstacles.py",
     "test_obstacles_guarantee.py",
     "test_moving_goals_benchmark.py",

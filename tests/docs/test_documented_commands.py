@@ -242,7 +242,11 @@ RULES = (
     Rule(r"ros2 topic pub", fills_a_message, ROS),
     Rule(r"ros2 action send_goal ", fills_an_action, ROS),
     Rule(r"ros2 service call ", names_a_service, ROS),
-    Rule(r"ros2 (topic( echo .*)?|param describe|bag record .*|run tf2_ros .*)$", names_files, ROS),
+    Rule(
+        r"ros2 (topic( echo .*)?|param describe|bag record .*|run (tf2_ros|plotjuggler) .*)$",
+        names_files,
+        ROS,
+    ),
     Rule(r"ros2 security ", names_files, ROS + " with sros2"),
     Rule(r"pip install ", names_a_requirement, "installs packages"),
     Rule(r"export ", in_bash),

@@ -36,12 +36,19 @@ PROCESSES = 5
 @pytest.fixture
 def with_ros2_control(workspace: Workspace, tmp_path: Path) -> Workspace:
     """The workspace over a prefix with stand-ins for the packages of ros2_control."""
-    index = tmp_path / "share" / "ament_index" / "resource_index" / "packages"
+    return over_stand_ins(workspace, tmp_path, EXECUTABLES, *PLUGINS)
+
+
+def over_stand_ins(
+    workspace: Workspace, prefix: Path, executables: dict[str, Path], *packages: str
+) -> Workspace:
+    """The workspace over a new prefix with executables by package/name, and empty packages."""
+    index = prefix / "share" / "ament_index" / "resource_index" / "packages"
     index.mkdir(parents=True)
-    for name in (*PLUGINS, *(path.split("/")[0] for path in EXECUTABLES)):
+    for name in (*packages, *(path.split("/")[0] for path in executables)):
         (index / name).touch()
-    for name, source in EXECUTABLES.items():
-        path = tmp_path / "lib" / name
+    for name, source in executables.items():
+        path = prefix / "lib" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(
             f"#!{sys.executable}\nimport runpy, sys\nsys.path.insert(0, {str(source.parent)!r})\n"
@@ -49,7 +56,7 @@ def with_ros2_control(workspace: Workspace, tmp_path: Path) -> Workspace:
         )
         path.chmod(0o755)
     before = workspace.environment["AMENT_PREFIX_PATH"]
-    prefixes = f"{before}{os.pathsep}{tmp_path}"
+    prefixes = f"{before}{os.pathsep}{prefix}"
     return replace(workspace, environment={**workspace.environment, "AMENT_PREFIX_PATH": prefixes})
 
 

@@ -40,7 +40,14 @@ def test_executable_is_installed(workspace: Workspace, executable: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("folder", "pattern"), [("launch", "*.launch.py"), ("config", "*.yaml"), ("models", "*.onnx")]
+    ("folder", "pattern"),
+    [
+        ("launch", "*.launch.py"),
+        ("config", "*.yaml"),
+        ("config/rviz", "*.rviz"),
+        ("config/layouts", "*.*"),
+        ("models", "*.onnx"),
+    ],
 )
 def test_shared_files_are_installed(workspace: Workspace, folder: str, pattern: str) -> None:
     share = workspace.prefix("polyreach") / "share" / "polyreach"

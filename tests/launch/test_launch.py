@@ -44,8 +44,9 @@ def launch(
     return workspace.run(program("ros2"), "launch", "polyreach", *arguments, timeout_s=timeout_s)
 
 
-@pytest.mark.parametrize("watchdog", [False, True], ids=["direct", "watchdog"])
-def test_demo_reaches_its_goals(workspace: Workspace, tmp_path: Path, watchdog: bool) -> None:
+@pytest.mark.parametrize("way", ["velocity", "watchdog", "position", "trajectory"])
+def test_demo_reaches_its_goals(workspace: Workspace, tmp_path: Path, way: str) -> None:
+    watchdog = way == "watchdog"
     picture = tmp_path / "motion.png"
     done = launch(
         workspace,
@@ -53,7 +54,11 @@ def test_demo_reaches_its_goals(workspace: Workspace, tmp_path: Path, watchdog: 
         "goal_sets:=2",
         "seconds:=40.0",
         f"picture:={picture}",
-        *([f"params_file:={PATIENT}", "watchdog:=true"] if watchdog else []),
+        *(
+            [f"params_file:={PATIENT}", "watchdog:=true"]
+            if watchdog
+            else [f"command_interface:={way}"]
+        ),
         timeout_s=120.0,
     )
     assert done.returncode == 0, done.stdout
@@ -122,6 +127,7 @@ def group_exists(group: int) -> bool:
     [
         ("params_file:=/nowhere.yaml", "params_file '/nowhere.yaml' does not exist"),
         ("autostart:=perhaps", "perhaps"),
+        ("command_interface:=torque", "['', 'velocity', 'position', 'trajectory']"),
         ("log_level:=loud", "loud"),
     ],
 )

@@ -13,8 +13,8 @@ def test_errors_are_coloured_without_console_markup() -> None:
     with console.capture() as capture:
         console.print(board.table())
     text = capture.get()
-    assert "\x1b[32m 1.2\x1b[0m" in text
-    assert "\x1b[33m 34.0\x1b[0m" in text
+    assert "\x1b[32m   1.2\x1b[0m" in text
+    assert "\x1b[33m  34.0\x1b[0m" in text
     assert "[green]" not in text
 
 
@@ -26,6 +26,18 @@ def test_goals_with_an_orientation_show_their_angles() -> None:
         console.print(board.table())
     text = capture.get()
     assert "angle [deg]" in text
-    assert "\x1b[32m1.2, 2.8\x1b[0m" in text
-    assert "\x1b[33m1.3, 2.9\x1b[0m" in text  # 0.05 rad are 2.86 degrees
+    assert "\x1b[32m     1.2, 2.8\x1b[0m" in text
+    assert "\x1b[33m     1.3, 2.9\x1b[0m" in text  # 0.05 rad are 2.86 degrees
     assert "1.4\x1b[0m" in text
+
+
+def test_columns_do_not_move_while_errors_shrink() -> None:
+    board = Board(("left", "tip"), 1, (0.02, 0.05), oriented=(False, True))
+    console = Console(width=80)
+    lines = []
+    for error, angle in ((1.9, 3.1), (0.0004, 0.001)):
+        errors = np.array([[error, error], [0.0, angle]])
+        with console.capture() as capture:
+            console.print(board.table(0, errors, 0.1))
+        lines.append(capture.get().splitlines()[1])
+    assert lines[0] == lines[1]

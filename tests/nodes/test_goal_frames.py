@@ -18,7 +18,8 @@ from polyreach_nodes.control.goals import Goals
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import State
-from polyreach_nodes.ros.reports import controller_status, markers
+from polyreach_nodes.ros.markers import markers
+from polyreach_nodes.ros.reports import controller_status
 
 NOW = 100.0
 ROBOTS = {name: load_robot(name) for name in ("planar8", "humanoid27", "dual7")}

@@ -58,6 +58,7 @@ def test_an_obstacle_stops_the_robot_until_it_is_deleted(
     assert probe.value("reached") == "false"
     names = [(marker.ns, marker.scale.x) for marker in markers[-1].markers]
     assert ("obstacles", 2 * RADIUS) in names
+    probe.wait(lambda: any(m.ns == "distances" for m in markers[-1].markers), "its distance")
 
     publisher.publish(MarkerArray(markers=[deletion("table", 0)]))
     probe.wait(lambda: probe.value("reached") == "true", "goal reached")

@@ -14,7 +14,8 @@ from polyreach_description.contract import PolicyInputs, PolicyOutputs
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import State
-from polyreach_nodes.ros.reports import controller_status, markers
+from polyreach_nodes.ros.markers import markers
+from polyreach_nodes.ros.reports import controller_status
 
 NOW = 100.0
 QUARTER = (0.0, 0.0, np.sqrt(0.5), np.sqrt(0.5))  # about z

@@ -46,7 +46,7 @@ def _of_parameter(spec: ParameterSpec, in_file: bool) -> Argument:
         text,
         default,
         BOOLEAN if is_switch else spec.choices,
-        "Without a value, params_file decides.",
+        "Without a value, params_file decides." if in_file else "",
     )
 
 
@@ -87,8 +87,20 @@ ARGUMENTS = {
     ),
     "sim": Argument("Simulate the robot; false: drive hardware by ros2_control.", "true", BOOLEAN),
     "urdf": Argument(
-        "URDF with a <ros2_control> block; empty: the shipped one of the robot, which drives mock "
-        "hardware."
+        "URDF of the robot, with a <ros2_control> block for sim:=false; empty: robot.urdf beside "
+        "the robot.yaml (that of a shipped robot drives mock hardware)."
+    ),
+    "rviz": Argument(
+        "Show robot, goals, obstacles and distances in RViz (needs rviz2 and "
+        "robot_state_publisher).",
+        "false",
+        BOOLEAN,
+    ),
+    "description": Argument(
+        "Publish robot_description and the frames of the links, by robot_state_publisher; false if "
+        "another node does.",
+        "true",
+        BOOLEAN,
     ),
     "controllers_file": Argument(
         "Parameters of ros2_control; empty: config/ros2_control/<robot>.yaml."

@@ -48,9 +48,13 @@ class CommandInterface(StrEnum):
             )
 
 
-def interface_parameter(text: str, **details: Any) -> str:
+def interface_parameter(**details: Any) -> str:
     """The field of a command interface; details: as of `parameter`."""
-    choices = tuple(CommandInterface)
+    text = (
+        "What is commanded: velocity (topic commands), position (position_commands) or trajectory "
+        "(joint_trajectory, of one or two points)."
+    )
+    choices = tuple(interface.value for interface in CommandInterface)
     return parameter(CommandInterface.VELOCITY.value, text, choices=choices, **details)
 
 
@@ -77,12 +81,7 @@ class ControllerParameters:
         settable=Settable.INACTIVE,
         launch=True,
     )
-    command_interface: str = interface_parameter(
-        "What is commanded: velocity (on ~/commands), position (on ~/position_commands) or "
-        "trajectory (on ~/joint_trajectory, of one or two points).",
-        settable=Settable.UNCONFIGURED,
-        launch=True,
-    )
+    command_interface: str = interface_parameter(settable=Settable.UNCONFIGURED, launch=True)
     autostart: bool = parameter(
         False,
         "Configure and activate the controller at start.",
@@ -313,12 +312,7 @@ class SimParameters:
     """Parameters of sim_node."""
 
     robot: str = robot_parameter(settable=Settable.START, launch=True)
-    command_interface: str = interface_parameter(
-        "What is received: velocity (on commands), position (on position_commands) or trajectory "
-        "(on joint_trajectory).",
-        settable=Settable.START,
-        launch=True,
-    )
+    command_interface: str = interface_parameter(settable=Settable.START, launch=True)
     rate_factor: float = parameter(
         1.0,
         "Simulated seconds per second of wall time; other than 1 needs use_sim_time everywhere.",

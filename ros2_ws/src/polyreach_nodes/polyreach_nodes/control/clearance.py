@@ -160,14 +160,9 @@ class Clearance:
         At the joint_pos of the last call of `approaches`, which must have named the pair; zero
         where the geoms touch.
         """
-        # MuJoCo exchanges the points of some geoms that are not in the order of their types
-        first, second = pair
-        turned = self._model.geom_type[first] > self._model.geom_type[second]
-        ordered = (second, first) if turned else pair
-        distance = mujoco.mj_geomDistance(self._model, self._now, *ordered, FAR, self._segment)
+        distance, points = self._nearest_points(pair)
         if abs(distance) < TOUCHING:
             return np.zeros(len(self._robot.dof_adr))
-        points = self._segment.reshape(2, 3)[:: -1 if turned else 1]
         mujoco.mj_comPos(self._model, self._now)
         for jacobian, point, geom in zip(self._jacobians, points, pair, strict=True):
             body = int(self._model.geom_bodyid[geom])
@@ -178,6 +173,22 @@ class Clearance:
         jacobian = (self._jacobians[1] - self._jacobians[0])[:, moved.dof_adr]
         change: Vector = normal @ jacobian @ moved.ratios
         return change
+
+    def nearest_points(self, pair: Pair, joint_pos: Vector) -> Vector | None:
+        """The points (2, 3) [m, world frame] of a pair's geoms that are nearest to each other at
+        joint_pos (nu,); None for geoms that are FAR apart.
+        """
+        self._go_to(joint_pos)
+        distance, points = self._nearest_points(pair)
+        return points.copy() if distance < FAR else None
+
+    def _nearest_points(self, pair: Pair) -> tuple[float, Vector]:
+        # MuJoCo exchanges the points of some geoms that are not in the order of their types
+        first, second = pair
+        turned = self._model.geom_type[first] > self._model.geom_type[second]
+        ordered = (second, first) if turned else pair
+        distance = mujoco.mj_geomDistance(self._model, self._now, *ordered, FAR, self._segment)
+        return distance, self._segment.reshape(2, 3)[:: -1 if turned else 1]
 
     def _near(self, boxes: list[tuple[Pair, float]]) -> list[tuple[Pair, float]]:
         """Contacts, and distances of `boxes`, below the distance of their pair."""

@@ -82,6 +82,7 @@ class Proximity:
         self._ones = np.ones(len(robot.joint_names))
         self.reason = ""
         self.blocking: Names = ("", "")
+        self._slowing: Closing | None = None  # the one that slows the last command most
         self.set_distances(slow_distance, stop_distance)
         self.set_workspace(workspace)
 
@@ -156,7 +157,7 @@ class Proximity:
 
     def factors(self, command: Vector, joint_pos: Vector) -> Vector:
         """Factors (nu,) for `command` (nu,) [rad/s or m/s] at `joint_pos` (nu,) [rad or m]."""
-        self.reason, self.blocking = "", ("", "")
+        self.reason, self.blocking, self._slowing = "", ("", ""), None
         way, ahead_s = self._way(command, joint_pos, braking=1.0)
         limits = [
             self._limit(closing, factor, way)
@@ -191,6 +192,23 @@ class Proximity:
             if distance < self.slow_distance
         ]
         return self._bodies(*min(apart)[1:]) if apart else ""
+
+    def slowing_points(self, joint_pos: Vector) -> Vector | None:
+        """Where at joint_pos (nu,) [rad or m] the distance is that slows the last command most.
+
+        The points (2, 3) [m, base frame] of the two bodies that are nearest to each other, or of an
+        effector and the workspace's wall; None if nothing slows the command.
+        """
+        if (closing := self._slowing) is None:
+            return None
+        if closing.clearance is None:
+            effector, side, axis = closing.key[0], *divmod(closing.key[1] + WALLS, 3)
+            ends = np.tile(self._robot.forward_kinematics(joint_pos)[effector], (2, 1))
+            ends[1, axis] = self.workspace[side, axis]
+            return ends
+        points = closing.clearance.nearest_points(closing.key, joint_pos)
+        origin, base = self._obstacles.body_pose(self._robot.base_body, joint_pos)
+        return None if points is None else (points - origin) @ base
 
     def _bodies(self, distance: float, pair: tuple[int, int]) -> str:
         labels = " and ".join(map(self._label, pair))
@@ -275,6 +293,7 @@ class Proximity:
             yield Closing(key, None, room, room, width, approach, width + approach)
 
     def _explain(self, closing: Closing) -> None:
+        self._slowing = closing
         first, second = closing.key
         if closing.clearance is None:
             effector, side, axis = self._robot.effector_names[first], *divmod(second + WALLS, 3)

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 DISTANCE = "distance to goal [mm]"
+WIDEST, WIDEST_POSE = "1000.0", "1000.0, 180.0"
 
 Vector = NDArray[np.float64]
 
@@ -42,8 +43,9 @@ class Board:
         units = "distance [mm], angle [deg] to goal" if any(self._oriented) else DISTANCE
         table = Table(title=units, title_justify="left")
         table.add_column("set", justify="right")
-        for effector in self._effectors:
-            table.add_column(effector, justify="right")
+        for effector, oriented in zip(self._effectors, self._oriented, strict=True):
+            width = len(WIDEST_POSE if oriented else WIDEST)  # columns do not move
+            table.add_column(effector, justify="right", min_width=width)
         table.add_column("time [s]", justify="right")
         rows = (
             [*self._rows, (errors, seconds)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polyreach_description.closed_output import CLOSED_OUTPUT, OutputClosed
+from polyreach_description.printable import printable
 from polyreach_nodes.demo.processes import (
     READY_S,
     DemoError,
@@ -52,6 +53,8 @@ def run_demo(config: DemoConfig) -> DemoResult:
     interface, DemoError if a process failed, OutputClosed if the terminal was closed.
     """
     policy = checked_policy(config.robot, config.policy)
+    if config.live:
+        print(f"starting simulator and controller of {printable(config.robot)}", flush=True)
     with tempfile.TemporaryDirectory(prefix="polyreach-demo-") as folder, terminate_as_interrupt():
         result_path = Path(folder) / "result.json"
         parameters = {

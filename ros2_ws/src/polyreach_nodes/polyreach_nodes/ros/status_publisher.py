@@ -12,10 +12,10 @@ from polyreach_nodes.client.topics import MARKERS
 from polyreach_nodes.ros.control_loop import ControlLoop
 from polyreach_nodes.ros.description_check import DescriptionCheck
 from polyreach_nodes.ros.entities import Entities
+from polyreach_nodes.ros.markers import markers
 from polyreach_nodes.ros.reports import (
     controller_status,
     diagnostics_status,
-    markers,
     status_message,
 )
 
