@@ -20,7 +20,7 @@ from polyreach.envs.metaworld.metaworld import TASK_SETS, MetaWorldConfig, MetaW
 from polyreach.envs.metaworld.simulation import Simulation
 
 HORIZON = 500
-LABELS = {"package": "the package metaworld", "envpool": "EnvPool"}
+LABELS = {"package": "the package metaworld", "envpool": "EnvPool, a thread per task"}
 
 
 def package_env(name: str, goal: Any) -> Any:
@@ -33,7 +33,7 @@ def package_env(name: str, goal: Any) -> Any:
 
 
 def envpool_env(name: str) -> Any:
-    """EnvPool's environment of task `name`, on one thread."""
+    """EnvPool's environment of task `name`, on a thread of its own."""
     registration = importlib.import_module("envpool.mujoco.metaworld.registration")
     env = importlib.import_module("envpool").make(
         registration.metaworld_task_id(name), env_type="gymnasium", num_envs=1, num_threads=1
@@ -71,7 +71,9 @@ def measure(task_set: str) -> list[tuple[str, str]]:
     def step_envpool() -> None:
         # an environment that is over is reset by its next step
         for pool, action in zip(pools, next_action("envpool"), strict=True):
-            pool.step(action)
+            pool.send(action)
+        for pool in pools:
+            pool.recv()
 
     functions = {
         "ours": lambda: ours.step(torch.from_numpy(next_action("ours"))),
