@@ -88,6 +88,19 @@ class PointMasses(TaskEnv):
         self.generator.set_state(state["generator"])
 
 
+class ScaledRewards(PointMasses):
+    """Point masses whose tasks have rewards of different magnitudes, `factors` times the plain."""
+
+    def __init__(self, factors: Sequence[float], *arguments: Any, **options: Any) -> None:
+        super().__init__(len(factors), *arguments, **options)
+        self.factors = torch.tensor(factors)[:, None]
+
+    def step(self, action: Tensor, tasks: Sequence[int] | None = None) -> TaskStep:
+        step = super().step(action, tasks)
+        factors = self.factors if tasks is None else self.factors[list(tasks)]
+        return step._replace(reward=factors * step.reward)
+
+
 def make(
     kind: Callable[..., L],
     config: TaskConditionedConfig,

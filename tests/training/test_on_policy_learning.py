@@ -22,9 +22,11 @@ from polyreach.runs.folder import RunFolder
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo": ("ppo", {}),
     "ppo, one-hot": ("ppo", {"one_hot": True}),
+    "ppo, PopArt": ("ppo", {"popart": True, "layer_norm": True}),
     "specialization": ("specialization", {}),
     "specialization, random": ("specialization", {"selection": "random"}),
     "specialization, value function": ("specialization", {"value_gradients": True}),
+    "specialization, PopArt": ("specialization", {"value_gradients": True, "popart": True}),
     "specialization, separate": ("specialization", {"joint_steps": 0, "specialized": 1.0}),
 }
 # 60 steps are one iteration, and the split comes after the third
@@ -86,7 +88,7 @@ def test_it_learns(variant: str) -> None:
     start, joint, found = scores
     print(f"{variant}: {start:.2f} -> {joint:.2f} -> {found:.2f} (middle {middle:.2f})")
     assert joint > start + 0.5
-    if variant == "ppo":
+    if variant.startswith("ppo"):
         assert abs(found - middle) < 0.5
     else:
         assert found > middle + 2.0

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from task_fakes import PointMasses
+from task_fakes import PointMasses, ScaledRewards
 from torch import Tensor
 
 from polyreach.envs.task_env import TaskEnv
@@ -19,6 +19,7 @@ from polyreach.networks.per_task_weights import SplitMLP
 from polyreach.storage.rollout import Rollout, by_task
 
 TINY = PPOConfig(hidden=(8, 8), batch_steps=60, minibatch=4, epochs=2, lr=1e-2)
+UNEQUAL = (1.0, 100.0, 0.01)  # magnitudes of the tasks' rewards
 
 
 def learner_of(
@@ -144,23 +145,15 @@ def test_values_bootstrap_at_time_limits_and_not_at_terminations() -> None:
     assert torch.allclose(actual.advantage, expected, atol=1e-3)
 
 
-class Unequal(PointMasses):
-    """Tasks whose rewards are of three magnitudes."""
-
-    def step(self, action: Tensor, tasks: Any = None) -> Any:
-        step = super().step(action, tasks)
-        return step._replace(reward=step.reward * torch.tensor([[1.0], [100.0], [0.01]]))
-
-
 def test_advantages_of_every_task_are_normalised_apart() -> None:
-    learner = learner_of(env=Unequal())
+    learner = learner_of(env=ScaledRewards(UNEQUAL))
     actual = learner.batch_of(learner.collect()).advantage
     assert torch.allclose(actual.mean(dim=1), torch.zeros(3), atol=1e-5)
     assert torch.allclose(actual.std(dim=1, correction=0), torch.ones(3), atol=1e-4)
 
 
 def test_pooled_advantages_are_normalised_together() -> None:
-    learner = learner_of(env=Unequal(), pooled_advantages=True)
+    learner = learner_of(env=ScaledRewards(UNEQUAL), pooled_advantages=True)
     actual = learner.batch_of(learner.collect())
     critic = learner.critic.layers(learner.critic.weights())
     advantage = actual.target - learner.critic.run(critic, actual.x)[..., 0]

@@ -28,6 +28,9 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "soft-modularization, deep": ("soft-modularization", MODULAR | {"layers": 4, "modules": 4}),
     "picor, no Ada": ("picor", {"adaptive_weights": False}),
     "picor, no Cor": ("picor", {"correction": False}),
+    "ars": ("ars", {"resets": 1}),
+    "mtsac, PopArt": ("mtsac", {"popart": True, "layer_norm": True}),
+    "picor, PopArt": ("picor", {"popart": True}),
 }
 OF_METHOD: dict[str, dict[str, Any]] = {
     "ktm": {"transfer_updates": 5},
@@ -82,7 +85,9 @@ def test_it_learns(variant: str) -> None:
         "constraint": -0.01,
         "transfer_updates": 100,
     }
-    steps = 300 if variant.startswith(("picor", "soft")) else 200
+    steps = 300 if variant.startswith(("ars", "picor", "soft")) else 200
+    if variant == "picor, PopArt":
+        steps = 450  # its statistics follow one task at a time
     total_steps = 4 * 3 * steps
     learner = learner_of(variant, PointMasses(3, 4, horizon=10), total_steps, **settings)
     if variant.startswith("picor"):
@@ -99,11 +104,11 @@ def test_it_learns(variant: str) -> None:
 @pytest.mark.parametrize(
     ("variant", "stop"),
     [(variant, stop) for variant in VARIANTS for stop in (1, 6)]
-    + [("ktm", 15), ("ktm", 21), ("picor", 15), ("dgrad-o, mean, random", 15)],
+    + [("ktm", 15), ("ktm", 21), ("picor", 15), ("dgrad-o, mean, random", 15), ("ars", 15)],
 )
 def test_a_stopped_run_resumes_bit_for_bit(variant: str, stop: int, tmp_path: Path) -> None:
     """Before learning; among the updates; of KTM-DRL also in the transfer and after it; of PiCor in
-    the middle of a task's turn.
+    the middle of a task's turn; of ARS before and after the reset, which is at the 13th step.
     """
     settings = SMALL | OF_METHOD.get(VARIANTS[variant][0], {}) | {"final_lr": 0.2}
 

@@ -18,6 +18,7 @@ MODULES = (
     "soft_modularization",
     "ktm",
     "picor",
+    "ars",
     "ppo",
     "specialization",
     "a2c",

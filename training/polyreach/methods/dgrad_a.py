@@ -14,11 +14,10 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from torch import Tensor, nn
-from torch.nn import functional
 
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
-from polyreach.networks.mlp import TaskLinear
+from polyreach.networks.mlp import TaskBody, TaskLinear
 
 PAPER = "Yu et al. 2019, Multi-Task Reinforcement Learning without Interference: D-Grad (A)"
 
@@ -34,12 +33,12 @@ class DGradAConfig(SACConfig):
 class DGradA(MTSAC):
     """Activations are transformed by a matrix per task."""
 
-    def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
+    def body(self, members: int, inputs: int, outputs: int) -> TaskBody:
         """A network with a D-Grad (A) layer after each hidden layer."""
         return TurnedMLP(members, self.env.tasks, inputs, self.config.hidden, outputs)
 
 
-class TurnedMLP(nn.Module):
+class TurnedMLP(TaskBody):
     """(M, T', B, in) -> (M, T', B, out), with a D-Grad (A) layer after each activation."""
 
     def __init__(
@@ -61,10 +60,10 @@ class TurnedMLP(nn.Module):
     def forward(self, x: Tensor, tasks: Tensor | None = None) -> Tensor:
         """x: (M, T', B, in)."""
         for layer, turn in zip(self.layers, self.turns, strict=True):
-            x = functional.relu(layer(x))
+            x = self.activation(layer(x))
             # x <- M(z) x + beta(z)  (1)
             x = turn(x, tasks)
-        out: Tensor = self.head(x)
+        out: Tensor = self.head(x, tasks)
         return out
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
 from polyreach.methods.off_policy import descend_apart
-from polyreach.networks.mlp import TaskMLP
+from polyreach.networks.mlp import TaskBody, TaskMLP
 
 PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; one agent per task"
 
@@ -18,7 +18,7 @@ PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; on
 class IndependentSAC(MTSAC):
     """One agent per task, in one batch."""
 
-    def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
+    def body(self, members: int, inputs: int, outputs: int) -> TaskBody:
         """A network per task."""
         return TaskMLP(members, self.env.tasks, inputs, self.config.hidden, outputs, "none")
 

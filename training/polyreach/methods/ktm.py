@@ -178,7 +178,7 @@ class TD3:
         env, config = learner.env, learner.config
         self.config, self.descend = config, descend
 
-        def body(members: int, inputs: int, outputs: int) -> nn.Module:
+        def body(members: int, inputs: int, outputs: int) -> TaskMLP:
             return TaskMLP(members, env.tasks, inputs, config.hidden, outputs, sharing)
 
         size = env.obs_size + env.action_size

@@ -4,11 +4,9 @@ of D-Grad, section 5, MTMHSAC of PiCor).
 It differs from MTSAC in the last layer of actor and critics: each task has a last layer.
 """
 
-from torch import nn
-
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
-from polyreach.networks.mlp import TaskMLP
+from polyreach.networks.mlp import TaskBody, TaskMLP
 
 PAPER = "Yu et al. 2019, Meta-World: multi-task multi-head SAC (MTMHSAC)"
 
@@ -16,7 +14,7 @@ PAPER = "Yu et al. 2019, Meta-World: multi-task multi-head SAC (MTMHSAC)"
 class MTMHSAC(MTSAC):
     """A shared trunk with a head per task."""
 
-    def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
+    def body(self, members: int, inputs: int, outputs: int) -> TaskBody:
         """A trunk for all tasks and a last layer for each."""
         return TaskMLP(members, self.env.tasks, inputs, self.config.hidden, outputs, "trunk")
 

@@ -10,7 +10,7 @@ the loss is the mean over tasks.
 What the papers leave open, and what is done here: twin critics, tau 0.005, rates 3e-4,
 temperatures start at 1, target entropy -|A|, gradients clipped at norm 1, log standard deviation in
 [-20, 2]; one update after each step of all environments. Time limits truncate, so targets bootstrap
-there.
+there. sigma_z below is 1 unless `popart` is on.
 """
 
 import copy
@@ -34,10 +34,13 @@ from polyreach.methods.off_policy import (
     tuned_for_robots,
 )
 from polyreach.networks.gaussian import GaussianActor
-from polyreach.networks.mlp import TaskCritic, TaskMLP
+from polyreach.networks.mlp import TaskBody, TaskCritic, TaskLinear, TaskMLP, normalized_relu
+from polyreach.networks.popart import PlainValues, PopArt
 from polyreach.storage.replay import Batch
 
 PAPER = "Haarnoja et al. 2018, Soft Actor-Critic Algorithms and Applications; multi-task (MTSAC)"
+
+POPART_RATE = 3e-4  # Hessel et al. 2018
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,14 @@ class SACConfig(TaskConditionedConfig):
     """Learning rate of the temperatures."""
     initial_alpha: float = 1.0
     """Temperature of every task at the start."""
+    popart: bool = False
+    """Normalise the values of every task by mean mu_z and standard deviation sigma_z of its targets
+    (PopArt: van Hasselt et al. 2016, Hessel et al. 2018): errors of the critics and the actor's
+    loss are divided by sigma_z, and critics have a last layer per task. Not in the papers of this
+    family.
+    """
+    layer_norm: bool = False
+    """LayerNorm before the activations of the critics. Not in the papers of this family."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -64,11 +75,12 @@ class MTSAC(OffPolicyLearner):
 
     def __init__(self, config: SACConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
         super().__init__(config, env, total_steps, seed)
-        self.actor = GaussianActor(self.body(1, env.obs_size, 2 * env.action_size))
-        self.critic = TaskCritic(self.body(2, env.obs_size + env.action_size, 1), 2)
-        self.actor.to(self.device)
-        self.critic.to(self.device)
+        self.actor = self.new_actor().to(self.device)
+        self.critic = self.new_critic().to(self.device)
         self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.target_critic.values = self.critic.values
+        heads = [critic.body.head for critic in (self.critic, self.target_critic)]
+        self.value_heads = [(head.weight, head.bias) for head in heads]
         self.alpha = Temperatures(env.tasks, config.initial_alpha).to(self.device)
         self.target_entropy = -float(env.action_size)
         self.actor_optimizer = self.adam(self.actor.parameters(), config.actor_lr)
@@ -87,10 +99,26 @@ class MTSAC(OffPolicyLearner):
         self.loss_actor: GaussianActor = self.actor
         self.loss_critic: TaskCritic = self.critic
         if config.compile:
+            self.targets = compiled(self.targets, self.device)  # type: ignore[method-assign]
             self.critic_losses = compiled(self.critic_losses, self.device)  # type: ignore[method-assign]
             self.actor_losses = compiled(self.actor_losses, self.device)  # type: ignore[method-assign]
 
-    def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
+    def new_actor(self) -> GaussianActor:
+        """An actor with new weights."""
+        return GaussianActor(self.body(1, self.env.obs_size, 2 * self.env.action_size))
+
+    def new_critic(self) -> TaskCritic:
+        """Twin critics with new weights."""
+        body = self.body(2, self.env.obs_size + self.env.action_size, 1)
+        values = PlainValues()
+        if self.config.layer_norm:
+            body.activation = normalized_relu
+        if self.config.popart:
+            values = PopArt(self.env.tasks, POPART_RATE)
+            body.head = TaskLinear(2, self.env.tasks, body.head.weight.shape[2], 1)
+        return TaskCritic(body, 2, values)
+
+    def body(self, members: int, inputs: int, outputs: int) -> TaskBody:
         """The network of the actor or of the critics."""
         return TaskMLP(members, self.env.tasks, inputs, self.config.hidden, outputs, "all")
 
@@ -121,23 +149,28 @@ class MTSAC(OffPolicyLearner):
         self, batch: Batch, noise: Tensor, tasks: Tensor | None = None
     ) -> dict[str, Tensor]:
         """Take one critic step."""
-        task_loss, q = self.critic_losses(batch, noise, tasks)
+        y = self.targets(batch, noise, tasks)
+        self.critic.values.update(y, self.value_heads, tasks)
+        task_loss, q = self.critic_losses(batch, y, tasks)
         norm = self.descend(self.critic_optimizer, self.loss_critic, task_loss)
         return {"critic_loss": task_loss.detach().mean(), "critic_grad": norm, "q": q.mean()}
 
-    def critic_losses(
-        self, batch: Batch, noise: Tensor, tasks: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    @torch.no_grad()
+    def targets(self, batch: Batch, noise: Tensor, tasks: Tensor | None) -> Tensor:
+        """y (T, B)."""
+        action, log_prob = self.actor(batch.next_obs, noise, tasks)  # (T, B, A), (T, B)
+        q = self.target_critic(batch.next_obs, action, tasks).amin(dim=0)  # (2, T, B) -> (T, B)
+        # V_bar(s') = min Q_theta_bar(s', a') - alpha_z log pi(a'|s')  (PiCor 1)
+        v = q - self.alpha(tasks).detach() * log_prob
+        y: Tensor = batch.reward + self.config.gamma * (1 - batch.terminated) * v
+        return y
+
+    def critic_losses(self, batch: Batch, y: Tensor, tasks: Tensor | None) -> tuple[Tensor, Tensor]:
         """J_Q of every task (T,), and Q-values without gradient."""
-        with torch.no_grad():
-            action, log_prob = self.actor(batch.next_obs, noise, tasks)  # (T, B, A), (T, B)
-            q = self.target_critic(batch.next_obs, action, tasks).amin(dim=0)  # (2, T, B) -> (T, B)
-            # V_bar(s') = min Q_theta_bar(s', a') - alpha_z log pi(a'|s')  (PiCor 1)
-            v = q - self.alpha(tasks).detach() * log_prob
-            y = batch.reward + self.config.gamma * (1 - batch.terminated) * v
         q = self.loss_critic(batch.obs, batch.action, tasks)  # (2, T, B)
-        # J_Q = E_{B_z}[(Q_theta(s, a) - y)^2], summed over the twins  (6)
-        task_loss = (q - y).square().mean(dim=-1).sum(dim=0)  # (T,)
+        sigma = self.critic.values.sigma(tasks)
+        # J_Q = E_{B_z}[((Q_theta(s, a) - y) / sigma_z)^2], summed over the twins  (6)
+        task_loss = ((q - y) / sigma).square().mean(dim=-1).sum(dim=0)  # (T,)
         return task_loss, q.detach()
 
     def update_actor(
@@ -156,8 +189,9 @@ class MTSAC(OffPolicyLearner):
         """J_pi of every task (T,), and log pi (T, B) without gradient."""
         action, log_prob = self.loss_actor(batch.obs, noise, tasks)  # (T, B, A), (T, B)
         q = self.critic(batch.obs, action, tasks).amin(dim=0)  # (2, T, B) -> (T, B)
-        # J_pi = E_{B_z}[alpha_z log pi(a|s) - min Q(s, a)]  (7)
-        task_loss = (self.alpha(tasks).detach() * log_prob - q).mean(dim=-1)  # (T,)
+        sigma = self.critic.values.sigma(tasks)
+        # J_pi = E_{B_z}[(alpha_z log pi(a|s) - min Q(s, a)) / sigma_z]  (7)
+        task_loss = ((self.alpha(tasks).detach() * log_prob - q) / sigma).mean(dim=-1)  # (T,)
         if self.config.smoothness > 0:
             change = action_change(self.loss_actor, batch, tasks)
             task_loss = task_loss + self.config.smoothness * change

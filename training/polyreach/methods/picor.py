@@ -146,9 +146,11 @@ class PiCor(MTSAC):
         return Before(obs, noise, bonus, self.value(obs, bonus, *self.actor(obs, noise)))
 
     def value(self, obs: Tensor, bonus: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
-        """min Q(s, a) - bonus log pi(a|s) (N, B); bonus: (N, 1), log_prob: (N, B)."""
+        """min Q(s, a) - bonus log pi(a|s) (N, B), in units of sigma_z; bonus: (N, 1), log_prob:
+        (N, B).
+        """
         q: Tensor = self.critic(obs, action).amin(dim=0)
-        return q - bonus * log_prob
+        return (q - bonus * log_prob) / self.critic.values.sigma()
 
     def correct_policy(self, before: "Before") -> dict[str, Tensor]:
         """Move pi'_t, the current policy, towards the constraint set (line 16)."""

@@ -15,9 +15,10 @@ Observations are normalised by the statistics of all earlier rollouts, so that t
 collects is the policy that is improved; observations that hardly vary are divided by 0.01
 (Baselines: 0.1). eps is constant; in Baselines it fell to 0 with the rate when the paper was
 written. Time limits truncate, so values bootstrap there. The value function is one network for all
-tasks, with the policy's input.
+tasks, with the policy's input. sigma_i is 1 unless `popart` is on.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple, TypeVar
 
@@ -29,12 +30,14 @@ from polyreach.errors import UserError, check_range, check_widths
 from polyreach.methods.learner import Learner, Metrics
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.networks.gaussian import normal_entropy, normal_log_prob
-from polyreach.networks.per_task_weights import SplitActor, SplitMLP
+from polyreach.networks.per_task_weights import SplitActor, SplitMLP, normalized_tanh
+from polyreach.networks.popart import PlainValues, PopArt
 from polyreach.storage.rollout import Rollout, advantages, by_step, by_task
 
 PAPER = "Schulman et al. 2017, Proximal Policy Optimization Algorithms; one policy for all tasks"
 
 ADAM_EPS = 1e-5  # OpenAI Baselines'
+POPART_RATE = 0.1  # of an iteration, which has thousands of targets
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,13 @@ class PPOConfig:
     of each task. This is joint training as on one task; a task whose returns vary more has more
     weight.
     """
+    popart: bool = False
+    """Normalise the values of every task by mean mu_i and standard deviation sigma_i of its targets
+    (PopArt: van Hasselt et al. 2016, Hessel et al. 2018): errors of the value function are divided
+    by sigma_i, and it has a last layer per task. Not in the paper.
+    """
+    layer_norm: bool = False
+    """LayerNorm before the activations of the value function. Not in the paper."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -133,6 +143,12 @@ class PPO(Learner):
         )
         self.critic = SplitMLP(env.tasks, (self.actor.inputs, *config.hidden, 1))
         self.actor.to(self.device)
+        self.values = PlainValues()  # V = sigma n + mu
+        if config.layer_norm:
+            self.critic.activation = normalized_tanh
+        if config.popart:
+            self.critic.split_at_start(self.critic.last_layers(1))
+            self.values = self.parts["values"] = PopArt(env.tasks, POPART_RATE).to(self.device)
         self.critic.to(self.device)
         self.nets = (self.actor.net, self.critic)
         parameters = [parameter for net in self.nets for parameter in net.parameters()]
@@ -143,7 +159,9 @@ class PPO(Learner):
         """One iteration: a rollout of every task, and the epochs over it."""
         self.schedule_rates()
         rollout = self.collect()
-        metrics = self.improve(self.batch_of(rollout))
+        batch = self.batch_of(rollout)
+        self.values.update(batch.target, [self.critic.head()])
+        metrics = self.improve(batch)
         self.actor.normalizer.update(by_task(rollout.obs))
         return {"reward": float(rollout.reward.mean()), **metrics}
 
@@ -165,7 +183,7 @@ class PPO(Learner):
         after = self.actor.normalize(by_task(rollout.next_obs))
         critic = self.critic.layers(self.critic.weights())
         value, next_value = (
-            by_step(self.critic.run(critic, inputs)[..., 0], self.steps) for inputs in (x, after)
+            by_step(self.value(critic, inputs), self.steps) for inputs in (x, after)
         )
         scaled = rollout._replace(reward=self.config.reward_scale * rollout.reward)
         advantage = advantages(scaled, value, next_value, self.config.gamma, self.config.lam)
@@ -178,6 +196,10 @@ class PPO(Learner):
         action = by_task(rollout.action)
         log_prob = normal_log_prob(action, *self.actor.outputs(actor, x))
         return Batch(x, after, action, log_prob, advantage, target)
+
+    def value(self, layers: Sequence[Tensor], x: Tensor) -> Tensor:
+        """V (T, B) of x (T, B, in), with the layers of the value function."""
+        return self.values.restore(self.critic.run(layers, x)[..., 0])
 
     def improve(self, batch: Batch) -> Metrics:
         """The epochs over a batch; the metrics are means over its minibatches."""
@@ -234,9 +256,9 @@ class PPO(Learner):
         if self.config.smoothness:
             change = mean - self.actor.outputs(layers, batch.next_x)[0]
             policy_loss += self.config.smoothness * change.square().sum(dim=-1).mean(dim=1)
-        value = self.critic.run(self.critic.layers(critic), batch.x)[..., 0]
-        # E[(V(s) - V_target)^2]
-        value_loss = (value - batch.target).square().mean(dim=1)
+        value = self.value(self.critic.layers(critic), batch.x)
+        # E[((V(s) - V_target) / sigma_i)^2]
+        value_loss = ((value - batch.target) / self.values.sigma()).square().mean(dim=1)
         return torch.stack([policy_loss, value_loss, normal_entropy(log_std)[:, 0]])
 
 

@@ -27,7 +27,7 @@ from torch.nn import functional
 from polyreach.errors import check_range
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.mtsac import MTSAC, SACConfig, tuned_sac
-from polyreach.networks.mlp import TaskLinear
+from polyreach.networks.mlp import TaskBody, TaskLinear
 
 PAPER = "Yang et al. 2020, Multi-Task Reinforcement Learning with Soft Modularization"
 
@@ -61,7 +61,7 @@ class SoftModularization(MTSAC):
 
     config: SoftModularizationConfig
 
-    def body(self, members: int, inputs: int, outputs: int) -> nn.Module:
+    def body(self, members: int, inputs: int, outputs: int) -> TaskBody:
         """Modules and their routing."""
         return ModularNetwork(members, self.env.tasks, inputs, outputs, self.config)
 
@@ -75,7 +75,7 @@ class SoftModularization(MTSAC):
         return super().descend(optimizer, network, tasks * weight * task_loss)
 
 
-class ModularNetwork(nn.Module):
+class ModularNetwork(TaskBody):
     """(M, T', B, in) -> (M, T', B, out)."""
 
     def __init__(
@@ -112,7 +112,7 @@ class ModularNetwork(nn.Module):
         """x: (M, T', B, in)."""
         n = self.modules_per_layer
         for index, layer in enumerate(self.state_embedding):
-            x = layer(functional.relu(x) if index else x)
+            x = layer(self.activation(x) if index else x)
         z = self.z if tasks is None else self.z[tasks]
         both = x * self.task_embedding(z[:, None].expand(self.members, -1, 1, -1))  # f(s) * h(z)
         x = functional.relu(x)
@@ -131,12 +131,12 @@ class ModularNetwork(nn.Module):
                     functional.relu(self.expand_routing[index - 1](logits) * both)
                 )
         # sum_j W_j g_j  (7)
-        out: Tensor = self.head(g.permute(0, 2, 3, 1, 4).flatten(3))
+        out: Tensor = self.head(g.permute(0, 2, 3, 1, 4).flatten(3), tasks)
         return out
 
     def _run_modules(self, index: int, x: Tensor) -> Tensor:
         """Every module applied to its input: (M, n, T', B, in) -> (M, n, T', B, d)."""
-        y = functional.relu(self.layers[index](x.flatten(0, 1)))
+        y = self.activation(self.layers[index](x.flatten(0, 1)))
         return y.unflatten(0, (self.members, self.modules_per_layer))
 
 

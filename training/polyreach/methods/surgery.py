@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from polyreach.envs.task_env import TaskEnv
+from polyreach.errors import UserError
 from polyreach.methods.mtsac import MTSAC, SACConfig
 from polyreach.methods.off_policy import step_clipped
 from polyreach.networks.mlp import TaskLinear, shared_product
@@ -24,6 +25,8 @@ class GradientSurgery(MTSAC, ABC):
     """MTSAC with one gradient per task, for T tasks and the P weights of a network."""
 
     def __init__(self, config: SACConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
+        if config.popart:
+            raise UserError("popart is on, but gradient surgery has no last layer per task")
         super().__init__(config, env, total_steps, seed)
         self.loss_actor = with_task_gradients(self.actor, env.tasks)
         self.loss_critic = with_task_gradients(self.critic, env.tasks)

@@ -5,6 +5,7 @@ M members side by side, T' rows of tasks. `tasks` (T',) lists the task of each r
 all T in order.
 """
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Literal, Protocol
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from polyreach.networks.policy import Policy
+from polyreach.networks.popart import PlainValues
 
 Sharing = Literal["all", "trunk", "none"]
 
@@ -57,7 +59,22 @@ def shared_product(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     return product.unflatten(1, (int(x.shape[1]), -1))  # of fixed sizes but for B
 
 
-class TaskMLP(nn.Module):
+def normalized_relu(x: Tensor) -> Tensor:
+    """ReLU of the features (..., K) of a sample, normalised to mean 0 and variance 1 (Ba et al.
+    2016, arXiv:1607.06450, without gains and biases).
+    """
+    return functional.relu(functional.layer_norm(x, x.shape[-1:]))
+
+
+class TaskBody(nn.Module):
+    """A network (M, T', B, in) -> (M, T', B, out) whose last layer is `head`."""
+
+    head: TaskLinear
+    activation: Callable[[Tensor], Tensor] = staticmethod(functional.relu)
+    """After every hidden layer."""
+
+
+class TaskMLP(TaskBody):
     """`members` perceptrons with ReLU, whose tasks share all weights, all but those of the last
     layer (`sharing` trunk), or none.
 
@@ -88,7 +105,7 @@ class TaskMLP(nn.Module):
         """x: (M, T', B, in) -> (M, T', B, out)."""
         x = append_task(x, self.z, tasks)
         for layer in self.layers:
-            x = functional.relu(layer(x, tasks))
+            x = self.activation(layer(x, tasks))
         out: Tensor = self.head(x, tasks)
         return out
 
@@ -119,11 +136,14 @@ class DeterministicActor(Policy):
 class TaskCritic(nn.Module):
     """Q(s, a, z) of every member."""
 
-    def __init__(self, body: Body, members: int) -> None:
+    def __init__(self, body: TaskBody, members: int, values: PlainValues | None = None) -> None:
+        """values: how the values follow from the outputs of `body`; they are the same if None."""
         super().__init__()
         self.body, self.members = body, members
+        self.values = values or PlainValues()
 
     def forward(self, obs: Tensor, action: Tensor, tasks: Tensor | None = None) -> Tensor:
         """obs: (T', B, O), action: (T', B, A) -> (M, T', B)."""
         x = torch.cat([obs, action], dim=-1)
-        return self.body(x.expand(self.members, *x.shape), tasks)[..., 0]
+        n: Tensor = self.body(x.expand(self.members, *x.shape), tasks)[..., 0]
+        return self.values.restore(n, tasks)

@@ -12,6 +12,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from polyreach.networks.policy import NormalPolicy
 
@@ -19,11 +20,21 @@ OBS_CLIP = 5.0
 LEAST_STD = 1e-2  # bounds the gain on observations that hardly vary
 
 
+def normalized_tanh(x: Tensor) -> Tensor:
+    """tanh of the features (..., K) of a sample, normalised to mean 0 and variance 1 (Ba et al.
+    2016, arXiv:1607.06450, without gains and biases).
+    """
+    return torch.tanh(functional.layer_norm(x, x.shape[-1:]))
+
+
 class SplitMLP(nn.Module):
     """A perceptron with tanh for each of T tasks, (T, B, in) -> (T, B, out).
 
     After the weights of the layers, theta holds numbers that no layer uses; they start as `extra`.
     """
+
+    activation: Callable[[Tensor], Tensor] = staticmethod(torch.tanh)
+    """After every hidden layer."""
 
     def __init__(
         self,
@@ -77,12 +88,19 @@ class SplitMLP(nn.Module):
         pairs = zip(parts, self.shapes, strict=True)
         return [*(part.unflatten(-1, shape) for part, shape in pairs), extra]
 
-    @staticmethod
-    def run(layers: Sequence[Tensor], x: Tensor) -> Tensor:
+    def head(self) -> tuple[Tensor, Tensor]:
+        """W (1, T, in, out) and b (1, T, 1, out) of the copies of the last layer: views, by which
+        they can be changed.
+        """
+        *_, weight, bias, _ = self.own.detach().split(self.sizes, dim=-1)
+        shape, bias_shape = self.shapes[-2:]
+        return weight.unflatten(-1, shape)[None], bias.unflatten(-1, bias_shape)[None]
+
+    def run(self, layers: Sequence[Tensor], x: Tensor) -> Tensor:
         """x (T, B, in) -> (T, B, out) with what `layers` returned."""
         *hidden, weight, bias, _ = layers
         for index in range(0, len(hidden), 2):
-            x = torch.tanh(torch.baddbmm(hidden[index + 1], x, hidden[index]))
+            x = self.activation(torch.baddbmm(hidden[index + 1], x, hidden[index]))
         return torch.baddbmm(bias, x, weight)
 
     @torch.no_grad()

@@ -68,6 +68,11 @@ class Replay:
         reward = reward.reshape(*index.shape, *self.reward_shape)
         return Batch(obs, action, reward, terminated[..., 0], next_obs)
 
+    def rewards(self) -> list[Tensor]:
+        """All rewards of every task (transitions of the task, K), K = 1 for one reward."""
+        parts = self.store.split(self.widths, dim=-1)
+        return [ring[:size] for ring, size in zip(parts[2], self.size, strict=True)]
+
     def state_dict(self) -> dict[str, Any]:
         """What has been stored so far, exactly."""
         stored = [ring[:size].clone() for ring, size in zip(self.store, self.size, strict=True)]
