@@ -99,7 +99,7 @@ class ObstacleClearance(Clearance):
         model, listed = self._model, list(self._obstacles.values())
         geoms = np.array(list(self._obstacles), dtype=np.int64)  # (K,)
         mujoco.mj_kinematics(model, self._now)
-        origin, base = self._base_pose()
+        origin, base = self.base_pose()
         model.geom_type[self._first :] = Shape.SPHERE.value
         model.geom_pos[self._first :] = AWAY
         model.geom_rbound[self._first :] = 1.0
@@ -145,7 +145,7 @@ class ObstacleClearance(Clearance):
         obstacles act on, at joint_pos (nu,) [rad or m].
         """
         self._find_free(joint_pos)
-        origin, base = self._base_pose()
+        origin, base = self.base_pose()
         return (self._now.geom_xpos[self._geoms] - origin) @ base, self._geom_radii
 
     def _find_free(self, joint_pos: Vector) -> None:
@@ -184,7 +184,7 @@ class ObstacleClearance(Clearance):
         place[:] = start
         return first - least
 
-    def _base_pose(self) -> tuple[Vector, Vector]:
+    def base_pose(self) -> tuple[Vector, Vector]:
         """Position (3,) [m] and rotation (3, 3) of the base frame, which no controlled joint moves,
         in the world frame.
         """

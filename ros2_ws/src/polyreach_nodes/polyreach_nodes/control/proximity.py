@@ -207,7 +207,7 @@ class Proximity:
             ends[1, axis] = self.workspace[side, axis]
             return ends
         points = closing.clearance.nearest_points(closing.key, joint_pos)
-        origin, base = self._obstacles.body_pose(self._robot.base_body, joint_pos)
+        origin, base = self._obstacles.base_pose()
         return None if points is None else (points - origin) @ base
 
     def _bodies(self, distance: float, pair: tuple[int, int]) -> str:
