@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import torch
+from task_fakes import assert_same
 
 from polyreach.runs.checkpoint import list_checkpoints, read_checkpoint
 from polyreach.runs.folder import RunFolder
 
-SMALL = """--num-envs 64 --eval-every 8192 --eval-goals 8 --env-config.configurations 200
+SMALL = """--num-envs 64 --eval-every 4096 --eval-goals 8 --env-config.configurations 200
     --method-config.hidden 16 16 --method-config.learning-starts 128
     --method-config.batch-size 16""".split()
 
@@ -39,21 +39,4 @@ def assert_same_runs(left: Path, right: Path) -> None:
             result_of(right / name),
         )
         assert records == other_records
-        assert_equal(state, other_state, name)
-
-
-def assert_equal(left: Any, right: Any, name: str) -> None:
-    """Two states of a learner are the same bit for bit."""
-    assert type(left) is type(right), name
-    if isinstance(left, torch.Tensor):
-        assert torch.equal(left, right), name
-    elif isinstance(left, dict):
-        assert left.keys() == right.keys(), name
-        for key in left:
-            assert_equal(left[key], right[key], f"{name}.{key}")
-    elif isinstance(left, (list, tuple)):
-        assert len(left) == len(right), name
-        for index, pair in enumerate(zip(left, right, strict=True)):
-            assert_equal(*pair, f"{name}[{index}]")
-    else:
-        assert left == right, name
+        assert_same(state, other_state, name)

@@ -24,7 +24,7 @@ pytest.importorskip("ray", reason="needs ray: pip install 'polyreach[ray]'")
 PATIENCE_S = 500.0
 RUNS = ("ddpg-planar8-tuned-s0", "ddpg-planar8-tuned-s1")
 SAVE_OFTEN = ("--checkpoint-minutes", "0.01", "--memory-gb", "0.5")
-STEPS = 81_920
+STEPS = 40_960
 
 
 def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
@@ -89,7 +89,9 @@ def cluster() -> Iterator[tuple[subprocess.Popen[str], str, dict[str, str]]]:
 
 @pytest.mark.fault
 @pytest.mark.slow
-@pytest.mark.parametrize("storage", ["shared", "fetched"])
+@pytest.mark.parametrize(
+    "storage", ["fetched", pytest.param("shared", marks=pytest.mark.exhaustive)]
+)
 def test_a_node_that_is_killed_costs_at_most_the_time_since_a_checkpoint(
     storage: str,
     cluster: tuple[subprocess.Popen[str], str, dict[str, str]],
@@ -156,7 +158,7 @@ def listening_addresses(pids: set[int]) -> set[str]:
 
 
 @pytest.mark.fault
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_ctrl_c_loses_nothing_and_leaves_nothing(tmp_path: Path, undisturbed: Path) -> None:
     """On a cluster of this machine, which listens on the loopback only."""
     before = session_processes()

@@ -28,8 +28,8 @@ class SweepOptions(EngineOptions):
     """Train every METHOD on every ENV with several seeds. The command can be stopped and repeated
     at any time; runs that are complete are not trained again.
 
-    Options after -- are those of `polyreach train`, for all runs:
-    polyreach sweep mtsac picor planar8 --seeds 3 -- --method-config.hidden 64 64
+    Options after -- are those of `polyreach train`, for all runs, as in
+    `polyreach sweep mtsac picor planar8 --seeds 3 -- --method-config.hidden 64 64`.
     """
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="METHOD|ENV")]
