@@ -138,6 +138,15 @@ def session_processes() -> set[int]:
     return found
 
 
+def training_processes(before: set[int]) -> list[int]:
+    """Workers that train."""
+    return [
+        pid
+        for pid in session_processes() - before
+        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::train_run")
+    ]
+
+
 def listening_addresses(pids: set[int]) -> set[str]:
     """Local addresses of the TCP sockets on which processes listen, as /proc writes them."""
     sockets = set()
@@ -178,9 +187,14 @@ def test_ctrl_c_loses_nothing_and_leaves_nothing(tmp_path: Path, undisturbed: Pa
         records = RunFolder(tmp_path / name).read_metrics()
         assert saved_step(tmp_path / name) >= records[-1]["step"]  # no checkpoint was due yet
     assert not ours & session_processes()
+    stopped = {name: RunFolder(tmp_path / name).last_step() for name in RUNS}
     command = start(words)
+    # a worker that its node ends, as `ray stop` does
+    wait_for(lambda: all(RunFolder(tmp_path / n).last_step() > stopped[n] for n in RUNS), command)
+    os.kill(training_processes(before)[0], signal.SIGTERM)
     out, errors = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 0, out + errors
+    assert "2 runs: 2 complete; 1 restarts after a worker died" in out
     assert_same_runs(undisturbed, tmp_path)
 
 

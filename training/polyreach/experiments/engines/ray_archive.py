@@ -5,6 +5,7 @@ what they send, and passes on the wish to stop.
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from time import monotonic
 
 from polyreach.errors import UserError
 from polyreach.experiments.engines.engine import Place
@@ -12,6 +13,7 @@ from polyreach.experiments.engines.run_files import Files, files_to_continue, wr
 from polyreach.runs.checkpoint import list_checkpoints, step_of
 from polyreach.runs.folder import RunFolder
 
+ALIVE_S = 30.0  # without a word from a task, after which it is taken for dead
 FRUITLESS = 5  # attempts without a new checkpoint after which a run has failed
 
 
@@ -40,6 +42,8 @@ class Progress:
     """Of the newest checkpoint when the attempt began."""
     fruitless: int = 0
     """Attempts that began at that step, besides the first."""
+    heard: float = -ALIVE_S
+    """When the attempt last sent something, as time.monotonic."""
 
 
 class Archive:
@@ -66,6 +70,7 @@ class Archive:
         step = step_of(checkpoints[0]) if checkpoints else 0
         progress.fruitless = progress.fruitless + 1 if step == progress.step else 0
         progress.attempt, progress.node, progress.step = progress.attempt + 1, node, step
+        progress.heard = monotonic()
         if progress.fruitless >= FRUITLESS:
             return Order(
                 refusal=f"its worker died {FRUITLESS} times without a new checkpoint after step "
@@ -91,6 +96,7 @@ class Archive:
             return False
         if files:
             write_files(run, files)
+        self.runs[run].heard = monotonic()
         return not self.stopping
 
     def end(self, run: Path, attempt: int) -> None:
@@ -99,9 +105,10 @@ class Archive:
             self.locks.pop(run).close()
 
     def stop(self) -> set[Path]:
-        """Let all runs end with a checkpoint; returns those that have begun."""
+        """Let all runs end with a checkpoint; returns those that are being trained."""
         self.stopping = True
-        return set(self.runs)
+        now = monotonic()
+        return {run for run, progress in self.runs.items() if now - progress.heard < ALIVE_S}
 
     def places(self) -> dict[Path, Place]:
         """Where the runs that have begun are trained."""

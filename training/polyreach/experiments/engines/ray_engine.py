@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from polyreach.experiments.engines.engine import Place, Stopped
 from polyreach.experiments.engines.options import EngineOptions
 from polyreach.experiments.engines.ray_archive import Archive
 from polyreach.experiments.engines.ray_cluster import connect
-from polyreach.experiments.engines.ray_task import Assignment, Outcome, code_version, train_run
+from polyreach.experiments.engines.ray_task import Assignment, Outcome, train_run
 from polyreach.experiments.job import Job
 from polyreach.runs.config import RunConfig
 from polyreach_description import is_robot_file
@@ -63,7 +64,6 @@ class RayEngine:
         except BaseException:
             ray.shutdown()
             raise
-        self.code = code_version()
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -87,7 +87,7 @@ class RayEngine:
             starts={name: Path(name).absolute() for name in _starts(job.config)},
             cwd=Path.cwd(),
             shared=self.witness,
-            code=self.code,
+            version=version("polyreach"),
             checkpoint_minutes=self.options.checkpoint_minutes,
         )
         future: Future[None] = Future()
@@ -97,11 +97,11 @@ class RayEngine:
         return future
 
     def stop(self) -> None:
-        """Ask the tasks that have begun to end with a checkpoint, and withdraw the others."""
+        """Ask the tasks that train to end with a checkpoint, and withdraw the others."""
         with suppress(RayError):
-            begun = ray.get(self.archive.stop.remote())
+            alive = ray.get(self.archive.stop.remote())
             for folder, ref in self.refs.items():
-                if folder.absolute() not in begun:
+                if folder.absolute() not in alive:
                     ray.cancel(ref)
 
     def places(self) -> Mapping[Path, Place]:

@@ -22,7 +22,6 @@ from polyreach.experiments.engines.ray_archive import Order
 from polyreach.experiments.engines.run_files import Marks, changed_files, write_files
 from polyreach.experiments.job import Job
 from polyreach.runs.folder import RunFolder
-from polyreach.runs.machine import git_commit
 from polyreach.runs.training import train
 
 BEAT_S = 1.0
@@ -43,8 +42,8 @@ class Assignment:
     """The folder in which the command was given."""
     shared: Path | None
     """A file that a node sees if it sees the run folders; None: files come back through Ray."""
-    code: str
-    """Version and commit of the command."""
+    version: str
+    """Of this package on the machine of the command."""
     checkpoint_minutes: float
 
 
@@ -55,11 +54,8 @@ class Outcome:
     complete: bool
     problem: str = ""
     """Why it failed; empty if it is complete, or was stopped."""
-
-
-def code_version() -> str:
-    """The version of this package and the commit of its checkout."""
-    return f"{version('polyreach')}, commit {git_commit()}"
+    interrupted: bool = False
+    """A signal ended it."""
 
 
 def node_name() -> str:
@@ -73,11 +69,11 @@ def train_run(assignment: Assignment, archive: Any) -> Outcome:
     A worker that dies here is replaced by Ray; its successor continues with the newest checkpoint.
     """
     node = node_name()
-    if code_version() != assignment.code:
+    if version("polyreach") != assignment.version:
         return Outcome(
             False,
-            f"node {node} has polyreach {code_version()}, but this machine has "
-            f"{assignment.code}: install the same on all nodes",
+            f"node {node} has polyreach {version('polyreach')}, but this machine has "
+            f"{assignment.version}: install the same on all nodes",
         )
     if assignment.shared is not None and not assignment.shared.is_file():
         return Outcome(
@@ -94,6 +90,8 @@ def train_run(assignment: Assignment, archive: Any) -> Outcome:
         shared = assignment.shared is not None
         with _Messenger(run, folder, order.attempt, archive, send=not shared) as messenger:
             outcome = _train(assignment, folder, messenger.stop)
+        if outcome.interrupted and not messenger.stop.is_set():
+            os._exit(1)  # the node is shut down: Ray begins the task anew on another one
     ray.get(archive.end.remote(run, order.attempt))
     return outcome
 
@@ -126,7 +124,8 @@ def _train(assignment: Assignment, folder: Path, stop: threading.Event) -> Outco
                 False,
                 f"{error!r} on node {node_name()}, see {assignment.job.folder}/{LOG}",
             )
-    return Outcome(result.env_steps >= config.steps)
+    complete = result.env_steps >= config.steps
+    return Outcome(complete, interrupted=not complete and result.signal is not None)
 
 
 @contextmanager
