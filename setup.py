@@ -36,7 +36,7 @@ setup(
     ],
     extras_require={
         "metaworld": ["metaworld==3.1.1", "packaging"],
-        "ray": ["ray>=2.52,<3"],
+        "ray": ["ray>=2.60,<3"],
     },
     entry_points={"console_scripts": ["polyreach = polyreach.cli:main"]},
     zip_safe=False,

@@ -7,24 +7,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from command_line import polyreach, run
 from small_sweep import assert_same_runs, sweep_words
 
+from benchmarks.engines import cpu_times
 from polyreach.experiments.engines.ray_archive import FRUITLESS, Archive
 from polyreach.experiments.engines.run_files import Marks, changed_files, write_files
 from polyreach.runs.checkpoint import list_checkpoints, step_of
 from polyreach.runs.folder import RunFolder
 
-pytest.importorskip("ray", reason="needs ray: pip install 'polyreach[ray]'")
+pytestmark = pytest.mark.skipif(
+    find_spec("ray") is None, reason="needs Ray: pip install 'polyreach[ray]'"
+)
 
 PATIENCE_S = 500.0
+TRAINING = b"ray::train_run"
 RUNS = ("ddpg-planar8-tuned-s0", "ddpg-planar8-tuned-s1")
 SAVE_OFTEN = ("--checkpoint-minutes", "0.01", "--memory-gb", "0.5")
-STEPS = 40_960
+STEPS = 81_920
 
 
 def wait_for(what: Callable[[], object], process: subprocess.Popen[str]) -> None:
@@ -125,26 +130,15 @@ def test_a_node_that_is_killed_costs_at_most_the_time_since_a_checkpoint(
     assert not list(runs.glob(".seen-*"))
 
 
-def session_processes() -> set[int]:
-    """Processes of Ray on this machine."""
-    found = set()
-    for path in Path("/proc").glob("[0-9]*"):
+def titles(pids: Iterable[int]) -> dict[int, bytes]:
+    """The command lines of those processes that have not ended."""
+    found = {}
+    for pid in pids:
         try:
-            command = (path / "cmdline").read_bytes()
+            found[pid] = Path(f"/proc/{pid}/cmdline").read_bytes()
         except OSError:
             continue
-        if command.startswith(b"ray::") or b"/ray/core/src/ray/" in command[:300]:
-            found.add(int(path.name))
-    return found
-
-
-def training_processes(before: set[int]) -> list[int]:
-    """Workers that train."""
-    return [
-        pid
-        for pid in session_processes() - before
-        if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::train_run")
-    ]
+    return {pid: title for pid, title in found.items() if title}  # others wait for their parent
 
 
 def listening_addresses(pids: set[int]) -> set[str]:
@@ -170,11 +164,10 @@ def listening_addresses(pids: set[int]) -> set[str]:
 @pytest.mark.exhaustive
 def test_ctrl_c_loses_nothing_and_leaves_nothing(tmp_path: Path, undisturbed: Path) -> None:
     """On a cluster of this machine, which listens on the loopback only."""
-    before = session_processes()
     words = sweep_words(tmp_path, STEPS, "--on", "ray", "--memory-gb", "0.5")
     command = start(words)
     wait_for(lambda: all((tmp_path / name / "metrics.jsonl").exists() for name in RUNS), command)
-    ours = session_processes() - before
+    ours = set(cpu_times(command.pid))
     loopback = {"0100007F", "0000000000000000FFFF00000100007F"}
     assert listening_addresses(ours) and listening_addresses(ours) <= loopback
     os.killpg(command.pid, signal.SIGINT)  # as a terminal sends it
@@ -186,12 +179,16 @@ def test_ctrl_c_loses_nothing_and_leaves_nothing(tmp_path: Path, undisturbed: Pa
     for name in RUNS:
         records = RunFolder(tmp_path / name).read_metrics()
         assert saved_step(tmp_path / name) >= records[-1]["step"]  # no checkpoint was due yet
-    assert not ours & session_processes()
+    deadline = time.monotonic() + 60
+    while titles(ours) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not titles(ours)
     stopped = {name: RunFolder(tmp_path / name).last_step() for name in RUNS}
     command = start(words)
     # a worker that its node ends, as `ray stop` does
     wait_for(lambda: all(RunFolder(tmp_path / n).last_step() > stopped[n] for n in RUNS), command)
-    os.kill(training_processes(before)[0], signal.SIGTERM)
+    workers = titles(cpu_times(command.pid))
+    os.kill(next(pid for pid in workers if workers[pid].startswith(TRAINING)), signal.SIGTERM)
     out, errors = command.communicate(timeout=PATIENCE_S)
     assert command.returncode == 0, out + errors
     assert "2 runs: 2 complete; 1 restarts after a worker died" in out

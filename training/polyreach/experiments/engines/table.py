@@ -15,14 +15,9 @@ from polyreach.runs.checkpoint import list_checkpoints, step_of
 from polyreach.runs.folder import RunFolder
 
 STATES = ("training", "waiting", "stopped", "failed", "complete")
-COLUMNS: Mapping[str, JustifyMethod] = {
-    "run": "left",
-    "state": "left",
-    "node": "left",
-    "steps": "right",
-    "saved": "right",
-    "last evaluation": "left",
-}
+COLUMNS = ("run", "state", "node", "steps", "saved", "last evaluation")
+NUMBERS = ("steps", "saved")
+SHORTENED = ("run", "node", "last evaluation")  # where the terminal is narrow
 MARGIN = 6  # lines of the terminal that are left to header, last line and prompt
 
 
@@ -40,11 +35,13 @@ class RunTable:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         places = self.places()
         table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
-        for title, justify in COLUMNS.items():
-            table.add_column(title, justify=justify, overflow="ellipsis", no_wrap=True)
+        for name in COLUMNS:
+            justify: JustifyMethod = "right" if name in NUMBERS else "left"
+            table.add_column(name, justify=justify, no_wrap=name not in SHORTENED)
         shown = sorted(self.jobs, key=lambda job: STATES.index(self.states[job.folder]))
         for job in shown[: max(1, console.height - MARGIN)]:
-            table.add_row(*self.row(job, places.get(job.folder)))
+            cells = self.row(job, places.get(job.folder))
+            table.add_row(*(Text(cell, no_wrap=True, overflow="ellipsis") for cell in cells))
         yield table
         yield Text(self.summary(places), end="" if console.is_terminal else "\n")
 
