@@ -71,6 +71,8 @@ def cpu_times(root: int) -> dict[int, tuple[bool, float]]:
             command = (path / "cmdline").read_bytes()
         except OSError:
             continue
+        if not command:
+            continue  # it has ended, and its parent has not taken notice
         pid, ticks = int(path.name), int(fields[11]) + int(fields[12])
         parents[pid] = int(fields[1])
         # a worker of Ray is called default_worker.py until it has begun, then ray::...
