@@ -36,7 +36,10 @@ setup(
         "torch>=2.5",
         "tyro",
     ],
-    extras_require={"metaworld": ["metaworld==3.1.1", "packaging"]},
+    extras_require={
+        "metaworld": ["metaworld==3.1.1", "packaging"],
+        "ray": ["ray>=2.60,<3"],
+    },
     entry_points={"console_scripts": ["polyreach = polyreach.cli:main"]},
     zip_safe=False,
     description="Learned multi-task policies for branched robots",

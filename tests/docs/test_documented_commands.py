@@ -192,9 +192,12 @@ def names_a_service(command: Command) -> None:
 
 
 def names_a_requirement(command: Command) -> None:
-    """`pip install REQUIREMENT...`: the setup files ask for the same."""
+    """`pip install REQUIREMENT...`: the setup files ask for the same, or have this extra."""
     setups = [file.read_text() for file in (REPOSITORY / "setup.py", NODES / "setup.py")]
     for requirement in command.words[2:]:
+        if extra := re.fullmatch(r"polyreach\[(\w+)\]", requirement):
+            assert f'"{extra[1]}": [' in setups[0], requirement
+            continue
         assert any(f'"{requirement}"' in text for text in setups), requirement
 
 
@@ -228,6 +231,7 @@ class Rule:
 ROS = "needs a ROS 2 installation"
 RULES = (
     Rule(r"polyreach goal", parses, "needs a running controller; test_goal_node.py has one"),
+    Rule(r"polyreach (report|sweep) ", parses, "trains for hours; tests/training run small ones"),
     Rule(r"polyreach ", parses),
     Rule(r"make ", is_a_target, "its recipe takes minutes, or is what runs this test"),
     Rule(r"python -m benchmarks\.", is_a_module, "takes minutes; tested in tests/nodes"),
@@ -252,7 +256,7 @@ RULES = (
     Rule(r"export ", in_bash),
     Rule(r"(source|cd|colcon) ", names_files, ROS),
     Rule(r"(for|do|done)\b", names_files, "a loop of the shell; its commands stand below"),
-    Rule(r"(ssh|ss|grep|xacro) ", names_files, "another program, or another machine"),
+    Rule(r"(ssh|ss|grep|ray|xacro) ", names_files, "another program, or another machine"),
 )
 
 

@@ -31,7 +31,11 @@ from polyreach.errors import UserError
 from polyreach.experiments import EXPERIMENTS, runner
 from polyreach.experiments.curves import Panel, draw_curves, panels_of
 from polyreach.experiments.digrad import DIGRAD_FIG4
+from polyreach.experiments.engines import local
+from polyreach.experiments.engines.engine import Stopped
+from polyreach.experiments.engines.local import LocalEngine
 from polyreach.experiments.experiment import Column, Experiment, Override, Variant, override
+from polyreach.experiments.job import Job, is_complete, jobs_of
 from polyreach.experiments.page import describe
 from polyreach.experiments.report import ReportOptions, command_of, write_report
 from polyreach.experiments.results import (
@@ -40,7 +44,7 @@ from polyreach.experiments.results import (
     compare_order,
     interquartile_mean,
 )
-from polyreach.experiments.runner import SLICE_OVER, Job, is_complete, jobs_of
+from polyreach.experiments.runner import SLICE_OVER
 from polyreach.methods.deterministic import DeterministicConfig
 from polyreach.methods.picor import PiCorConfig
 from polyreach.runs import training
@@ -140,7 +144,7 @@ def trained_here(monkeypatch: pytest.MonkeyPatch) -> None:
         return SimpleNamespace(poll=lambda: done.returncode, wait=lambda: done.returncode)
 
     popen = SimpleNamespace(Popen=start, STDOUT=subprocess.STDOUT)
-    monkeypatch.setattr(runner, "subprocess", popen)
+    monkeypatch.setattr(local, "subprocess", popen)
     # signals are for the main thread alone
     unheard = nullcontext(SimpleNamespace(received=None))
     monkeypatch.setattr(training, "Interrupt", lambda: unheard)
@@ -527,7 +531,7 @@ def test_the_resume_command_has_all_options() -> None:
         ("sac-mt3",), only=("sac", "picor"), slice_minutes=8.5, out=Path("a b"), partial=True
     )
     assert command_of(options) == (
-        "polyreach report sac-mt3 --only sac picor --partial --slice-minutes 8.5 --out 'a b'"
+        "polyreach report sac-mt3 --slice-minutes 8.5 --only sac picor --partial --out 'a b'"
     )
 
 
@@ -558,13 +562,13 @@ def test_a_run_that_starts_from_another_waits_for_it(
     assert second.method_config.start == f"{tmp_path}/after/cheetah-1-a2c-s0"  # type: ignore
     events = []
 
-    def train(job: Job, stop: threading.Event) -> None:
+    def train(job: Job, checkpoint_minutes: float, stop: threading.Event) -> None:
         events.append(("begin", job.folder.name))
         time.sleep(0.2)
         events.append(("end", job.folder.name))
 
-    monkeypatch.setattr(runner, "run_job", train)
-    assert runner.run_all(jobs, 2, 0.0, Console(quiet=True)) == 0
+    monkeypatch.setattr(local, "run_job", train)
+    assert runner.run_all(jobs, LocalEngine(2, 3.0), 0.0, Console(quiet=True)) == 0
     for seed in (0, 1):
         ended = events.index(("end", f"cheetah-1-a2c-s{seed}"))
         assert events.index(("begin", f"cheetah-0-fine-tuning-s{seed}")) > ended
@@ -579,22 +583,22 @@ def test_a_run_that_another_process_trains_is_waited_for(
     calls: list[str] = []
 
     def start(words: list[str], **_: Any) -> Any:
-        calls.append(words[-1])
+        calls.append(words[words.index("--out") + 1])
         return SimpleNamespace(poll=lambda: 0, wait=lambda: 0)
 
-    monkeypatch.setattr(runner.subprocess, "Popen", start)
+    monkeypatch.setattr(local.subprocess, "Popen", start)
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
         with RunFolder(job.folder).lock():
-            done = pool.submit(runner.run_job, job, stop)
+            done = pool.submit(local.run_job, job, 3.0, stop)
             time.sleep(0.5)
             assert not calls and not done.done()
         done.result(timeout=10)
         assert calls == [str(job.folder)]
         with RunFolder(job.folder).lock():
-            done = pool.submit(runner.run_job, job, stop)
+            done = pool.submit(local.run_job, job, 3.0, stop)
             stop.set()
-            with pytest.raises(runner.Stopped):
+            with pytest.raises(Stopped):
                 done.result(timeout=10)
     assert len(calls) == 1
 

@@ -129,6 +129,23 @@ def test_a_run_killed_before_its_first_checkpoint_restarts(tmp_path: Path) -> No
     assert len(RunFolder(killed).read_metrics()) == 4
 
 
+def test_a_run_killed_before_its_first_checkpoint_begins_at_its_start_run_again(
+    tmp_path: Path,
+) -> None:
+    small = "--num-envs 1 --eval-goals 1 --env-config.horizon 10".split()
+    first = ["train", "a2c", "cheetah", "--steps", "40", *small, "--out", tmp_path / "first"]
+    assert run(*first).returncode == 0
+    tune = ["train", "fine-tuning", "cheetah", "--steps", "80", *small]
+    tune += ["--method-config.start", tmp_path / "first", "--out"]
+    assert run(*tune, tmp_path / "whole").returncode == 0
+    (tmp_path / "killed").mkdir()
+    shutil.copy(tmp_path / "whole" / "config.json", tmp_path / "killed")
+    resumed = run("train", "--resume", tmp_path / "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "starting its run from the beginning" in resumed.stdout
+    assert_same(last_state(tmp_path / "whole"), last_state(tmp_path / "killed"))
+
+
 def test_a_lost_evaluation_is_repeated(finished: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     shutil.copytree(finished, folder)

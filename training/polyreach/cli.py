@@ -1,4 +1,4 @@
-"""The command line: `polyreach train|evaluate|export|draw|report|list|robot|demo|goal`."""
+"""The command line: `polyreach train|evaluate|export|draw|report|sweep|list|robot|demo|goal`."""
 
 import sys
 from collections.abc import Sequence
@@ -19,6 +19,7 @@ COMMANDS: dict[str, str] = {
     "export": "RUN | least-squares ROBOT: write a policy, trained or not, to one ONNX file",
     "draw": "RUN: draw the policy of a run",
     "report": "EXPERIMENT...: train its runs, write its curves and its table",
+    "sweep": "METHOD... ENV...: train every method on every environment with several seeds",
     "list": "list methods, environments, experiments, robots and policies",
     "robot": "new MODEL | check|show|urdf ROBOT: draft, check or show a robot",
     "demo": "[ROBOT] [--view]: simulator, controller and goals over ROS 2",
@@ -39,8 +40,8 @@ def usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; returns its exit status. Known mistakes print one line, no traceback.
 
-    Raises SystemExit with status 141 when nobody reads its output any more; `train` and `report`
-    go on, because their results are files.
+    Raises SystemExit with status 141 when nobody reads its output any more; `train`, `report` and
+    `sweep` go on, because their results are files.
     """
     with end_with_output():
         return _run(list(sys.argv[1:] if argv is None else argv))

@@ -1,8 +1,6 @@
 """`polyreach report`: train what is missing of experiments, then write their curves and pages."""
 
-import dataclasses
 import shlex
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -13,16 +11,18 @@ from rich.console import Console
 from polyreach.errors import UserError, check_range
 from polyreach.experiments import EXPERIMENTS, get_experiment
 from polyreach.experiments.curves import draw_curves
+from polyreach.experiments.engines.options import EngineOptions, option_words
 from polyreach.experiments.experiment import Experiment
+from polyreach.experiments.job import Job, is_complete, jobs_of
 from polyreach.experiments.page import describe
 from polyreach.experiments.results import Result
-from polyreach.experiments.runner import Job, is_complete, jobs_of, run_all
+from polyreach.experiments.runner import train_missing
 from polyreach.methods import current_name
 from polyreach.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
-class ReportOptions:
+class ReportOptions(EngineOptions):
     """Train the missing runs of experiments, then write the curves and the table of each
     experiment. The command can be stopped and repeated at any time.
     """
@@ -39,23 +39,14 @@ class ReportOptions:
     """Methods to train; runs of the other methods are reported if they are complete."""
     partial: bool = False
     """Train nothing; report the runs that are complete, and list the missing ones."""
-    slice_minutes: float = 0.0
-    """Stop after this many minutes with a checkpoint of every run, and exit with status 75; the
-    same command continues. Leave time for a checkpoint and for an evaluation in progress. 0: no
-    limit.
-    """
     device: str = ""
     """Device of runs that have not started yet, cpu or cuda; by default the experiment's."""
-    runs: Path = Path("runs")
-    """Folder of the runs; each experiment has a subfolder of its name."""
     out: Path = Path("docs")
     """Folder for the curves (EXPERIMENT.png) and the table (EXPERIMENT.md)."""
-    jobs: int = 1
-    """Number of runs at a time, each on one thread."""
 
 
 def write_report(options: ReportOptions, console: Console) -> int:
-    """Run what is missing and write the report; exit status, see run_all.
+    """Run what is missing and write the report; exit status, see train_missing.
 
     Raises UserError if a run fails, or if there is nothing to report.
     """
@@ -64,9 +55,8 @@ def write_report(options: ReportOptions, console: Console) -> int:
     missing = [job for job in jobs if not is_complete(job)]
     console.print(f"{len(jobs)} runs, {len(jobs) - len(missing)} of them complete")
     chosen = _choose(missing, options)
-    status = run_all(chosen, options.jobs, options.slice_minutes, console) if chosen else 0
+    status = train_missing(chosen, options, command_of(options), console) if chosen else 0
     if status:
-        _show_stop(status, options, console)
         return status
     for experiment in experiments:
         write_page(experiment, options, console)
@@ -75,8 +65,9 @@ def write_report(options: ReportOptions, console: Console) -> int:
 
 def _checked_experiments(options: ReportOptions) -> list[Experiment]:
     """The experiments that are named. Raises UserError for options that cannot be followed."""
-    for name, low in (("steps", 0), ("seeds", 0), ("slice_minutes", 0), ("jobs", 1)):
-        check_range(name, getattr(options, name), low)
+    options.check()
+    check_range("steps", options.steps, 0)
+    check_range("seeds", options.seeds, 0)
     experiments = [get_experiment(name) for name in options.experiments]
     if not experiments:
         raise UserError(f"no experiment is named (legal: {', '.join(EXPERIMENTS)})")
@@ -92,7 +83,7 @@ def _checked_experiments(options: ReportOptions) -> list[Experiment]:
 
 
 def _jobs(experiment: Experiment, options: ReportOptions) -> list[Job]:
-    return jobs_of(experiment, options.runs, options.seeds, options.steps, options.device)
+    return jobs_of(experiment, options.runs_folder, options.seeds, options.steps, options.device)
 
 
 def _choose(missing: list[Job], options: ReportOptions) -> list[Job]:
@@ -111,27 +102,10 @@ def _choose(missing: list[Job], options: ReportOptions) -> list[Job]:
     return chosen
 
 
-def _show_stop(status: int, options: ReportOptions, console: Console) -> None:
-    """Show why the runs were stopped, and the command that continues them."""
-    why = (
-        f"by {signal.Signals(status - 128).name}"
-        if status > 128
-        else f"after {options.slice_minutes:g} minutes"
-    )
-    console.print(f"stopped {why}; every run has a checkpoint. To continue:")
-    console.print(f"  {command_of(options)}", soft_wrap=True)
-
-
 def command_of(options: ReportOptions) -> str:
     """The command line with these options."""
-    words = ["polyreach", "report", *options.experiments]
-    for field in dataclasses.fields(options)[1:]:
-        value = getattr(options, field.name)
-        if value == field.default:
-            continue
-        values = value if isinstance(value, tuple) else () if value is True else (value,)
-        words += ["--" + field.name.replace("_", "-"), *map(str, values)]
-    return shlex.join(words)
+    words = option_words(options, positional="experiments")
+    return shlex.join(["polyreach", "report", *options.experiments, *words])
 
 
 def write_page(experiment: Experiment, options: ReportOptions, console: Console) -> None:
@@ -142,7 +116,7 @@ def write_page(experiment: Experiment, options: ReportOptions, console: Console)
         if is_complete(job)
     ]
     if not results:
-        raise UserError(f"no run of '{experiment.name}' is complete in '{options.runs}'")
+        raise UserError(f"no run of '{experiment.name}' is complete in '{options.runs_folder}'")
     options.out.mkdir(parents=True, exist_ok=True)
     curves, page = (options.out / f"{experiment.name}{end}" for end in (".png", ".md"))
     draw_curves(experiment, results, curves)

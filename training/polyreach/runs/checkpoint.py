@@ -40,9 +40,14 @@ def save_checkpoint(folder: Path, step: int, state: dict[str, Any]) -> Path:
         raise CheckpointError(
             f"checkpoint '{path}' cannot be written: {error.strerror}; the one before it is kept"
         ) from None
+    drop_old_checkpoints(folder)
+    return path
+
+
+def drop_old_checkpoints(folder: Path) -> None:
+    """Remove all but the newest KEEP."""
     for old in list_checkpoints(folder)[KEEP:]:
         old.unlink()
-    return path
 
 
 def replace_durably(path: Path, content: bytes) -> None:

@@ -65,10 +65,20 @@ class Interrupt:
             signal.signal(number, handler)
 
 
+def never() -> bool:
+    """For a training that only signals stop."""
+    return False
+
+
 def train(
-    config: RunConfig, out: Path, resume: bool, checkpoint_minutes: float, console: Console
+    config: RunConfig,
+    out: Path,
+    resume: bool,
+    checkpoint_minutes: float,
+    console: Console,
+    stop: Callable[[], bool] = never,
 ) -> TrainResult:
-    """Run `config` in `out`, or go on with the run there.
+    """Run `config` in `out`, or go on with the run there, until its end, a signal, or `stop()`.
 
     Raises RunError for a folder of another configuration or in use, and CheckpointError if no
     checkpoint is whole.
@@ -103,7 +113,7 @@ def train(
                 folder.create(config)
             folder.note_origin(config, learner.env_steps)
             interval = 60 * checkpoint_minutes
-            return _train(config, folder, learner, evaluate, wall_before, interval, console)
+            return _train(config, folder, learner, evaluate, wall_before, interval, console, stop)
 
 
 def _train(
@@ -114,6 +124,7 @@ def _train(
     wall_before: float,
     interval: float,
     console: Console,
+    stop: Callable[[], bool],
 ) -> TrainResult:
     env_spec = config.env_spec
     started, steps_before = time.monotonic(), learner.env_steps
@@ -146,7 +157,7 @@ def _train(
 
         if done() and folder.last_step() < learner.env_steps:
             log({})  # the checkpoint outlived its evaluation
-        while not done() and interrupt.received is None:
+        while not (done() or stop() or interrupt.received is not None):
             due = learner.env_steps // config.eval_every
             metrics = learner.step()
             if learner.env_steps // config.eval_every > due or done():
@@ -190,6 +201,7 @@ def _restore(learner: Learner, folder: RunFolder, config: RunConfig, console: Co
         console.print(f"warning: {warning}; using the one before it", soft_wrap=True)
     if state is None:
         console.print(f"'{folder.path}' has no checkpoint yet: starting its run from the beginning")
+        learner.prepare(read_policy)
         folder.drop_metrics_after(0)
         return 0.0
     wall_s = state.pop("wall_s", None)
