@@ -97,6 +97,21 @@ def test_a_file_is_replaced_by_force_alone(
     assert yaml.safe_load(Path("robot.yaml").read_text())["name"] == "picker"
 
 
+def test_effectors_are_kept_by_name_with_the_joints_that_move_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = str(ROBOTS_DIR / "humanoid27" / "robot.xml"), str(tmp_path / "robot.yaml")
+    names = ["--effectors", "right_palm", "left_palm"]
+    assert main(["robot", "new", model, "--out", out, *names]) == 0
+    robot, shipped = load_robot(out), load_robot("humanoid27")
+    assert robot.effector_names == ("left_palm", "right_palm")
+    assert robot.joint_names == shipped.joint_names
+    assert "foot" not in capsys.readouterr().out
+    assert main(["robot", "new", model, "--out", out, "--force", "--effectors", "tail"]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "unknown effector 'tail' (the model has: " in error and "left_palm" in error
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [("<robot name='x'><link name='a'/></robot>", "no hinge or slide joint with limits"),

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -22,7 +23,7 @@ from polyreach_description.config_file import (
 )
 from polyreach_description.coupling import read_couplings
 from polyreach_description.draft_contacts import ALWAYS, OFTEN, choose_home, sample_contacts, shares
-from polyreach_description.draft_effectors import EffectorDraft, find_effectors
+from polyreach_description.draft_effectors import EffectorDraft, find_effectors, select_effectors
 from polyreach_description.kinematic_tree import joints_above
 from polyreach_description.model_file import load_model
 from polyreach_description.robot import SPEED_UP_S, Robot
@@ -69,11 +70,11 @@ class Draft:
     problem: str = ""  # why the robot cannot be used as it is
 
 
-def draft_robot(path: Path) -> Draft:
-    """Draft a robot.yaml of an MJCF or URDF.
+def draft_robot(path: Path, names: Collection[str] = ()) -> Draft:
+    """Draft a robot.yaml of an MJCF or URDF; names: of the effectors, all that are found if none.
 
-    Raises RobotError for a model that cannot be loaded, and for one without a joint that has
-    limits. Loading is not bounded: see draft_yaml.new_robot_yaml.
+    Raises RobotError for a model that cannot be loaded or has no joint with limits, and for an
+    unknown name. Loading is not bounded: see draft_yaml.new_robot_yaml.
     """
     file, spec_name, model = _load(path)
     usable, unlimited = _usable_joints(model)
@@ -88,7 +89,7 @@ def draft_robot(path: Path) -> Draft:
     effectors, unused = find_effectors(model, moved, limits)
     if not effectors:
         raise RobotError(f"no link of '{path}' moves by 20 mm within the limits of its joints")
-    root = read_urdf(path)
+    effectors, root = select_effectors(effectors, names), read_urdf(path)
     controlled = _controlled(model, effectors, moved, followers)
     joints = tuple(_joint_draft(model, joint, root) for joint in controlled)
     file = replace(
