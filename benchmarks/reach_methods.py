@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.reach_methods_page import SEARCH, Results, methods_page
+from benchmarks.reach_methods_page import SEARCH, Results, methods_page, page_figures
 from polyreach.deploy.controllers import Controller, PolicyController
 from polyreach.deploy.evaluate import Evaluation
 from polyreach.deploy.evaluation_config import EvaluationConfig
@@ -125,7 +125,7 @@ def cpu_seconds(process: int) -> float:
 def figures_of(evaluation: Evaluation, controller: Controller) -> dict[str, Any]:
     """Of goals that stand still, jump and move."""
     figures = evaluation.measure(controller)
-    return figures | {"controlled": evaluation.measure_controlled(controller)}
+    return page_figures(figures | {"controlled": evaluation.measure_controlled(controller)})
 
 
 def searched(policy: RobotPolicy | None, robot: Robot, folder: Path) -> PolicyController:
@@ -142,7 +142,7 @@ def measure_run(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
     """
     policy, robot, config, progress = load_run_policy(folder)
     result: dict[str, Any] = {
-        **progress,
+        "steps": progress["steps"],
         **json.loads((folder / "cpu.json").read_text(encoding="utf-8")),
         "seed": config.seed,
         "alone": figures_of(evaluation, TorchController(policy, robot)),
