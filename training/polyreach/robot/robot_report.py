@@ -88,7 +88,8 @@ def _joint(robot: Robot, index: int) -> tuple[list[str], list[Any]]:
 def joint_rows(
     robot: Robot, reached: Mapping[str, float] | None = None
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table of the controlled joints.
+    """Header and rows of a table of the controlled joints; which effectors they move is listed
+    beside it.
 
     reached: speed over commanded speed of each joint, the last column.
     """
@@ -96,6 +97,8 @@ def joint_rows(
     rows = []
     for index in range(len(robot.joint_names)):
         header, values = _joint(robot, index)
+        place = header.index("effectors")
+        del header[place], values[place]
         if reached is not None:
             header.append("reached")
             values.append(f"{reached[robot.joint_names[index]]:.1%}")
@@ -104,9 +107,7 @@ def joint_rows(
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def check_robot(robot: Robot) -> dict[str, Any]:
