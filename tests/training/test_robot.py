@@ -50,7 +50,7 @@ def test_home_is_clear_and_few_random_configurations_collide(name: str) -> None:
     low, high = robot.joint_pos_limits.T
     sample = np.random.default_rng(0).uniform(low, high, (500, len(low)))
     assert np.mean([robot.in_self_collision(joint_pos) for joint_pos in sample]) < 0.15
-    assert near_links(robot) == []
+    assert near_links(robot) == {}
 
 
 @pytest.mark.parametrize("name", list_robots())
