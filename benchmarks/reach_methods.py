@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from rich.console import Console
 
-from benchmarks.reach_methods_page import SEARCH, Results, methods_page
+from benchmarks.reach_methods_page import SEARCH, Results, methods_page, page_figures
 from polyreach.deploy.controllers import Controller, PolicyController
 from polyreach.deploy.evaluate import Evaluation
 from polyreach.deploy.evaluation_config import EvaluationConfig
@@ -40,8 +40,13 @@ METHODS = (
     "soft-modularization", "ktm", "picor", "ppo", "specialization", "a2c", "distillation",
     "fine-tuning",
 )  # fmt: skip
-STEPS = {"apg": 280_000, "digrad": 300_000, "ddpg": 300_000, "ktm": 300_000}
-"""Of methods whose rates or phases depend on them, about what a minute suffices for."""
+STEPS = {
+    "planar8": {"apg": 280_000, "digrad": 300_000, "ddpg": 300_000, "ktm": 300_000},
+    "dual7": {"apg": 130_000, "digrad": 220_000, "ddpg": 220_000, "ktm": 220_000},
+}
+"""Of methods whose rates or phases depend on them, about what a minute suffices for; other
+robots have those of dual7.
+"""
 MANY_STEPS = 2_000_000
 SEPARATE = "a2c-separate"  # networks per task: what fine-tuning starts from
 EXTRA = {
@@ -90,7 +95,7 @@ def train(
     method: str, robot: str, seed: int, seconds: float, folder: Path, extra: list[str]
 ) -> None:
     """Train in `folder` for that CPU time [s], which is written to cpu.json there."""
-    steps = STEPS.get(method, MANY_STEPS)
+    steps = STEPS.get(robot, STEPS["dual7"]).get(method, MANY_STEPS)
     command = [sys.executable, "-m", "polyreach.cli", "train", method, robot, "--out", str(folder)]
     command += ["--steps", str(steps), "--seed", str(seed), "--eval-every", "100000"]
     command += ["--eval-goals", "64", *extra]
@@ -120,7 +125,7 @@ def cpu_seconds(process: int) -> float:
 def figures_of(evaluation: Evaluation, controller: Controller) -> dict[str, Any]:
     """Of goals that stand still, jump and move."""
     figures = evaluation.measure(controller)
-    return figures | {"controlled": evaluation.measure_controlled(controller)}
+    return page_figures(figures | {"controlled": evaluation.measure_controlled(controller)})
 
 
 def searched(policy: RobotPolicy | None, robot: Robot, folder: Path) -> PolicyController:
@@ -137,7 +142,7 @@ def measure_run(folder: Path, evaluation: Evaluation) -> dict[str, Any]:
     """
     policy, robot, config, progress = load_run_policy(folder)
     result: dict[str, Any] = {
-        **progress,
+        "steps": progress["steps"],
         **json.loads((folder / "cpu.json").read_text(encoding="utf-8")),
         "seed": config.seed,
         "alone": figures_of(evaluation, TorchController(policy, robot)),

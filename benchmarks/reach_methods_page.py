@@ -5,7 +5,9 @@ from collections.abc import Callable
 from statistics import fmean
 from typing import Any
 
-Figures = dict[str, Any]  # of one controller, see polyreach.deploy.evaluate
+from polyreach.deploy.tables import has_angles, limits
+
+Figures = dict[str, Any]  # of one controller, see page_figures
 Runs = list[dict[str, Any]]  # of one method, one for each seed
 Results = dict[str, dict[str, Runs]]  # by robot and method
 
@@ -40,6 +42,20 @@ To measure them again:
 """
 
 
+def page_figures(figures: dict[str, Any]) -> Figures:
+    """What the page shows of the figures of one controller, see polyreach.deploy.evaluate."""
+    names = limits(figures["clear_all"], has_angles(figures["effectors"]))
+    rates = zip(names, figures["clear_all"].values(), strict=True)
+    return {
+        "episodes": figures["episodes"],
+        "seconds": figures["seconds"],
+        "reached": dict(list(rates)[:2]),
+        "moving_error_m": figures["controlled"]["moving"][MOVING]["error_median_m"],
+        "command_s": figures["compute"]["mean_s"],
+        **{key: figures[key] for key in ("time_s",) if key in figures},  # if ever at the goals
+    }
+
+
 def methods_page(results: Results) -> str:
     """Markdown with a table for each robot."""
     first = next(iter(results.values()))
@@ -47,7 +63,7 @@ def methods_page(results: Results) -> str:
     parts = [INTRODUCTION.format(search=SEARCH, seconds=seconds, moving=MOVING)]
     for robot, methods in results.items():
         figures = next(iter(methods.values()))[0]["search"]
-        small, large = (f"{1e3 * float(radius):g} mm" for radius in list(figures["clear_all"])[:2])
+        small, large = figures["reached"]
         header = [
             "method", "seeds", "steps", "CPU time of training",
             f"alone: {small}", f"alone: {large}", "alone: moving goals",
@@ -72,14 +88,14 @@ def _row(name: str, runs: Runs) -> list[str]:
         return text(fmean(values)) if values else ""
 
     def rate(key: str, place: int) -> str:
-        values = [list(run[key]["clear_all"].values())[place] for run in runs if key in run]
+        values = [list(run[key]["reached"].values())[place] for run in runs if key in run]
         if not values:
             return ""
         span = f" ({min(values):.1%} to {max(values):.1%})" if len(values) > 1 else ""
         return f"{fmean(values):.1%}{span}"
 
     def moving(key: str) -> str:
-        return of(key, _moving_error, lambda error: f"{1e3 * error:.1f} mm")
+        return of(key, lambda figures: figures["moving_error_m"], lambda e: f"{1e3 * e:.1f} mm")
 
     def time(quantile: str) -> str:
         # never at the goals: no time
@@ -100,13 +116,13 @@ def _row(name: str, runs: Runs) -> list[str]:
         rate("search", 1),
         f"{time('0.5')} ({worst})" if worst else "",
         moving("search"),
-        of("search", lambda figures: figures["compute"]["mean_s"], lambda s: f"{1e3 * s:.2f} ms"),
+        of("search", lambda figures: figures["command_s"], lambda s: f"{1e3 * s:.2f} ms"),
     ]
 
 
 def _rate(runs: Runs) -> float:
     """Share of goal sets that a method reaches alone, mean over seeds; inf for the search."""
-    rates = [list(run["alone"]["clear_all"].values())[1] for run in runs if "alone" in run]
+    rates = [list(run["alone"]["reached"].values())[1] for run in runs if "alone" in run]
     return fmean(rates) if rates else math.inf
 
 
@@ -119,7 +135,7 @@ def _reading(methods: dict[str, Runs]) -> str:
         figures = [run["search"] for run in runs if "search" in run]
         if name == SEARCH or not figures:
             continue
-        rates[name] = fmean(next(iter(part["clear_all"].values())) for part in figures)
+        rates[name] = fmean(next(iter(part["reached"].values())) for part in figures)
         known = [part["time_s"]["0.5"] for part in figures if "time_s" in part]
         if known:
             times[name] = fmean(known)
@@ -127,14 +143,9 @@ def _reading(methods: dict[str, Runs]) -> str:
         return ""
     low, high = min(rates.values()), max(rates.values())
     quickest = min(times, key=times.__getitem__)
-    alone = next(iter(without["search"]["clear_all"].values()))
+    alone = next(iter(without["search"]["reached"].values()))
     return (
         f"\nThe search reaches {alone:.1%} of the goal sets without a policy, and {low:.1%} to "
         f"{high:.1%} with one. `{quickest}` is the quickest with it: {times[quickest]:.2f} s, "
         f"{without['search']['time_s']['0.5']:.2f} s without a policy (medians).\n"
     )
-
-
-def _moving_error(figures: Figures) -> float:
-    error: float = figures["controlled"]["moving"][MOVING]["error_median_m"]
-    return error

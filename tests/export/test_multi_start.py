@@ -135,8 +135,21 @@ def test_where_no_way_is_clear_the_robot_is_held_off_at_the_last_clear_point() -
         else:
             assert 0.4 * edge <= way <= edge + 1e-9
     relaxed = SimpleNamespace(close_pairs=lambda _: {(1, 2)})
-    planner._distance = relaxed  # close at the start, and everywhere
+    planner._distance = planner._stop_distance = relaxed  # close at the start, and everywhere
     assert planner.plan(starts, goals).clear.all()
+
+
+def test_a_pair_within_the_margin_at_the_start_stays_out_of_the_stop_distance() -> None:
+    robot = load_robot("planar8")
+    starts, goals = goal_sets(robot, 4)
+    planner = MultiStartPlanner(robot, MultiStartConfig())
+    planner._distance = SimpleNamespace(close_pairs=lambda _: {(1, 2)})
+    assert planner.plan(starts, goals).clear.all()
+    planner._stop_distance = SimpleNamespace(
+        close_pairs=lambda joint_pos: set() if (joint_pos == starts).all(axis=1).any() else {(1, 2)}
+    )
+    plans = planner.plan(starts, goals)
+    assert not plans.clear.any() and np.array_equal(plans.targets, starts)
 
 
 def test_a_plan_is_followed_when_its_computing_time_is_over() -> None:

@@ -76,6 +76,19 @@ joints:
 """
 
 
+def test_rows_of_joints_fit_into_a_narrow_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["robot", "check", "humanoid27"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    for joint in load_robot("humanoid27").joint_names:
+        (row,) = (line for line in lines if line[:1] == [joint])
+        # name, unit, low, high, home, velocity, acceleration, reached
+        assert len(row) == 8 and row[1] == "rad"
+        assert float(row[-1].rstrip("%")) == pytest.approx(100.0, abs=1.0)
+
+
 def test_robot_check_lists_joints_that_are_slow_to_start(tmp_path: Path) -> None:
     (tmp_path / "robot.xml").write_text(FALLING.replace("STIFF", "0"))
     for acceleration, expected in (

@@ -112,6 +112,13 @@ def test_followers_move_with_their_leaders_in_simulation(hand: Robot) -> None:
     assert data.qpos == pytest.approx(followed, abs=0.01)
 
 
+def test_a_default_of_the_model_does_not_untie_added_followers(edited: Callable) -> None:
+    robot = load_robot(edited("<default>", '<default><equality active="false"/>'))
+    model = robot.simulation_model()
+    # that of the model itself has its default
+    assert model.neq == 3 and model.eq_active0.sum() == 2
+
+
 def test_self_collision_is_that_of_the_followers_too(edited: Callable) -> None:
     wall = '<body name="palm"><geom type="box" size="0.01 0.01 0.01" pos="0.13 -0.03 -0.06"/>'
     robot = load_robot(edited('<body name="palm">', wall))

@@ -1,5 +1,6 @@
 """polyreach robot new: drafts of a robot.yaml, against shipped ones and models made by hand."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -97,6 +98,21 @@ def test_a_file_is_replaced_by_force_alone(
     assert yaml.safe_load(Path("robot.yaml").read_text())["name"] == "picker"
 
 
+def test_effectors_are_kept_by_name_with_the_joints_that_move_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, out = str(ROBOTS_DIR / "humanoid27" / "robot.xml"), str(tmp_path / "robot.yaml")
+    names = ["--effectors", "right_palm", "left_palm"]
+    assert main(["robot", "new", model, "--out", out, *names]) == 0
+    robot, shipped = load_robot(out), load_robot("humanoid27")
+    assert robot.effector_names == ("left_palm", "right_palm")
+    assert robot.joint_names == shipped.joint_names
+    assert "foot" not in capsys.readouterr().out
+    assert main(["robot", "new", model, "--out", out, "--force", "--effectors", "tail"]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert "unknown effector 'tail' (the model has: " in error and "left_palm" in error
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [("<robot name='x'><link name='a'/></robot>", "no hinge or slide joint with limits"),
@@ -113,17 +129,26 @@ def test_a_model_without_a_robot_is_refused(content: str, reason: str, tmp_path:
         new_robot_yaml(tmp_path / "other.xml", "other.xml")
 
 
-def test_links_always_in_contact_are_left_out_and_others_are_not(tmp_path: Path) -> None:
-    # all turn about the same vertical, c 4 mm above a; d swings away from them
+@pytest.mark.parametrize(
+    ("gap", "reason"),
+    [(0.004, "always touch or are nearer than 10 mm"), (0.02, "always nearer than 25 mm, never")],
+)
+def test_links_always_near_are_left_out_and_others_are_not(
+    gap: float, reason: str, tmp_path: Path
+) -> None:
+    # all turn about the same vertical, c above a; d swings away from them
     ball = '<geom type="sphere" size="0.05" mass="1"/>'
     hinge = '<joint name="{}" axis="0 0 1" range="-1 1"/>'.format
     small = '<geom type="sphere" size="0.001" mass="0.1" pos="0.4 0 0"/>'
-    third = f'<body name="c" pos="0 0 0.104">{hinge("c")}{ball}{link("d")}</body>'
+    third = f'<body name="c" pos="0 0 {0.1 + gap}">{hinge("c")}{ball}{link("d")}</body>'
     second = f'<body name="b">{hinge("b")}{small}{third}</body>'
     body = f'<body name="a">{hinge("a")}{ball}{second}</body>'
     file = of_mjcf(body, tmp_path)
     assert [set(pair) for pair in file.no_collision] == [{"a", "c"}]
-    assert "always touch or are nearer than 10 mm" in file.path.read_text()
+    assert reason in file.path.read_text()
+    assert check_robot(Robot(file))["warnings"] == []
+    (warning,) = check_robot(Robot(replace(file, no_collision=())))["warnings"]
+    assert "[a, c] are always nearer than 25 mm" in warning
 
 
 def test_the_fingers_of_a_hand_are_held_and_those_without_an_arm_are_effectors(

@@ -6,16 +6,16 @@ from typing import Any
 import pytest
 
 from benchmarks.reach_methods import cpu_seconds
-from benchmarks.reach_methods_page import SEARCH, methods_page
+from benchmarks.reach_methods_page import SEARCH, methods_page, page_figures
 
 
 def figures(rate: float, time_s: float | None = 1.0) -> dict[str, Any]:
     return {
         "seconds": 5.0,
         "episodes": 200,
-        "clear_all": {"0.01": rate, "0.02": rate + 0.1, "0.05": 1.0},
-        "compute": {"mean_s": 3e-4, "worst_s": 1e-3},
-        "controlled": {"moving": {"0.3": {"error_median_m": 0.0125}}},
+        "reached": {"10 mm": rate, "20 mm": rate + 0.1},
+        "moving_error_m": 0.0125,
+        "command_s": 3e-4,
         **({} if time_s is None else {"time_s": {"0.5": time_s, "0.95": 2 * time_s}}),
     }
 
@@ -32,6 +32,19 @@ def test_rows_have_means_and_ranges_over_seeds() -> None:
     assert "reaches 50.0% of the goal sets without a policy, and 80.0% to 80.0% with one" in page
     assert "`a` is the quickest with it: 2.00 s, 1.00 s without" in page
     assert [*rows][2:] == [f"| {SEARCH}", "| a", "| b"]
+
+
+def test_figures_of_the_page_are_those_of_the_evaluation() -> None:
+    measured = {
+        **{"mode": "dynamic", "seconds": 5.0, "episodes": 200, "near_self": 0.0},
+        "clear_all": {"0.01": 0.7, "0.02": 0.8, "0.05": 1.0},
+        "effectors": {"tip": {"angle_quantiles_deg": {}}},
+        "compute": {"mean_s": 3e-4, "worst_s": 1e-3},
+        "controlled": {"moving": {"0.3": {"error_median_m": 0.0125, "error_p95_m": 0.1}}},
+    }
+    expected = {**figures(0.7, None), "reached": {"10 mm and 3°": 0.7, "20 mm and 6°": 0.8}}
+    assert page_figures(measured) == expected
+    assert page_figures({**measured, "time_s": {"0.5": 1.0}})["time_s"] == {"0.5": 1.0}
 
 
 def test_cpu_seconds_are_those_of_the_process() -> None:

@@ -50,7 +50,7 @@ def test_home_is_clear_and_few_random_configurations_collide(name: str) -> None:
     low, high = robot.joint_pos_limits.T
     sample = np.random.default_rng(0).uniform(low, high, (500, len(low)))
     assert np.mean([robot.in_self_collision(joint_pos) for joint_pos in sample]) < 0.15
-    assert near_links(robot) == []
+    assert near_links(robot) == {}
 
 
 @pytest.mark.parametrize("name", list_robots())
@@ -303,6 +303,21 @@ def test_a_model_with_actuators_sensors_and_keyframes_is_simulated(edited: Calla
     replace_in_model(path, "</mujoco>", extra)
     model = load_robot(path).simulation_model()
     assert model.nu == model.njnt and model.nkey == 0
+
+
+def test_defaults_of_a_model_do_not_apply_to_what_is_added(edited: Callable) -> None:
+    path = edited(lambda content: None)
+    plain = load_robot(path)
+    defaults = """<mujoco model="gantry"><default>
+      <general ctrlrange="-0.1 0.1" gear="7" dyntype="filter" dynprm="3" forcerange="-1 1"/>
+      <site euler="1 0 0"/></default>"""
+    replace_in_model(path, '<mujoco model="gantry">', defaults)
+    robot = load_robot(path)
+    for part in ("gear", "dyntype", "gainprm", "biasprm", "ctrllimited", "forcelimited"):
+        name = f"actuator_{part}"
+        added, expected = (getattr(r.simulation_model(), name) for r in (robot, plain))
+        assert np.array_equal(added, expected), part
+    assert np.array_equal(robot.model.site("wrist_effector").quat, [1, 0, 0, 0])
 
 
 def test_a_loop_behind_the_last_controlled_joint_is_legal(edited: Callable) -> None:

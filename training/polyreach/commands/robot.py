@@ -36,6 +36,8 @@ class RobotOptions:
     """Parameters NAME=VALUE of the hardware plugin (urdf)."""
     out: Path | None = None
     """File to be written; by default robot.yaml (new), or standard output (urdf)."""
+    effectors: tuple[str, ...] = ()
+    """Names of the effectors to keep; by default all ends of the kinematic tree (new)."""
     force: bool = False
     """Replace a file that exists (new)."""
 
@@ -46,7 +48,7 @@ def run(words: Sequence[str]) -> int:
     if options.action not in ("new", "check", "show", "urdf"):
         raise UserError(f"unknown action '{options.action}' (legal: new, check, show, urdf)")
     if options.action == "new":
-        return _write_draft(Path(options.robot), options.out or Path("robot.yaml"), options.force)
+        return _write_draft(options)
     if options.action == "urdf":
         return _write_urdf(options)
     robot = load_robot(options.robot)
@@ -79,11 +81,12 @@ def run(words: Sequence[str]) -> int:
     return 0
 
 
-def _write_draft(model: Path, out: Path, force: bool) -> int:
+def _write_draft(options: RobotOptions) -> int:
     """Write a first robot.yaml of a model, and say what is left to be decided."""
-    if out.exists() and not force:
+    model, out = Path(options.robot), options.out or Path("robot.yaml")
+    if out.exists() and not options.force:
         raise UserError(f"'{out}' exists: give another file by --out, or replace it by --force")
-    drafted = new_robot_yaml(model, os.path.relpath(model, out.parent))
+    drafted = new_robot_yaml(model, os.path.relpath(model, out.parent), options.effectors)
     out.write_text(drafted.text, encoding="utf-8")
     console.print(f"wrote {out}; to be decided in it:", soft_wrap=True, markup=False)
     for decision in drafted.decisions:

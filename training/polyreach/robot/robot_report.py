@@ -22,6 +22,7 @@ MANY = 0.5  # share of random configurations in self-collision
 SHOWN = 5  # pairs of links
 TRACKED = 0.95  # share of a commanded speed
 OFTEN = 0.3  # share of the configurations in which two links are that close
+ALWAYS = 0.95  # share of them in which two links are always that close
 
 
 def describe_robot(robot: Robot) -> dict[str, Any]:
@@ -88,7 +89,8 @@ def _joint(robot: Robot, index: int) -> tuple[list[str], list[Any]]:
 def joint_rows(
     robot: Robot, reached: Mapping[str, float] | None = None
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a table of the controlled joints.
+    """Header and rows of a table of the controlled joints; which effectors they move is listed
+    beside it.
 
     reached: speed over commanded speed of each joint, the last column.
     """
@@ -96,6 +98,8 @@ def joint_rows(
     rows = []
     for index in range(len(robot.joint_names)):
         header, values = _joint(robot, index)
+        place = header.index("effectors")
+        del header[place], values[place]
         if reached is not None:
             header.append("reached")
             values.append(f"{reached[robot.joint_names[index]]:.1%}")
@@ -104,9 +108,7 @@ def joint_rows(
 
 
 def _cell(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(value)
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def check_robot(robot: Robot) -> dict[str, Any]:
@@ -141,15 +143,14 @@ def check_robot(robot: Robot) -> dict[str, Any]:
                 "joints"
             )
     home_pairs = sorted(touching_links(robot.model, robot.qpos(robot.home)[None])[0])
+    near = near_links(robot)
     reached = speeds_reached(robot)
     return {
         "forward kinematics against MuJoCo [m]": float(f"{difference:.2g}"),
         "random configurations in self-collision": f"{collisions:.1%}",
         "links that touch most often in them": most_often(touching) or "none",
         "self-collision at home": pair_text(home_pairs) or "no",
-        f"links nearer than {1e3 * robot.slow_distance:g} mm at home or often": ", ".join(
-            f"[{first}, {second}]" for first, second in near_links(robot)
-        )
+        f"links nearer than {1e3 * robot.slow_distance:g} mm at home or often": pair_text(near)
         or "none",
         f"joints that policies move slower, to speed up in {SPEED_UP_S:g} s": ", ".join(
             slow_joints(robot)
@@ -160,7 +161,7 @@ def check_robot(robot: Robot) -> dict[str, Any]:
             name: round(float(share), 3)
             for name, share in zip(robot.joint_names, reached, strict=True)
         },
-        "warnings": _warnings(robot, collisions, home_pairs, reached),
+        "warnings": _warnings(robot, collisions, home_pairs, near, reached),
     }
 
 
@@ -168,6 +169,7 @@ def _warnings(
     robot: Robot,
     collisions: float,
     home_pairs: list[LinkPair],
+    near: dict[LinkPair, float],
     reached: NDArray[np.float64],
 ) -> list[str]:
     """Sentences on what keeps the robot from moving as it should."""
@@ -182,6 +184,13 @@ def _warnings(
         warnings.append(
             f"at home {pair_text(home_pairs)} touch, so that the controller keeps the robot there: "
             "choose another home, or write the pairs under 'no_collision'"
+        )
+    always = [pair for pair, share in near.items() if share >= ALWAYS]
+    if always:
+        warnings.append(
+            f"{pair_text(always)} are always nearer than {1e3 * robot.slow_distance:g} mm, so that "
+            "the controller always slows the robot: write them under 'no_collision' in the "
+            "robot.yaml, with a smaller distance if they can touch"
         )
     slow = [
         f"'{name}' {share:.0%}"
@@ -216,8 +225,9 @@ def slow_joints(robot: Robot) -> list[str]:
     ]
 
 
-def near_links(robot: Robot) -> list[tuple[str, str]]:
-    """Pairs of links closer than the slow distance at home, or in more than OFTEN of random ones.
+def near_links(robot: Robot) -> dict[LinkPair, float]:
+    """Pairs of links closer than the slow distance at home, or in more than OFTEN of random
+    configurations, with the share of these.
 
     The controller would slow down for them all the time.
     """
@@ -228,4 +238,4 @@ def near_links(robot: Robot) -> list[tuple[str, str]]:
     often = {pair for pair, count in counts.items() if count > OFTEN * CHECKED}
     pairs = sorted(often | self_distance.close_pairs(robot.home))
     body = self_distance.model.body
-    return [(body(first).name, body(second).name) for first, second in pairs]
+    return {(body(a).name, body(b).name): counts[a, b] / CHECKED for a, b in pairs}

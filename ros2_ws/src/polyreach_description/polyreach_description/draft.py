@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from xml.etree.ElementTree import Element
@@ -21,8 +22,8 @@ from polyreach_description.config_file import (
     is_robot_name,
 )
 from polyreach_description.coupling import read_couplings
-from polyreach_description.draft_contacts import ALWAYS, OFTEN, choose_home, sample_contacts, shares
-from polyreach_description.draft_effectors import EffectorDraft, find_effectors
+from polyreach_description.draft_contacts import choose_home, contact_pairs
+from polyreach_description.draft_effectors import EffectorDraft, find_effectors, select_effectors
 from polyreach_description.kinematic_tree import joints_above
 from polyreach_description.model_file import load_model
 from polyreach_description.robot import SPEED_UP_S, Robot
@@ -32,7 +33,6 @@ CONTROL_RATE = 50.0  # [Hz]
 GUESSED_HINGE_VELOCITY = 1.0  # [rad/s]
 GUESSED_SLIDE_VELOCITY = 0.1  # [m/s]
 MAX_TURNS = 4 * math.pi  # [rad], the largest range of a controlled joint
-FREE_SHARE = 0.02  # of random configurations, below which goals can hardly be drawn
 _HINGE, _SLIDE = mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE
 
 
@@ -69,11 +69,11 @@ class Draft:
     problem: str = ""  # why the robot cannot be used as it is
 
 
-def draft_robot(path: Path) -> Draft:
-    """Draft a robot.yaml of an MJCF or URDF.
+def draft_robot(path: Path, names: Collection[str] = ()) -> Draft:
+    """Draft a robot.yaml of an MJCF or URDF; names: of the effectors, all that are found if none.
 
-    Raises RobotError for a model that cannot be loaded, and for one without a joint that has
-    limits. Loading is not bounded: see draft_yaml.new_robot_yaml.
+    Raises RobotError for a model that cannot be loaded or has no joint with limits, and for an
+    unknown name. Loading is not bounded: see draft_yaml.new_robot_yaml.
     """
     file, spec_name, model = _load(path)
     usable, unlimited = _usable_joints(model)
@@ -88,7 +88,7 @@ def draft_robot(path: Path) -> Draft:
     effectors, unused = find_effectors(model, moved, limits)
     if not effectors:
         raise RobotError(f"no link of '{path}' moves by 20 mm within the limits of its joints")
-    root = read_urdf(path)
+    effectors, root = select_effectors(effectors, names), read_urdf(path)
     controlled = _controlled(model, effectors, moved, followers)
     joints = tuple(_joint_draft(model, joint, root) for joint in controlled)
     file = replace(
@@ -254,21 +254,8 @@ def _sampled(draft: Draft, file: RobotFile, root: Element | None) -> Draft:
     def link(name: str) -> str:
         return merged[0] if name == "world" and merged else name
 
-    near, touching = sample_contacts(robot)
-    near_share, touch_share = shares(near), shares(touching)
-    reasons = {
-        pair: _reason(touch_share.get(pair, 0.0), 1e3 * robot.stop_distance)
-        for pair, share in near_share.items()
-        if share >= ALWAYS and all(pair)  # a link without a name cannot be listed
-    }
-    for pair, share in touch_share.items():
-        free = [not pairs - reasons.keys() for pairs in touching]
-        if np.mean(free) >= FREE_SHARE:
-            break
-        if pair not in reasons and all(pair):  # or goals could not be drawn
-            reasons[pair] = f"guess: touch in {share:.0%}, and hardly any configuration is free"
+    reasons, often = contact_pairs(robot)
     pairs = [(link(first), link(second), reason) for (first, second), reason in reasons.items()]
-    often = {p: s for p, s in touch_share.items() if s > OFTEN and p not in reasons and all(p)}
     robot = Robot(_without(file, pairs))
     joint_pos, keyframe, source = choose_home(robot)
     home = (
@@ -286,12 +273,6 @@ def _sampled(draft: Draft, file: RobotFile, root: Element | None) -> Draft:
         pairs=tuple(pairs),
         often=tuple((link(a), link(b), share) for (a, b), share in often.items()),
     )
-
-
-def _reason(touching: float, stop_mm: float) -> str:
-    if touching >= ALWAYS:
-        return "always touch"
-    return f"always touch or are nearer than {stop_mm:.3g} mm"
 
 
 def _without(file: RobotFile, pairs: list[tuple[str, str, str]]) -> RobotFile:

@@ -1,11 +1,12 @@
 """What a draft of a robot.yaml samples: links that are always in contact, and a home without any.
 
 As MoveIt's setup assistant does, configurations are drawn at random within the limits, and a pair
-that is in contact in at least ALWAYS of them is left out of the collision check.
+that is in contact in at least ALWAYS of them is left out of the collision check. So is one that is
+always near, but never in contact: the controller would slow the robot for it all the time.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 import mujoco
@@ -21,6 +22,7 @@ from polyreach_description.self_collision import LinkPair
 SAMPLES = 300  # random configurations
 ALWAYS = 0.95  # share of them in which a pair that is always in contact is
 OFTEN = 0.5  # share of them in which a pair is worth a look
+FREE_SHARE = 0.02  # of them, below which goals can hardly be drawn
 CENTRAL = 0.6  # share of every range, about its middle, from which a home is drawn
 ROUNDED = 1e-6  # [m]
 HOME_KEYFRAMES = ("home", "stand", "neutral", "rest", "ready", "default")
@@ -38,43 +40,73 @@ class ContactSampler:
         self._limits = np.full(len(self._boxes.pairs), distance)
         self._movers = robot.geom_movers
 
-    def pairs(self, qpos: Vector) -> tuple[set[LinkPair], set[LinkPair]]:
-        """Pairs of links at qpos (model.nq,): those that are nearer than the distance (and can move
-        relative to each other, or touch), and those of them that touch.
+    def gaps(self, qpos: Vector) -> dict[LinkPair, float]:
+        """Gaps [m], at most 0 where they touch, of the pairs of links that at qpos (model.nq,) are
+        nearer than the distance (and can move relative to each other, or touch).
         """
         data, movers = self._data, self._movers
         data.qpos[:] = qpos
         mujoco.mj_kinematics(self._model, data)
         mujoco.mj_collision(self._model, data)
-        near, touching = [], []
+        gaps: dict[LinkPair, float] = {}
         contacts = zip(data.contact.geom.tolist(), data.contact.dist.tolist(), strict=True)
-        for (first, second), gap in contacts:
-            is_fixed = movers[first] == movers[second]  # to each other: a gap of 0 is only rounded
-            if gap <= (ROUNDED if is_fixed else 0.0):
-                touching.append((first, second))
-            elif gap < self._distance and not is_fixed:
-                near.append((first, second))
-        near += [pair for pair, _ in self._boxes.nearer_than(data, self._limits)]
-        return self._links([*near, *touching]), self._links(touching)
-
-    def _links(self, pairs: list[tuple[int, int]]) -> set[LinkPair]:
-        model = self._model
-        bodies = {tuple(sorted(model.geom_bodyid[list(pair)].tolist())) for pair in pairs}
-        return {(model.body(first).name, model.body(second).name) for first, second in bodies}
+        for geoms, gap in (*contacts, *self._boxes.nearer_than(data, self._limits)):
+            is_fixed = movers[geoms[0]] == movers[geoms[1]]  # to each other
+            limit = ROUNDED if is_fixed else 0.0
+            if gap <= limit or (gap < self._distance and not is_fixed):
+                first, second = sorted(self._model.geom_bodyid[list(geoms)].tolist())
+                pair = (self._model.body(first).name, self._model.body(second).name)
+                gaps[pair] = min(gaps.get(pair, np.inf), 0.0 if is_fixed else gap)
+        return gaps
 
 
-def sample_contacts(robot: Robot) -> tuple[list[set[LinkPair]], list[set[LinkPair]]]:
-    """The pairs of links that are nearer than the stop distance, and those that touch, in each of
-    SAMPLES random configurations.
+def sample_contacts(robot: Robot) -> list[dict[LinkPair, float]]:
+    """The gaps [m] of the pairs of links that are nearer than the slow distance, in each of SAMPLES
+    random configurations; see ContactSampler.
     """
-    sampler = ContactSampler(robot, robot.stop_distance)
+    sampler = ContactSampler(robot, robot.slow_distance)
     low, high = robot.joint_pos_limits.T
     sample = np.random.default_rng(0).uniform(low, high, (SAMPLES, len(low)))
-    pairs = [sampler.pairs(robot.qpos(joint_pos)) for joint_pos in sample]
-    return [near for near, _ in pairs], [touching for _, touching in pairs]
+    return [sampler.gaps(robot.qpos(joint_pos)) for joint_pos in sample]
 
 
-def shares(samples: list[set[LinkPair]]) -> dict[LinkPair, float]:
+def contact_pairs(robot: Robot) -> tuple[dict[LinkPair, str], dict[LinkPair, float]]:
+    """Pairs of links to leave out of the collision check, each with the reason, and others that
+    touch in more than OFTEN of random configurations, with the share.
+    """
+    samples, stop, slow = sample_contacts(robot), robot.stop_distance, robot.slow_distance
+    touching = nearer(samples, 0.0)
+    touch_share, near_share = shares(touching), shares(nearer(samples, stop))
+    reasons = {}
+    for pair, share in shares(samples).items():
+        if share < ALWAYS or not all(pair):  # a link without a name cannot be listed
+            continue
+        if touch_share.get(pair, 0.0) >= ALWAYS:
+            reasons[pair] = "always touch"
+        elif near_share.get(pair, 0.0) >= ALWAYS:
+            reasons[pair] = f"always touch or are nearer than {1e3 * stop:.3g} mm"
+        elif pair not in touch_share:
+            reasons[pair] = f"always nearer than {1e3 * slow:.3g} mm, never touch"
+    for pair, share in touch_share.items():
+        free = [not pairs - reasons.keys() for pairs in touching]
+        if np.mean(free) >= FREE_SHARE:
+            break
+        if pair not in reasons and all(pair):  # or goals could not be drawn
+            reasons[pair] = f"guess: touch in {share:.0%}, and hardly any configuration is free"
+    often = {p: s for p, s in touch_share.items() if s > OFTEN and p not in reasons and all(p)}
+    return reasons, often
+
+
+def nearer(samples: list[dict[LinkPair, float]], distance: float) -> list[set[LinkPair]]:
+    """The pairs in each of the samples whose gaps are below a distance [m]; those that touch, if it
+    is 0.
+    """
+    return [
+        {pair for pair, gap in gaps.items() if gap < distance or gap <= 0.0} for gaps in samples
+    ]
+
+
+def shares(samples: Sequence[Collection[LinkPair]]) -> dict[LinkPair, float]:
     """The share of the samples that have a pair, by pair, largest first."""
     counts = Counter(pair for pairs in samples for pair in pairs)
     return {pair: count / len(samples) for pair, count in counts.most_common()}
@@ -92,7 +124,7 @@ def choose_home(robot: Robot) -> tuple[Vector | None, str, str]:
         sampler = ContactSampler(robot, distance)
         for joint_pos, keyframe, text in _homes(robot):
             qpos = _keyframe_qpos(robot, keyframe) if keyframe else robot.qpos(joint_pos)
-            if not sampler.pairs(qpos)[0]:
+            if not sampler.gaps(qpos):
                 return (None if keyframe else joint_pos), keyframe, text
     return None, "", "none found in which nothing touches: choose one"
 

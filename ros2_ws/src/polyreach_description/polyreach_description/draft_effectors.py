@@ -14,6 +14,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 
+from polyreach_description.config_file import RobotError
 from polyreach_description.kinematic_tree import joints_above, last_movers
 
 MIN_ARM_JOINTS = 3  # that move a hand; the palm of a hand without an arm is none
@@ -69,6 +70,15 @@ def find_effectors(
             chosen.remove(effector)
             unused.append(effector.body)
     return chosen, unused
+
+
+def select_effectors(effectors: list[EffectorDraft], names: Collection[str]) -> list[EffectorDraft]:
+    """Those of `names`, or all if there are none. Raises RobotError for an unknown name."""
+    legal = [effector.name for effector in effectors]
+    for name in names:
+        if name not in legal:
+            raise RobotError(f"unknown effector '{name}' (the model has: {', '.join(legal)})")
+    return [effector for effector in effectors if not names or effector.name in names]
 
 
 class _Tree:

@@ -94,7 +94,10 @@ def _no_collision_lines(draft: Draft) -> Iterator[str]:
 def decisions(draft: Draft) -> Iterator[str]:
     """Sentences on what was guessed and what is left to be decided."""
     kinds = [f"{e.name} ({_goal_kinds(draft, e)})" for e in draft.effectors]
-    yield f"effectors: {', '.join(kinds)}: delete those that get no goals, such as a head or feet"
+    yield (
+        f"effectors: {', '.join(kinds)}: delete those that get no goals, such as a head or feet, "
+        "or name the others after --effectors"
+    )
     hands = [e.name for e in draft.effectors if e.fingers]
     if hands:
         yield f"hands: the fingers of {_names(hands)} are held; for others, name a fingertip"

@@ -10,10 +10,10 @@ from polyreach_description.draft import draft_robot
 from polyreach_description.draft_text import decisions, draft_text
 
 
-def trial(model: Path, reference: str) -> dict[str, Any]:
+def trial(model: Path, reference: str, effectors: list[str]) -> dict[str, Any]:
     """The text of a robot.yaml with the path `reference` of its model, or why there is none."""
     try:
-        draft = draft_robot(model)
+        draft = draft_robot(model, effectors)
     except RobotError as error:
         return {"refused": str(error)}
     except MemoryError:
@@ -25,4 +25,4 @@ def trial(model: Path, reference: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    print("\n" + json.dumps(trial(Path(sys.argv[1]), sys.argv[2])))
+    print("\n" + json.dumps(trial(Path(sys.argv[1]), sys.argv[2], sys.argv[3:])))

@@ -28,8 +28,9 @@ class NewRobot:
     problem: str  # why the robot cannot be used as it is; '' if it can
 
 
-def new_robot_yaml(model: Path, reference: str) -> NewRobot:
-    """Draft a robot.yaml of an MJCF or URDF; reference: its path as the file is to have it.
+def new_robot_yaml(model: Path, reference: str, effectors: tuple[str, ...] = ()) -> NewRobot:
+    """Draft a robot.yaml of an MJCF or URDF; reference: its path as the file is to have it;
+    effectors: the names of those to keep, all that are found if none.
 
     Raises RobotError that names the model and what is wrong with it.
     """
@@ -37,7 +38,7 @@ def new_robot_yaml(model: Path, reference: str) -> NewRobot:
         raise RobotError(f"model file '{model}' does not exist")
     read_bounded(model)
     try:
-        answer = run_limited(_TRIAL, (str(model), reference), b"", TRIAL_LIMITS)
+        answer = run_limited(_TRIAL, (str(model), reference, *effectors), b"", TRIAL_LIMITS)
     except LimitError as error:
         raise RobotError(f"'{model}' cannot be loaded within the bounds: {error}") from None
     if "refused" in answer:

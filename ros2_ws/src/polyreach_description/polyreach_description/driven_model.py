@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from polyreach_description import servos
 from polyreach_description.coupling import MovedJoints
+from polyreach_description.plain_elements import PLAIN
 
 
 def driven_model(
@@ -66,7 +67,7 @@ def _tie_followers(spec: mujoco.MjSpec, model: mujoco.MjModel, moved: MovedJoint
         leader, ratio = int(moved.ids[moved.controlled[column]]), moved.ratios[place, column]
         y0, x0 = model.qpos0[model.jnt_qposadr[[follower, leader]]].tolist()
         equality = spec.add_equality(
-            name1=model.joint(follower).name, name2=model.joint(leader).name
+            PLAIN.default, name1=model.joint(follower).name, name2=model.joint(leader).name
         )
         equality.type, equality.objtype = mujoco.mjtEq.mjEQ_JOINT, mujoco.mjtObj.mjOBJ_JOINT
         # y - y0 = a0 + a1 (x - x0)

@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 
 from polyreach_description.config_file import RobotError, RobotFile
 from polyreach_description.keyframes import fix_base
+from polyreach_description.plain_elements import PLAIN
 from polyreach_description.urdf import link_names, load_urdf, read_urdf, root_links
 
 UNNAMED_GEOM = "unnamed_geom_"  # name of a geom without one, with a number
@@ -119,7 +120,7 @@ def _add_sites(spec: mujoco.MjSpec, file: RobotFile) -> None:
                 raise RobotError(
                     f"unknown body '{entry.body}' of effector '{name}' (the model has: {legal})"
                 )
-            body.add_site(name=f"{name}_effector", pos=entry.offset)
+            body.add_site(PLAIN.default, name=f"{name}_effector", pos=entry.offset)
         elif entry.site not in {site.name for site in spec.sites}:
             legal = ", ".join(site.name for site in spec.sites if site.name) or "none; use 'body:'"
             raise RobotError(

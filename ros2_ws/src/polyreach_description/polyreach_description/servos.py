@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description.config_file import RobotError
+from polyreach_description.plain_elements import PLAIN
 
 TIME_CONSTANT = 0.02  # [s], of the velocity servos
 HOLD_STIFFNESS = 30.0  # [1/s], bandwidth of the position servos
@@ -122,7 +123,7 @@ def _add_servo(
     spec: mujoco.MjSpec, name: str, joint: str, gain: float, bias: tuple[float, float, float]
 ) -> mujoco.MjsActuator:
     """Add an actuator of force gain * ctrl + bias . (1, qpos, qvel) on a joint."""
-    actuator = spec.add_actuator(name=name, target=joint)
+    actuator = spec.add_actuator(PLAIN.default, name=name, target=joint)
     actuator.trntype = mujoco.mjtTrn.mjTRN_JOINT
     actuator.gaintype, actuator.gainprm[0] = mujoco.mjtGain.mjGAIN_FIXED, gain
     actuator.biastype, actuator.biasprm[:3] = mujoco.mjtBias.mjBIAS_AFFINE, bias

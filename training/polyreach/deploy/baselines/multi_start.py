@@ -54,6 +54,13 @@ class Plans(NamedTuple):
     clear: NDArray[np.bool_]
 
 
+class CloseAtStart(NamedTuple):
+    """Pairs of bodies that are close where a way starts."""
+
+    within_margin: set[tuple[int, int]]
+    within_stop: set[tuple[int, int]]
+
+
 class MultiStartPlanner:
     """Plans for goal sets, with random starts drawn from `seed`."""
 
@@ -71,6 +78,7 @@ class MultiStartPlanner:
         self._solver = InverseKinematics(robot, config.iterations, SOLVED * strict)
         checked_m = (1.0 + config.margin) * robot.stop_distance
         self._distance = distance or SelfDistance(robot, checked_m)
+        self._stop_distance = SelfDistance(robot, robot.stop_distance)
         self._rng = np.random.default_rng(seed)
 
     def plan(self, joint_pos: Array, goals: Goals) -> Plans:
@@ -119,7 +127,9 @@ class MultiStartPlanner:
         """The target for candidates (S, nu), the best first, and whether it is one of the first
         `exact` ones on a clear way.
         """
-        relaxed = self._distance.close_pairs(start)
+        relaxed = CloseAtStart(
+            self._distance.close_pairs(start), self._stop_distance.close_pairs(start)
+        )
         shares = np.arange(1, self._config.points + 1) / self._config.points
         # most ways that are not clear are close at the end or in the middle
         checks = [1.0, *shares[_by_halves(len(shares) - 1)]]
@@ -137,11 +147,16 @@ class MultiStartPlanner:
                     target = points[first - 1] if first else start
         return target, False
 
-    def _is_clear(self, joint_pos: Array, relaxed: set[tuple[int, int]]) -> bool:
-        """Whether no pair is close, but those in `relaxed`, which were close at the start."""
-        if not relaxed:
+    def _is_clear(self, joint_pos: Array, relaxed: CloseAtStart) -> bool:
+        """Whether no pair is within the margin, but those that were at the start; of these, none
+        may be within the stop distance, but those that were.
+        """
+        if not relaxed.within_margin:
             return self._distance.least_share(joint_pos) >= 1.0
-        return self._distance.close_pairs(joint_pos) <= relaxed
+        return (
+            self._distance.close_pairs(joint_pos) <= relaxed.within_margin
+            and self._stop_distance.close_pairs(joint_pos) <= relaxed.within_stop
+        )
 
 
 def _by_halves(count: int) -> list[int]:
