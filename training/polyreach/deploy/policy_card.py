@@ -110,8 +110,14 @@ not a bound{_search_time(contract)}.
 
 Base frame: `{contract["base_frame"]}`. Joints: {joints}.
 {_memory(contract)}{_tasks(contract)}
-The policy does not observe obstacles. It stretches the robot towards a goal out of reach.
+{_obstacles(contract)} It stretches the robot towards a goal out of reach.
 """
+
+
+def _obstacles(contract: PolicyMetadata) -> str:
+    if "obstacles" in contract["inputs"]:
+        return "The policy goes around the obstacles that it is told of, where it finds a way."
+    return "The policy does not observe obstacles."
 
 
 def _trained(contract: PolicyMetadata, robot: str) -> str:
