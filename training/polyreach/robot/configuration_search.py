@@ -1,10 +1,12 @@
 """From named configurations to a velocity: refine, check, choose, go straight there.
 
 In every control period the target of the period before is refined. While it is at the goals and
-the straight way to it is clear of the robot's own bodies, it stays. Otherwise K configurations are
-refined and checked beside it: those that a policy names for new goals, and others, spread evenly
-over the joints' ranges, in the periods after. The best becomes the target. The target is kept in a
-memory, which the caller hands back in the next period.
+the straight way to it is clear of the robot's own bodies and of obstacles, it stays. Otherwise K
+configurations are refined and checked beside it: those that a policy names for new goals, and
+others, spread evenly over the joints' ranges, in the periods after. The best becomes the target.
+Where no straight way is clear, the robot goes to it by another configuration, from which the way
+is; as in a probabilistic roadmap of one node (LaValle, Planning Algorithms, section 5.6). The
+target is kept in a memory, which the caller hands back in the next period.
 """
 
 from collections.abc import Callable
@@ -223,6 +225,7 @@ class ConfigurationSearch(nn.Module):
         # a way may be found to what is clear itself
         there = self.cost(ways.error_there, time) + BLOCKED_COST * (~ways.clear_there)
         aim = repeat(pick(straight.choice.target, there.reshape(-1, TRIED)), VIAS)
+        # others than those that are tried straight
         by = self.spread(track.searches + ROUNDS / 2)[:, : VIAS - 1]
         by = self.served(by, joint_pos, track, track.via)
         many, start = goals.repeat(VIAS), repeat(joint_pos, VIAS)
