@@ -10,9 +10,9 @@ scale (eq. 6).
 The first scales are taken before the first update. Where rewards are not negative, as those of
 Meta-World, r_i is the mean reward as in the paper.
 
-What the paper leaves open, and what is done here. Its numbers for networks, batches and rates are
-not used: they are those of mtsac.py, so that both methods can be compared. n resets divide the
-steps of a run into n + 1 equal parts. A reset also forgets the moments of the optimisers and sets
+What the paper leaves open, and what is done here. Networks, batches and rates are those of
+mtsac.py, so that both methods can be compared. n resets divide the steps of a run into n + 1 equal
+parts. A reset also forgets the moments of the optimisers and sets
 the temperatures to their start. A task without any reward in its replay has the scale 1.
 """
 
