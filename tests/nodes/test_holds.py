@@ -15,7 +15,8 @@ from polyreach_nodes.client.status import decode, encode
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.parameters import ControllerParameters
-from polyreach_nodes.ros.reports import controller_status, markers
+from polyreach_nodes.ros.markers import markers
+from polyreach_nodes.ros.reports import controller_status
 
 LEFT, MIDDLE, RIGHT = range(3)
 

@@ -38,6 +38,7 @@ from polyreach.deploy.goal_sets import GoalErrors
 from polyreach_description import Robot, load_robot
 from polyreach_description.contract import NO_OBSTACLE, OBSTACLES, PolicyInputs
 from polyreach_description.policy_search import find_policy
+from polyreach_nodes.control.goal_frames import LinkFrames
 from polyreach_nodes.control.obstacle import Obstacle, Shape
 from polyreach_nodes.control.obstacle_markers import read_obstacle
 
@@ -159,8 +160,9 @@ def test_the_input_of_policies_has_boxes_around_the_obstacles() -> None:
 
 
 def test_markers_become_the_same_obstacles(planar8: Robot, scenes: list[Scene]) -> None:
+    links = LinkFrames(planar8, planar8.qpos)
     for obstacle in scenes[0].obstacles:
-        read = read_obstacle(obstacle_marker(obstacle), planar8, None)
+        read = read_obstacle(obstacle_marker(obstacle), planar8, links, links_known=False)
         assert (read.name, read.shape) == (obstacle.name, obstacle.shape)
         np.testing.assert_allclose(read.size, obstacle.size)
         np.testing.assert_allclose(read.position, obstacle.position)

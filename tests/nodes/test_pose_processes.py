@@ -159,7 +159,7 @@ def test_the_policy_is_told_of_obstacles_beyond_the_slow_distance(
             welder.effector_names, *reachable_poses(welder, goal_seed), strict=True
         ):
             probe.send_goal(name, pose[0], orientation=pose[1])
-        probe.wait_moving()
+        probe.wait(lambda: probe.value("reached") == "false", "new goals")
         probe.wait(lambda: probe.value("reached") == "true", "poses reached", 60.0)
         assert probe.value("slowed") == ""
         shares = [np.abs(command.joint_vel) / welder.joint_vel_limits for command in probe.commands]

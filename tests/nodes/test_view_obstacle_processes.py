@@ -120,7 +120,7 @@ def test_a_person_adds_and_removes_an_obstacle(
             raise AssertionError(f"nothing came of clicks on {label}")
 
         click("sphere", then=1)
-        tab.wait_text("the robot only stops before them")
+        tab.wait_text("The policy goes around obstacles")
         tab.wait_text("Remove sphere 1")
         probe.wait(lambda: bool(shown_obstacles(shown[-1]) if shown else {}), "its marker")
         obstacle = shown_obstacles(shown[-1])["polyreach_view/1"]

@@ -19,7 +19,7 @@ from polyreach_nodes.client.obstacles import shown_obstacles
 from polyreach_nodes.control.obstacle import Obstacle, Shape
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
-from polyreach_nodes.ros.reports import markers
+from polyreach_nodes.ros.markers import markers
 from polyreach_nodes.view import shapes
 from polyreach_nodes.view.events import MoveObstacle
 from polyreach_nodes.view.obstacle_scene import BRIGHT, DIM, ObstacleScene

@@ -219,7 +219,8 @@ class ConfigurationSearch(nn.Module):
         named = self.served(named, joint_pos, track, track.target)
         many, start = goals.repeat(TRIED), repeat(joint_pos, TRIED)
         target = self.refinement(named, many, STEPS)
-        _, ways = self.ways(start, target, many, obstacles, TRIED, self.points, MARGIN, BESIDE)
+        limits = obstacles, TRIED, self.points, MARGIN, BESIDE, POINTS // KEPT_POINTS
+        _, ways = self.ways(start, target, many, *limits)
         time = self.time(start, target)
         straight = self.options(target, target, ways.end, ways.error, time, TRIED)
         # a way may be found to what is clear itself
@@ -229,9 +230,9 @@ class ConfigurationSearch(nn.Module):
         by = self.spread(track.searches + ROUNDS / 2)[:, : VIAS - 1]
         by = self.served(by, joint_pos, track, track.via)
         many, start = goals.repeat(VIAS), repeat(joint_pos, VIAS)
-        limits = obstacles, VIAS, self.kept_points, MARGIN, BESIDE
-        _, first = self.ways(start, by, many, *limits)
-        _, second = self.ways(first.end, aim, many, *limits)
+        bent_limits = obstacles, VIAS, self.kept_points, MARGIN, BESIDE
+        _, first = self.ways(start, by, many, *bent_limits)
+        _, second = self.ways(first.end, aim, many, *bent_limits)
         time = self.time(start, first.end) + self.time(first.end, aim)
         bent = self.options(aim, first.end, first.end, second.error, time, VIAS)
         bent = bent._replace(cost=bent.cost + KEEP_BONUS * self.is_new)

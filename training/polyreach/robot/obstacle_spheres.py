@@ -16,7 +16,7 @@ from polyreach_description import Robot
 from polyreach_description.kinematic_tree import last_movers
 
 EXCESSES = np.geomspace(0.003, 0.3, 41)  # [m] by which spheres are wider than capsules
-MAX_SPHERES = 64
+MAX_SPHERES = 48
 FAR = 1e3  # [m]
 
 Array = NDArray[np.float64]

@@ -56,6 +56,7 @@ class StraightWays(nn.Module):
         shares: Tensor,
         margin: float,
         beside: float,
+        every: int = 1,
     ) -> tuple[Tensor, Ways]:
         """Frames (R, N, 4, 3) at the starts, and what becomes of the ways.
 
@@ -63,7 +64,7 @@ class StraightWays(nn.Module):
         (R, nu) [rad or m] and for the goals of R robots. shares (n, 1): where points of a way are
         looked at, from 0 to 1. margin, beside: [m] beyond the stop distance that the robot's own
         bodies are apart, and that obstacles are; a pair that is nearer at the start may stay as
-        near.
+        near. every: obstacles are looked for between every so many points.
         """
         n, pieces = len(shares), len(shares) - 1
         rows = start[:, None] + shares * (target - start)[:, None]  # (R, n, nu)
@@ -73,10 +74,16 @@ class StraightWays(nn.Module):
         own = self.own_clearance(frames).reshape(-1, n, self.own_clearance.pairs)
         needed = (own[:, :1] - WORSE).clamp(max=self.stop_distance + margin)
         blocked = ((needed - own).amax(dim=2) > 0.0).float()  # (R, n)
-        around = self.obstacle_clearance.on_ways(frames, obstacles, ways, n)
+        places = pieces // every + 1
+        seen = frames.reshape(-1, n, *map(int, frames.shape[1:]))[:, ::every]
+        seen = seen.reshape(-1, *map(int, frames.shape[1:]))
+        around = self.obstacle_clearance.on_ways(seen, obstacles, ways, places)
         allowed = (around.here - WORSE).clamp(max=self.stop_distance + beside)
-        parts = torch.cat([around.pieces, around.there], dim=2)
-        hit = (allowed > parts).float().amax(dim=(1, 3)).transpose(1, 2).reshape(-1, ways * n)
+        on_piece, there = (
+            (allowed > part).float().amax(dim=(1, 3)) for part in (around.pieces, around.there)
+        )  # (B, places - 1, W), (B, 1, W)
+        on_piece = torch.stack([on_piece] * every, dim=2).reshape(-1, pieces, ways)
+        hit = torch.cat([on_piece, there], dim=1).transpose(1, 2).reshape(-1, ways * n)
         # on each piece, the last point counted with it, and at the target
         own_hit = torch.cat([blocked[:, 1:], blocked[:, -1:]], dim=1)
         passes = own_hit + hit.reshape(-1, n) < 0.5  # (R, n)
@@ -85,5 +92,5 @@ class StraightWays(nn.Module):
         numbers = torch.arange(n, device=count.device)
         last = (count == numbers).float()[..., None]  # (R, n, 1)
         end = start + count / pieces * (target - start)
-        there, free = (last * error).sum(dim=1), 0.0 * blocked.reshape(-1, ways * n)
-        return frames[::n], Ways(end, there, error[:, -1], passes[:, pieces:], hit, free)
+        at_end, free = (last * error).sum(dim=1), 0.0 * blocked.reshape(-1, ways * n)
+        return frames[::n], Ways(end, at_end, error[:, -1], passes[:, pieces:], hit, free)

@@ -2,16 +2,17 @@
 
 Run by policy_file.py, with the file on standard input. Loops and shapes that depend on the input
 are refused. An If is legal, for a policy that computes less while its goals stay as they are, and
-one within its branches: the graph is then checked and measured as it is, and with all Ifs of a
-depth replaced by one of their branches, for each choice of branches. All other work is the same in
-every run, so that random inputs measure any run.
+one within its branches: the graph is then measured as it is and, like its size checked, with each
+choice of the branches that all Ifs of a depth take. All other work is the same in every run, so
+that random inputs measure any run.
 This file imports no more than it needs, because imports take most of the time of the check.
 """
 
 import json
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from time import thread_time
 from typing import Any
 
@@ -22,11 +23,13 @@ from numpy.typing import NDArray
 
 MAX_NODES = 10_000
 MAX_DEPTH = 2  # of an If, that within another one
+STEERING = tuple(f"polyreach_then_{depth}" for depth in range(MAX_DEPTH))
 MAX_WEIGHTS = 2**24  # elements of all weights together, as of 64 MiB of 32-bit numbers
 MAX_VALUES = 2**24  # elements of all that is computed in a run of one robot
 DOMAINS = ("", "ai.onnx")
 BRANCHES = ("then_branch", "else_branch")
 RUNS = 100
+RETRIES = 4  # of an input that takes longer than those before
 RUNS_CPU_S = 2.0  # [s] in all, after which a slow policy need not run again
 SEED = 0
 
@@ -46,25 +49,36 @@ def trial(data: bytes) -> dict[str, Any]:
     if not model.graph.node:
         raise Refusal("is not an ONNX model: its graph has no nodes")
     joint_range = _joint_range({pair.key: pair.value for pair in model.metadata_props})
-    parts = [data]
-    if _has_if(model):
-        parts += [part.SerializeToString() for part in without_ifs(model)]
-    del model
-    values = max(check_graph(onnx.ModelProto.FromString(part)) for part in parts[1:] or parts)
-    worst_s, runs = 0.0, 0
-    for part in parts:
-        slowest_s, count = _try(part, joint_range, RUNS_CPU_S / len(parts))
-        worst_s, runs = max(worst_s, slowest_s), runs + count
+    parts = without_ifs(model)
+    values = max(map(check_graph, parts))
+    depth = len(parts).bit_length() - 1
+    session = _session(data)
+    worst_s, runs = _measured(session, joint_range, {}, RUNS_CPU_S)
+    if depth:
+        names = STEERING[:depth]
+        session = _session(steered(model, names).SerializeToString())
+        for choice in product((True, False), repeat=depth):
+            steering = {name: np.array(then) for name, then in zip(names, choice, strict=True)}
+            slowest_s, count = _measured(session, joint_range, steering, RUNS_CPU_S / len(parts))
+            worst_s, runs = max(worst_s, slowest_s), runs + count
     return {"worst_s": worst_s, "runs": runs, "values": values}
 
 
-def _try(data: bytes, joint_range: tuple[Array, Array], cpu_s: float) -> tuple[float, int]:
+def _session(data: bytes) -> ort.InferenceSession:
     try:
-        session = ort.InferenceSession(data, session_options(), providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(data, session_options(), providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base class
         raise Refusal(f"is not an ONNX model: {_line(error)}") from None
+
+
+def _measured(
+    session: ort.InferenceSession,
+    joint_range: tuple[Array, Array],
+    steering: Mapping[str, NDArray[np.bool_]],
+    cpu_s: float,
+) -> tuple[float, int]:
     try:
-        return measure(session, *joint_range, cpu_s)
+        return measure(session, *joint_range, cpu_s, steering)
     except Refusal:
         raise
     except Exception as error:
@@ -109,6 +123,25 @@ def without_ifs(model: onnx.ModelProto) -> list[onnx.ModelProto]:
     if any(_has_if(part) for part in parts):
         raise Refusal(f"has an If within others that are {MAX_DEPTH} deep")
     return parts
+
+
+def steered(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """A copy of the model in which new inputs decide, the one of `names` for all Ifs of a depth."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for name in names:
+        info = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.BOOL, [])
+        copy.graph.input.append(info)
+
+    def steer(graph: onnx.GraphProto, depth: int) -> None:
+        for node in graph.node:
+            if _is_if(node):
+                node.input[:] = [names[depth]]
+                for attribute in node.attribute:
+                    steer(attribute.g, depth + 1)
+
+    steer(copy.graph, 0)
+    return copy
 
 
 def _put_branch(graph: onnx.GraphProto, node: onnx.NodeProto, branch: str, prefix: str) -> None:
@@ -258,17 +291,24 @@ def _joint_range(metadata: dict[str, str]) -> tuple[Array, Array]:
 
 
 def measure(
-    session: ort.InferenceSession, low: Array, high: Array, cpu_s: float = RUNS_CPU_S
+    session: ort.InferenceSession,
+    low: Array,
+    high: Array,
+    cpu_s: float = RUNS_CPU_S,
+    steering: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> tuple[float, int]:
     """Largest CPU time [s] of a run, and the number of runs, after one that does not count.
 
-    An input that takes longer than those before is run again, and the shorter time counts.
+    An input that takes longer than those before is run again, up to RETRIES times, and the
+    shortest time counts.
 
     low, high: (nu,) range of the joint positions [rad or m]; goals are within 1 m, and new in every
     run. The memory of a run is the `next_memory` of the one before. cpu_s: [s] for all runs.
+    steering: inputs that decide, see `steered`.
     """
     rng = np.random.default_rng(SEED)
-    inputs = session.get_inputs()
+    steering = steering or {}
+    inputs = [tensor for tensor in session.get_inputs() if tensor.name not in STEERING]
     outputs = [tensor.name for tensor in session.get_outputs()]
     for tensor in inputs:
         if tensor.type != "tensor(float)":
@@ -289,17 +329,18 @@ def measure(
             values = memory if memory is not None else np.zeros(shape)
         return values.astype(np.float32)
 
-    def timed(feed: dict[str, NDArray[np.float32]]) -> tuple[list[Array], float]:
+    def timed(feed: Mapping[str, NDArray[Any]]) -> tuple[list[Array], float]:
         start_s = thread_time()
         results = session.run(None, feed)
         return results, thread_time() - start_s
 
     def run(slow_s: float) -> float:
         nonlocal memory
-        feed = {tensor.name: draw(tensor) for tensor in inputs}
+        feed = {**{tensor.name: draw(tensor) for tensor in inputs}, **steering}
         results, taken_s = timed(feed)
-        if taken_s > slow_s:  # the machine may have been slow, rather than the policy
-            taken_s = min(taken_s, timed(feed)[1])
+        for _ in range(RETRIES):  # the machine may have been slow, rather than the policy
+            if taken_s > slow_s:
+                taken_s = min(taken_s, timed(feed)[1])
         if "next_memory" in outputs:
             memory = results[outputs.index("next_memory")].astype(np.float64)
         return taken_s

@@ -47,6 +47,7 @@ class ObstacleClearance(Clearance):
         self._free_at: Vector = np.empty(0)  # (nu,) at which _free was computed; empty: none
         self._obstacles: dict[int, Obstacle] = {}  # by the id of its geom
         self.any = False  # whether there is an obstacle
+        mujoco.mj_kinematics(self._model, self._now)
 
     def approaches(self, joint_pos: Vector, way: Vector) -> list[tuple[Pair, float, float]]:
         """As Clearance.approaches."""
@@ -81,6 +82,8 @@ class ObstacleClearance(Clearance):
         moved = super().hold(qpos_adr, value)
         if moved and self.any:
             self._place()
+        elif moved:
+            mujoco.mj_kinematics(self._model, self._now)
         return moved
 
     def set_near_distance(self, distance: float) -> None:
