@@ -139,8 +139,8 @@ def test_onnx_runtime_equals_torch_for_any_batch(case: str, exported: Exported) 
     ("name", "preset", "nodes", "searching"),
     [
         ("planar8", "paper", 40, []),
-        ("planar8", "tuned", 480, [65, 1060]),
-        ("humanoid27", "tuned", 570, [65, 1300]),
+        ("planar8", "tuned", 480, [75, 1060]),
+        ("humanoid27", "tuned", 570, [75, 1300]),
     ],
 )
 def test_the_graph_is_small_and_of_standard_operators(

@@ -283,6 +283,8 @@ def test_acceleration_goes_with_the_time_of_the_robot(control: ReachControl) -> 
 
 
 class FullSpeed:
+    takes_obstacles = False
+
     def compute(self, _: PolicyInputs) -> PolicyOutputs:
         return PolicyOutputs(np.array([0.0] * 7 + [9.0]), np.zeros((3, 3)))
 

@@ -41,8 +41,8 @@ def stays_near(
 
 def test_every_method_s_policy_is_shipped() -> None:
     # fine-tuning goes on from another policy; of ppo and a2c its specialisation and the
-    # distillation are shipped
-    methods = set(METHODS) - {"ppo", "a2c", "fine-tuning"}
+    # distillation are shipped; the rewards of ars' tasks are of one magnitude here
+    methods = set(METHODS) - {"ppo", "a2c", "fine-tuning", "ars"}
     assert {path.stem for path in POLICIES} == {f"planar8-{method}" for method in methods}
 
 

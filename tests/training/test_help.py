@@ -122,7 +122,7 @@ def test_help_of_goal(capsys: pytest.CaptureFixture[str]) -> None:
     assert is_whole(introduction)
     described = re.sub(r"\n {10,}", "  ", f"{positionals}\n{options}").splitlines()
     described = [line for line in described if line.startswith(" ") and "--help" not in line]
-    assert len(described) == 12
+    assert len(described) == 13
     for line in described:
         name, text = re.split(r" {2,}", line.strip(), maxsplit=1)
         assert is_whole(" ".join(text.split())), name
