@@ -20,7 +20,7 @@ from polyreach_description.contract import PolicyInputs
 from polyreach_description.limited import Limits
 from polyreach_description.policy_file import ContractError
 from polyreach_description.policy_search import find_policy
-from polyreach_nodes.control.policy import Policy
+from polyreach_nodes.control.policy import MAX_PERIOD_SHARE, Policy
 
 SHIPPED = find_policy("planar8")
 WITHOUT_BRANCHES = find_policy("planar8", "digrad")  # and without a memory
@@ -51,16 +51,18 @@ def test_shipped_policies_pass_the_time_limit(path: Path) -> None:
     # with branches, the graph is tried as it is and with each choice of them
     parts = len(policy_trial.without_ifs(onnx.load(path)))
     assert parts <= checked.runs <= policy_trial.RUNS * (1 + parts if parts > 1 else 1)
-    assert 1e-5 < checked.worst_compute_s < 0.01
+    assert 1e-5 < checked.worst_compute_s < 0.015
     assert checked.data == path.read_bytes()
 
 
-def test_a_policy_of_more_than_half_a_period_is_refused(planar8: Robot, tmp_path: Path) -> None:
+def test_a_policy_that_takes_too_much_of_a_period_is_refused(
+    planar8: Robot, tmp_path: Path
+) -> None:
     path = tmp_path / "slow.onnx"
     write_policy(path, WITHOUT_BRANCHES, *slow())
     with pytest.raises(ContractError, match="ms of CPU time for one of [0-9]+ random inputs, "):
         Policy.load(path, planar8)
-    assert Policy.load(SHIPPED, planar8).worst_compute_s < 0.5 / planar8.control_rate
+    assert Policy.load(SHIPPED, planar8).worst_compute_s < MAX_PERIOD_SHARE / planar8.control_rate
 
 
 def test_both_branches_of_an_if_are_measured(planar8: Robot, tmp_path: Path) -> None:
