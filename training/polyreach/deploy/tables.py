@@ -49,11 +49,11 @@ def has_angles(effectors: dict[str, Any]) -> bool:
 
 
 def limits(radii: Iterable[str], oriented: bool) -> list[str]:
-    """The errors below which goals count as reached, for radii [m], strict to coarse."""
+    """The errors below which goals count as reached, for the first radii [m], strict to coarse."""
     millimetres = [f"{1e3 * float(radius):g} mm" for radius in radii]
     if not oriented:
         return millimetres
-    pairs = zip(millimetres, np.degrees(ANGLES), strict=True)
+    pairs = zip(millimetres, np.degrees(ANGLES), strict=False)
     return [f"{radius} and {angle:.0f}°" for radius, angle in pairs]
 
 
