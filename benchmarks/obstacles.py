@@ -31,7 +31,7 @@ from benchmarks.obstacle_controllers import (
 )
 from benchmarks.obstacle_episodes import Outcome, play_all
 from benchmarks.obstacle_scenes import draw_scenes, is_in_way
-from benchmarks.obstacles_page import Results, draw_results, results_page
+from benchmarks.obstacles_page import JUDGED, Results, draw_results, results_page
 from benchmarks.qp_controller import QPController
 from benchmarks.reaching import find_robot
 from benchmarks.rrt_planner import MultiStartWays, RRTWays
@@ -147,7 +147,7 @@ def figures(
 
 
 def _by_radius(robot: Robot, counted: np.ndarray[Any, Any]) -> dict[str, int]:
-    pairs = zip(radii(robot)[:2], counted.sum(axis=0).tolist(), strict=False)
+    pairs = zip(radii(robot)[:JUDGED], counted.sum(axis=0).tolist()[:JUDGED], strict=True)
     return {f"{radius:g}": count for radius, count in pairs}
 
 

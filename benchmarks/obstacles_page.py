@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.rrt_planner import RRTSettings
+from polyreach.deploy.goal_sets import ANGLES
 from polyreach.deploy.tables import limits
 from polyreach.plotting import file_pyplot
 
 Figures = dict[str, Any]  # of one controller and number of obstacles, see benchmarks.obstacles
 Results = dict[str, dict[str, Any]]  # by robot, see benchmarks.obstacles.measure_robot
 
+JUDGED = 2  # radii, the strict ones
 NORMAL_95 = 1.959964  # quantile of the normal distribution
 COLORS = {
     "policy": "C9",
@@ -100,7 +102,7 @@ def results_page(results: Results) -> str:
 
 def _limits(result: dict[str, Any]) -> list[str]:
     figures = next(iter(next(iter(result["controllers"].values())).values()))
-    return limits(figures["inside"], result["oriented"])
+    return limits(figures["inside"], result["oriented"], ANGLES[:JUDGED])
 
 
 def _obstacles(count: str) -> str:

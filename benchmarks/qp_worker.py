@@ -5,9 +5,6 @@ Messages are pickles: a Problem as a dict, at first and whenever it changes, or 
 `commands`, which are answered.
 """
 
-import os
-import pickle
-import sys
 from dataclasses import dataclass
 from time import process_time
 from typing import Any
@@ -16,6 +13,7 @@ import mink
 import mujoco
 import numpy as np
 from numpy.typing import NDArray
+from worker_loop import serve
 
 Array = NDArray[np.float64]
 SOLVER = "daqp"
@@ -250,18 +248,7 @@ class Worker:
 
 def main() -> None:
     """Answer messages until the input ends."""
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not be read as an answer
-    while True:
-        try:
-            message = pickle.load(requests)
-        except EOFError:
-            return
-        if isinstance(message, dict):
-            worker = Worker(Problem(**message))
-            continue
-        pickle.dump(worker.commands(*message), answers)
-        answers.flush()
+    serve(lambda message: Worker(Problem(**message)).commands)
 
 
 if __name__ == "__main__":

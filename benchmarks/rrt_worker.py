@@ -6,8 +6,6 @@ Messages are pickles: a Space as a dict, at first and whenever it changes, or th
 """
 
 import os
-import pickle
-import sys
 from dataclasses import dataclass
 from time import process_time
 
@@ -15,6 +13,7 @@ import mujoco
 import numpy as np
 from numpy.typing import NDArray
 from ompl import base, geometric, util
+from worker_loop import serve
 
 Array = NDArray[np.float64]
 
@@ -124,18 +123,7 @@ class Worker:
 
 def main() -> None:
     """Answer messages until the input ends."""
-    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what libraries print must not be read as an answer
-    while True:
-        try:
-            message = pickle.load(requests)
-        except EOFError:
-            break
-        if isinstance(message, dict):
-            worker = Worker(Space(**message))
-            continue
-        pickle.dump(worker.plan(*message), answers)
-        answers.flush()
+    serve(lambda message: Worker(Space(**message)).plan)
     os._exit(0)  # OMPL's bindings complain of leaks at a normal exit
 
 

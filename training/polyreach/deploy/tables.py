@@ -1,6 +1,6 @@
 """Tables of the figures of an evaluation, as text for the terminal and for cards."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -48,12 +48,14 @@ def has_angles(effectors: dict[str, Any]) -> bool:
     return any("angle_quantiles_deg" in figures for figures in effectors.values())
 
 
-def limits(radii: Iterable[str], oriented: bool) -> list[str]:
-    """The errors below which goals count as reached, for the first radii [m], strict to coarse."""
+def limits(radii: Iterable[str], oriented: bool, angles: Sequence[float] = ANGLES) -> list[str]:
+    """The errors below which goals count as reached, for radii [m] and, where goals have
+    orientations, angles [rad] beside them, strict to coarse.
+    """
     millimetres = [f"{1e3 * float(radius):g} mm" for radius in radii]
     if not oriented:
         return millimetres
-    pairs = zip(millimetres, np.degrees(ANGLES), strict=False)
+    pairs = zip(millimetres, np.degrees(angles), strict=True)
     return [f"{radius} and {angle:.0f}°" for radius, angle in pairs]
 
 
