@@ -26,10 +26,11 @@ class SearchPolicy(nn.Module):
     evenly over the joints' ranges.
 
     `decisions` are the values between which a graph decides (see polyreach.deploy.branches): the
-    search is computed only where it is needed, and so are distances of obstacles.
+    target is refined and another one searched only where needed, and distances of obstacles, too.
     """
 
     decisions = (
+        Decision("all_settled", ("old_target", "old_settled"), ("new_target", "new_settled")),
         *(Decision("no_obstacles", (f"free_{way}",), (f"hit_{way}",)) for way in range(4)),
         Decision(
             "all_stay",
@@ -83,6 +84,9 @@ class SearchPolicy(nn.Module):
             outputs.append(quaternions(search.kinematics.rotations_of(track.frames)))
         values = {
             "no_obstacles": are_none(parts.obstacles),
+            "all_settled": (track.unrefined.settled > 0.5).all(),
+            **dict(zip(self.decisions[0].instead, track.unrefined, strict=True)),
+            **dict(zip(self.decisions[0].values, track.aim, strict=True)),
             "all_stay": track.stays.all(),
             **dict(zip(self.decisions[-1].instead, track.kept, strict=True)),
             **dict(zip(self.decisions[-1].values, choice, strict=True)),

@@ -36,6 +36,7 @@ KEPT_POINTS = 5  # on the way to the target
 MARGIN = 0.006  # [m], beside the stop distance, of a new way
 KEPT_MARGIN = 0.003  # [m], of the way to the target
 PRECISE = 0.003  # [m], error that costs nothing
+SETTLED = 1e-5  # [m], gain of a refinement after which the target is not refined any more
 ARRIVED = 0.005  # [m], error with which a target stays
 ERROR_COST = 20.0  # [1/m]
 TIME_COST = 0.1  # [1/s]
@@ -67,6 +68,13 @@ class Choice(NamedTuple):
         return Choice(*(torch.where(condition, first, second) for first, second in pairs))
 
 
+class Aim(NamedTuple):
+    """Targets (B, nu) [rad or m], and whether refinement has settled there (B, 1) in {0, 1}."""
+
+    target: Tensor
+    settled: Tensor
+
+
 class Options(NamedTuple):
     """N choices for each of B robots, and what they cost."""
 
@@ -90,7 +98,8 @@ class Track(NamedTuple):
     """What became of the target of the period before."""
 
     before: Memory
-    target: Tensor  # (B, nu) [rad or m], refined
+    unrefined: Aim
+    aim: Aim  # refined
     via: Tensor  # (B, nu) [rad or m]
     ways: Ways  # there, W = 1
     stays: Tensor  # (B, 1) bool: it still leads to the goals
@@ -98,6 +107,11 @@ class Track(NamedTuple):
     searches: Tensor  # (B, 1) since the goals are new
     frames: Tensor  # (B, N, 4, 3) where the robots are
     serves: Tensor  # (B, nu) 1 for joints that serve an active effector
+
+    @property
+    def target(self) -> Tensor:
+        """Refined (B, nu) [rad or m]."""
+        return self.aim.target
 
     @property
     def kept(self) -> Choice:
@@ -116,6 +130,7 @@ class ConfigurationSearch(nn.Module):
         self.period = 1.0 / robot.control_rate
         self.refinement = Refinement(robot)
         self.kinematics, self.errors = self.refinement.kinematics, self.refinement.errors
+        self.goal_numbers = Goals.numbers(self.effectors, bool(self.errors.turning))
         self.ways = StraightWays(robot, self.kinematics, self.errors, capsules)
         self.motion = StraightMotion(robot)
         # an additive recurrence that fills space evenly: powers of 1 / g, g^(nu + 1) = g + 1
@@ -145,11 +160,11 @@ class ConfigurationSearch(nn.Module):
     @property
     def memory_size(self) -> int:
         """M."""
-        return memory_size(self.joints, self.effectors)
+        return memory_size(self.joints, self.effectors, self.goal_numbers)
 
     def read(self, memory: Tensor) -> Memory:
         """The parts of a memory (B, M)."""
-        parts = read_memory(memory, self.joints, self.effectors)
+        parts = read_memory(memory, self.joints, self.effectors, self.goal_numbers)
         low, high = self.refinement.low, self.refinement.high
         return parts._replace(
             target=torch.minimum(torch.maximum(parts.target, low), high),
@@ -183,10 +198,9 @@ class ConfigurationSearch(nn.Module):
         before, mask = self.read(memory), goals.active[..., None]
         serves = served_joints(goals.active, self.action_sets)  # (B, nu)
         target = torch.where(serves > 0.5, before.target, joint_pos)
-        refined, error = self.refinement.step(target, goals)
-        error_there = self.errors(self.kinematics.frames_at(refined), goals)
-        # out of reach, a step may lead away
-        target = torch.where(self.missing(error_there) < self.missing(error), refined, target)
+        same = ((goals.flat - before.goals).abs().amax(dim=1, keepdim=True) == 0.0).float()
+        unrefined = Aim(target, same * before.settled)
+        target, settled = self.refine(unrefined, goals)
         straight = (before.via == before.target).all(dim=1, keepdim=True)
         via = torch.where(straight | (serves < 0.5), target, before.via)
         frames, ways = self.ways(
@@ -200,7 +214,18 @@ class ConfigurationSearch(nn.Module):
         near = self.motion.travel_time(target - joint_pos)[:, None] < NEAR_S
         stays = leads & (near | (searches > SEARCHES - 0.5))
         asks = new & ~stays
-        return Track(before, target, via, ways, stays, asks, searches, frames, serves)
+        return Track(
+            before, unrefined, Aim(target, settled), via, ways, stays, asks, searches, frames, serves
+        )
+
+    def refine(self, aim: "Aim", goals: Goals) -> "Aim":
+        """A target a step nearer to the goals, unless it is settled."""
+        refined, error = self.refinement.step(aim.target, goals)
+        error_there = self.errors(self.kinematics.frames_at(refined), goals)
+        gain = self.missing(error) - self.missing(error_there)
+        # out of reach, a step may lead away
+        target = torch.where((gain > 0.0) & (aim.settled < 0.5), refined, aim.target)
+        return Aim(target, torch.maximum(aim.settled, (gain < SETTLED).float()))
 
     def search(
         self,
@@ -292,7 +317,8 @@ class ConfigurationSearch(nn.Module):
             joint_pos,
             drift,
             *response,
-            goals.position,
+            goals.flat,
+            track.aim.settled * same,
             torch.where(track.asks[..., None], goals.position, before.chosen_for),
             torch.where(track.asks, goals.active, before.active),
             torch.where(track.stays, track.searches, track.searches % ROUNDS + 1),
@@ -303,7 +329,8 @@ class ConfigurationSearch(nn.Module):
 
     def drift(self, before: Memory, kept: Tensor, goals: Goals, same: Tensor) -> Tensor:
         """The target's own velocity (B, nu), which goals that move give it; 0 where they rest."""
-        step = ((goals.position - before.goals) * goals.active[..., None]).norm(dim=-1)
+        positions = before.goals[:, : 3 * self.effectors].reshape(-1, self.effectors, 3)
+        step = ((goals.position - positions) * goals.active[..., None]).norm(dim=-1)
         moving = (step.amax(dim=1, keepdim=True) / (self.period * MOVING)).clamp(max=1.0)
         velocity = moving * (kept - before.target) / self.period
         drift = before.drift + SMOOTHING * (velocity - before.drift)

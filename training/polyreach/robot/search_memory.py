@@ -16,7 +16,8 @@ class Memory(NamedTuple):
     behind: Tensor  # (B, nu) of the Response, as the next two
     mean: Tensor  # (B, nu)
     reaction: Tensor  # (B, 1)
-    goals: Tensor  # (B, E, 3) [m] of the period before
+    goals: Tensor  # (B, G) all numbers of the goals of the period before, their positions first
+    settled: Tensor  # (B, 1) 1 where refinement no longer moved the target to these goals
     chosen_for: Tensor  # (B, E, 3) [m] goals for which the policy was asked
     active: Tensor  # (B, E) of these
     searches: Tensor  # (B, 1) since then
@@ -29,19 +30,16 @@ class Memory(NamedTuple):
         )
 
 
-def memory_size(joints: int, effectors: int) -> int:
-    """M."""
-    return sum(_sizes(joints, effectors))
+def memory_size(joints: int, effectors: int, goals: int) -> int:
+    """M, by the numbers of a robot and G."""
+    return sum(_sizes(joints, effectors, goals))
 
 
-def read_memory(memory: Tensor, joints: int, effectors: int) -> Memory:
+def read_memory(memory: Tensor, joints: int, effectors: int, goals: int) -> Memory:
     """The parts of a memory (B, M)."""
-    parts = Memory(*memory.split(_sizes(joints, effectors), 1))
-    return parts._replace(
-        goals=parts.goals.reshape(-1, effectors, 3),
-        chosen_for=parts.chosen_for.reshape(-1, effectors, 3),
-    )
+    parts = Memory(*memory.split(_sizes(joints, effectors, goals), 1))
+    return parts._replace(chosen_for=parts.chosen_for.reshape(-1, effectors, 3))
 
 
-def _sizes(joints: int, effectors: int) -> list[int]:
-    return [joints] * 6 + [1] + [3 * effectors] * 2 + [effectors, 1]
+def _sizes(joints: int, effectors: int, goals: int) -> list[int]:
+    return [joints] * 6 + [1, goals, 1, 3 * effectors, effectors, 1]
