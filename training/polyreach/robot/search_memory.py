@@ -11,6 +11,8 @@ class Memory(NamedTuple):
 
     target: Tensor  # (B, nu) [rad or m]
     via: Tensor  # (B, nu) [rad or m] where the robot goes first; the target, where straight there
+    aim: Tensor  # (B, nu) [rad or m] the best that is clear, if no straight way to it is
+    left: Tensor  # (B, 1) cost of the error that is left at the end of the way by `via`
     joint_pos: Tensor  # (B, nu) [rad or m] of the period before
     drift: Tensor  # (B, nu) velocity of the target [rad/s or m/s]
     behind: Tensor  # (B, nu) of the Response, as the next two
@@ -42,4 +44,4 @@ def read_memory(memory: Tensor, joints: int, effectors: int, goals: int) -> Memo
 
 
 def _sizes(joints: int, effectors: int, goals: int) -> list[int]:
-    return [joints] * 6 + [1, goals, 1, 3 * effectors, effectors, 1]
+    return [joints] * 3 + [1] + [joints] * 4 + [1, goals, 1, 3 * effectors, effectors, 1]
