@@ -5,7 +5,8 @@ from torch import Tensor, nn
 
 from polyreach.deploy.branches import Decision
 from polyreach.networks.policy import RobotPolicy
-from polyreach.robot.configuration_search import CANDIDATES, Choice, ConfigurationSearch
+from polyreach.robot.choices import Choice
+from polyreach.robot.configuration_search import CANDIDATES, ConfigurationSearch
 from polyreach.robot.features import Observation
 from polyreach.robot.goals import quaternions
 from polyreach.robot.obstacle_clearance import are_none, read_obstacles
@@ -91,7 +92,7 @@ class SearchPolicy(nn.Module):
             "no_obstacles": are_none(parts.obstacles),
             "all_settled": (track.unrefined.settled > 0.5).all(),
             **dict(zip(self.decisions[0].instead, track.unrefined, strict=True)),
-            **dict(zip(self.decisions[0].values, track.aim, strict=True)),
+            **dict(zip(self.decisions[0].values, track.refined, strict=True)),
             "all_stay": track.stays.all(),
             "bends": track.bends,
         }
