@@ -98,11 +98,11 @@ class Loop:
 
     @property
     def target(self) -> Tensor:
-        return self.search.read(self.memory).target
+        return self.search.track.read(self.memory).target
 
     @property
     def searches(self) -> list[float]:
-        return self.search.read(self.memory).searches[:, 0].tolist()
+        return self.search.track.read(self.memory).searches[:, 0].tolist()
 
 
 def test_what_is_named_is_taken_and_kept_and_reached() -> None:
@@ -118,6 +118,23 @@ def test_what_is_named_is_taken_and_kept_and_reached() -> None:
     assert torch.allclose(loop.target, target, atol=1e-3)
     assert (missing(loop.search.refinement, loop.joint_pos, goals) < 2e-3).all()
     assert loop.velocity.abs().max() < 1e-2
+
+
+def test_a_settled_target_is_refined_again_for_other_goals_only() -> None:
+    start, end = torch.tensor(ROBOT.home).float()[None], draw(ROBOT, 1, 1)
+    loop = Loop(start, named=end)
+    goals = goals_at(loop.search.refinement, end)
+    loop.step(goals)
+    assert loop.search.track.read(loop.memory).settled == 0.0
+    loop.step(goals, 20)
+    assert loop.search.track.read(loop.memory).settled == 1.0
+    loop.memory[:, : ROBOT.joint_pos_limits.shape[0]] += 1e-3  # the target, for once
+    moved = loop.target
+    loop.step(goals)
+    assert torch.equal(loop.target, moved)
+    loop.step(goals._replace(position=goals.position + 1e-5))
+    assert not torch.equal(loop.target, moved)
+    assert missing(loop.search.refinement, loop.target, goals).max() < 1e-4
 
 
 def test_the_policy_is_asked_for_new_goals_only_and_its_answer_used_then() -> None:
@@ -191,12 +208,12 @@ def test_a_moving_goal_is_followed_with_the_velocity_of_the_target(
         loop.step(sent)
         distances.append(float(missing(loop.search.refinement, loop.joint_pos, goals).max()))
     assert max(distances[50:]) < error and loop.asked <= 3
-    drift = loop.search.read(loop.memory).drift
+    drift = loop.search.track.read(loop.memory).drift
     assert drift.abs().max() > 0.05
     if every == 1:
         assert torch.allclose(drift, loop.velocity, atol=0.3 * float(drift.abs().max()))
     loop.step(goals, 60)  # it rests
-    assert loop.search.read(loop.memory).drift.abs().max() < 1e-3
+    assert loop.search.track.read(loop.memory).drift.abs().max() < 1e-3
     assert loop.velocity.abs().max() < 1e-2
 
 
@@ -252,6 +269,28 @@ def test_an_obstacle_in_the_straight_way_is_gone_around() -> None:
     assert (missing(search.refinement, blind.joint_pos, goals) < 1e-2).all()  # straight there
     assert (missing(search.refinement, loop.joint_pos, goals) < 1e-2).all()
     assert least > ROBOT.stop_distance
+
+
+def test_a_way_by_another_configuration_is_kept_while_straight_ways_are_searched() -> None:
+    """Searches for straight ways and for others take turns, and only the latter look at both pieces
+    of a way.
+    """
+    start, end = draw(ROBOT, 12, 8), draw(ROBOT, 12, 9)
+    middle = goals_at(Refinement(ROBOT), (start + end) / 2).position[:, 1]
+    longest = []
+    for row in range(12):
+        post = boxes((middle[row].tolist(), [0.06, 0.06, 0.2], 0.01))
+        loop = Loop(start[row : row + 1], obstacles=post)
+        goals = goals_at(loop.search.refinement, end[row : row + 1])
+        runs, last = [0], loop.joint_pos
+        for _ in range(60):
+            loop.step(goals)
+            memory = loop.search.track.read(loop.memory)
+            bent = bool((memory.via != memory.target).any())
+            runs.append(runs[-1] + 1 if bent and torch.equal(memory.via, last) else 0)
+            last = memory.via
+        longest.append(max(runs))
+    assert np.median(longest) > 15, longest
 
 
 def nearest(loop: Loop) -> Tensor:

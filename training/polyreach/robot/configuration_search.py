@@ -4,105 +4,50 @@ In every control period the target of the period before is refined. While it is 
 the straight way to it is clear of the robot's own bodies and of obstacles, it stays. Otherwise K
 configurations are refined and checked beside it: those that a policy names for new goals, and
 others, spread evenly over the joints' ranges, in the periods after. The best becomes the target.
-Where no straight way is clear, the robot goes to it by another configuration, from which the way
-is; as in a probabilistic roadmap of one node (LaValle, Planning Algorithms, section 5.6). The
-target is kept in a memory, which the caller hands back in the next period.
+Where no straight way is clear, every other search is for another configuration by which the robot
+goes there; as in a probabilistic roadmap of one node (LaValle, Planning Algorithms, section 5.6).
+The target is kept in a memory, which the caller hands back in the next period.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from polyreach.robot.features import served_joints
+from polyreach.robot.choices import Choice, Options, join, pick
 from polyreach.robot.goals import Goals, repeat
 from polyreach.robot.kinematics import forget
 from polyreach.robot.obstacle_clearance import Obstacles
 from polyreach.robot.refinement import Refinement
-from polyreach.robot.search_memory import Memory, memory_size, read_memory
+from polyreach.robot.search_memory import Memory
 from polyreach.robot.self_clearance import Capsules
 from polyreach.robot.straight_motion import FIRST_S, Response, StraightMotion
-from polyreach.robot.straight_ways import BESIDE, KEPT_BESIDE, StraightWays, Ways
+from polyreach.robot.straight_ways import BESIDE, StraightWays, Ways
+from polyreach.robot.tracking import Track, Tracking
 from polyreach_description import Robot
 
 CANDIDATES = 8  # K
-VIAS = 5  # of which the last is the one kept
+VIAS = CANDIDATES + 1  # of which the last is the one kept
 TRIED = CANDIDATES + 2  # the present configuration and the one kept are tried, too
 STEPS = 4  # of refinement of a new configuration
 POINTS = 10  # on the way to a new configuration
-KEPT_POINTS = 5  # on the way to the target
+LOOKS = 5  # of these, between which obstacles are looked for
+BENT_POINTS = 5  # on each of the two pieces of a way by another configuration
 MARGIN = 0.006  # [m], beside the stop distance, of a new way
-KEPT_MARGIN = 0.003  # [m], of the way to the target
 PRECISE = 0.003  # [m], error that costs nothing
-ARRIVED = 0.005  # [m], error with which a target stays
 ERROR_COST = 20.0  # [1/m]
 TIME_COST = 0.1  # [1/s]
 KEEP_BONUS = 0.05
 BLOCKED_COST = 100.0  # of a target that is not clear itself
-SEARCHES = 5  # for new goals, where the target is far
-NEAR_S = 1.0  # [s] to a target that needs no further search
-NEW_GOAL = 0.05  # [m], by which goals have moved since the choice when a policy is asked anew
+OPEN = 1e-4  # [rad or m], by which a way may end before the via
+AT_VIA_S = 0.1  # [s] to a via that is reached
 MOVING = 0.02  # [m/s], goal speed from which the target's own velocity is added in full
 SMOOTHING = 0.3  # share of a new velocity in the target's velocity
 ROUNDS = 1024  # searches until the configurations repeat
 
 Propose = Callable[[], Tensor]
 """Names K configurations (B, K, nu) [rad or m] for B robots."""
-
-
-class Choice(NamedTuple):
-    """Targets, where the robot goes first, and where it goes now (B, nu) [rad or m]: as far as the
-    straight way is clear.
-    """
-
-    target: Tensor
-    via: Tensor
-    end: Tensor
-
-    def where(self, condition: Tensor, other: "Choice") -> "Choice":
-        """`other` where the condition (B, 1) holds."""
-        pairs = zip(other, self, strict=True)
-        return Choice(*(torch.where(condition, first, second) for first, second in pairs))
-
-
-class Options(NamedTuple):
-    """N choices for each of B robots, and what they cost."""
-
-    choice: Choice  # of (B, N, nu)
-    cost: Tensor  # (B, N)
-
-    def best(self) -> Choice:
-        """Those of least cost (B, nu)."""
-        return Choice(*(pick(part, self.cost) for part in self.choice))
-
-
-def pick(rows: Tensor, cost: Tensor) -> Tensor:
-    """Of rows (B, N, nu), those of least cost (B, N)."""
-    # by a product: the sizes of an exported graph are constant
-    numbers = torch.arange(int(rows.shape[1]), device=rows.device)
-    chosen = (cost.argmin(dim=1, keepdim=True) == numbers).float()
-    return (rows * chosen[..., None]).sum(dim=1)
-
-
-class Track(NamedTuple):
-    """What became of the target of the period before."""
-
-    before: Memory
-    target: Tensor  # (B, nu) [rad or m], refined
-    via: Tensor  # (B, nu) [rad or m]
-    ways: Ways  # there, W = 1
-    stays: Tensor  # (B, 1) bool: it still leads to the goals
-    asks: Tensor  # (B, 1) bool: the policy is asked for configurations
-    searches: Tensor  # (B, 1) since the goals are new
-    frames: Tensor  # (B, N, 4, 3) where the robots are
-    serves: Tensor  # (B, nu) 1 for joints that serve an active effector
-
-    @property
-    def kept(self) -> Choice:
-        """The target, and where the way to it ends."""
-        return Choice(self.target, self.via, self.ways.end)
 
 
 class ConfigurationSearch(nn.Module):
@@ -118,6 +63,7 @@ class ConfigurationSearch(nn.Module):
         self.kinematics, self.errors = self.refinement.kinematics, self.refinement.errors
         self.ways = StraightWays(robot, self.kinematics, self.errors, capsules)
         self.motion = StraightMotion(robot)
+        self.track = Tracking(robot, self.refinement, self.ways, self.motion)
         # an additive recurrence that fills space evenly: powers of 1 / g, g^(nu + 1) = g + 1
         g = 2.0
         for _ in range(64):
@@ -125,9 +71,8 @@ class ConfigurationSearch(nn.Module):
         constants = {
             "ratios": g ** -np.arange(1.0, self.joints + 1),
             "order": np.arange(CANDIDATES)[:, None],
-            "action_sets": robot.action_sets,
             "points": np.linspace(0, 1, POINTS + 1)[:, None],
-            "kept_points": np.linspace(0, 1, KEPT_POINTS + 1)[:, None],
+            "bent_points": np.linspace(0, 1, BENT_POINTS + 1)[:, None],
             "is_new": np.arange(VIAS) < VIAS - 1,
         }
         for name, value in constants.items():
@@ -137,24 +82,14 @@ class ConfigurationSearch(nn.Module):
 
     ratios: Tensor
     order: Tensor
-    action_sets: Tensor
     points: Tensor
-    kept_points: Tensor
+    bent_points: Tensor
     is_new: Tensor
 
     @property
     def memory_size(self) -> int:
         """M."""
-        return memory_size(self.joints, self.effectors)
-
-    def read(self, memory: Tensor) -> Memory:
-        """The parts of a memory (B, M)."""
-        parts = read_memory(memory, self.joints, self.effectors)
-        low, high = self.refinement.low, self.refinement.high
-        return parts._replace(
-            target=torch.minimum(torch.maximum(parts.target, low), high),
-            via=torch.minimum(torch.maximum(parts.via, low), high),
-        )
+        return self.track.memory_size
 
     def forward(
         self,
@@ -172,77 +107,80 @@ class ConfigurationSearch(nn.Module):
         track = self.track(joint_pos, goals, obstacles, memory)
         choice = track.kept
         if not bool(track.stays.all()):
-            found, _ = self.search(joint_pos, goals, obstacles, track, propose)
+            found = self.search(joint_pos, goals, obstacles, track, propose)
             choice = found.where(track.stays, track.kept)
         return self.move(joint_pos, previous, goals, track, choice)
-
-    def track(
-        self, joint_pos: Tensor, goals: Goals, obstacles: Obstacles, memory: Tensor
-    ) -> "Track":
-        """Refine the target of the period before, and look whether it still leads to the goals."""
-        before, mask = self.read(memory), goals.active[..., None]
-        serves = served_joints(goals.active, self.action_sets)  # (B, nu)
-        target = torch.where(serves > 0.5, before.target, joint_pos)
-        refined, error = self.refinement.step(target, goals)
-        error_there = self.errors(self.kinematics.frames_at(refined), goals)
-        # out of reach, a step may lead away
-        target = torch.where(self.missing(error_there) < self.missing(error), refined, target)
-        straight = (before.via == before.target).all(dim=1, keepdim=True)
-        via = torch.where(straight | (serves < 0.5), target, before.via)
-        frames, ways = self.ways(
-            joint_pos, via, goals, obstacles, 1, self.kept_points, KEPT_MARGIN, KEPT_BESIDE
-        )
-        moved = ((goals.position - before.chosen_for) * mask).norm(dim=-1).amax(1, keepdim=True)
-        other = (goals.active - before.active).abs().amax(dim=1, keepdim=True) > 0.5
-        new = (moved > NEW_GOAL) | other
-        searches = before.searches * (~new)
-        leads = ways.error.amax(dim=1, keepdim=True) < ARRIVED
-        near = self.motion.travel_time(target - joint_pos)[:, None] < NEAR_S
-        stays = leads & (near | (searches > SEARCHES - 0.5))
-        asks = new & ~stays
-        return Track(before, target, via, ways, stays, asks, searches, frames, serves)
 
     def search(
         self,
         joint_pos: Tensor,
         goals: Goals,
         obstacles: Obstacles,
-        track: "Track",
+        track: Track,
         propose: Propose,
-    ) -> tuple["Choice", list[Ways]]:
-        """The best among the target kept on the way to it; K new configurations, the present one
-        and the target kept, each straight; and the best of these by one of VIAS others. And all
-        ways that were looked at.
+    ) -> Choice:
+        """The best straight way, or in every other search by another configuration."""
+        if bool(track.bends):
+            return self.search_bent(joint_pos, goals, obstacles, track)[0]
+        return self.search_straight(joint_pos, goals, obstacles, track, propose)[0]
+
+    def search_straight(
+        self,
+        joint_pos: Tensor,
+        goals: Goals,
+        obstacles: Obstacles,
+        track: Track,
+        propose: Propose,
+    ) -> tuple[Choice, list[Ways]]:
+        """The best among the target kept on the way to it, and K new configurations, the present
+        one and the target kept, each straight. And the ways that were looked at.
         """
         named = torch.where(track.searches[..., None] < 0.5, propose(), self.spread(track.searches))
         named = torch.cat([named, joint_pos[:, None]], dim=1)
         named = self.served(named, joint_pos, track, track.target)
         many, start = goals.repeat(TRIED), repeat(joint_pos, TRIED)
         target = self.refinement(named, many, STEPS)
-        limits = obstacles, TRIED, self.points, MARGIN, BESIDE, POINTS // KEPT_POINTS
+        limits = obstacles, TRIED, self.points, MARGIN, BESIDE, POINTS // LOOKS
         _, ways = self.ways(start, target, many, *limits)
         time = self.time(start, target)
-        straight = self.options(target, target, ways.end, ways.error, time, TRIED)
         # a way may be found to what is clear itself
         there = self.cost(ways.error_there, time) + BLOCKED_COST * (~ways.clear_there)
-        aim = repeat(pick(straight.choice.target, there.reshape(-1, TRIED)), VIAS)
-        # others than those that are tried straight
-        by = self.spread(track.searches + ROUNDS / 2)[:, : VIAS - 1]
-        by = self.served(by, joint_pos, track, track.via)
-        many, start = goals.repeat(VIAS), repeat(joint_pos, VIAS)
-        bent_limits = obstacles, VIAS, self.kept_points, MARGIN, BESIDE
-        _, first = self.ways(start, by, many, *bent_limits)
-        _, second = self.ways(first.end, aim, many, *bent_limits)
-        time = self.time(start, first.end) + self.time(first.end, aim)
-        bent = self.options(aim, first.end, first.end, second.error, time, VIAS)
-        bent = bent._replace(cost=bent.cost + KEEP_BONUS * self.is_new)
-        kept = Options(
-            Choice(*(part[:, None] for part in track.kept)),
-            self.cost(track.ways.error, self.time(joint_pos, track.target)) - KEEP_BONUS,
-        )
-        return join(kept, straight, bent).best(), [ways, first, second]
+        aim = pick(target.reshape(-1, TRIED, self.joints), there.reshape(-1, TRIED))
+        straight = self.options(target, target, ways, repeat(aim, TRIED), time, TRIED)
+        kept = self.kept(joint_pos, track, aim)
+        return join(kept, straight).best(), [ways]
 
-    def served(self, named: Tensor, joint_pos: Tensor, track: "Track", kept: Tensor) -> Tensor:
+    def search_bent(
+        self, joint_pos: Tensor, goals: Goals, obstacles: Obstacles, track: Track
+    ) -> tuple[Choice, list[Ways]]:
+        """The best among the target kept on the way to it, and the aim by one of VIAS others. And
+        the ways that were looked at.
+        """
+        aim = track.before.aim
+        # others than those that are tried straight
+        by = self.served(self.spread(track.searches + ROUNDS / 2), joint_pos, track, track.via)
+        many, start, end = goals.repeat(VIAS), repeat(joint_pos, VIAS), repeat(aim, VIAS)
+        limits = obstacles, VIAS, self.bent_points, MARGIN, BESIDE
+        _, first = self.ways(start, by, many, *limits)
+        _, second = self.ways(first.end, end, many, *limits)
+        time = self.time(start, first.end) + self.time(first.end, end)
+        bent = self.options(end, first.end, second._replace(end=first.end), end, time, VIAS)
+        bent = bent._replace(cost=bent.cost + KEEP_BONUS * self.is_new)
+        return join(self.kept(joint_pos, track, aim), bent).best(), [first, second]
+
+    def kept(self, joint_pos: Tensor, track: Track, aim: Tensor) -> Options:
+        """The target kept, on the way to it."""
+        parts = track.kept._replace(aim=aim)
+        direct = self.cost(track.ways.error, self.time(joint_pos, track.target))
+        # beyond a via nothing is looked at; what was found there holds until the robot is there
+        first = self.time(joint_pos, track.via)
+        open_to_via = (track.ways.end - track.via).abs().amax(dim=1, keepdim=True) < OPEN
+        by_via = open_to_via & (first > AT_VIA_S) & ~track.straight
+        bent = parts.left + TIME_COST * (first + self.time(track.via, track.target))
+        cost = torch.where(by_via, bent, direct) - KEEP_BONUS
+        return Options(Choice(*(part[:, None] for part in parts)), cost)
+
+    def served(self, named: Tensor, joint_pos: Tensor, track: Track, kept: Tensor) -> Tensor:
         """Configurations (B (N + 1), nu): named ones (B, N, nu), of which joints that serve no goal
         stay, and one that was kept (B, nu).
         """
@@ -254,13 +192,15 @@ class ConfigurationSearch(nn.Module):
         return self.motion.travel_time(end - start)[:, None]
 
     def options(
-        self, target: Tensor, via: Tensor, end: Tensor, error: Tensor, time: Tensor, count: int
+        self, target: Tensor, via: Tensor, ways: Ways, aim: Tensor, time: Tensor, count: int
     ) -> Options:
-        """By rows (B N, nu), the error (B N, E) [m] where they end and the time (B N, 1) [s] that
-        they take; count: N.
-        """
-        rows = (part.reshape(-1, count, self.joints) for part in (target, via, end))
-        return Options(Choice(*rows), self.cost(error, time).reshape(-1, count))
+        """By rows (B N, nu), and the time (B N, 1) [s] that they take; count: N."""
+        left = self.cost(ways.error, 0.0 * time)
+        rows = (
+            part.reshape(-1, count, int(part.shape[1]))
+            for part in (target, via, ways.end, aim, left)
+        )
+        return Options(Choice(*rows), (left + TIME_COST * time).reshape(-1, count))
 
     def spread(self, searches: Tensor) -> Tensor:
         """K configurations (B, K, nu) [rad or m], others after each of `searches` (B, 1)."""
@@ -273,7 +213,7 @@ class ConfigurationSearch(nn.Module):
         return 2 * (turns - turns.floor()) - 1
 
     def move(
-        self, joint_pos: Tensor, previous: Tensor, goals: Goals, track: "Track", choice: "Choice"
+        self, joint_pos: Tensor, previous: Tensor, goals: Goals, track: Track, choice: Choice
     ) -> tuple[Tensor, Tensor]:
         """Velocities (B, nu) and the memory (B, M) of the next period."""
         before = track.before
@@ -289,10 +229,13 @@ class ConfigurationSearch(nn.Module):
         following = Memory(
             choice.target,
             choice.via,
+            choice.aim,
+            choice.left,
             joint_pos,
             drift,
             *response,
-            goals.position,
+            goals.flat,
+            track.refined.settled * same,
             torch.where(track.asks[..., None], goals.position, before.chosen_for),
             torch.where(track.asks, goals.active, before.active),
             torch.where(track.stays, track.searches, track.searches % ROUNDS + 1),
@@ -303,25 +246,15 @@ class ConfigurationSearch(nn.Module):
 
     def drift(self, before: Memory, kept: Tensor, goals: Goals, same: Tensor) -> Tensor:
         """The target's own velocity (B, nu), which goals that move give it; 0 where they rest."""
-        step = ((goals.position - before.goals) * goals.active[..., None]).norm(dim=-1)
+        positions = before.goals[:, : 3 * self.effectors].reshape(-1, self.effectors, 3)
+        step = ((goals.position - positions) * goals.active[..., None]).norm(dim=-1)
         moving = (step.amax(dim=1, keepdim=True) / (self.period * MOVING)).clamp(max=1.0)
         velocity = moving * (kept - before.target) / self.period
         drift = before.drift + SMOOTHING * (velocity - before.drift)
         excess = (drift.abs() / self.motion.speed).amax(dim=1, keepdim=True).clamp(min=1.0)
         return drift * (same / excess)
 
-    def missing(self, error: Tensor) -> Tensor:
-        """Of errors (B, E or 2 E, 3), those of all effectors together (B, 1) [m]."""
-        return self.errors.size(error).sum(dim=1, keepdim=True)
-
     def cost(self, error: Tensor, time: Tensor) -> Tensor:
         """Cost (R, 1) of the error (R, E) [m] that is left, and of the time (R, 1) [s] it takes."""
         missing = (error - PRECISE).clamp(min=0.0).sum(dim=1, keepdim=True)
         return ERROR_COST * missing + TIME_COST * time
-
-
-def join(*options: Options) -> Options:
-    """All of these choices."""
-    choices = zip(*(option.choice for option in options), strict=True)
-    rows = Choice(*(torch.cat(parts, dim=1) for parts in choices))
-    return Options(rows, torch.cat([option.cost for option in options], dim=1))
