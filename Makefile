@@ -3,6 +3,8 @@
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 ROBOT ?= planar8
+# tests side by side: one more than there are cores of a small machine, since tests of nodes wait
+WORKERS ?= 3
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
@@ -50,11 +52,11 @@ demo: setup
 	$(BIN)/polyreach demo $(ROBOT)
 
 test: setup interfaces
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 # what `make test` leaves out: exhaustive cases, soaks, every benchmark in small, and the site
 test-all: setup interfaces
-	$(BIN)/python -m pytest -n 2 -m "exhaustive or soak"
+	$(BIN)/python -m pytest -n $(WORKERS) -m "exhaustive or soak"
 	$(MAKE) bench QUICK=1
 	$(MAKE) docs
 
@@ -77,7 +79,7 @@ format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-# make bench QUICK=1: about a minute, fewer rounds; one part alone: .venv/bin/python -m benchmarks tick
+# make bench QUICK=1: about a minute, one robot, fewer rounds; one part alone: .venv/bin/python -m benchmarks tick
 bench: setup qp
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick)
 

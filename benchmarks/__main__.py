@@ -20,11 +20,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         epilog="parts: " + "; ".join(f"{name} ({part.title})" for name, part in PARTS.items()),
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="default: all parts")
-    parser.add_argument("--robots", nargs="+", choices=ROBOTS, default=list(ROBOTS))
     parser.add_argument(
-        "--quick", action="store_true", help="only the short parts by default, in fewer rounds"
+        "--robots", nargs="+", choices=ROBOTS, help="default: all, or with --quick the first"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="by default only the short parts; in fewer rounds"
     )
     arguments = parser.parse_args(argv)
+    arguments.robots = arguments.robots or list(ROBOTS[:1] if arguments.quick else ROBOTS)
     for name in arguments.parts:
         if name not in PARTS:
             parser.error(f"unknown part '{name}' (there are: {', '.join(PARTS)})")

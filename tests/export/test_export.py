@@ -118,7 +118,7 @@ def test_onnx_runtime_equals_torch_for_any_batch(case: str, exported: Exported) 
     name, method, preset = case.split()
     robot = load_robot(ROBOTS[name])
     policy, path = exported(ROBOTS[name], method, preset)
-    count = 500 if policy.names_configurations else 10_000
+    count = 200 if policy.names_configurations else 10_000
     inputs = random_inputs(robot, count)
     with torch.no_grad():
         expected = outputs_in_torch(policy, robot, inputs)

@@ -76,6 +76,12 @@ def controller(
     return shared.reset(parameters, "hardware" in request.fixturenames)
 
 
+@pytest.fixture
+def autostart(policy_file: Path) -> dict[str, object]:
+    """Parameters of a separate controller that starts by itself; its policy loads fast."""
+    return {"autostart": True, "policy": str(policy_file)}
+
+
 FAILED = pytest.StashKey[bool]()
 CONTROLLERS = pytest.StashKey[dict[str, SharedController]]()
 

@@ -56,8 +56,10 @@ def test_names_of_parts_and_robots(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(select_parts([], False)) == list(PARTS)
     quick = select_parts([], True)
     assert {"tick", "dds"} <= quick.keys() < PARTS.keys()
-    arguments = parse_arguments(["tick", "--robots", "planar8", "--quick"])
-    assert arguments.parts == ["tick"] and arguments.robots == ["planar8"] and arguments.quick
+    assert parse_arguments([]).robots == list(ROBOTS)
+    assert parse_arguments(["--quick"]).robots == ["planar8"]
+    arguments = parse_arguments(["tick", "--robots", "humanoid27", "--quick"])
+    assert arguments.parts == ["tick"] and arguments.robots == ["humanoid27"] and arguments.quick
 
 
 @pytest.mark.parametrize("name", [name for name in PARTS if name != "metaworld"])

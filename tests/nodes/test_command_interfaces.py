@@ -1,6 +1,7 @@
 """Positions and trajectories as commands, with the simulator and with joints that track them."""
 
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
@@ -34,9 +35,13 @@ def log(probe: Probe, interface: CommandInterface) -> CommandLog:
     return CommandLog(probe, interface)
 
 
-def start_controller(start: Launcher, interface: CommandInterface, **parameters: object) -> Process:
-    values = {"autostart": True, "command_interface": interface.value, **parameters}
-    return start("controller_node", values)
+@pytest.fixture
+def start_controller(
+    start: Launcher, interface: CommandInterface, autostart: dict[str, object]
+) -> Callable[..., Process]:
+    """Function that starts a controller with this interface and these parameters."""
+    common = {**autostart, "command_interface": interface.value}
+    return lambda **parameters: start("controller_node", {**common, **parameters})
 
 
 def start_sim(start: Launcher, interface: CommandInterface) -> Process:
@@ -71,11 +76,12 @@ def test_goals_are_reached_and_every_stop_holds_a_position(
     log: CommandLog,
     probe: Probe,
     start: Launcher,
+    start_controller: Callable[..., Process],
     planar8: Robot,
     tmp_path: Path,
 ) -> None:
     start_sim(start, interface)
-    controller = start_controller(start, interface, record_folder=str(tmp_path))
+    controller = start_controller(record_folder=str(tmp_path))
     probe.wait_state("IDLE")
     assert set_parameter(probe, "record", "run.mcap") == (True, "")
     probe.wait_goals_subscribed()
@@ -129,10 +135,15 @@ def wait_fast(log: CommandLog, robot: Robot) -> None:
 
 
 def test_a_killed_controller_leaves_the_joints_at_rest(
-    interface: CommandInterface, log: CommandLog, probe: Probe, start: Launcher, planar8: Robot
+    interface: CommandInterface,
+    log: CommandLog,
+    probe: Probe,
+    start: Launcher,
+    start_controller: Callable[..., Process],
+    planar8: Robot,
 ) -> None:
     start_sim(start, interface)
-    controller = start_controller(start, interface)
+    controller = start_controller()
     probe.wait_state("IDLE")
     probe.wait_goals_subscribed()
     goals = planar8.forward_kinematics(planar8.home + 0.8)
@@ -154,15 +165,18 @@ def test_a_killed_controller_leaves_the_joints_at_rest(
     assert (np.abs(rest - at_kill) <= most).all()
 
     # a new one begins where the joints are
-    start_controller(start, interface)
+    start_controller()
     probe.wait(lambda: len(log.messages) > count, "commands of the new controller")
     assert log.positions[count] == pytest.approx(rest, abs=REST)
 
 
 def test_nothing_is_commanded_before_a_joint_state_and_while_inactive(
-    interface: CommandInterface, log: CommandLog, probe: Probe, start: Launcher, planar8: Robot
+    log: CommandLog,
+    probe: Probe,
+    start_controller: Callable[..., Process],
+    planar8: Robot,
 ) -> None:
-    start_controller(start, interface)
+    start_controller()
     probe.wait_state("WAITING")
     sleep(0.3)
     assert not log.messages
@@ -179,10 +193,13 @@ def test_nothing_is_commanded_before_a_joint_state_and_while_inactive(
 
 
 def test_an_outage_of_the_joint_state_brakes_and_holds(
-    interface: CommandInterface, log: CommandLog, probe: Probe, start: Launcher, planar8: Robot
+    log: CommandLog,
+    probe: Probe,
+    start_controller: Callable[..., Process],
+    planar8: Robot,
 ) -> None:
     hardware = FakeHardware(probe, log)
-    start_controller(start, interface)
+    start_controller()
     move_positions(probe, planar8, log)
     stopped_s = hardware.stop()
     probe.wait_state("STALE", "FAULT")
@@ -210,10 +227,13 @@ def move_positions(probe: Probe, robot: Robot, log: CommandLog, offset: float = 
 
 
 def test_joints_that_do_not_track_positions_are_a_fault_and_do_not_wind_up(
-    interface: CommandInterface, log: CommandLog, probe: Probe, start: Launcher, planar8: Robot
+    log: CommandLog,
+    probe: Probe,
+    start_controller: Callable[..., Process],
+    planar8: Robot,
 ) -> None:
     hardware = FakeHardware(probe)  # the joints stay where they are
-    start_controller(start, interface)
+    start_controller()
     move_positions(probe, planar8, log)
     probe.wait_state("FAULT")
     assert "does not track its command" in probe.message
@@ -222,10 +242,14 @@ def test_joints_that_do_not_track_positions_are_a_fault_and_do_not_wind_up(
 
 
 def test_commands_of_another_node_are_a_fault(
-    interface: CommandInterface, log: CommandLog, probe: Probe, start: Launcher, planar8: Robot
+    interface: CommandInterface,
+    log: CommandLog,
+    probe: Probe,
+    start_controller: Callable[..., Process],
+    planar8: Robot,
 ) -> None:
     FakeHardware(probe, log)
-    start_controller(start, interface)
+    start_controller()
     probe.wait_state("IDLE")
     kind = type(log.messages[-1])
     topic = f"polyreach_controller/{COMMAND_TOPICS[interface]}"
@@ -249,8 +273,10 @@ def test_the_demo_reaches_its_goals_and_refuses_the_watchdog(interface: CommandI
         run_demo(replace(config, watchdog=True))
 
 
-def test_the_interface_changes_only_while_unconfigured(probe: Probe, start: Launcher) -> None:
-    start("controller_node", {"autostart": True})
+def test_the_interface_changes_only_while_unconfigured(
+    probe: Probe, start: Launcher, autostart: dict[str, object]
+) -> None:
+    start("controller_node", autostart)
     probe.wait_state("WAITING")
     changed, reason = set_parameter(probe, "command_interface", "position")
     assert not changed and "clean up first" in reason

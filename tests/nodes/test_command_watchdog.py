@@ -29,8 +29,8 @@ NODE = "command_watchdog_node"
 class Rig:
     """Hardware, watchdog and controller in motion."""
 
-    def __init__(self, probe: Probe, start: Launcher) -> None:
-        self.probe, self._start = probe, start
+    def __init__(self, probe: Probe, start: Launcher, parameters: dict[str, object]) -> None:
+        self.probe, self._start, self._parameters = probe, start, parameters
         self.hardware = HoldingHardware(probe, "velocity_controller/commands")
         self.report = WatchdogReport(probe)
         self.watchdog = self.start_watchdog()
@@ -39,8 +39,8 @@ class Rig:
     def start_watchdog(self) -> Process:
         return self._start(NODE, {"timeout": TIMEOUT_S}, *REMAP)
 
-    def start_controller(self, **parameters: object) -> Process:
-        return self._start("controller_node", {"autostart": True, **parameters})
+    def start_controller(self) -> Process:
+        return self._start("controller_node", self._parameters)
 
     def move(self, offset: float = 0.8) -> None:
         """Send far goals until the hardware moves."""
@@ -80,8 +80,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig(probe: Probe, start: Launcher) -> Rig:
-    return Rig(probe, start)
+def rig(probe: Probe, start: Launcher, autostart: dict[str, object]) -> Rig:
+    return Rig(probe, start, autostart)
 
 
 def test_killed_controller(rig: Rig) -> None:
@@ -111,10 +111,11 @@ def test_a_paused_controller_does_not_resume_motion_by_itself(rig: Rig) -> None:
     rig.move(-0.5)
 
 
-def test_a_slow_policy_trips_the_watchdog(probe: Probe, start: Launcher, tmp_path: Path) -> None:
-    rig = Rig(probe, start)
+def test_a_slow_policy_trips_the_watchdog(
+    rig: Rig, probe: Probe, start: Launcher, autostart: dict[str, object], tmp_path: Path
+) -> None:
     rig.controller.stop(signal.SIGTERM)  # it may not have started yet, and ignore SIGINT
-    start(slow_controller(tmp_path, 0.55), {"autostart": True})
+    start(slow_controller(tmp_path, 0.55), autostart)
     rig.move()
     probe.send_goal("left", SLOW_GOAL)
     rig.report.wait("state", "TRIPPED")

@@ -37,9 +37,13 @@ def status(probe: Probe) -> dict[str, str]:
 
 
 def test_nothing_moves_before_a_description_that_agrees(
-    start: Launcher, hardware: FakeHardware, probe: Probe, describe: Describe
+    start: Launcher,
+    hardware: FakeHardware,
+    probe: Probe,
+    describe: Describe,
+    autostart: dict[str, object],
 ) -> None:
-    controller = start("controller_node", {"autostart": True, "description_check": "refuse"})
+    controller = start("controller_node", {**autostart, "description_check": "refuse"})
     probe.wait_state("WAITING")
     assert "no robot_description yet (description_check: refuse)" in probe.statuses[-1].message
     assert not set_parameter(probe, "description_check", "off")[0]  # not while active
@@ -56,10 +60,14 @@ def test_nothing_moves_before_a_description_that_agrees(
 
 
 def test_another_robot_is_refused_by_the_joint_and_resume_does_not_help(
-    start: Launcher, hardware: FakeHardware, probe: Probe, describe: Describe
+    start: Launcher,
+    hardware: FakeHardware,
+    probe: Probe,
+    describe: Describe,
+    autostart: dict[str, object],
 ) -> None:
     describe(with_wrong_axis(probe))
-    start("controller_node", {"autostart": True, "description_check": "refuse"})
+    start("controller_node", {**autostart, "description_check": "refuse"})
     probe.wait_state("FAULT")
     assert WRONG_AXIS in probe.statuses[-1].message and WRONG_AXIS in status(probe)["description"]
     probe.call("resume")
@@ -73,9 +81,13 @@ def test_another_robot_is_refused_by_the_joint_and_resume_does_not_help(
 
 
 def test_by_default_a_difference_is_a_warning_and_the_robot_moves(
-    start: Launcher, hardware: FakeHardware, probe: Probe, describe: Describe
+    start: Launcher,
+    hardware: FakeHardware,
+    probe: Probe,
+    describe: Describe,
+    autostart: dict[str, object],
 ) -> None:
-    controller = start("controller_node", {"autostart": True})
+    controller = start("controller_node", autostart)
     probe.wait_state("IDLE")
     describe(with_wrong_axis(probe))
     probe.wait(lambda: WRONG_AXIS in status(probe).get("description", ""), "the difference")
@@ -86,9 +98,13 @@ def test_by_default_a_difference_is_a_warning_and_the_robot_moves(
 
 
 def test_a_description_that_is_no_urdf_does_not_stop_the_loop(
-    start: Launcher, hardware: FakeHardware, probe: Probe, describe: Describe
+    start: Launcher,
+    hardware: FakeHardware,
+    probe: Probe,
+    describe: Describe,
+    autostart: dict[str, object],
 ) -> None:
-    start("controller_node", {"autostart": True})
+    start("controller_node", autostart)
     move(probe, 0.5)
     describe("<robot>" + "<a>" * 900_000)
     probe.wait(lambda: "cannot be" in status(probe).get("description", ""), "the reason")
@@ -99,10 +115,14 @@ def test_a_description_that_is_no_urdf_does_not_stop_the_loop(
 
 
 def test_off_receives_nothing(
-    start: Launcher, hardware: FakeHardware, probe: Probe, describe: Describe
+    start: Launcher,
+    hardware: FakeHardware,
+    probe: Probe,
+    describe: Describe,
+    autostart: dict[str, object],
 ) -> None:
     describe(with_wrong_axis(probe))
-    start("controller_node", {"autostart": True, "description_check": "off"})
+    start("controller_node", {**autostart, "description_check": "off"})
     probe.wait_state("IDLE")
     assert probe.node.count_subscribers("robot_description") == 0
     move(probe, 0.5)

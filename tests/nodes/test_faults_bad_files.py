@@ -72,14 +72,18 @@ def test_the_status_reports_the_time_of_the_policy_in_use(
 
 
 def test_recordings_stay_in_their_folder(
-    start: Launcher, probe: Probe, hardware: FakeHardware, tmp_path: Path
+    start: Launcher,
+    probe: Probe,
+    hardware: FakeHardware,
+    autostart: dict[str, object],
+    tmp_path: Path,
 ) -> None:
     folder, outside = tmp_path / "recordings", tmp_path / "outside"
     (folder / "today").mkdir(parents=True)
     outside.mkdir()
     (folder / "link").symlink_to(outside)
     (folder / "link.mcap").symlink_to(outside / "run.mcap")
-    start("controller_node", {"autostart": True, "record_folder": str(folder)})
+    start("controller_node", {**autostart, "record_folder": str(folder)})
     move(probe, 0.3)
     for name in (
         str(outside / "run.mcap"),
@@ -103,9 +107,13 @@ def test_recordings_stay_in_their_folder(
 
 
 def test_without_a_folder_nothing_is_recorded(
-    start: Launcher, probe: Probe, hardware: FakeHardware, tmp_path: Path
+    start: Launcher,
+    probe: Probe,
+    hardware: FakeHardware,
+    autostart: dict[str, object],
+    tmp_path: Path,
 ) -> None:
-    start("controller_node", {"autostart": True})
+    start("controller_node", autostart)
     probe.wait_state("IDLE")
     taken, answer = set_parameter(probe, "record", str(tmp_path / "run.mcap"))
     assert not taken and "start the controller with the parameter record_folder" in answer

@@ -18,7 +18,7 @@ from polyreach_description.policy_search import find_policy
 
 pytestmark = pytest.mark.fault
 SHIPPED = find_policy("planar8")
-WITHOUT_SEARCH = find_policy("planar8", "digrad")  # its inputs are those that all files have
+WITHOUT_SEARCH = find_policy("planar8", "digrad")  # loads fast; inputs that all files have
 Make = Callable[[Path], object]
 
 
@@ -26,14 +26,14 @@ PLANAR8 = robot_metadata(load_robot("planar8"))
 
 
 def metadata(**changes: object) -> Make:
-    return lambda path: with_metadata(SHIPPED, path, **{**PLANAR8, **changes})
+    return lambda path: with_metadata(WITHOUT_SEARCH, path, **{**PLANAR8, **changes})
 
 
 def raw_metadata(key: str, text: str) -> Make:
     """Metadata that are not JSON, or that no JSON writer produces."""
 
     def make(path: Path) -> None:
-        model = onnx.load(SHIPPED)
+        model = onnx.load(WITHOUT_SEARCH)
         texts = {pair.key: pair.value for pair in model.metadata_props}
         texts |= {name: json.dumps(value) for name, value in PLANAR8.items()} | {key: text}
         del model.metadata_props[:]
@@ -95,8 +95,8 @@ def rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 def moved_kinematics(path: Path) -> None:
-    """The shipped graph with its effectors' places moved by 2 mm."""
-    model = onnx.load(SHIPPED)
+    """The graph of a shipped policy with its effectors' places moved by 2 mm."""
+    model = onnx.load(WITHOUT_SEARCH)
     rename(model.graph, "effector_pos", "true_effector_pos")
     shift = helper.make_tensor("shift", TensorProto.FLOAT, [3], [0.0, 0.002, 0.0])
     model.graph.initializer.append(shift)

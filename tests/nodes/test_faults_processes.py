@@ -42,8 +42,8 @@ def simulator(start: Launcher) -> Process:
 
 
 @pytest.fixture
-def controller(start: Launcher) -> Process:
-    return start("controller_node", {"autostart": True})
+def controller(start: Launcher, autostart: dict[str, object]) -> Process:
+    return start("controller_node", autostart)
 
 
 def speed(probe: Probe) -> float:
@@ -75,7 +75,11 @@ def reach(probe: Probe, seed: int) -> None:
 
 
 def test_controller_killed_the_simulator_stops_by_itself_and_a_new_one_takes_over(
-    simulator: Process, controller: Process, start: Launcher, probe: Probe
+    simulator: Process,
+    controller: Process,
+    start: Launcher,
+    probe: Probe,
+    autostart: dict[str, object],
 ) -> None:
     set_in_motion(probe)
     controller.stop(signal.SIGKILL)
@@ -84,7 +88,7 @@ def test_controller_killed_the_simulator_stops_by_itself_and_a_new_one_takes_ove
     sleep(0.5)
     assert np.abs(probe.joint_pos - rest).max() < 1e-3
     count = len(probe.commands)
-    again = start("controller_node", {"autostart": True})
+    again = start("controller_node", autostart)
     probe.wait(lambda: len(probe.commands) > count + 20, "commands of the new controller")
     assert all(command.is_zero for command in probe.commands[count:])  # no old goals
     reach(probe, 1)
@@ -150,7 +154,9 @@ def test_simulator_paused(simulator: Process, controller: Process, probe: Probe)
 
 
 @pytest.mark.parametrize("jump_s", [-50.0, -0.5, 3600.0])
-def test_time_jumps(start: Launcher, probe: Probe, jump_s: float) -> None:
+def test_time_jumps(
+    start: Launcher, probe: Probe, autostart: dict[str, object], jump_s: float
+) -> None:
     """With use_sim_time, the control period follows /clock; the hardware lives on wall time."""
     hardware = FakeHardware(probe)
     publisher = probe.node.create_publisher(Clock, "/clock", 10)
@@ -161,7 +167,7 @@ def test_time_jumps(start: Launcher, probe: Probe, jump_s: float) -> None:
         publisher.publish(Clock(clock=Time(sec=int(now_s), nanosec=int(now_s % 1 * 1e9))))
 
     probe.node.create_timer(0.005, send_clock)
-    start("controller_node", {"autostart": True, "use_sim_time": True})
+    start("controller_node", {**autostart, "use_sim_time": True})
     move(probe, 0.4)
     offset[0] = jump_s
     probe.wait(lambda: probe.value("reached") == "true", "the goals")
@@ -180,11 +186,16 @@ def test_time_jumps(start: Launcher, probe: Probe, jump_s: float) -> None:
     ids=["another name", "the same name"],
 )
 def test_two_controllers_on_one_robot_are_detected_and_stop(
-    controller: Process, start: Launcher, probe: Probe, words: tuple[str, ...], name: str
+    controller: Process,
+    start: Launcher,
+    probe: Probe,
+    autostart: dict[str, object],
+    words: tuple[str, ...],
+    name: str,
 ) -> None:
     hardware = FakeHardware(probe)
     move(probe, 0.5)
-    second = start("controller_node", {"autostart": True}, *words)
+    second = start("controller_node", autostart, *words)
     probe.wait(
         lambda: (
             f"another node publishes on /polyreach_controller/commands: {name}" in probe.message

@@ -25,11 +25,6 @@ pytestmark = pytest.mark.fault
 SCHEDULING_S = 0.5  # what a busy machine may add
 
 
-@pytest.fixture
-def controller(start: Launcher) -> Process:
-    return start("controller_node", {"autostart": True})
-
-
 def change_state(probe: Probe, transition: int, label: str = "") -> bool:
     """The answer to ~/change_state."""
     client = probe.node.create_client(ChangeState, f"{probe.controller}/change_state")
