@@ -3,8 +3,8 @@
 PYTHON ?= python3
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 ROBOT ?= planar8
-# tests side by side: one more than there are cores of a small machine, since tests of nodes wait
-WORKERS ?= 3
+# tests side by side
+WORKERS ?= 2
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
