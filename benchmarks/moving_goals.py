@@ -1,10 +1,11 @@
 """How far effectors are behind goals that are streamed, with and without a prediction.
 
-`python -m benchmarks.moving_goals [ROBOT ...] [--policy FILE] [--speed M_S] [--paths N]`
+`python -m benchmarks.moving_goals [ROBOT ...] [--policy FILE] [--speed M_S] [--paths N] [--causes]`
 
 Goals of all effectors move on smooth random paths, and are sent at several rates with jitter; the
 controller and simulated drives run in simulated time, at the robot's control rate. Errors are
-those from where the goals are at that time, not from where they were sent.
+those from where the goals are at that time, not from where they were sent. With --causes, a second
+table shows what came before the errors above AIM_M.
 """
 
 import argparse
@@ -30,6 +31,17 @@ SECONDS = 4.0  # of a path
 START_S = 1.0  # [s] after which errors count
 JITTER_S = 0.002  # [s] rms delay of receipt
 NOISE_M = 0.001  # [m] rms in each direction in which the robot moves
+AIM_M = 0.005  # [m]
+TURN = 0.4  # [m/s^2] of a goal
+BEFORE_S = 0.3  # [s] in which a cause has an effect
+NEAR_LIMIT = 0.03  # share of a joint's range
+CUT = 0.005  # share of a joint's velocity limit
+CAUSES = (
+    f"goal accelerates by more than {TURN:g} m/s^2",
+    "joint stopped by its position limit",
+    "command at a velocity or acceleration limit",
+    "slowed by the distance of two bodies",
+)
 
 Array = NDArray[np.float64]
 
@@ -45,11 +57,14 @@ class Stream:
 
 @dataclass(frozen=True)
 class Followed:
-    """Errors (N,) [m], (N,) [rad] of the worst effector, and rms command acceleration [rad/s^2]."""
+    """Errors (N,) [m], (N,) [rad] of the worst effector, rms command acceleration [rad/s^2], and
+    which of CAUSES there were within BEFORE_S (N, C).
+    """
 
     distances: Array
     angles: Array
     acceleration: float
+    causes: NDArray[np.bool_]
 
 
 def poses(robot: Robot, path: Array, times_s: Array) -> tuple[Array, Array]:
@@ -78,6 +93,7 @@ def follow(robot: Robot, policy: Policy, path: Array, goals: Stream, predict: bo
     control.activate()
     robots = SimulatedRobots(robot, path[:1], Drives(), 0)
     period_s, names, commands, reached = control.period_s, list(robot.joint_names), [], []
+    limited = []
     ticks_s = np.arange(0.0, SECONDS, period_s)
     sent = 0
     for now_s in ticks_s:
@@ -87,6 +103,7 @@ def follow(robot: Robot, policy: Policy, path: Array, goals: Stream, predict: bo
         reached.append(robot.effector_poses(robots.joint_pos[0]))
         control.receive(names, robots.joint_pos[0].tolist(), now_s)
         commands.append(control.tick(now_s, period_s))
+        limited.append(_limited(control, robots.joint_pos[0], commands))
         robots.step(commands[-1][None], np.zeros(1, dtype=np.int64))
     robots.close()
     if control.watchdog.fault:
@@ -100,7 +117,33 @@ def follow(robot: Robot, policy: Policy, path: Array, goals: Stream, predict: bo
         np.linalg.norm(is_at - positions, axis=-1).max(axis=1),
         angles.max(axis=1),
         float(np.sqrt(np.square(changes).mean())),
+        _recent(robot, poses(robot, path, ticks_s)[0], np.array(limited))[late],
     )
+
+
+def _limited(control: ReachControl, joint_pos: Array, commands: Sequence[Array]) -> list[bool]:
+    """Which of CAUSES but the first hold for the last command."""
+    robot, command = control.robot, commands[-1]
+    previous = commands[-2] if len(commands) > 1 else np.zeros_like(command)
+    wanted = control.pipeline.policy.tensors["joint_vel"]
+    low, high = robot.joint_pos_limits.T
+    left = np.where(wanted > 0.0, high - joint_pos, joint_pos - low) < NEAR_LIMIT * (high - low)
+    slowed = control.pipeline.slowed < 1.0
+    stopped = left & (np.abs(wanted) - np.abs(command) > CUT * robot.joint_vel_limits)
+    change = np.abs(command - previous) * robot.control_rate
+    at_limit = (np.abs(command) >= 0.99 * robot.joint_vel_limits) | (
+        change >= 0.99 * robot.joint_acc_limits
+    )
+    return [bool(stopped.any()) and not slowed, bool(at_limit.any()), slowed]
+
+
+def _recent(robot: Robot, goals: Array, limited: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which of CAUSES (T, C) there were within BEFORE_S, for goals (T, E, 3) [m]."""
+    velocity = np.gradient(goals, axis=0) * robot.control_rate
+    turn = np.linalg.norm(np.gradient(velocity, axis=0) * robot.control_rate, axis=-1).max(axis=1)
+    causes = np.column_stack([turn > TURN, limited])
+    periods = round(BEFORE_S * robot.control_rate)
+    return np.stack([causes[max(0, t - periods) : t + 1].any(axis=0) for t in range(len(causes))])
 
 
 def _send(control: ReachControl, goals: Stream, number: int) -> None:
@@ -129,6 +172,7 @@ def follow_all(
         np.concatenate([run.distances for run in runs]),
         np.concatenate([run.angles for run in runs]),
         float(np.sqrt(np.mean([run.acceleration**2 for run in runs]))),
+        np.concatenate([run.causes for run in runs]),
     )
 
 
@@ -145,6 +189,15 @@ def row(robot: Robot, rate: float, noise_m: float, before: Followed, after: Foll
     return f"| {' | '.join(cells)} |"
 
 
+def causes(robot: Robot, rate: float, run: Followed) -> str:
+    """A row of the table: what came before the errors above AIM_M, and the errors without it."""
+    large, free = run.distances > AIM_M, ~run.causes.any(axis=1)
+    shares = [f"{share:.0%}" for share in (large.mean(), *run.causes[large].mean(axis=0))]
+    rest = 1e3 * np.quantile(run.distances[free], (0.5, 0.95))
+    cells = [robot.name, f"{rate:g}", *shares, f"{free.mean():.0%}: {rest[0]:.1f} / {rest[1]:.1f}"]
+    return f"| {' | '.join(cells)} |"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Print a table; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.moving_goals")
@@ -152,6 +205,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--policy", type=Path, help="default: the shipped one")
     parser.add_argument("--speed", type=float, default=0.2, help="of the fastest effector [m/s]")
     parser.add_argument("--paths", type=int, default=8)
+    parser.add_argument(
+        "--causes", action="store_true", help="of errors, where goals are predicted"
+    )
     arguments = parser.parse_args(argv)
     print(
         "| robot | goals [Hz] | noise [mm] "
@@ -162,6 +218,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         + "|"
     )
     print("|---" * 9 + "|")
+    explained = []
     for name in arguments.robots:
         robot = load_robot(name)
         policy = Policy.load(arguments.policy or find_policy(robot.name), robot)
@@ -170,6 +227,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for rate, noise_m in (*((rate, 0.0) for rate in RATES), (robot.control_rate, NOISE_M)):
             runs = [follow_all(robot, policy, paths, rate, p, noise_m) for p in (False, True)]
             print(row(robot, rate, noise_m, *runs), flush=True)
+            if noise_m == 0.0:
+                explained.append(causes(robot, rate, runs[1]))
+    if arguments.causes:
+        aim = f"{1e3 * AIM_M:g} mm"
+        print(
+            f"\n| robot | goals [Hz] | above {aim} | of these: {' | '.join(CAUSES)} "
+            "| others: share, error [mm] |"
+        )
+        print("|---" * (4 + len(CAUSES)) + "|\n" + "\n".join(explained))
     return 0
 
 

@@ -33,7 +33,7 @@ from benchmarks.obstacle_episodes import Outcome, play_all
 from benchmarks.obstacle_scenes import draw_scenes, is_in_way
 from benchmarks.obstacles_page import JUDGED, Results, draw_results, results_page
 from benchmarks.qp_controller import QPController
-from benchmarks.reaching import find_robot
+from benchmarks.robot_arguments import find_robot, robot_parser
 from benchmarks.rrt_planner import MultiStartWays, RRTWays
 from polyreach.deploy.controllers import LeastSquaresController, PolicyController
 from polyreach.deploy.goal_sets import radii
@@ -174,22 +174,14 @@ def measure(robot_name: str) -> Iterator[tuple[str, str]]:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse robots, goals, obstacles and out. Exits with status 2 for numbers out of range."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.obstacles",
-        description="A policy, planners, a quadratic program and least squares among obstacles.",
+    parser = robot_parser(
+        "obstacles",
+        "A policy, planners, a quadratic program and least squares among obstacles.",
+        GOALS,
     )
-    parser.add_argument(
-        "robots",
-        nargs="*",
-        metavar="ROBOT[=POLICY]",
-        help="a shipped robot or a robot.yaml, and a policy file; default: the shipped robots",
-    )
-    parser.add_argument("--goals", type=int, default=GOALS, help="goal sets")
     parser.add_argument(
         "--obstacles", type=int, nargs="+", default=list(COUNTS), metavar="K", help="in each scene"
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/obstacles"), metavar="FOLDER")
-    parser.add_argument("--redraw", action="store_true", help="measure nothing; page and picture")
     arguments = parser.parse_args(argv)
     if arguments.goals < 1:
         parser.error(f"--goals is {arguments.goals}, but must be at least 1")

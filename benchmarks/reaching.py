@@ -21,6 +21,7 @@ from rich.console import Console
 from benchmarks import timing
 from benchmarks.qp_controller import QPController
 from benchmarks.reaching_page import Results, draw_results, results_page
+from benchmarks.robot_arguments import find_robot, robot_parser
 from polyreach.commands.pipeline import controller_pipeline
 from polyreach.deploy.controllers import PolicyController
 from polyreach.deploy.evaluate import Evaluation, baselines
@@ -74,33 +75,16 @@ def measure(robot_name: str) -> Iterator[tuple[str, str]]:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse robots, goals, controlled, threads and out."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.reaching",
-        description="A policy, least squares, a planner and a quadratic program on the same goals.",
+    parser = robot_parser(
+        "reaching",
+        "A policy, least squares, a planner and a quadratic program on the same goals.",
+        GOALS,
     )
     parser.add_argument(
-        "robots",
-        nargs="*",
-        metavar="ROBOT[=POLICY]",
-        help="a shipped robot or a robot.yaml, and a policy file; default: the shipped robots",
-    )
-    parser.add_argument("--goals", type=int, default=GOALS, help="goal sets that stand still")
-    parser.add_argument(
-        "--controlled", type=int, default=CONTROLLED, help="of those that jump; a fifth: that move"
+        "--controlled", type=int, default=CONTROLLED, help="goals that jump; a fifth as many move"
     )
     parser.add_argument("--threads", type=int, default=1, help="threads of the simulation")
-    parser.add_argument("--out", type=Path, default=Path("runs/reaching"), metavar="FOLDER")
-    parser.add_argument("--redraw", action="store_true", help="measure nothing; page and picture")
     return parser.parse_args(argv)
-
-
-def find_robot(text: str) -> tuple[Robot, Path | None]:
-    """The robot and the policy that ROBOT[=POLICY] names; a shipped robot has a shipped policy."""
-    name, _, policy = text.partition("=")
-    robot = load_robot(name)
-    if policy:
-        return robot, Path(policy)
-    return robot, find_policy(name) if name in list_robots() else None
 
 
 def main(argv: list[str] | None = None) -> int:

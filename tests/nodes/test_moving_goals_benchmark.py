@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.moving_goals import follow_all, poses, stream
+from benchmarks.moving_goals import CAUSES, Followed, causes, follow_all, poses, stream
 from polyreach.deploy.goal_sets import moving_configurations
 from polyreach_description import Robot
 from polyreach_description.policy_search import find_policy
@@ -27,3 +27,13 @@ def test_predicted_goals_are_followed_more_closely(planar8: Robot) -> None:
     assert np.median(sent.distances) > 0.01
     assert np.median(predicted.distances) < 0.005
     assert predicted.acceleration < sent.acceleration
+    assert predicted.causes.shape == (len(predicted.distances), len(CAUSES))
+    assert not predicted.causes[:, 1].any(), "no joint of planar8 comes to a position limit"
+
+
+def test_causes_are_counted_among_large_errors(planar8: Robot) -> None:
+    distances = np.array([0.006, 0.001, 0.009, 0.003])
+    found = np.zeros((4, len(CAUSES)), dtype=bool)
+    found[:3, 0] = found[2, 3] = True
+    row = causes(planar8, 50.0, Followed(distances, np.zeros(4), 0.0, found))
+    assert row == "| planar8 | 50 | 50% | 100% | 0% | 0% | 50% | 25%: 3.0 / 3.0 |"

@@ -307,6 +307,11 @@ def test_a_person_drags_a_goal_halts_and_resumes(
         person.switch("left", on=True)
         assert goal_of(probe, "left") == pytest.approx(goal, abs=1e-5)
 
+        probe.call("clear_goal/left")
+        probe.call("hold")
+        tab.wait_text("left\n(held)")
+        assert "right\n(held)" not in tab.text()
+
         person.slide(lambda: abs(speed_scale(probe) - 0.5) < 0.1)
 
         probe.send_goal("middle", far[1], frame="<b>moon</b>")

@@ -21,6 +21,18 @@ SMALL: dict[str, Any] = {
     "replay_size": 40,
     "learning_starts": 4,
 }
+LEARNING: dict[str, Any] = {  # of the SAC family, with which small learners learn in seconds
+    "hidden": (32, 32),
+    "batch_size": 32,
+    "replay_size": 2000,
+    "learning_starts": 20,
+    "actor_lr": 3e-3,
+    "critic_lr": 3e-3,
+    "alpha_lr": 1e-2,
+    "initial_alpha": 0.1,
+    "gamma": 0.8,
+    "tau": 0.02,
+}
 ACTION_GAIN = 0.25
 L = TypeVar("L", bound=OffPolicyLearner)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from task_fakes import PointMasses, ScaledRewards, make, random_batch, weights
+from task_fakes import LEARNING, PointMasses, ScaledRewards, make, random_batch, weights
 from torch import Tensor
 from torch.nn import functional
 
@@ -170,18 +170,6 @@ def train(method: str, steps: int, **settings: Any) -> list[float]:
     return found
 
 
-SAC: dict[str, Any] = {
-    "hidden": (32, 32),
-    "batch_size": 32,
-    "replay_size": 2000,
-    "learning_starts": 20,
-    "actor_lr": 3e-3,
-    "critic_lr": 3e-3,
-    "alpha_lr": 1e-2,
-    "initial_alpha": 0.1,
-    "gamma": 0.8,
-    "tau": 0.02,
-}
 ON_POLICY: dict[str, Any] = {
     "hidden": (32, 32),
     "batch_steps": 480,
@@ -194,7 +182,7 @@ ON_POLICY: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(
-    ("method", "steps", "settings"), [("mtsac", 4800, SAC), ("ppo", 7200, ON_POLICY)]
+    ("method", "steps", "settings"), [("mtsac", 4800, LEARNING), ("ppo", 7200, ON_POLICY)]
 )
 def test_all_tasks_are_learned_where_rewards_differ_a_thousandfold(
     method: str, steps: int, settings: dict[str, Any]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from task_fakes import SMALL, PointMasses, assert_same
+from task_fakes import LEARNING, SMALL, PointMasses, assert_same
 
 from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError
@@ -71,16 +71,7 @@ def score_to_the_middle() -> float:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_it_learns(variant: str) -> None:
     settings: dict[str, Any] = {
-        "hidden": (32, 32),
-        "batch_size": 32,
-        "replay_size": 2000,
-        "learning_starts": 20,
-        "actor_lr": 3e-3,
-        "critic_lr": 3e-3,
-        "alpha_lr": 1e-2,
-        "initial_alpha": 0.1,
-        "gamma": 0.8,
-        "tau": 0.02,
+        **LEARNING,
         "task_steps": 5,
         "constraint": -0.01,
         "transfer_updates": 100,

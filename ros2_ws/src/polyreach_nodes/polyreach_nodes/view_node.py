@@ -237,6 +237,7 @@ class ViewNode(Node):
         self._panel.show_state(state, reason, [note for note in notes if note not in reason])
         self._panel.show_goals(
             [handle.on for handle in self._handles],
+            [status.effector(handle.effector).held for handle in self._handles],
             [handle.goal for handle in self._handles],
             errors,
             angles.tolist(),

@@ -1,7 +1,6 @@
 """The goals of the effectors: accepted or rejected with a reason, cleared, expired."""
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,8 +12,9 @@ from polyreach_description.orientation import (
     orientation_errors,
     unit_quaternion,
 )
+from polyreach_nodes.control.framed_goals import FramedGoals
 from polyreach_nodes.control.goal_bounds import check_distance, check_workspace
-from polyreach_nodes.control.goal_frames import FramedGoal, FrameError, GoalFrames, loop_through
+from polyreach_nodes.control.goal_frames import FramedGoal, GoalFrames, Point
 from polyreach_nodes.control.goal_motion import GoalMotion
 from polyreach_nodes.control.goal_twists import GoalTwists
 from polyreach_nodes.control.progress import ProgressChecker
@@ -63,10 +63,10 @@ class Goals:
         self.expiry = ""  # which goal expired last
         self.received = dict.fromkeys(robot.effector_names, 0)  # rejected ones too
         self.frames = GoalFrames(robot, lambda: proximity.qpos, joint_pos)
-        # by effector:
-        self.framed: dict[int, FramedGoal] = {}  # goals in another frame than the base frame
-        self.followed: dict[int, frozenset[int]] = {}  # of these, those that move: by which ones
-        self.not_followed: dict[int, str] = {}  # of these, those that stay, and why
+        self._in_frames = FramedGoals(robot, self.frames, self.active, self._check_place)
+        self.framed = self._in_frames.goals  # by effector, as the next two
+        self.followed = self._in_frames.followed
+        self.not_followed = self._in_frames.not_followed
         self._robot = robot
         self._proximity = proximity
         self._progress = progress
@@ -77,7 +77,7 @@ class Goals:
         self,
         effector: str,
         frame: str,
-        position: tuple[float, float, float],
+        position: Point,
         now_s: float,
         orientation: Quaternion = IDENTITY,
         stamp_ns: int = 0,
@@ -93,12 +93,11 @@ class Goals:
             turned = unit_quaternion(orientation) if self._robot.oriented[index] else None
             goal = FramedGoal(frame, position, turned, stamp_ns)
             if frame in ("", self._robot.base_frame):
-                check_workspace(position, self._proximity.workspace)
-                self._leave_frame(index)
-                self._place(index, position, turned)
-                self._progress.set_goal(index, position, turned or IDENTITY)
+                self._check_place(position)
+                self._in_frames.leave(index)
+                self._begin(index, position, turned)
             elif not stamp_ns or goal != self.framed.get(index):  # one that is sent again stays
-                self._set_framed(index, goal)
+                self._begin(index, *self._in_frames.set(index, goal))
         except ValueError as error:
             return self.reject(effector, str(error))
         self.received[effector] += 1
@@ -118,75 +117,27 @@ class Goals:
             self.rejection = self.rejected_effector = ""
         return ""
 
-    def _set_framed(self, index: int, goal: FramedGoal) -> None:
-        """Set a goal in another frame than the base frame. Raises ValueError if it is not legal."""
-        frames, names = self.frames, self._robot.effector_names
-        frames.check(goal.frame)
-        movers = None
-        if frames.follows(goal.frame):
-            movers, goal = frames.movers(goal.frame), replace(goal, stamp_ns=0)
-            if loop := loop_through(index, movers, self.followed):
-                others = " and ".join(f"the goal of '{names[other]}'" for other in loop[:-1])
-                through = f", by way of {others}" if others else ""
-                raise FrameError(
-                    f"frame '{goal.frame}' moves with '{names[index]}' itself{through}: the goal "
-                    "would run away"
-                )
-            self._check_movers(goal.frame, movers)
-        frames.update()
-        position, turned = frames.place(goal)
-        check_workspace(position, self._proximity.workspace)
-        self._leave_frame(index)
-        self.framed[index] = goal
-        if movers is not None:
-            self.followed[index] = movers
-        self._place(index, position, turned)
-        self._progress.set_goal(index, position, turned or IDENTITY)
-
-    def _check_movers(self, frame: str, movers: frozenset[int]) -> None:
-        """Raise FrameError if an effector that moves the frame has no goal.
-
-        The policy may move it then, and the frame with it, to bring another effector to its goal.
-        """
-        for mover in sorted(movers):
-            if not self.active[mover]:
-                name = self._robot.effector_names[mover]
-                raise FrameError(
-                    f"frame '{frame}' moves with '{name}', which has no goal: set its goal first"
-                )
-
     def follow(self, joint_pos: Vector) -> None:
         """Move the goals that follow a frame to where it is at joint_pos (nu,) [rad or m].
 
         The progress checker does not take these for new goals: an effector that does not catch up
         with its goal makes no progress.
         """
-        self.frames.update(joint_pos)
-        for index, movers in self.followed.items():
-            goal = self.framed[index]
-            try:
-                self._check_movers(goal.frame, movers)
-                position, turned = self.frames.place(goal)
-                check_workspace(position, self._proximity.workspace)
-            except ValueError as error:
-                name = self._robot.effector_names[index]
-                self.not_followed[index] = (
-                    f"goal of '{name}' does not follow frame '{goal.frame}': {error}"
-                )
-            else:
-                self.not_followed.pop(index, None)
-                self._place(index, position, turned)
+        for index, placed in self._in_frames.follow(joint_pos):
+            self._place(index, *placed)
 
-    def _place(
-        self, index: int, position: tuple[float, float, float], turned: Quaternion | None
-    ) -> None:
+    def _check_place(self, position: Point) -> None:
+        check_workspace(position, self._proximity.workspace)
+
+    def _begin(self, index: int, position: Point, turned: Quaternion | None) -> None:
+        """Set position [m] and orientation of a new goal in the base frame."""
+        self._place(index, position, turned)
+        self._progress.set_goal(index, position, turned or IDENTITY)
+
+    def _place(self, index: int, position: Point, turned: Quaternion | None) -> None:
         """Set position [m] and orientation of a goal in the base frame."""
         self.positions[index], self.orientations[index] = position, turned or IDENTITY
         self.oriented[index] = float(turned is not None)
-
-    def _leave_frame(self, index: int) -> None:
-        for by_effector in (self.framed, self.followed, self.not_followed):
-            by_effector.pop(index, None)
 
     def reject(self, effector: str, reason: str) -> str:
         """Note that a goal was not taken; returns the sentence for the status."""
@@ -234,7 +185,7 @@ class Goals:
         self.any_active = bool(self.active.any())
         self.motion.forget(index)
         self.twists.forget(index)
-        self._leave_frame(index)
+        self._in_frames.leave(index)
         self._progress.clear_goal(index)
 
     def clear_all(self) -> None:
@@ -281,7 +232,7 @@ class Goals:
         """Set a goal that is legal [m, base frame], without a stream of its own."""
         oriented = self._robot.oriented[index]
         self.held.discard(index)
-        self._leave_frame(index)
+        self._in_frames.leave(index)
         self.positions[index] = position
         self.orientations[index] = orientation if oriented else IDENTITY
         self.active[index], self.oriented[index] = 1.0, float(oriented)

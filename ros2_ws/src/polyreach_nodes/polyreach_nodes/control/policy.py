@@ -35,6 +35,7 @@ class Policy:
 
     worst_compute_s: [s] of CPU time, the largest of random inputs when the file was loaded.
     takes_obstacles: whether it has the input `obstacles`, and goes around them by itself.
+    computed: number of calls of `compute`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Policy:
         self.contract = contract
         self.worst_compute_s = worst_compute_s
         self.takes_obstacles = "obstacles" in contract.inputs
+        self.computed = 0
         self._session = session
         outputs = tensors_of_file(OUTPUTS, [tensor.name for tensor in session.get_outputs()])
         self._inputs = _buffers(contract, contract.inputs)
@@ -73,7 +75,16 @@ class Policy:
         """
         self._set_inputs(inputs)
         self._session.run_with_iobinding(self._binding)
+        self.computed += 1
         return PolicyOutputs(**{name: buffer[0].copy() for name, buffer in self._outputs.items()})
+
+    @property
+    def tensors(self) -> dict[str, Array32]:
+        """The inputs of the file and `joint_vel`, by name: buffers of the last `compute`, without
+        the batch.
+        """
+        buffers = {**self._inputs, "joint_vel": self._outputs["joint_vel"]}
+        return {name: buffer[0] for name, buffer in buffers.items()}
 
     def _set_inputs(self, inputs: PolicyInputs[Vector]) -> None:
         for name, buffer in self._inputs.items():

@@ -23,10 +23,10 @@ from rclpy.serialization import serialize_message
 
 from polyreach_nodes.recording.cdr import length_of
 
-QUEUE_LENGTH = 5000  # messages; those of half a minute, while a disk does not answer
+QUEUE_LENGTH = 20_000  # messages; those of ten seconds at 100 Hz, while a disk does not answer
 POLL_S = 0.02  # [s] between two writes: small portions keep the control period even
 FLUSH_S = 0.5  # [s] between two syncs to the disk
-PART_S = 3600.0  # [s] in one file, whose index in memory grows to 8 MB
+PART_S = 3600.0  # [s] in one file, whose index in memory grows to 11 MB
 CLOSE_S = 5.0  # [s] to complete the file when a recording ends
 _SEPARATOR = "=" * 80  # between the definitions of a message and of those in it
 _NESTED = re.compile(r"([a-z]\w*)/([A-Z]\w*)")

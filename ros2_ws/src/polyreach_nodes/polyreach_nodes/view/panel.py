@@ -27,6 +27,7 @@ STATE_COLOURS = {
     "HALTED": "#b91c1c",
     "FAULT": "#b91c1c",
 }
+LAST = 1e6  # place in the panel, below that of obstacles
 OTHER_COLOUR = "#4b5563"
 TEXT = "padding:0 0.75em 0.3em;font-size:0.85em;line-height:1.45"
 
@@ -106,7 +107,7 @@ class Panel:
             "speed scale", 0.0, 1.0, 0.01, 1.0, hint="share of the policy's speed, 0 to 1"
         )
         self._speed.on_update(self._poster(lambda event: Speed(float(event.target.value))))
-        self._html["timing"] = gui.add_html("")
+        self._html["timing"] = gui.add_html("", order=LAST)
 
     def _poster(self, make: Callable[[Any], Event]) -> Callable[[Any], Coroutine[Any, Any, None]]:
         """A callback that posts an event, in the order of events, if a browser caused it."""
@@ -133,12 +134,13 @@ class Panel:
     def show_goals(
         self,
         on: Sequence[bool],
+        held: Sequence[bool],
         goals: Sequence[Vector | None],
         errors: Sequence[float],
         angles: Sequence[float],
     ) -> None:
-        """Show per effector whether its goal is on, the goal [m], and the errors [m or nan] and
-        [rad or nan].
+        """Show per effector whether its goal is on, whether that is a hold, the goal [m], and the
+        errors [m or nan] and [rad or nan].
         """
         rows = []
         for index, goal in enumerate(goals):
@@ -148,14 +150,15 @@ class Panel:
             error = "" if np.isnan(errors[index]) else f"{1e3 * errors[index]:.1f}"
             error += "" if np.isnan(angles[index]) else f", {np.degrees(angles[index]):.1f}"
             rows.append(
-                f'<tr><td><span style="color:{self._css[index]}">&#9679;</span> '
-                f"{escape(self._effectors[index])}</td>"
-                f'<td style="padding:0 0.8em">{position}</td>'
+                '<tr style="white-space:nowrap;vertical-align:top">'
+                f'<td><span style="color:{self._css[index]}">&#9679;</span> '
+                f"{escape(self._effectors[index])}{'<br>(held)' if held[index] else ''}</td>"
+                f'<td style="padding:0 0.6em">{position}</td>'
                 f'<td style="text-align:right">{error}</td></tr>'
             )
         head = (
             "<tr><th>effector</th>"
-            f'<th style="padding:0 0.8em">goal x y z [m, {escape(self._frame)}]</th>'
+            f'<th style="padding:0 0.6em">goal x y z [m, {escape(self._frame)}]</th>'
             f'<th style="text-align:right">error [mm{self._unit}]</th></tr>'
         )
         style = "width:100%;text-align:left;font-variant-numeric:tabular-nums"

@@ -1,73 +1,23 @@
-"""Parameters of the nodes: each is a field, which carries its default, range, unit and text.
-
-From these classes come the declaration in ROS (ros/declare_parameters.py), the launch arguments
-(launch_arguments.py), and the parameter files and tables of the documentation (parameter_docs.py).
-Launch files read them too, so nothing here needs more than the standard library.
-"""
+"""Parameters of controller_node, and the checks of values that belong together."""
 
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from typing import Any, Self
 
 from polyreach_description.limits import REACTION_PERIODS
 from polyreach_nodes.parameter_spec import Settable, parameter, specs
+from polyreach_nodes.parameters.shared import (
+    CommandInterface,
+    angle_tolerance_parameter,
+    interface_parameter,
+    robot_parameter,
+)
 
 TIMEOUT_PERIODS = 1.5  # default age limit of the joint state, in control periods
-COMMAND_PERIODS = 2.0  # default of the command watchdog's timeout, in control periods
-MAX_COMMAND_TIMEOUT_S = 10.0
-ANGLE_TOLERANCE = 0.05  # [rad], default: 2.9 degrees
 NO_WORKSPACE = (-100.0, -100.0, -100.0, 100.0, 100.0, 100.0)  # [m]
-MIN_STATE_RATE = 125.0  # [Hz] of the simulator's joint states by default
-MIN_STATES = 3  # joint states per control period by default; fewer might count as stale
 DESCRIPTION_CHECKS = ("off", "warn", "refuse")
 LEAST_PERIODS = 0.5  # control periods that a time in `periods` must have: sampling takes as long
-
-
-class CommandInterface(StrEnum):
-    """What the controller commands, as the hardware takes it."""
-
-    VELOCITY = "velocity"
-    POSITION = "position"
-    TRAJECTORY = "trajectory"
-
-    @classmethod
-    def of(cls, name: str) -> Self:
-        """The interface of a name. Raises ValueError that lists the legal ones."""
-        if name not in tuple(cls):
-            raise ValueError(f"unknown command_interface '{name}' (legal: {', '.join(cls)})")
-        return cls(name)
-
-    def check_watchdog(self) -> None:
-        """Raise ValueError where the command watchdog cannot be used: its zero is a velocity."""
-        if self is not CommandInterface.VELOCITY:
-            raise ValueError(
-                f"the command watchdog relays velocities, not command_interface '{self}', whose "
-                "commands end by themselves at a position: leave the watchdog out"
-            )
-
-
-def interface_parameter(**details: Any) -> str:
-    """The field of a command interface; details: as of `parameter`."""
-    text = (
-        "What is commanded: velocity (topic commands), position (position_commands) or trajectory "
-        "(joint_trajectory, of one or two points)."
-    )
-    choices = tuple(interface.value for interface in CommandInterface)
-    return parameter(CommandInterface.VELOCITY.value, text, choices=choices, **details)
-
-
-def robot_parameter(**details: Any) -> str:
-    """The field of a robot; details: as of `parameter`."""
-    text = "Shipped robot (planar8, humanoid27, dual7) or path of a robot.yaml."
-    return parameter("planar8", text, **details)
-
-
-def angle_tolerance_parameter(**details: Any) -> float:
-    """The field of the largest angle of a goal that is reached; details: as of `parameter`."""
-    text = "Angle below which a goal with an orientation counts as reached."
-    return parameter(ANGLE_TOLERANCE, text, unit="rad", range=(1e-3, math.pi), **details)
 
 
 @dataclass(frozen=True)
@@ -277,148 +227,3 @@ def check_workspace(workspace: Iterable[float]) -> None:
             f"workspace is {box}, but must be six numbers: x, y, z lowest, then x, y, z highest "
             "[m, base frame], each lowest < highest"
         )
-
-
-@dataclass(frozen=True)
-class WatchdogParameters:
-    """Parameters of command_watchdog_node; it has no services, so they are given at start."""
-
-    controller: str = parameter(
-        "polyreach_controller",
-        "Name of the controller whose commands pass.",
-        settable=Settable.START,
-    )
-    velocity_limits: tuple[float, ...] = parameter(
-        (),
-        "Limits of every joint in the order of the commands; unset: those of the first message on "
-        "the controller's ~/policy_metadata. Set them if other nodes can publish metadata.",
-        unit="rad/s or m/s",
-        settable=Settable.START,
-        example="[1.0, 1.0]",
-    )
-    timeout: float = parameter(
-        0.0,
-        "Maximum time from a nonzero command to the next command, after which zero is published; "
-        f"0: {COMMAND_PERIODS:g} control periods of the metadata. For a slow simulator, divide it "
-        "by the real-time factor.",
-        unit="s of wall time",
-        range=(0.0, MAX_COMMAND_TIMEOUT_S),
-        settable=Settable.START,
-    )
-
-
-@dataclass(frozen=True)
-class SimParameters:
-    """Parameters of sim_node."""
-
-    robot: str = robot_parameter(settable=Settable.START, launch=True)
-    command_interface: str = interface_parameter(settable=Settable.START, launch=True)
-    rate_factor: float = parameter(
-        1.0,
-        "Simulated seconds per second of wall time; other than 1 needs use_sim_time everywhere.",
-        range=(0.01, 100.0),
-        settable=Settable.START,
-        launch=True,
-    )
-    publish_rate: float = parameter(
-        0.0,
-        "Rate of joint_states; 0: the least multiple of the control rate that is at least "
-        f"{MIN_STATE_RATE:g} Hz and {MIN_STATES} times the control rate.",
-        unit="Hz of simulated time",
-        range=(0.0, 5000.0),
-        settable=Settable.START,
-    )
-    command_timeout: float = parameter(
-        0.1,
-        "Time without commands after which the joints stop, if these are velocities; positions and "
-        "trajectories end by themselves.",
-        unit="s of simulated time",
-        range=(0.01, 10.0),
-        settable=Settable.START,
-    )
-
-
-@dataclass(frozen=True)
-class DemoParameters:
-    """Parameters of demo_node."""
-
-    robot: str = robot_parameter(settable=Settable.START, launch=True)
-    controller: str = parameter(
-        "polyreach_controller", "Name of the controller.", settable=Settable.START
-    )
-    seconds: float = parameter(
-        60.0, "Time for all goals together.", unit="s", settable=Settable.START, launch=True
-    )
-    goal_sets: int = parameter(
-        5, "Goal sets, each one goal per effector.", settable=Settable.START, launch=True
-    )
-    seed: int = parameter(0, "Seed of the goals.", settable=Settable.START, launch=True)
-    tolerance: float = parameter(
-        0.02,
-        "Error below which a goal counts as reached.",
-        unit="m",
-        settable=Settable.START,
-    )
-    angle_tolerance: float = angle_tolerance_parameter(settable=Settable.START)
-    picture: str = parameter(
-        "", "Path of a PNG of the motion; empty: none.", settable=Settable.START, launch=True
-    )
-    json: str = parameter("", "Path of the result as JSON; empty: none.", settable=Settable.START)
-    watchdog: bool = parameter(
-        False,
-        "Send the commands through the command watchdog, a separate process that publishes zero "
-        "when they stop.",
-        settable=Settable.START,
-        launch=True,
-    )
-    live: bool = parameter(True, "Show errors and result on the terminal.", settable=Settable.START)
-
-
-@dataclass(frozen=True)
-class ReachParameters:
-    """Parameters of reach_node."""
-
-    controller: str = parameter(
-        "polyreach_controller",
-        "Name of the controller; the action is <controller>/reach.",
-        settable=Settable.START,
-    )
-    tolerance: float = parameter(
-        0.02, "Tolerance of action goals that set 0.", unit="m", range=(1e-4, 1.0)
-    )
-    angle_tolerance: float = angle_tolerance_parameter()
-    timeout: float = parameter(
-        30.0, "Timeout of action goals that set 0.", unit="s of wall time", range=(0.1, 3600.0)
-    )
-    settle_time: float = parameter(
-        0.3,
-        "Time for which all effectors must stay within the tolerance.",
-        unit="s of wall time",
-        range=(0.0, 10.0),
-    )
-
-
-@dataclass(frozen=True)
-class ViewParameters:
-    """Parameters of view_node."""
-
-    robot: str = robot_parameter(settable=Settable.START)
-    controller: str = parameter(
-        "polyreach_controller", "Name of the controller.", settable=Settable.START
-    )
-    host: str = parameter(
-        "127.0.0.1",
-        "Address to listen on; anyone who can reach it can move the robot.",
-        settable=Settable.START,
-    )
-    port: int = parameter(
-        8080, "Port to listen on; 0: any free port.", range=(0, 65535), settable=Settable.START
-    )
-    goals: str = parameter(
-        "by hand",
-        "Who sets the goals at first: by hand, random goals or moving goals.",
-        settable=Settable.START,
-    )
-    shadows: bool = parameter(
-        True, "Draw shadows; false for a browser without a GPU.", settable=Settable.START
-    )
