@@ -107,8 +107,8 @@ def test_memory_past_the_limit_is_a_refusal(
     write_policy(path, SHIPPED, *huge_at_load())
     trial = tmp_path / "trial.py"
     source = Path(policy_trial.__file__).read_text()
-    assert "MAX_VALUES = 2**24" in source
-    trial.write_text(source.replace("MAX_VALUES = 2**24", "MAX_VALUES = 2**60"))
+    assert "MAX_VALUES = 2**25" in source
+    trial.write_text(source.replace("MAX_VALUES = 2**25", "MAX_VALUES = 2**60"))
     monkeypatch.setattr(policy_file, "_TRIAL", trial)
     policy_file._tried.cache_clear()
     with pytest.raises(ContractError) as error:
