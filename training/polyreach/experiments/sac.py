@@ -163,27 +163,33 @@ SAC_PLANAR8 = Experiment(
 )
 
 
+_VIOLATED = (
+    Column("violated", "violated", "{:.0%}"),
+    Column("c_tilde", "c_tilde", "{:.4f}"),
+)
+
+
+def _sampling(label: str, common: bool, samples: int, penalty: float) -> Variant:
+    settings = override(PiCorConfig, common_noise=common, baseline_samples=samples, penalty=penalty)
+    return Variant(f"{label}, lambda {penalty:g}", "picor", (settings,))
+
+
 PICOR_SEARCH = Experiment(
     name="picor-search",
-    title="PiCor's constants, which its paper does not give",
+    title="How PiCor's constraint is sampled, and its weight lambda, which its paper does not give",
     paper="Bai et al. 2023",
     envs=("planar8",),
     variants=(
-        Variant("K 100, lambda 100, c -0.01, tau 1, two steps", "picor"),
-        Variant("K 1", "picor", (override(PiCorConfig, task_steps=1),)),
-        Variant("K 10", "picor", (override(PiCorConfig, task_steps=10),)),
-        Variant("K 1000", "picor", (override(PiCorConfig, task_steps=1000),)),
-        Variant("lambda 10", "picor", (override(PiCorConfig, penalty=10.0),)),
-        Variant("lambda 1000", "picor", (override(PiCorConfig, penalty=1000.0),)),
-        Variant("c 0", "picor", (override(PiCorConfig, constraint=0.0),)),
-        Variant("c -1", "picor", (override(PiCorConfig, constraint=-1.0),)),
-        Variant("tau 0.01", "picor", (override(PiCorConfig, temperature=0.01),)),
-        Variant("one step", "picor", (override(PiCorConfig, correction_steps=1),)),
+        _sampling("common random numbers", common=True, samples=1, penalty=100.0),
+        _sampling("independent, one sample", common=False, samples=1, penalty=10.0),
+        _sampling("independent, one sample", common=False, samples=1, penalty=100.0),
+        _sampling("independent, one sample", common=False, samples=1, penalty=1000.0),
+        _sampling("independent, 8 samples", common=False, samples=8, penalty=100.0),
+        _sampling("independent, 8 samples", common=False, samples=8, penalty=1000.0),
     ),
-    overrides=(override(PiCorConfig, temperature=1.0, task_steps=100),),
     eval_every=50_000,
     steps=300_000,
-    seeds=1,
+    seeds=3,
     measure="success",
-    columns=(_RETURN,),
+    columns=(_RETURN, *_VIOLATED),
 )
