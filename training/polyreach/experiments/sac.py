@@ -19,8 +19,12 @@ _BASELINES = (
     Variant("D-Grad (A)", "dgrad-a"),
     Variant("D-Grad (O)", "dgrad-o"),
 )
-_PICOR = Variant("PiCor", "picor")
-_ADA_OFF = Variant("PiCor, Ada off", "picor", (override(PiCorConfig, adaptive_weights=False),))
+# preset `tuned` has common random numbers on robots
+_INDEPENDENT = override(PiCorConfig, common_noise=False)
+_PICOR = Variant("PiCor", "picor", (_INDEPENDENT,))
+_ADA_OFF = Variant(
+    "PiCor, Ada off", "picor", (_INDEPENDENT, override(PiCorConfig, adaptive_weights=False))
+)
 _COR_OFF = Variant(
     "PiCor, Cor off: SAC on one task at a time",
     "picor",
