@@ -1,8 +1,10 @@
 """PiCor: weights, constraint and correction by hand; which weights an iteration changes."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from task_fakes import PointMasses, assert_same, make, step_plainly, weights
@@ -10,10 +12,12 @@ from torch import Tensor
 from torch.distributions import Normal, TransformedDistribution, kl_divergence
 from torch.distributions.transforms import TanhTransform
 
+from polyreach.commands.train import train_config
 from polyreach.errors import UserError
 from polyreach.methods import picor
 from polyreach.methods.picor import PiCor, PiCorConfig, constraint_violation, task_weights
 from polyreach.networks.gaussian import normal_divergence
+from polyreach.runs.config import RunConfig
 from polyreach.storage.replay import Batch
 
 
@@ -92,7 +96,14 @@ def test_divergence_is_that_of_torch_distributions() -> None:
 def test_an_unchanged_policy_has_advantage_zero(
     seed: int, soft: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner = begun(8, seed=seed, constraint=0.0, soft_advantage=soft)
+    learner = begun(
+        8,
+        seed=seed,
+        constraint=0.0,
+        soft_advantage=soft,
+        common_noise=True,
+        baseline_samples=1 + seed,
+    )
     seen: list[Tensor] = []
 
     def recorded(advantage: Tensor, *rest: Any) -> Tensor:
@@ -103,19 +114,127 @@ def test_an_unchanged_policy_has_advantage_zero(
     before = weights(learner.actor)
     found = learner.correct_policy(learner.prepare_correction())
     assert len(seen) == 1 and seen[0].tolist() == [0.0, 0.0, 0.0]
-    assert found["violation"] == 0
+    assert found["violated"] == found["c_tilde"] == 0
     assert_same(weights(learner.actor), before)
 
 
 def test_a_change_of_temperature_is_not_a_violation() -> None:
-    learner = begun(8, soft_advantage=True)
+    learner = begun(8, soft_advantage=True, common_noise=True)
     prepared = learner.prepare_correction()
     learner.alpha.log_alpha.data += 1.0
-    assert learner.correct_policy(prepared)["violation"] == 0
+    assert learner.correct_policy(prepared)["c_tilde"] == 0
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("common", [False, True])
+@pytest.mark.parametrize("c", [-0.02, -300.0])
+def test_the_constraint_by_hand(
+    c: float, common: bool, samples: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner = begun(8, common_noise=common, baseline_samples=samples, constraint=c, temperature=0.2)
+    tasks, states, actions = 3, 8, 2
+    alpha = np.array([0.1, 0.3, 0.2])
+    learner.alpha.log_alpha.data = torch.tensor(alpha[:, None], dtype=torch.float32).log()
+    # what is drawn, and two critics that can be computed by hand, neither of which is always less
+    rng = np.random.default_rng(0)
+    noise_t = rng.normal(size=(tasks, samples, states, actions)).astype(np.float32)
+    noise_phi = noise_t if common else rng.normal(size=(tasks, 1, states, actions))
+    noise_phi = noise_phi.astype(np.float32)
+    drawn = [torch.tensor(x).flatten(1, 2) for x in (noise_t, noise_phi)]
+    monkeypatch.setattr(learner, "normal", lambda *_: drawn.pop(0))
+
+    def twins(q: Callable[..., Any], obs: Any, action: Any) -> list[Any]:
+        return [-((action - obs) ** 2).sum(-1), q(3 * obs[..., 0]) - action[..., 1]]
+
+    monkeypatch.setattr(
+        learner.critic, "forward", lambda obs, action: torch.stack(twins(torch.sin, obs, action))
+    )
+
+    def expectation(obs: np.ndarray[Any, Any], noise: np.ndarray[Any, Any]) -> list[float]:
+        """E_{s, a}[min Q(s, a)] of each task, of the policy as it is now."""
+        means = []
+        for task in range(tasks):
+            total = 0.0
+            for state in range(states):
+                at = torch.tensor(obs[task, state])[None, None]
+                normal = learner.actor.distribution(at, torch.tensor([task]))
+                mean, log_std = (x.detach().numpy()[0, 0] for x in normal)
+                for sample in noise[task]:
+                    action = np.tanh(mean + np.exp(log_std) * sample[state])
+                    total += min(twins(np.sin, obs[task, state], action))
+            means.append(total / (states * noise.shape[1]))
+        return means
+
+    prepared = learner.prepare_correction()
+    obs = prepared.obs.numpy()
+    before = expectation(obs, noise_t)
+    spoil(learner, seed=1)
+    now = expectation(obs, noise_phi)
+    weight = np.exp(alpha / 0.2) / np.exp(alpha / 0.2).sum()
+    gap = c * (1 - 0.99) - sum(w * (q - v) for w, q, v in zip(weight, now, before, strict=True))
+    assert gap > 0.01 if c == -0.02 else gap < -0.01
+    found = learner.correct_policy(prepared)
+    assert float(found["c_tilde"]) == pytest.approx(max(0.0, gap), abs=1e-5)
+    assert bool(found["violated"]) == (gap > 0)
+    for task, expected in enumerate(weight):
+        assert float(found[f"weight_target_{task}"]) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize(("common", "low", "high"), [(False, 60, 140), (True, 0, 0)])
+def test_samples_of_an_unchanged_policy_violate_the_constraint_in_half_of_the_updates(
+    common: bool, low: int, high: int
+) -> None:
+    learner = begun(8, common_noise=common, constraint=0.0)
+    learner.actor_optimizer = step_plainly(learner.actor.parameters(), 0.0)
+    violated = sum(
+        bool(learner.correct_policy(learner.prepare_correction())["violated"]) for _ in range(200)
+    )
+    assert low <= violated <= high
+
+
+def test_evaluations_record_the_means_since_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    learner = begun(4)
+    learner.take_means()
+    assert learner.take_means() == {}
+    seen: list[dict[str, float]] = []
+    correct = learner.correct_policy
+
+    def recorded(before: Any) -> dict[str, Tensor]:
+        found = correct(before)
+        seen.append({name: float(value) for name, value in found.items()})
+        return found
+
+    monkeypatch.setattr(learner, "correct_policy", recorded)
+    for _ in range(7):
+        learner.step()
+    # a checkpoint between two evaluations
+    resumed = begun(2, seed=5)
+    resumed.load_state_dict(learner.state_dict())
+    assert len(seen) == 7 and 0 < sum(row["violated"] for row in seen) < 7
+    expected = {name: np.mean([row[name] for row in seen]) for name in seen[0]}
+    assert expected.keys() == {
+        "violated",
+        "c_tilde",
+        *(f"weight_target_{task}" for task in range(3)),
+    }
+    for each in (learner, resumed):
+        assert each.take_means() == pytest.approx(expected, rel=1e-6)
+        assert each.take_means() == {}
+    assert make(PiCor, PiCorConfig(correction=False)).take_means() == {}
+
+
+def test_runs_of_earlier_versions_had_common_random_numbers() -> None:
+    _, config = train_config(["picor", "planar8"])
+    values = config.to_json()
+    assert RunConfig.from_json(values) == config
+    for name in ("common_noise", "baseline_samples"):
+        del values["method_config"][name]
+    old = RunConfig.from_json(values).method_config
+    assert isinstance(old, PiCorConfig) and old.common_noise and old.baseline_samples == 1
 
 
 def test_soft_advantages_count_the_entropy() -> None:
-    learner = begun(8, soft_advantage=True)
+    learner = begun(8, soft_advantage=True, common_noise=True)
     learner.alpha.log_alpha.data = torch.tensor([[0.1], [0.3], [0.2]]).log()
     obs, noise, _, value = learner.prepare_correction()
     with torch.no_grad():
@@ -138,7 +257,8 @@ def test_a_policy_within_the_constraint_is_not_corrected() -> None:
     without = make(PiCor, PiCorConfig(correction=False), **settings)
     for _ in range(8):
         metrics, plain = loose.step(), without.step()
-        assert metrics.pop("violation") == 0.0 and metrics.pop("weight_max") > 0
+        assert metrics.pop("violated") == metrics.pop("c_tilde") == 0.0
+        assert sum(metrics.pop(f"weight_target_{task}") for task in range(3)) == pytest.approx(1)
         assert metrics == plain
         # the correction has looked at states of all tasks: give both the same random numbers again
         without.generator.set_state(loose.generator.get_state())
@@ -148,7 +268,13 @@ def test_a_policy_within_the_constraint_is_not_corrected() -> None:
 
 def test_a_step_of_the_correction_descends_its_objective() -> None:
     learner = begun(
-        8, constraint=-0.001, penalty=7.0, temperature=0.2, correction_steps=2, grad_clip=1e6
+        8,
+        constraint=-0.001,
+        penalty=7.0,
+        temperature=0.2,
+        correction_steps=2,
+        common_noise=True,
+        grad_clip=1e6,
     )
     learner.alpha.log_alpha.data = torch.tensor([[0.1], [0.3], [0.2]]).log()
     parameters = list(learner.actor.parameters())
@@ -179,8 +305,7 @@ def test_a_step_of_the_correction_descends_its_objective() -> None:
             parameter.copy_(old_value)
     learner.actor_optimizer = step_plainly(parameters, rate)
     found = learner.correct_policy(prepared)
-    assert float(found["violation"]) == pytest.approx(violations[0], rel=1e-4)
-    assert float(found["weight_max"]) == pytest.approx(float(weight.max()), rel=1e-5)
+    assert float(found["c_tilde"]) == pytest.approx(violations[0], rel=1e-4)
     for new, wanted, old_value in zip(parameters, expected, start, strict=True):
         assert torch.allclose(new, wanted, atol=1e-6)
         assert not torch.equal(wanted, old_value)
@@ -278,7 +403,7 @@ def test_without_adaptive_weights_all_tasks_have_equal_weight() -> None:
         learner = begun(3, adaptive_weights=adaptive)
         learner.alpha.log_alpha.data = torch.tensor([[2.0], [2.0 + math.log(8)], [2.0]]).log()
         found = learner.correct_policy(learner.prepare_correction())
-        assert float(found["weight_max"]) == pytest.approx(expected, rel=1e-5)
+        assert float(found["weight_target_1"]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_temperature_changes_equally_fast_however_often_its_task_is_drawn() -> None:
@@ -302,6 +427,7 @@ def test_a_temperature_changes_equally_fast_however_often_its_task_is_drawn() ->
     [
         ({"task_steps": 0}, "task_steps is 0, but must be at least 1"),
         ({"correction_steps": 0}, "correction_steps is 0, but must be at least 1"),
+        ({"baseline_samples": 0}, "baseline_samples is 0, but must be at least 1"),
         ({"penalty": -1.0}, "penalty is -1, but must be at least 0"),
         ({"temperature": 0.0}, "temperature is 0, but must be at least 1e-06"),
         ({"constraint": 0.1}, "constraint is 0.1, but must be at most 0"),

@@ -29,7 +29,7 @@ from polyreach.envs.cheetahs import CheetahConfig
 from polyreach.envs.reach.config import ReachConfig
 from polyreach.errors import UserError
 from polyreach.experiments import EXPERIMENTS, runner
-from polyreach.experiments.curves import Panel, draw_curves, panels_of
+from polyreach.experiments.curves import Panel, draw_curves, draw_weights, panels_of
 from polyreach.experiments.digrad import DIGRAD_FIG4
 from polyreach.experiments.engines import local
 from polyreach.experiments.engines.engine import Stopped
@@ -277,9 +277,37 @@ def test_the_ablations_of_picor_are_switched_off() -> None:
     assert switches == {
         "PiCor": (True, True, {"mt10": 0.733}),
         "PiCor, Ada off": (False, True, {"mt10": 0.600}),
-        "PiCor, Cor off": (True, False, {"mt10": 0.240}),
-        "PiCor, Ada and Cor off": (False, False, {"mt10": 0.233}),
+        "PiCor, Cor off: SAC on one task at a time": (True, False, {"mt10": 0.240}),
     }
+
+
+@pytest.mark.parametrize(
+    ("experiment", "index", "label"),
+    [
+        ("sac-mt3", 7, "PiCor, common random numbers"),
+        ("sac-mt3", 8, "PiCor, Ada off, common random numbers"),
+        ("sac-mt3", 9, "PiCor, Cor off: SAC on one task at a time"),
+        ("sac-cheetahs", 3, "PiCor, common random numbers"),
+        ("sac-planar8", 7, "PiCor, common random numbers"),
+    ],
+)
+def test_runs_of_picor_of_version_0_2_are_those_with_common_random_numbers(
+    experiment: str, index: int, label: str, tmp_path: Path
+) -> None:
+    jobs = jobs_of(EXPERIMENTS[experiment], tmp_path, seeds=1)
+    (job,) = (job for job in jobs if job.folder.name.split("-")[1] == str(index))
+    assert job.variant.label == label and job.config.method == "picor"
+    folder = RunFolder(job.folder)
+    folder.create(job.config)
+    content = json.loads(folder.config_file.read_text())
+    for name in ("common_noise", "baseline_samples"):
+        del content["config"]["method_config"][name]
+    folder.config_file.write_text(json.dumps(content))
+    folder.log({"step": job.config.steps})
+    assert is_complete(job)
+    (now,) = (job for job in jobs if job.variant.label == "PiCor")
+    with pytest.raises(UserError, match="common_noise is True there, False here"):
+        is_complete(replace(job, config=now.config))
 
 
 FIGURES = Experiment(
@@ -369,6 +397,41 @@ def test_the_order_of_the_variants_is_compared_with_the_papers(tmp_path: Path) -
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("|")]
     assert [row[6] for row in rows[2:5]] == ["2 (2)", "3 (1)", "1 (3)"]
     assert "Order of the 3 variants: Spearman's rank correlation" in page and "is -1.00." in page
+
+
+def test_columns_and_weights_of_the_runs_that_recorded_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    column = Column("violated", "violated", "{:.0%}")
+    experiment = replace(FIGURES, columns=(column,), note="A note.")
+    results = stored(experiment, tmp_path)
+    picture = tmp_path / "weights.png"
+    assert not draw_weights(experiment, results, picture) and not picture.exists()
+    (second,) = (run for run in results if run.variant.label == "second")
+    records = second.folder.read_metrics()
+    second.folder.metrics.unlink()
+    for record in records:
+        share = record["step"] / 1000
+        # the first evaluation may come before the first update
+        new = {"violated": share, "weight_a": share, "weight_b": 1 - share} if share else {}
+        second.folder.log({**record, **new})
+    figure: list[Figure] = []
+    monkeypatch.setattr("matplotlib.pyplot.close", figure.append)
+    fresh = [replace(run) for run in results]  # without the records that were read before
+    assert draw_weights(experiment, fresh, picture) and picture.stat().st_size > 5_000
+    (panel,) = figure[0].axes
+    assert panel.get_title() == "cheetah8: second"
+    lines = {line.get_label(): line for line in panel.get_lines()}
+    assert lines.keys() == {"a", "b"}
+    assert lines["b"].get_xdata().tolist() == [250, 500, 750, 1000]
+    assert lines["b"].get_ydata().tolist() == [0.75, 0.5, 0.25, 0.0]
+    page = describe(experiment, fresh, 2, picture.name)
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("|")]
+    place = rows[0].index("violated")
+    # a run without them, the last three evaluations (0.5, 0.75, 1), no run
+    assert [row[place] for row in rows[2:5]] == ["", "75%", "not run"]
+    assert "A note." in page and "![weights](weights.png)" in page
+    assert "![weights]" not in describe(experiment, fresh, 2)
 
 
 def test_a_panel_for_each_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

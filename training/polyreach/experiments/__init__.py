@@ -5,6 +5,7 @@ from polyreach.experiments.digrad import DIGRAD_FIG4
 from polyreach.experiments.experiment import Experiment
 from polyreach.experiments.multitask import MULTITASK, MULTITASK_FINE_TUNING
 from polyreach.experiments.sac import (
+    PICOR_ABLATIONS,
     PICOR_SEARCH,
     SAC_CHEETAHS,
     SAC_MT3,
@@ -22,6 +23,7 @@ EXPERIMENTS = {
         SAC_MT10,
         SAC_PLANAR8,
         PICOR_SEARCH,
+        PICOR_ABLATIONS,
         SPECIALIZATION,
         SPECIALIZATION_MASS,
         MULTITASK_FINE_TUNING,

@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polyreach.experiments.experiment import Experiment, Measure
 from polyreach.experiments.results import NOT_RUN, Result, measured, runs_of, task_names
 from polyreach.plotting import file_pyplot
 
-COLUMNS = 3  # of panels, where every task has a panel
+COLUMNS = 3  # of panels, where every task or every variant has a panel
+WEIGHT = "weight_"  # in the records of evaluations: the weight of a task
 
 AXES: dict[Measure, str] = {
     "score": "score, -log(error / m)",
@@ -50,6 +52,55 @@ def draw_curves(experiment: Experiment, results: Sequence[Result], path: Path) -
     figure.suptitle(f"{experiment.title} (after {experiment.paper})", fontsize="medium")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
+
+
+def draw_weights(experiment: Experiment, results: Sequence[Result], path: Path) -> bool:
+    """Draw the weights of the tasks against environment steps (Bai et al. 2023, Fig. 4): a panel
+    per variant and environment, a line per task with the range of its seeds. Returns False, and
+    draws nothing, if no run recorded weights.
+    """
+    panels = [
+        (variant, env, runs)
+        for env in experiment.envs
+        for variant in experiment.variants
+        if (runs := [run for run in runs_of(results, variant, env) if _weights(run)[0]])
+    ]
+    if not panels:
+        return False
+    pyplot = file_pyplot()
+    columns = min(COLUMNS, len(panels))
+    shape = (-(-len(panels) // columns), columns)
+    size = (4.6 * shape[1] + 2, 3.4 * shape[0] + 0.4)
+    figure, axes = pyplot.subplots(
+        *shape, figsize=size, squeeze=False, sharey=True, layout="constrained"
+    )
+    for ax in axes.flat[len(panels) :]:
+        ax.axis("off")
+    for ax, (variant, env, runs) in zip(axes.flat, panels, strict=False):
+        names, steps, _ = _weights(runs[0])
+        weights = np.stack([_weights(run)[2] for run in runs])  # (runs, ., T)
+        for task, name in enumerate(names):
+            color = f"C{task % 10}"
+            ax.plot(steps, weights[..., task].mean(axis=0), label=name, color=color)
+            low, high = weights[..., task].min(axis=0), weights[..., task].max(axis=0)
+            ax.fill_between(steps, low, high, color=color, alpha=0.12)
+        ax.set_title(f"{env}: {variant.label}", fontsize="medium")
+        ax.set(xlabel="environment steps, all tasks", ylabel="weight w of the task")
+        ax.grid(alpha=0.3)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    figure.legend(handles, labels, fontsize="small", loc="outside right center")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+    return True
+
+
+def _weights(run: Result) -> tuple[list[str], list[int], NDArray[np.float64]]:
+    """Tasks, steps and weights (evaluations, T) of the evaluations that have weights."""
+    records = [record for record in run.records if any(key.startswith(WEIGHT) for key in record)]
+    keys = [key for key in records[0] if key.startswith(WEIGHT)] if records else []
+    weights = np.array([[record[key] for key in keys] for record in records])
+    steps = [record["step"] for record in records]
+    return [key.removeprefix(WEIGHT) for key in keys], steps, weights
 
 
 def panels_of(experiment: Experiment, results: Sequence[Result]) -> list[list[Panel]]:

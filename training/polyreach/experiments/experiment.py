@@ -121,6 +121,8 @@ class Experiment:
     """
     published: str = ""
     """Where the published figures are from, and how they were made."""
+    note: str = ""
+    """What its variants are, for the page."""
 
     def __post_init__(self) -> None:
         """Raise UserError for settings that a run cannot have, and for a variant `after` which is

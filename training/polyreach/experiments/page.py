@@ -49,8 +49,12 @@ MEASURES: dict[Measure, MeasureText] = {
 }
 
 
-def describe(experiment: Experiment, results: Sequence[Result], seeds: int) -> str:
-    """The report as Markdown; `seeds` are wanted of each variant."""
+def describe(
+    experiment: Experiment, results: Sequence[Result], seeds: int, weights: str = ""
+) -> str:
+    """The report as Markdown; `seeds` are wanted of each variant, `weights` is the name of the
+    picture of the tasks' weights, if there is one.
+    """
     first, text = results[0].config, MEASURES[experiment.measure]
     wanted = seeds * len(experiment.variants) * len(experiment.envs)
     hours = sum(run.records[-1]["wall_s"] for run in results) / 3600
@@ -80,11 +84,23 @@ def describe(experiment: Experiment, results: Sequence[Result], seeds: int) -> s
             "Runs are missing: 'runs' shows how many of each variant are complete; "
             f"'{NOT_RUN}' marks a variant without runs."
         )
+    if experiment.note:
+        lines += ["", experiment.note]
     for env in experiment.envs:
         lines += ["", f"## {env}", "", *_results_table(experiment, results, env, seeds)]
         lines += ["", *_tasks_table(experiment, results, env)]
         if experiment.rollouts:
             lines += ["", *_rollouts_table(experiment, results, env)]
+    if weights:
+        lines += [
+            "",
+            "## Weights of the tasks",
+            "",
+            f"![weights]({weights})",
+            "",
+            "Mean over the updates since the evaluation before; lines: mean over seeds; shaded: "
+            "range over seeds.",
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -186,8 +202,11 @@ def _aggregate(runs: Sequence[Result], measure: Measure) -> list[str]:
 
 
 def _column(runs: Sequence[Result], column: Column) -> str:
-    """Cell of a further column."""
-    values = [record[column.key] for run in runs for record in run.records[-LAST:]]
+    """Cell of a further column; empty where no run recorded it."""
+    records = [record for run in runs for record in run.records[-LAST:]]
+    values = [record[column.key] for record in records if column.key in record]
+    if not values:
+        return ""
     return column.form.format(column.factor * (np.median if column.median else np.mean)(values))
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from polyreach.errors import UserError, check_range
 from polyreach.experiments import EXPERIMENTS, get_experiment
-from polyreach.experiments.curves import draw_curves
+from polyreach.experiments.curves import draw_curves, draw_weights
 from polyreach.experiments.engines.options import EngineOptions, option_words
 from polyreach.experiments.experiment import Experiment
 from polyreach.experiments.job import Job, is_complete, jobs_of
@@ -120,5 +120,7 @@ def write_page(experiment: Experiment, options: ReportOptions, console: Console)
     options.out.mkdir(parents=True, exist_ok=True)
     curves, page = (options.out / f"{experiment.name}{end}" for end in (".png", ".md"))
     draw_curves(experiment, results, curves)
-    page.write_text(describe(experiment, results, options.seeds or experiment.seeds))
+    weights = options.out / f"{experiment.name}-weights.png"
+    picture = weights.name if draw_weights(experiment, results, weights) else ""
+    page.write_text(describe(experiment, results, options.seeds or experiment.seeds, picture))
     console.print(f"wrote {page} and {curves}", soft_wrap=True)

@@ -7,7 +7,9 @@ in actor and critics. g_i is the gradient of task i, K the number of tasks.
 What the paper leaves open, and what is done here. Algorithm 1 does not state whether line 7
 uses the original g_j or the projected one; here it is the original. Its order of the tasks j is
 fixed; a new random order for every i (as in PCGrad) is an option. The paper sums the projected
-gradients; their mean is an option, which matters only where gradients are clipped.
+gradients; their mean is an option, which matters only where gradients are clipped. There is one
+projection for the twin critics together: g_i is the gradient of the sum of both losses by the
+weights of both, so that a conflict in one critic also changes the step of the other.
 
 The projections depend only on inner products, and the result is a linear combination of the g_i.
 The algorithm therefore runs on the K x K inner products and gives one weight per task.

@@ -50,6 +50,12 @@ class Learner(ABC):
     def step(self) -> Metrics:
         """One step of the environments or one rollout, and the updates after it; scalars to log."""
 
+    def take_means(self) -> Metrics:
+        """Means of scalars over the updates since the last call, for the record of an evaluation;
+        none by default.
+        """
+        return {}
+
     def policy(self, obs: Tensor) -> Tensor:
         """The actions without noise (T, n, A) for observations (T, n, O) of all tasks."""
         return self.actor.mean_action(obs)

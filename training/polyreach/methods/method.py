@@ -47,6 +47,8 @@ class Method:
     """Numbers of a run by default that differ from those of the environment: see Defaults."""
     old_names: tuple[str, ...] = ()
     """Names of earlier versions, which are still accepted."""
+    old_settings: Mapping[str, Any] = field(default_factory=dict)
+    """What runs did that were made before a setting existed, where it is not its default."""
 
     @property
     def config(self) -> type[MethodConfig]:

@@ -11,9 +11,11 @@ the correction, which minimises
 
 What the paper leaves open, and what is done here. c, lambda, tau and K are not given: see
 PiCorConfig. d^{pi_t} is the replay of each task. A^{pi_t}(s, a) = min Q(s, a) - E_{a' ~ pi_t}[min
-Q(s, a')] with the current critics; both expectations are estimated with one action per state and
-with the same random numbers, so that an unchanged policy has advantage 0 exactly. The divergence is
-that of the normal distributions before tanh, which tanh does not change, on the same states. Line
+Q(s, a')] with the current critics, both expectations over the same states. How they are sampled is
+not given: here a and a' are drawn independently, one a per state and `baseline_samples` a'. With
+`common_noise` both are drawn with the same random numbers, so that an unchanged policy has
+advantage 0 exactly and c_tilde is 0 after nearly every step. The divergence is that of the normal
+distributions before tanh, which tanh does not change, on the same states. Line
 16 of Algorithm 1, "update phi by minimizing L", is `correction_steps` steps of the actor's
 optimiser; in the first of them the divergence is 0 and has no gradient, so it acts from the second
 step on. The correction is skipped where c_tilde = 0 at pi'_t. Tasks are drawn uniformly; before the
@@ -47,10 +49,7 @@ class PiCorConfig(SACConfig):
     """Settings of PiCor."""
 
     task_steps: int = 1
-    """Iterations between two draws of the task, K; the default is the best value in
-    docs/picor-search.md. The next four settings keep the values from which that search started; its
-    single seed does not separate the alternatives.
-    """
+    """Iterations between two draws of the task, K."""
     constraint: float = -0.01
     """Allowed loss of performance, c; negative, near 0."""
     penalty: float = 100.0
@@ -59,6 +58,14 @@ class PiCorConfig(SACConfig):
     """Temperature of the softmax that weights the tasks, tau in eq. 9."""
     correction_steps: int = 2
     """Steps of the correction after each update of the policy."""
+    common_noise: bool = False
+    """Draw the actions of both expectations of the constraint with the same random numbers;
+    otherwise independently.
+    """
+    baseline_samples: int = 1
+    """Actions per state in the estimate of E_{a' ~ pi_t}[min Q(s, a')]; with `common_noise`, as
+    many per state of the corrected policy too.
+    """
     soft_advantage: bool = False
     """Include the entropy in the advantages: min Q(s, a) - alpha_z log pi(a|s) in place of min Q(s,
     a).
@@ -73,6 +80,7 @@ class PiCorConfig(SACConfig):
         super().__post_init__()
         check_range("task_steps", self.task_steps, 1)
         check_range("correction_steps", self.correction_steps, 1)
+        check_range("baseline_samples", self.baseline_samples, 1)
         check_range("penalty", self.penalty, 0.0)
         check_range("temperature", self.temperature, 1e-6)
         if not (self.constraint <= 0 and math.isfinite(self.constraint)):
@@ -83,7 +91,7 @@ class Before(NamedTuple):
     """Values of the policy pi_t before both phases."""
 
     obs: Tensor  # (N, B, O), states of all tasks
-    noise: Tensor  # (N, B, A), by which actions are drawn, then and later
+    noise: Tensor  # (N, M B, A), by which M actions a ~ pi_phi per state are drawn
     bonus: Tensor  # (N, 1), alpha where the advantages count the entropy, else 0
     value: Tensor  # (N, B), E_{a' ~ pi_t}[min Q(s, a')], with the entropy where it counts
 
@@ -97,6 +105,8 @@ class PiCor(MTSAC):
         super().__init__(config, env, total_steps, seed)
         self.task = self.draw_task()
         self.iterations = 0
+        self.corrections = 0  # since the last evaluation
+        self.sums: Metrics = {}  # of their metrics
 
     def make_alpha_optimizer(self) -> torch.optim.Optimizer:
         """The optimiser of the temperatures; only that of the drawn task has a gradient."""
@@ -132,18 +142,43 @@ class PiCor(MTSAC):
         before = self.prepare_correction() if self.config.correction else None
         metrics |= self.update_actor(batch, noise[1], tasks)
         # policy correction phase on all tasks
-        if before is not None:
-            metrics |= self.correct_policy(before)
+        correction = self.correct_policy(before) if before is not None else {}
         move_target(self.target_critic, self.critic, self.config.tau)
-        return as_floats(metrics)
+        floats = as_floats(metrics | correction)
+        self.corrections += before is not None
+        self.sums = {name: self.sums.get(name, 0.0) + floats[name] for name in correction}
+        return floats
+
+    def take_means(self) -> Metrics:
+        """Of the updates since the last call: the share that violated the constraint before the
+        correction, and the means of c_tilde and of the weight of each task.
+        """
+        means = {name: total / self.corrections for name, total in self.sums.items()}
+        self.corrections, self.sums = 0, {}
+        return means
 
     @torch.no_grad()
     def prepare_correction(self) -> "Before":
         """The values that the correction compares with, on a new batch of every task."""
-        obs = self.sample().obs
-        noise = self.normal(*obs.shape[:2], self.env.action_size)
+        obs = self.sample().obs  # (N, B, O)
+        tasks, states, _ = obs.shape
+        noise = self.normal(tasks, self.config.baseline_samples * states, self.env.action_size)
         bonus = self.alpha().detach().clone() * self.config.soft_advantage
-        return Before(obs, noise, bonus, self.value(obs, bonus, *self.actor(obs, noise)))
+        value = self.expected_value(obs, bonus, *self.actor.distribution(obs), noise)
+        if not self.config.common_noise:
+            noise = self.normal(tasks, states, self.env.action_size)
+        return Before(obs, noise, bonus, value)
+
+    def expected_value(
+        self, obs: Tensor, bonus: Tensor, mean: Tensor, log_std: Tensor, noise: Tensor
+    ) -> Tensor:
+        """E_a[min Q(s, a) - bonus log pi(a|s)] (N, B) with the M actions per state that `noise`
+        (N, M B, A) draws from the normal distributions (N, B, A).
+        """
+        samples = noise.shape[1] // obs.shape[1]
+        obs, mean, log_std = (x.repeat(1, samples, 1) for x in (obs, mean, log_std))
+        value = self.value(obs, bonus, *draw_action(mean, log_std, noise))  # (N, M B)
+        return value.unflatten(1, (samples, -1)).mean(dim=1)
 
     def value(self, obs: Tensor, bonus: Tensor, action: Tensor, log_prob: Tensor) -> Tensor:
         """min Q(s, a) - bonus log pi(a|s) (N, B), in units of sigma_z; bonus: (N, 1), log_prob:
@@ -170,11 +205,13 @@ class PiCor(MTSAC):
         for step in range(config.correction_steps):
             mean, log_std = self.actor.distribution(obs)
             # A^{pi_t}(s, a) = min Q(s, a) - E_{a' ~ pi_t}[min Q(s, a')]
-            now = self.value(obs, bonus, *draw_action(mean, log_std, noise))
+            now = self.expected_value(obs, bonus, mean, log_std, noise)
             advantage = (now - value).mean(dim=-1)  # (N,)
             violation = constraint_violation(advantage, weight, config.constraint, config.gamma)
             if step == 0:
-                metrics = {"violation": violation.detach(), "weight_max": weight.max()}
+                weights = zip(self.env.task_names, weight, strict=True)
+                metrics = {"violated": (violation > 0).float(), "c_tilde": violation.detach()}
+                metrics |= {f"weight_{name}": value for name, value in weights}
                 if violation == 0:
                     break
             # L = KL(pi_phi || pi'_t) + lambda/2 c_tilde^2  (10)
@@ -192,12 +229,20 @@ class PiCor(MTSAC):
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
-        return {**super().state_dict(), "task": self.task, "iterations": self.iterations}
+        return {
+            **super().state_dict(),
+            "task": self.task,
+            "iterations": self.iterations,
+            "corrections": self.corrections,
+            "sums": self.sums,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what state_dict returned."""
         super().load_state_dict(state)
         self.task, self.iterations = state["task"], state["iterations"]
+        # earlier versions have neither
+        self.corrections, self.sums = state.get("corrections", 0), state.get("sums", {})
 
 
 def task_weights(alpha: Tensor, temperature: float) -> Tensor:
@@ -210,8 +255,9 @@ def constraint_violation(advantage: Tensor, weight: Tensor, c: float, gamma: flo
     return (c * (1 - gamma) - (weight * advantage).sum()).clamp(min=0)
 
 
-# tau on the scale of the temperatures, which start low
-TUNED = replace(tuned_sac(PiCorConfig()), temperature=0.01)
+# tau on the scale of the temperatures, which start low; the sampling of the shipped policy, which
+# stays until picor-search has compared it with the others
+TUNED = replace(tuned_sac(PiCorConfig()), temperature=0.01, common_noise=True)
 
 METHOD = Method(
     name="picor",
@@ -219,4 +265,5 @@ METHOD = Method(
     learner=PiCor,
     settings=PiCorConfig(),
     tuned={"robot": TUNED} | dict.fromkeys(BENCHMARKS, PiCorConfig()),
+    old_settings={"common_noise": True},
 )

@@ -10,12 +10,14 @@ of the batch, row t of (T, B, dim), and the loss is the mean over tasks (eq. 3).
 What the paper leaves open, and what is done here: networks, normalisation and numbers are those
 of OpenAI Baselines, which the paper uses: tanh, a state-independent standard deviation, ten epochs
 of minibatches of 64 of each task, Adam from 3e-4 down to 0 without clipping of gradients, gamma
-0.99, lambda 0.95, normalised advantages (here separately for each task, see `pooled_advantages`).
-Observations are normalised by the statistics of all earlier rollouts, so that the policy that
-collects is the policy that is improved; observations that hardly vary are divided by 0.01
-(Baselines: 0.1). eps is constant; in Baselines it fell to 0 with the rate when the paper was
-written. Time limits truncate, so values bootstrap there. The value function is one network for all
-tasks, with the policy's input. sigma_i is 1 unless `popart` is on.
+0.99, lambda 0.95, normalised advantages. Baselines normalises the advantages of the whole batch,
+pooled over tasks; here those of each task are normalised separately unless `pooled_advantages` is
+on, so that tasks count equally whatever the spread of their returns. Observations are normalised by
+the statistics of all earlier rollouts, so that the policy that collects is the policy that is
+improved; observations that hardly vary are divided by 0.01 (Baselines: 0.1). eps is constant; in
+Baselines it fell to 0 with the rate when the paper was written. Time limits truncate, so values
+bootstrap there. The value function is one network for all tasks, with the policy's input. sigma_i
+is 1 unless `popart` is on.
 """
 
 from collections.abc import Sequence

@@ -101,7 +101,9 @@ class RunConfig:
             env_spec = find_env_spec(values["env"], method.task_conditioned)
             named = {
                 "method": method.name,
-                "method_config": method.config(**_tuples(values["method_config"])),
+                "method_config": method.config(
+                    **{**method.old_settings, **_tuples(values["method_config"])}
+                ),
                 "env_config": env_spec.config(**_tuples(values["env_config"])),
             }
             return RunConfig(**{**values, **named})

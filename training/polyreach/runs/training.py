@@ -144,7 +144,7 @@ def _train(
         )
 
         def log(metrics: Mapping[str, float]) -> None:
-            record = evaluate()
+            record = {**evaluate(), **learner.take_means()}
             record["wall_s"] = round(wall(), 3)
             folder.log({"step": learner.env_steps, "updates": learner.updates, **record})
             for name, value in {**metrics, **record}.items():
