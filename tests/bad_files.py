@@ -177,6 +177,11 @@ def plus_mean_of(node: onnx.NodeProto) -> list[onnx.NodeProto]:
     ]
 
 
+def mean_of_all() -> Parts:
+    """One number instead of one for each joint."""
+    return [helper.make_node("ReduceMean", ["planned_vel"], ["joint_vel"], keepdims=1)], []
+
+
 def huge_at_load() -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """40 GB of zeros from constants."""
     node = helper.make_node("ConstantOfShape", ["shape"], ["huge"])
@@ -312,9 +317,13 @@ BAD_POLICIES: dict[str, Change] = {
         _of(never_taken(endless_loop())),
         "operator 'Loop' has a graph of its own",
     ),
-    "a branch in a branch in a branch": (
-        _of(never_taken(never_taken(never_taken(endless_loop())))),
-        "has an If within others that are 2 deep",
+    "a branch in a branch in a branch in a branch": (
+        _of(never_taken(never_taken(never_taken(never_taken(endless_loop()))))),
+        "has an If within others that are 3 deep",
+    ),
+    "a branch of another shape": (
+        _of(never_taken(mean_of_all())),
+        "the branches of an If give 'joint_vel' the shapes (1, 8) and (1, 1), expected the same",
     ),
     "40 GB in a branch in a branch": (
         _of(never_taken(never_taken(huge_at_load()))),

@@ -125,3 +125,29 @@ def test_a_decision_within_the_branch_of_another() -> None:
     assert len(top) == 1 and inside.count("If") == 1
     assert run(model, [-2.0, 3.0])["out"].tolist() == [-60.0, 40.0]
     assert run(model, [1.0, 5.0])["out"].tolist() == [30.0, 110.0]
+
+
+def test_what_only_one_of_two_values_needs_is_computed_only_where_it_is_chosen() -> None:
+    model = graph({"both": 1, "skip": TensorProto.BOOL, "y": 1, "sum": 1, "found": 1, "out": 1})
+    # found = y or sum; what only `sum` needs is in one branch, and `both` stays outside
+    compute_unless(model, "skip", ["y"], ["sum"], ["found"])
+    onnx.checker.check_model(model, full_check=True)
+    assert run(model, [-2.0, 3.0])["out"].tolist() == [-60.0, 40.0]
+    # y = 2 x; the index that `sum` needs would be out of range
+    assert run(model, [100.0, 200.0])["out"].tolist() == [2000.0, 4000.0]
+
+
+def test_what_only_the_other_value_needs_moves_into_its_branch() -> None:
+    model = graph({"skip": TensorProto.BOOL, "kept": 1, "found": 1, "out": 1})
+    compute_unless(model, "skip", ["kept"], ["found"])
+    decide = next(node for node in model.graph.node if node.op_type == "If")
+    inside = {
+        entry.name: {name for node in entry.g.node for name in node.output}
+        for entry in decide.attribute
+    }
+    outside = {name for node in model.graph.node for name in node.output}
+    assert "kept" in inside["then_branch"] and "sum" in inside["else_branch"]
+    assert not {"kept", "sum"} & outside
+    # both need y
+    assert "y" in outside
+    assert run(model, [1.0, 5.0])["out"].tolist() == [30.0, 110.0]

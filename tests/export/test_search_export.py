@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 import torch
 
@@ -79,7 +80,7 @@ def test_the_file_equals_torch_for_any_batch(name: str, has_policy: bool, tmp_pa
     policy = policy_of(robot) if has_policy else None
     path = tmp_path / "policy.onnx"
     write_onnx(policy, robot, robot_metadata(robot), path)
-    search, file = SearchPolicy(robot, policy).eval(), PolicyFile(path)
+    search, session = SearchPolicy(robot, policy).eval(), onnxruntime.InferenceSession(path)
     none = torch.tensor(NO_OBSTACLE).repeat(7, OBSTACLES, 1)
     for size, among in ((1, True), (1, False), (3, True), (7, False)):
         inputs = inputs_of(robot, search, size)
@@ -89,10 +90,12 @@ def test_the_file_equals_torch_for_any_batch(name: str, has_policy: bool, tmp_pa
             with torch.no_grad():
                 values = search(*(getattr(inputs, name) for name in search.inputs))
             expected = dict(zip(search.outputs, values, strict=True))
-            outputs = file(inputs)
-            for output in search.policy_outputs:
-                found = getattr(outputs, output)
-                assert torch.allclose(found, expected[output], atol=1e-4), (size, output)
+            feed = {name: getattr(inputs, name).numpy() for name in search.inputs}
+            outputs = dict(
+                zip(search.policy_outputs, session.run(search.policy_outputs, feed), strict=True)
+            )
+            for output, found in outputs.items():
+                assert np.allclose(found, expected[output], atol=1e-4), (size, output)
             assert expected["joint_vel"].abs().max() > 1e-2
             inputs = inputs._replace(
                 joint_pos=inputs.joint_pos + expected["joint_vel"] / robot.control_rate,
@@ -100,7 +103,7 @@ def test_the_file_equals_torch_for_any_batch(name: str, has_policy: bool, tmp_pa
                 memory=expected["next_memory"],
             )
     unserved = (inputs.active.numpy() @ robot.action_sets) == 0
-    assert (outputs.joint_vel.numpy()[unserved] == 0).all()
+    assert (outputs["joint_vel"][unserved] == 0).all()
 
 
 def test_metadata_and_graph_of_a_search(tmp_path: Path) -> None:
@@ -110,7 +113,7 @@ def test_metadata_and_graph_of_a_search(tmp_path: Path) -> None:
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     contract = parse_contract(metadata)
     effectors, joints = len(robot.effector_names), len(robot.joint_names)
-    assert contract.memory_size == 6 * joints + 7 * effectors + 2
+    assert contract.memory_size == 7 * joints + 18 * effectors + 4
     assert contract.inputs == (
         "joint_pos",
         "goals",
@@ -137,8 +140,9 @@ def test_metadata_and_graph_of_a_search(tmp_path: Path) -> None:
         for inner in branch.g.node
         if inner.op_type == "If"
     ]
-    # obstacles on the way to the target, and the search, with its ways among obstacles
-    assert len(decisions) == 2 and len(inside) == 3
+    # refinement, obstacles on the way to the target, and the search; in it straight ways or bent
+    # ones, and in these obstacles
+    assert len(decisions) == 3 and len(inside) == 1
 
 
 def test_obstacles_that_are_left_out_are_none(tmp_path: Path) -> None:

@@ -15,64 +15,77 @@ class Decision(NamedTuple):
     condition: str  # bool, one element
     instead: tuple[str, ...]  # the values where it holds
     values: tuple[str, ...]
+    chosen: tuple[str, ...] = ()  # what is `values` or `instead`; by default it is called `values`
 
     @property
     def names(self) -> tuple[str, ...]:
         """All of them."""
-        return (self.condition, *self.instead, *self.values)
+        return (self.condition, *self.instead, *self.values, *self.chosen)
 
 
 def compute_unless(
-    model: onnx.ModelProto, condition: str, instead: Sequence[str], values: Sequence[str]
+    model: onnx.ModelProto,
+    condition: str,
+    instead: Sequence[str],
+    values: Sequence[str],
+    chosen: Sequence[str] = (),
 ) -> None:
-    """Let `values` be computed only where `condition`, a bool tensor of one element, is false;
-    where it is true, they are the values `instead`, one for each.
+    """Let `values` be computed only where `condition`, a bool tensor of one element, is false, and
+    `instead` only where it is true, one for each.
 
-    All three are outputs of the graph by name, and are outputs no longer afterwards. The nodes that
-    nothing but `values` needs move into a branch. Condition and `instead` must not depend on
-    `values`.
+    The tensors `chosen`, by default `values`, become one or the other. All are outputs of the graph
+    by name, and are outputs no longer afterwards. The nodes that nothing else needs move into the
+    two branches. Neither the condition nor `instead` and `values` may depend on `chosen`.
     """
-    graph = model.graph
+    graph, chosen = model.graph, chosen or values
     maker: dict[str, NodeProto] = {name: node for node in graph.node for name in node.output}
-    outputs = [
-        output for output in graph.output if output.name not in {*instead, *values, condition}
-    ]
-    ends = [condition, *instead]
-    always = {id(node) for node in _needed(maker, ends)}
-    always |= {id(node) for node in _needed(maker, [output.name for output in outputs], values)}
-    branch = [node for node in _needed(maker, values) if id(node) not in always]
+    ends = {condition, *instead, *values, *chosen}
     types = {output.name: output.type for output in graph.output}
-    names = {name: f"{name}_searched" for name in values}
-    for node in branch:  # a branch has names of its own
-        node.input[:] = [names.get(name, name) for name in node.input]
-        node.output[:] = [names.get(name, name) for name in node.output]
-    same = [f"{name}_kept" for name in values]
-    keep = [
-        helper.make_node("Identity", [old], [new]) for old, new in zip(instead, same, strict=True)
+    outputs = [output for output in graph.output if output.name not in ends]
+    wanted = [output.name for output in outputs]
+    always = {id(node) for node in _needed(maker, [condition])}
+    always |= {id(node) for node in _needed(maker, wanted, chosen)}
+    needed = [{id(node) for node in _needed(maker, names)} for names in (instead, values)]
+    always |= needed[0] & needed[1]
+    branches = [
+        _branch(name, maker, always, names, chosen, types)
+        for name, names in (("keep", instead), ("search", values))
     ]
     decide = helper.make_node(
-        "If",
-        [condition],
-        list(values),
-        then_branch=_graph("keep", keep, same, [types[name] for name in values]),
-        else_branch=_graph("search", branch, [*names.values()], [types[name] for name in values]),
+        "If", [condition], list(chosen), then_branch=branches[0], else_branch=branches[1]
     )
-    maker |= dict.fromkeys(values, decide)
-    wanted = [output.name for output in outputs]
+    maker |= dict.fromkeys(chosen, decide)
     nodes = list(_needed(maker, wanted))
     del graph.node[:], graph.output[:]
     graph.node.extend(nodes)
     graph.output.extend(outputs)
 
 
-def _graph(
-    name: str, nodes: Sequence[NodeProto], outputs: Sequence[str], types: Sequence[onnx.TypeProto]
+def _branch(
+    name: str,
+    maker: Maker,
+    always: Collection[int],
+    values: Sequence[str],
+    chosen: Sequence[str],
+    types: Mapping[str, onnx.TypeProto],
 ) -> onnx.GraphProto:
-    infos = [
-        onnx.ValueInfoProto(name=output, type=kind)
-        for output, kind in zip(outputs, types, strict=True)
+    """The nodes that compute `values` but those that are computed `always`."""
+    nodes = [node for node in _needed(maker, values) if id(node) not in always]
+    # a branch has names of its own
+    inner = {value: f"{value}_inner" for value in values if value in chosen}
+    for node in nodes:
+        node.input[:] = [inner.get(entry, entry) for entry in node.input]
+        node.output[:] = [inner.get(entry, entry) for entry in node.output]
+    outputs = [f"{entry}_{name}" for entry in chosen]
+    nodes += [
+        helper.make_node("Identity", [inner.get(value, value)], [output])
+        for value, output in zip(values, outputs, strict=True)
     ]
-    return helper.make_graph(list(nodes), name, [], infos)
+    infos = [
+        onnx.ValueInfoProto(name=output, type=types[entry])
+        for output, entry in zip(outputs, chosen, strict=True)
+    ]
+    return helper.make_graph(nodes, name, [], infos)
 
 
 def _needed(

@@ -131,6 +131,7 @@ def to_onnx(
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = path
+        options.enable_mem_reuse = False  # as in policy_trial.py
         options.log_severity_level = 3
         ort.InferenceSession(path, options)
         model = onnx.load(path)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from polyreach.deploy.branches import Decision
 from polyreach.networks.policy import RobotPolicy
-from polyreach.robot.configuration_search import CANDIDATES, ConfigurationSearch
+from polyreach.robot.configuration_search import CANDIDATES, Choice, ConfigurationSearch
 from polyreach.robot.features import Observation
 from polyreach.robot.goals import quaternions
 from polyreach.robot.obstacle_clearance import are_none, read_obstacles
@@ -21,21 +21,24 @@ from polyreach_description.contract import (
 SPREAD = 0.5  # half width of the box, in shares of half a range, around a single configuration
 
 
+def choice_names(kind: str) -> tuple[str, ...]:
+    """Names of the tensors of a Choice in a graph."""
+    return tuple(f"{kind}_{part}" for part in Choice._fields)
+
+
 class SearchPolicy(nn.Module):
     """Names configurations where a search asks for them; without a policy, the search spreads them
     evenly over the joints' ranges.
 
     `decisions` are the values between which a graph decides (see polyreach.deploy.branches): the
-    search is computed only where it is needed, and so are distances of obstacles.
+    target is refined and another one searched only where needed, and distances of obstacles, too.
     """
 
     decisions = (
+        Decision("all_settled", ("old_target", "old_settled"), ("new_target", "new_settled")),
         *(Decision("no_obstacles", (f"free_{way}",), (f"hit_{way}",)) for way in range(4)),
-        Decision(
-            "all_stay",
-            ("kept_target", "kept_via", "kept_end"),
-            ("found_target", "found_via", "found_end"),
-        ),
+        Decision("bends", choice_names("bent"), choice_names("straight"), choice_names("found")),
+        Decision("all_stay", choice_names("kept"), choice_names("chosen")),
     )
 
     def __init__(self, robot: Robot, policy: RobotPolicy | None) -> None:
@@ -75,7 +78,10 @@ class SearchPolicy(nn.Module):
         assert parts.obstacles is not None
         goals, obstacles = search.errors.goals_of(parts), read_obstacles(parts.obstacles)
         track = search.track(joint_pos, goals, obstacles, parts.memory)
-        found, ways = search.search(joint_pos, goals, obstacles, track, lambda: self.named(parts))
+        around = joint_pos, goals, obstacles, track
+        straight, straight_ways = search.search_straight(*around, lambda: self.named(parts))
+        bent, bent_ways = search.search_bent(*around)
+        found = straight.where(track.bends, bent)
         choice = found.where(track.stays, track.kept)
         velocity, memory = search.move(joint_pos, parts.previous_joint_vel, goals, track, choice)
         outputs = [velocity, search.kinematics.effectors_of(track.frames)]
@@ -83,11 +89,17 @@ class SearchPolicy(nn.Module):
             outputs.append(quaternions(search.kinematics.rotations_of(track.frames)))
         values = {
             "no_obstacles": are_none(parts.obstacles),
+            "all_settled": (track.unrefined.settled > 0.5).all(),
+            **dict(zip(self.decisions[0].instead, track.unrefined, strict=True)),
+            **dict(zip(self.decisions[0].values, track.aim, strict=True)),
             "all_stay": track.stays.all(),
-            **dict(zip(self.decisions[-1].instead, track.kept, strict=True)),
-            **dict(zip(self.decisions[-1].values, choice, strict=True)),
+            "bends": track.bends,
         }
-        for number, way in enumerate([track.ways, *ways]):
+        for kind, made in {
+            "bent": bent, "straight": straight, "found": found, "kept": track.kept, "chosen": choice
+        }.items():  # fmt: skip
+            values |= dict(zip(choice_names(kind), made, strict=True))
+        for number, way in enumerate([track.ways, *straight_ways, *bent_ways]):
             values |= {f"free_{number}": way.free, f"hit_{number}": way.hit}
         return (*outputs, memory, *(values[name] for name in self.decided))
 

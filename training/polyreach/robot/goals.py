@@ -1,5 +1,6 @@
 """Goals of effectors, and the errors of a pose."""
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -41,6 +42,19 @@ class Goals(NamedTuple):
     def repeat(self, count: int) -> "Goals":
         """(B count, ...): every robot `count` times in a row."""
         return self.map(lambda part: repeat(part, count))
+
+    @staticmethod
+    def numbers(effectors: int, oriented: bool) -> int:
+        """G: of E effectors, 4 each, or 14 where the robot has oriented ones."""
+        return effectors * (14 if oriented else 4)
+
+    @property
+    def flat(self) -> Tensor:
+        """All numbers (B, G), positions first; see `numbers`."""
+        parts = (part for part in self if part is not None)
+        effectors = int(self.active.shape[1])
+        rows = (part.reshape(-1, effectors * math.prod(map(int, part.shape[2:]))) for part in parts)
+        return torch.cat([*rows], dim=1)
 
     @property
     def mask(self) -> Tensor:

@@ -11,12 +11,15 @@ class Memory(NamedTuple):
 
     target: Tensor  # (B, nu) [rad or m]
     via: Tensor  # (B, nu) [rad or m] where the robot goes first; the target, where straight there
+    aim: Tensor  # (B, nu) [rad or m] the best that is clear, if no straight way to it is
+    left: Tensor  # (B, 1) cost of the error that is left at the end of the way by `via`
     joint_pos: Tensor  # (B, nu) [rad or m] of the period before
     drift: Tensor  # (B, nu) velocity of the target [rad/s or m/s]
     behind: Tensor  # (B, nu) of the Response, as the next two
     mean: Tensor  # (B, nu)
     reaction: Tensor  # (B, 1)
-    goals: Tensor  # (B, E, 3) [m] of the period before
+    goals: Tensor  # (B, G) all numbers of the goals of the period before, their positions first
+    settled: Tensor  # (B, 1) 1 where refinement no longer moved the target to these goals
     chosen_for: Tensor  # (B, E, 3) [m] goals for which the policy was asked
     active: Tensor  # (B, E) of these
     searches: Tensor  # (B, 1) since then
@@ -29,19 +32,16 @@ class Memory(NamedTuple):
         )
 
 
-def memory_size(joints: int, effectors: int) -> int:
-    """M."""
-    return sum(_sizes(joints, effectors))
+def memory_size(joints: int, effectors: int, goals: int) -> int:
+    """M, by the numbers of a robot and G."""
+    return sum(_sizes(joints, effectors, goals))
 
 
-def read_memory(memory: Tensor, joints: int, effectors: int) -> Memory:
+def read_memory(memory: Tensor, joints: int, effectors: int, goals: int) -> Memory:
     """The parts of a memory (B, M)."""
-    parts = Memory(*memory.split(_sizes(joints, effectors), 1))
-    return parts._replace(
-        goals=parts.goals.reshape(-1, effectors, 3),
-        chosen_for=parts.chosen_for.reshape(-1, effectors, 3),
-    )
+    parts = Memory(*memory.split(_sizes(joints, effectors, goals), 1))
+    return parts._replace(chosen_for=parts.chosen_for.reshape(-1, effectors, 3))
 
 
-def _sizes(joints: int, effectors: int) -> list[int]:
-    return [joints] * 6 + [1] + [3 * effectors] * 2 + [effectors, 1]
+def _sizes(joints: int, effectors: int, goals: int) -> list[int]:
+    return [joints] * 3 + [1] + [joints] * 4 + [1, goals, 1, 3 * effectors, effectors, 1]

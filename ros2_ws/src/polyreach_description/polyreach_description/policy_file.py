@@ -45,6 +45,7 @@ class PolicyData:
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.enable_mem_reuse = False  # as in policy_trial.py
         options.log_severity_level = 4
         return ort.InferenceSession(self.data, options, providers=["CPUExecutionProvider"])
 

@@ -1,10 +1,11 @@
 """Child process: check a policy file's graph, load it, and measure it on random inputs.
 
 Run by policy_file.py, with the file on standard input. Loops and shapes that depend on the input
-are refused. An If is legal, for a policy that computes less while its goals stay as they are, and
-one within its branches: the graph is then measured as it is and, like its size checked, with each
-choice of the branches that all Ifs of a depth take. All other work is the same in every run, so
-that random inputs measure any run.
+are refused. An If is legal, for a policy that computes less while its goals stay as they are, also
+within the branches of others: all branches are then checked together, and the graph is measured as
+it is and with each choice of the branches that all Ifs of a depth take. All other work is the same
+in every run, so that random inputs measure any run, and the choices share as many runs as the graph
+itself has.
 This file imports no more than it needs, because imports take most of the time of the check.
 """
 
@@ -22,7 +23,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 MAX_NODES = 10_000
-MAX_DEPTH = 2  # of an If, that within another one
+MAX_DEPTH = 3  # of an If, within others
 STEERING = tuple(f"polyreach_then_{depth}" for depth in range(MAX_DEPTH))
 MAX_WEIGHTS = 2**24  # elements of all weights together, as of 64 MiB of 32-bit numbers
 MAX_VALUES = 2**24  # elements of all that is computed in a run of one robot
@@ -30,7 +31,7 @@ DOMAINS = ("", "ai.onnx")
 BRANCHES = ("then_branch", "else_branch")
 RUNS = 100
 RETRIES = 4  # of an input that takes longer than those before
-RUNS_CPU_S = 2.0  # [s] in all, after which a slow policy need not run again
+RUNS_CPU_S = 2.0  # [s] of RUNS, after which a slow policy need not run again
 SEED = 0
 
 Array = NDArray[np.float64]
@@ -49,17 +50,16 @@ def trial(data: bytes) -> dict[str, Any]:
     if not model.graph.node:
         raise Refusal("is not an ONNX model: its graph has no nodes")
     joint_range = _joint_range({pair.key: pair.value for pair in model.metadata_props})
-    parts = without_ifs(model)
-    values = max(map(check_graph, parts))
-    depth = len(parts).bit_length() - 1
+    flat, depth, choices = flattened(model)
+    values = check_graph(flat, choices)
     session = _session(data)
-    worst_s, runs = _measured(session, joint_range, {}, RUNS_CPU_S)
+    worst_s, runs = _measured(session, joint_range, {})
     if depth:
         names = STEERING[:depth]
         session = _session(steered(model, names).SerializeToString())
         for choice in product((True, False), repeat=depth):
             steering = {name: np.array(then) for name, then in zip(names, choice, strict=True)}
-            slowest_s, count = _measured(session, joint_range, steering, RUNS_CPU_S / len(parts))
+            slowest_s, count = _measured(session, joint_range, steering, 0.5**depth)
             worst_s, runs = max(worst_s, slowest_s), runs + count
     return {"worst_s": worst_s, "runs": runs, "values": values}
 
@@ -75,10 +75,10 @@ def _measured(
     session: ort.InferenceSession,
     joint_range: tuple[Array, Array],
     steering: Mapping[str, NDArray[np.bool_]],
-    cpu_s: float,
+    share: float = 1.0,
 ) -> tuple[float, int]:
     try:
-        return measure(session, *joint_range, cpu_s, steering)
+        return measure(session, *joint_range, share, steering)
     except Refusal:
         raise
     except Exception as error:
@@ -89,40 +89,34 @@ def _is_if(node: onnx.NodeProto) -> bool:
     return node.op_type == "If" and node.domain in DOMAINS
 
 
-def _has_if(model: onnx.ModelProto) -> bool:
-    return any(map(_is_if, model.graph.node))
+def flattened(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int, list[tuple[str, str]]]:
+    """The model with the nodes of both branches in place of every If, how deep its Ifs are, and the
+    pairs of tensors between which they choose: the first is in the place of the If's output.
 
-
-def replace_ifs(model: onnx.ModelProto, branch: str) -> onnx.ModelProto:
-    """A copy of the model with the nodes of a branch, of BRANCHES, in place of every If.
-
-    Ifs within that branch stay. Raises Refusal for an If without that branch, or whose branch has
-    another number of outputs.
+    Raises Refusal for an If without both branches, whose branches have other numbers of outputs, or
+    that is deeper than MAX_DEPTH.
     """
-    copy = onnx.ModelProto()
+    _check_size(model.graph)
+    copy, choices, depth = onnx.ModelProto(), list[tuple[str, str]](), 0
     copy.CopyFrom(model)
-    del copy.graph.node[:]
-    for number, node in enumerate(model.graph.node):
-        if _is_if(node):
-            _put_branch(copy.graph, node, branch, f"{branch}_{number}/")
-        else:
-            copy.graph.node.append(node)
-    return copy
-
-
-def without_ifs(model: onnx.ModelProto) -> list[onnx.ModelProto]:
-    """The model with one branch in place of all Ifs of a depth, for each choice of branches.
-
-    Raises Refusal as replace_ifs, and for an If that is deeper than MAX_DEPTH.
-    """
-    parts = [model]
-    for _ in range(MAX_DEPTH):
-        if not any(_has_if(part) for part in parts):
-            return parts
-        parts = [replace_ifs(part, branch) for part in parts for branch in BRANCHES]
-    if any(_has_if(part) for part in parts):
-        raise Refusal(f"has an If within others that are {MAX_DEPTH} deep")
-    return parts
+    while any(map(_is_if, copy.graph.node)):
+        if depth == MAX_DEPTH:
+            raise Refusal(f"has an If within others that are {MAX_DEPTH} deep")
+        nodes = list(copy.graph.node)
+        del copy.graph.node[:]
+        for number, node in enumerate(nodes):
+            if not _is_if(node):
+                copy.graph.node.append(node)
+                continue
+            then, other = (
+                _put_branch(copy.graph, node, branch, f"{branch}_{depth}_{number}/")
+                for branch in BRANCHES
+            )
+            for output, name in zip(node.output, then, strict=True):
+                copy.graph.node.append(onnx.helper.make_node("Identity", [name], [output]))
+            choices += zip(node.output, other, strict=True)
+        depth += 1
+    return copy, depth, choices
 
 
 def steered(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
@@ -144,8 +138,12 @@ def steered(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
     return copy
 
 
-def _put_branch(graph: onnx.GraphProto, node: onnx.NodeProto, branch: str, prefix: str) -> None:
-    """Append the nodes of a branch of an If, with a prefix of the names that are made there."""
+def _put_branch(
+    graph: onnx.GraphProto, node: onnx.NodeProto, branch: str, prefix: str
+) -> list[str]:
+    """Append the nodes of a branch of an If, with a prefix of the names that are made there;
+    returns the names of its outputs.
+    """
     body = next((entry.g for entry in node.attribute if entry.name == branch), None)
     if body is None or len(body.output) != len(node.output):
         raise Refusal(f"is not an ONNX model: an If has no '{branch}' of its outputs")
@@ -156,8 +154,7 @@ def _put_branch(graph: onnx.GraphProto, node: onnx.NodeProto, branch: str, prefi
     graph.initializer.extend(body.initializer)
     graph.sparse_initializer.extend(body.sparse_initializer)
     graph.node.extend(body.node)
-    for source, target in zip(body.output, node.output, strict=True):
-        graph.node.append(onnx.helper.make_node("Identity", [source.name], [target]))
+    return [tensor.name for tensor in body.output]
 
 
 def _rename(graph: onnx.GraphProto, names: Mapping[str, str]) -> None:
@@ -178,12 +175,21 @@ def session_options() -> ort.SessionOptions:
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    # which buffers to share is decided by a search quadratic in the nodes: most of the time of
+    # loading a large graph, for the same memory and time of a run
+    options.enable_mem_reuse = False
     options.log_severity_level = 4
     return options
 
 
-def check_graph(model: onnx.ModelProto) -> int:
-    """Raise Refusal for a graph that can do more than a fixed, small amount of work.
+def _check_size(graph: onnx.GraphProto) -> None:
+    if len(graph.node) > MAX_NODES:
+        raise Refusal(f"has {len(graph.node)} nodes, expected at most {MAX_NODES}")
+
+
+def check_graph(model: onnx.ModelProto, choices: Sequence[tuple[str, str]] = ()) -> int:
+    """Raise Refusal for a graph that can do more than a fixed, small amount of work, or with pairs
+    of tensors among `choices` that differ in shape.
 
     Returns the number of elements that a run of one robot computes.
     """
@@ -194,8 +200,7 @@ def check_graph(model: onnx.ModelProto) -> int:
             f"defines {len(model.functions)} functions ({names}), expected none: write the "
             "operators into the graph"
         )
-    if len(graph.node) > MAX_NODES:
-        raise Refusal(f"has {len(graph.node)} nodes, expected at most {MAX_NODES}")
+    _check_size(graph)
     for node in graph.node:
         if node.domain not in DOMAINS:
             raise Refusal(
@@ -218,7 +223,7 @@ def check_graph(model: onnx.ModelProto) -> int:
         weights += abs(math.prod(tensor.dims))
     if weights > MAX_WEIGHTS:
         raise Refusal(f"has weights of {weights} elements, expected at most {MAX_WEIGHTS}")
-    return _count_values(model)
+    return _count_values(model, choices)
 
 
 def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
@@ -230,7 +235,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
 
 
-def _count_values(model: onnx.ModelProto) -> int:
+def _count_values(model: onnx.ModelProto, choices: Sequence[tuple[str, str]]) -> int:
     """Elements of all values of one robot. Raises Refusal for too many, or without fixed shape."""
     graph = model.graph
     weights = {tensor.name for tensor in graph.initializer}
@@ -247,37 +252,43 @@ def _count_values(model: onnx.ModelProto) -> int:
         implied = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception as error:
         raise Refusal(f"is not an ONNX model: {_line(error)}") from None
-    sizes = {
-        tensor.name: _elements(tensor)
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer} | {
+        tensor.name: _shape(tensor)
         for tensor in (*graph.input, *implied.value_info, *implied.output)
         if tensor.name not in weights
     }
     for name in (tensor.name for tensor in graph.input):
-        if sizes.get(name, 0) is None:
+        if name in shapes and shapes[name] is None:
             raise Refusal(f"has an input '{name}' without a fixed shape after the batch")
     total = 0
     for node in graph.node:
         for name in filter(None, node.output):
-            size = sizes.get(name)
-            if size is None:
+            shape = shapes.get(name)
+            if shape is None:
                 raise Refusal(
                     f"is without bounds: the output '{name}' of operator '{node.op_type}' has no "
                     "fixed shape for a batch of one"
                 )
-            total += size
+            total += math.prod(shape)
+    for first, second in choices:
+        if shapes.get(first) != shapes.get(second):
+            raise Refusal(
+                f"is without bounds: the branches of an If give '{first}' the shapes "
+                f"{shapes.get(first)} and {shapes.get(second)}, expected the same"
+            )
     if total > MAX_VALUES:
         raise Refusal(f"computes values of {total} elements in all, expected at most {MAX_VALUES}")
     return total
 
 
-def _elements(tensor: onnx.ValueInfoProto) -> int | None:
-    """Number of elements; None if the shape is not fixed."""
+def _shape(tensor: onnx.ValueInfoProto) -> tuple[int, ...] | None:
+    """None if it is not fixed."""
     kind = tensor.type.tensor_type
     if not tensor.type.HasField("tensor_type") or not kind.HasField("shape"):
         return None
     if not all(dim.HasField("dim_value") and dim.dim_value >= 0 for dim in kind.shape.dim):
         return None
-    return math.prod(dim.dim_value for dim in kind.shape.dim)
+    return tuple(dim.dim_value for dim in kind.shape.dim)
 
 
 def _joint_range(metadata: dict[str, str]) -> tuple[Array, Array]:
@@ -294,7 +305,7 @@ def measure(
     session: ort.InferenceSession,
     low: Array,
     high: Array,
-    cpu_s: float = RUNS_CPU_S,
+    share: float = 1.0,
     steering: Mapping[str, NDArray[np.bool_]] | None = None,
 ) -> tuple[float, int]:
     """Largest CPU time [s] of a run, and the number of runs, after one that does not count.
@@ -303,7 +314,7 @@ def measure(
     shortest time counts.
 
     low, high: (nu,) range of the joint positions [rad or m]; goals are within 1 m, and new in every
-    run. The memory of a run is the `next_memory` of the one before. cpu_s: [s] for all runs.
+    run. The memory of a run is the `next_memory` of the one before. share: of RUNS and RUNS_CPU_S.
     steering: inputs that decide, see `steered`.
     """
     rng = np.random.default_rng(SEED)
@@ -348,7 +359,7 @@ def measure(
     worst_s = total_s = 0.0
     runs = 0
     run(math.inf)
-    while runs < RUNS and total_s < cpu_s:
+    while runs < RUNS * share and total_s < RUNS_CPU_S * share:
         taken_s = run(worst_s)
         worst_s, total_s, runs = max(worst_s, taken_s), total_s + taken_s, runs + 1
     return worst_s, runs

@@ -22,7 +22,7 @@ from polyreach_description.contract import (
 from polyreach_description.orientation import rotation_error
 from polyreach_description.policy_file import ContractError, PolicyData, read_policy_file
 
-MAX_PERIOD_SHARE = 0.75  # of a control period, for the policy; the rest is for everything else
+MAX_PERIOD_SHARE = 0.5  # of a control period, for the policy; the rest is for everything else
 KINEMATICS_TOLERANCE = 1e-3  # [m], [rad] between the policy's and the robot's effectors at home
 MAX_LISTED = 8  # numbers in an error
 
