@@ -3,8 +3,8 @@
     python -m benchmarks.other_robots_page FOLDER
 
 FOLDER/reaching.json is that of benchmarks.reaching; FOLDER/robots.json has facts by robot: "source"
-(markdown), "controls", "training_cpu_s" [s] and "notes" (sentences). FOLDER/other-robots.md is
-written.
+(markdown), "controls", "training_cpu_s" [s] and "notes" (sentences), and "machine", a sentence.
+FOLDER/other-robots.md is written.
 """
 
 import json
@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.reaching_page import COLORS, Figures, Results, compute_ms, markdown_table
 
+COMMANDS = ("policy", "least squares", "QP")  # all but the planner
 RADII = ("0.01", "0.02")  # [m]
 MARGIN = 0.02  # share of the goal sets by which a policy may be below the planner
 
@@ -21,9 +22,8 @@ INTRODUCTION = """\
 # Other robots
 
 Robots of other projects, each with a `robot.yaml` as [Your own robot](your-robot.md) describes:
-written by `polyreach robot new`, decided, checked by `polyreach robot check`. No setting of
-training or of a controller is chosen for any of them. Each policy was trained once, by the
-default command:
+written by `polyreach robot new`, decided, checked by `polyreach robot check`. Each policy was
+trained once, by the default command:
 
     polyreach train apg my_robot.yaml --out runs/mine
     polyreach export runs/mine --out mine.onnx
@@ -32,14 +32,14 @@ default command:
 Controllers and goals are those of [Reaching, compared](reaching.md): {goals} goal sets from the
 full range of the joints, the same for all controllers, {seconds:g} s each, in the dynamic
 simulation. The table shows the share of them in which all effectors were within 10 / 20 mm at the
-end, and no two links within the stop distance on the way. CPU times are means of one thread: of a
-command or, for multi-start, of a plan. Training is the CPU time of the training command, start
-included.
+end, and no two links within the stop distance on the way. CPU times are means of one thread.
+Training is the CPU time of the training command, start included.
+{machine}
 
 """
 
 
-def robots_page(results: Results, facts: dict[str, dict[str, Any]]) -> str:
+def robots_page(results: Results, facts: dict[str, Any]) -> str:
     """Markdown with one row a robot, and sentences on policies that are below the planner.
 
     Raises KeyError for a robot of the results without facts, ValueError without any result.
@@ -48,7 +48,7 @@ def robots_page(results: Results, facts: dict[str, dict[str, Any]]) -> str:
         raise ValueError("no results: measure a robot with benchmarks.reaching")
     first = next(iter(next(iter(results.values())).values()))
     header = ["robot", "controlled joints", "training", *COLORS]
-    header += [f"CPU: {name}" for name in COLORS]
+    header += [f"CPU per command: {', '.join(COMMANDS)}", "CPU per plan"]
     rows = []
     for robot, controllers in results.items():
         fact = facts[robot]
@@ -58,7 +58,8 @@ def robots_page(results: Results, facts: dict[str, dict[str, Any]]) -> str:
                 fact["controls"],
                 f"{fact['training_cpu_s'] / 60:.1f} min",
                 *(clear_text(controllers[name]) for name in COLORS),
-                *(f"{compute_ms(controllers[name]):.2f} ms" for name in COLORS),
+                ", ".join(f"{compute_ms(controllers[name]):.2f}" for name in COMMANDS) + " ms",
+                f"{compute_ms(controllers['multi-start']):.0f} ms",
             ]
         )
     notes = [f"- **{robot}**: {text}\n" for robot in results for text in facts[robot]["notes"]]
@@ -66,11 +67,12 @@ def robots_page(results: Results, facts: dict[str, dict[str, Any]]) -> str:
         goals=first["episodes"],
         controlled=first.get("controlled", {}).get("episodes", 0),
         seconds=first["seconds"],
+        machine=facts["machine"],
     )
     return (
         f"{introduction}{markdown_table(header, rows)}\n"
         f"## What does not hold\n\n{''.join(shortfalls(results))}\n"
-        f"## Decisions in the robot.yaml files\n\n{''.join(notes)}"
+        f"## Notes on each robot\n\n{''.join(notes)}"
     )
 
 

@@ -327,17 +327,17 @@ BAD_POLICIES: dict[str, Change] = {
     ),
     "40 GB in a branch in a branch": (
         _of(never_taken(never_taken(huge_at_load()))),
-        "elements in all, expected at most 16777216",
+        "elements in all, expected at most 33554432",
     ),
     "40 GB in a branch": (
         _of(never_taken(huge_at_load())),
-        "elements in all, expected at most 16777216",
+        "elements in all, expected at most 33554432",
     ),
     "40 GB for some input in a branch": (
         _of(never_taken(huge_for_some_input())),
         "'ConstantOfShape' has no fixed shape",
     ),
-    "40 GB at load": (_of(huge_at_load()), "elements in all, expected at most 16777216"),
+    "40 GB at load": (_of(huge_at_load()), "elements in all, expected at most 33554432"),
     "40 GB by Expand": (_of(huge_at_run("Expand")), "elements in all"),
     "40 GB by Tile": (_of(huge_at_run("Tile")), "elements in all"),
     "40 GB for some input": (_of(huge_for_some_input()), "'ConstantOfShape' has no fixed shape"),

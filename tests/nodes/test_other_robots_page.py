@@ -29,19 +29,20 @@ FACT = {"source": "[model](https://x.org)", "controls": "2 x 7", "training_cpu_s
 
 def test_a_row_for_each_robot_and_a_sentence_where_the_planner_is_better(tmp_path: Path) -> None:
     results = {"even": controllers(0.97, 0.98, 0.99), "low": controllers(0.90, 0.96, 0.99)}
-    facts = {"even": FACT | {"notes": ["no decision."]}, "low": FACT}
+    facts = {"even": FACT | {"notes": ["no decision."]}, "low": FACT, "machine": "On two cores."}
     (tmp_path / "reaching.json").write_text(json.dumps(results))
     (tmp_path / "robots.json").write_text(json.dumps(facts))
     assert main([str(tmp_path)]) == 0
     page = (tmp_path / "other-robots.md").read_text()
     assert (
         "| **even**, [model](https://x.org) | 2 x 7 | 4.5 min | 90% / 97% | 50% / 60% | 99% / 99% "
-        "| 50% / 60% | 0.40 ms | 0.40 ms | 25.00 ms | 0.40 ms |\n"
+        "| 50% / 60% | 0.40, 0.40, 0.40 ms | 25 ms |\n"
     ) in page
     # 97 is 99 less 2; of low, 4 % are not reached, 6 % reached and near
     assert "- **low**: 90% within 20 mm and never near, the planner 99%. 4% of the" in page
     assert "6% were reached with" in page and "- **even**: 97%" not in page
     assert "--goals 100 --controlled 20" in page and "- **even**: no decision.\n" in page
+    assert "start included.\nOn two cores.\n" in page
 
 
 def test_bad_input_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
