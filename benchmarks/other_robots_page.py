@@ -1,10 +1,10 @@
 """The page of robots that were not part of development, each with a robot.yaml of its own.
 
-    python -m benchmarks.other_robots_page FOLDER
+    python -m benchmarks.other_robots_page docs/other-robots.json
 
-FOLDER/reaching.json is that of benchmarks.reaching; FOLDER/robots.json has facts by robot: "source"
-(markdown), "controls", "training_cpu_s" [s] and "notes" (sentences), and "machine", a sentence.
-FOLDER/other-robots.md is written.
+The file has "results", the content of the reaching.json that benchmarks.reaching writes, and
+"robots": facts by robot, which are "source" (markdown), "controls", "training_cpu_s" [s] and
+"notes" (sentences), and "machine", a sentence. The page is written beside it.
 """
 
 import json
@@ -99,17 +99,15 @@ def shortfalls(results: Results) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Write the page of the folder that the one argument names."""
+    """Write the page of the file that the one argument names."""
     words = sys.argv[1:] if argv is None else argv
-    if len(words) != 1 or not Path(words[0]).is_dir():
-        print("usage: python -m benchmarks.other_robots_page FOLDER", file=sys.stderr)
+    if len(words) != 1 or not Path(words[0]).is_file():
+        print("usage: python -m benchmarks.other_robots_page FILE.json", file=sys.stderr)
         return 2
-    folder = Path(words[0])
-    results, facts = (
-        json.loads((folder / name).read_text(encoding="utf-8"))
-        for name in ("reaching.json", "robots.json")
-    )
-    (folder / "other-robots.md").write_text(robots_page(results, facts), encoding="utf-8")
+    file = Path(words[0])
+    content = json.loads(file.read_text(encoding="utf-8"))
+    page = robots_page(content["results"], content["robots"])
+    file.with_suffix(".md").write_text(page, encoding="utf-8")
     return 0
 
 

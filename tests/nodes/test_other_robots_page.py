@@ -30,9 +30,9 @@ FACT = {"source": "[model](https://x.org)", "controls": "2 x 7", "training_cpu_s
 def test_a_row_for_each_robot_and_a_sentence_where_the_planner_is_better(tmp_path: Path) -> None:
     results = {"even": controllers(0.97, 0.98, 0.99), "low": controllers(0.90, 0.96, 0.99)}
     facts = {"even": FACT | {"notes": ["no decision."]}, "low": FACT, "machine": "On two cores."}
-    (tmp_path / "reaching.json").write_text(json.dumps(results))
-    (tmp_path / "robots.json").write_text(json.dumps(facts))
-    assert main([str(tmp_path)]) == 0
+    file = tmp_path / "other-robots.json"
+    file.write_text(json.dumps({"results": results, "robots": facts}))
+    assert main([str(file)]) == 0
     page = (tmp_path / "other-robots.md").read_text()
     assert (
         "| **even**, [model](https://x.org) | 2 x 7 | 4.5 min | 90% / 97% | 50% / 60% | 99% / 99% "
@@ -51,4 +51,4 @@ def test_bad_input_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     with pytest.raises(KeyError, match="low"):
         robots_page({"low": controllers(0.9, 0.9, 0.9)}, {})
     assert main([]) == main([str(tmp_path / "none")]) == 2
-    assert "FOLDER" in capsys.readouterr().err
+    assert "FILE.json" in capsys.readouterr().err
