@@ -61,12 +61,13 @@ def results_page(results: Results) -> str:
         parts.append(
             f"\n## {robot}\n\n{count} goal sets; {controlled} through the controller's limits, and "
             f"that jump; {max(1, controlled // 5)} paths of goals that move.\n\n"
-            + _markdown_table(header, rows)
+            + markdown_table(header, rows)
         )
     return "".join(parts)
 
 
-def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A table, its first column to the left and the others to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "".join(f"| {' | '.join(row)} |\n" for row in (header, rule, *rows))
 

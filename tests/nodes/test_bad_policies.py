@@ -9,7 +9,15 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from bad_files import BAD_POLICIES, huge_at_load, never_taken, slow, write_policy
+from bad_files import (
+    BAD_POLICIES,
+    huge_at_load,
+    int64s,
+    never_taken,
+    plus_mean_of,
+    slow,
+    write_policy,
+)
 from onnx import TensorProto, helper
 
 from polyreach.cli import main
@@ -97,6 +105,19 @@ def test_a_very_slow_policy_meets_the_time_limit(
     with pytest.raises(ContractError, match="cannot be tried: more than 2 s of CPU time"):
         Policy.load(path, planar8)
     assert monotonic() - begun_s < QUICK_S
+
+
+@pytest.mark.parametrize(("million", "refused"), [(20, False), (40, True)])
+def test_values_of_a_run_are_counted(million: int, refused: bool, tmp_path: Path) -> None:
+    """A policy of a dual-arm robot with grippers and a mobile base computes 18 million."""
+    path = tmp_path / "large.onnx"
+    node = helper.make_node("ConstantOfShape", ["shape"], ["huge"])
+    write_policy(path, SHIPPED, plus_mean_of(node), [int64s("shape", million, 1_000_000)])
+    if refused:
+        with pytest.raises(ContractError, match="elements in all, expected at most 33554432"):
+            policy_file.read_policy_file(path)
+    else:
+        assert policy_file.read_policy_file(path).data == path.read_bytes()
 
 
 def test_memory_past_the_limit_is_a_refusal(

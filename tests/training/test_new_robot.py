@@ -111,6 +111,12 @@ def test_effectors_are_kept_by_name_with_the_joints_that_move_them(
     assert main(["robot", "new", model, "--out", out, "--force", "--effectors", "tail"]) == 2
     error = " ".join(capsys.readouterr().err.split())
     assert "unknown effector 'tail' (the model has: " in error and "left_palm" in error
+    # a link before the end of an arm, without the elbow's joint, and none that no joint moves
+    new = new_robot_yaml(Path(model), model, ["left_upper_arm"])
+    assert list(yaml.safe_load(new.text)["effectors"]) == ["left_upper_arm"]
+    assert list(yaml.safe_load(new.text)["joints"])[-1] == "left_shoulder_yaw"
+    with pytest.raises(RobotError, match="unknown effector 'world'"):
+        new_robot_yaml(Path(model), model, ["world"])
 
 
 @pytest.mark.parametrize(
@@ -149,6 +155,21 @@ def test_links_always_near_are_left_out_and_others_are_not(
     assert check_robot(Robot(file))["warnings"] == []
     (warning,) = check_robot(Robot(replace(file, no_collision=())))["warnings"]
     assert "[a, c] are always nearer than 25 mm" in warning
+
+
+def test_links_that_are_always_near_and_sometimes_touch_are_to_be_decided(tmp_path: Path) -> None:
+    # c turns about the vertical of a, and its bump, 100 mm from there, meets that of a
+    ball = '<geom type="sphere" size="0.05" mass="1"/>'
+    bump = '<geom type="sphere" size="0.03" pos="0.1 0 {}" mass="0.1"/>'.format
+    hinge = '<joint name="{}" axis="0 0 1" range="-3 3"/>'.format
+    small = '<geom type="sphere" size="0.001" mass="0.1" pos="0.4 0 0"/>'
+    third = f'<body name="c" pos="0 0 0.115">{hinge("c")}{ball}{bump(-0.07)}{link("d")}</body>'
+    second = f'<body name="b">{hinge("b")}{small}{third}</body>'
+    file = of_mjcf(f'<body name="a">{hinge("a")}{ball}{bump(0.0)}{second}</body>', tmp_path)
+    assert not file.no_collision
+    line = next(line for line in file.path.read_text().splitlines() if "decide" in line)
+    assert line.startswith("  # - [a, c] # touch in ") and "always nearer than 25 mm" in line
+    assert any("[a, c]" in text for text in decisions(draft_robot(tmp_path / "model.xml")))
 
 
 def test_the_fingers_of_a_hand_are_held_and_those_without_an_arm_are_effectors(

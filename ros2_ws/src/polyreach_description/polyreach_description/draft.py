@@ -63,7 +63,7 @@ class Draft:
     home_source: str
     unusable_links: tuple[str, ...]  # whose collision meshes cannot be used
     pairs: tuple[tuple[str, str, str], ...]  # two links without collision, and why
-    often: tuple[tuple[str, str, float], ...]  # two links that touch often, share of configurations
+    often: tuple[tuple[str, str, str], ...]  # two links that touch or are near often, and how often
     unlimited: tuple[str, ...]  # joints that cannot be controlled
     unused: tuple[str, ...]  # ends of the tree that make no effector
     problem: str = ""  # why the robot cannot be used as it is
@@ -88,7 +88,7 @@ def draft_robot(path: Path, names: Collection[str] = ()) -> Draft:
     effectors, unused = find_effectors(model, moved, limits)
     if not effectors:
         raise RobotError(f"no link of '{path}' moves by 20 mm within the limits of its joints")
-    effectors, root = select_effectors(effectors, names), read_urdf(path)
+    effectors, root = select_effectors(model, effectors, names, moved), read_urdf(path)
     controlled = _controlled(model, effectors, moved, followers)
     joints = tuple(_joint_draft(model, joint, root) for joint in controlled)
     file = replace(
@@ -271,7 +271,7 @@ def _sampled(draft: Draft, file: RobotFile, root: Element | None) -> Draft:
         home_keyframe=keyframe,
         home_source=source,
         pairs=tuple(pairs),
-        often=tuple((link(a), link(b), share) for (a, b), share in often.items()),
+        often=tuple((link(a), link(b), text) for (a, b), text in often.items()),
     )
 
 

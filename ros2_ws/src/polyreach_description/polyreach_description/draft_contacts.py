@@ -21,7 +21,7 @@ from polyreach_description.self_collision import LinkPair
 
 SAMPLES = 300  # random configurations
 ALWAYS = 0.95  # share of them in which a pair that is always in contact is
-OFTEN = 0.5  # share of them in which a pair is worth a look
+OFTEN = 0.5  # share of them in which a pair that is worth a look touches
 FREE_SHARE = 0.02  # of them, below which goals can hardly be drawn
 CENTRAL = 0.6  # share of every range, about its middle, from which a home is drawn
 ROUNDED = 1e-6  # [m]
@@ -70,15 +70,16 @@ def sample_contacts(robot: Robot) -> list[dict[LinkPair, float]]:
     return [sampler.gaps(robot.qpos(joint_pos)) for joint_pos in sample]
 
 
-def contact_pairs(robot: Robot) -> tuple[dict[LinkPair, str], dict[LinkPair, float]]:
-    """Pairs of links to leave out of the collision check, each with the reason, and others that
-    touch in more than OFTEN of random configurations, with the share.
+def contact_pairs(robot: Robot) -> tuple[dict[LinkPair, str], dict[LinkPair, str]]:
+    """Pairs of links to leave out of the collision check, each with the reason, and others to be
+    decided on, with what is known of them: they touch in more than OFTEN of random configurations,
+    or sometimes, and are nearer than the slow distance in ALWAYS.
     """
     samples, stop, slow = sample_contacts(robot), robot.stop_distance, robot.slow_distance
     touching = nearer(samples, 0.0)
     touch_share, near_share = shares(touching), shares(nearer(samples, stop))
-    reasons = {}
-    for pair, share in shares(samples).items():
+    slow_share, reasons = shares(samples), {}
+    for pair, share in slow_share.items():
         if share < ALWAYS or not all(pair):  # a link without a name cannot be listed
             continue
         if touch_share.get(pair, 0.0) >= ALWAYS:
@@ -93,7 +94,12 @@ def contact_pairs(robot: Robot) -> tuple[dict[LinkPair, str], dict[LinkPair, flo
             break
         if pair not in reasons and all(pair):  # or goals could not be drawn
             reasons[pair] = f"guess: touch in {share:.0%}, and hardly any configuration is free"
-    often = {p: s for p, s in touch_share.items() if s > OFTEN and p not in reasons and all(p)}
+    often = {
+        pair: f"touch in {share:.0%}"
+        + (f", always nearer than {1e3 * slow:.3g} mm" if slow_share[pair] >= ALWAYS else "")
+        for pair, share in touch_share.items()
+        if (share > OFTEN or slow_share[pair] >= ALWAYS) and pair not in reasons and all(pair)
+    }
     return reasons, often
 
 

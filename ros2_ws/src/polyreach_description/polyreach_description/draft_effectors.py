@@ -72,13 +72,28 @@ def find_effectors(
     return chosen, unused
 
 
-def select_effectors(effectors: list[EffectorDraft], names: Collection[str]) -> list[EffectorDraft]:
-    """Those of `names`, or all if there are none. Raises RobotError for an unknown name."""
+def select_effectors(
+    model: mujoco.MjModel,
+    effectors: list[EffectorDraft],
+    names: Collection[str],
+    usable: Collection[int],
+) -> list[EffectorDraft]:
+    """Those of `names`, or all if there are none; then links of `names` that a usable joint moves.
+
+    Raises RobotError for any other name.
+    """
     legal = [effector.name for effector in effectors]
+    movers = last_movers(model, np.array(sorted(usable), dtype=np.int64))  # (nbody,)
+    links = {model.body(body).name for body in np.flatnonzero(movers >= 0).tolist()}
     for name in names:
-        if name not in legal:
-            raise RobotError(f"unknown effector '{name}' (the model has: {', '.join(legal)})")
-    return [effector for effector in effectors if not names or effector.name in names]
+        if name not in legal and (name not in links or _topic_name(name, ()) != name):
+            raise RobotError(
+                f"unknown effector '{name}' (the model has: {', '.join(legal)}; others are given "
+                "by the name of a link that moves)"
+            )
+    others = (name for name in dict.fromkeys(names) if name not in legal)
+    kept = [effector for effector in effectors if not names or effector.name in names]
+    return kept + [EffectorDraft(name, "", name, (0.0, 0.0, 0.0)) for name in others]
 
 
 class _Tree:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from polyreach_description.draft import CONTROL_RATE, Draft, JointDraft
-from polyreach_description.draft_contacts import ALWAYS, OFTEN, SAMPLES
+from polyreach_description.draft_contacts import ALWAYS, SAMPLES
 from polyreach_description.draft_effectors import EffectorDraft
 from polyreach_description.draft_yaml import commented, section, yaml_name
 from polyreach_description.printable import printable
@@ -86,9 +86,8 @@ def _no_collision_lines(draft: Draft) -> Iterator[str]:
         yield commented(f"- {yaml_name(link)}", "its collision mesh cannot be used: ignored")
     for first, second, reason in draft.pairs:
         yield commented(f"- [{yaml_name(first)}, {yaml_name(second)}]", reason)
-    for first, second, share in draft.often:
-        pair = f"- [{yaml_name(first)}, {yaml_name(second)}]"
-        yield f"# {pair} # touch in {share:.0%}: decide"
+    for first, second, text in draft.often:
+        yield f"# - [{yaml_name(first)}, {yaml_name(second)}] # {text}: decide"
 
 
 def decisions(draft: Draft) -> Iterator[str]:
@@ -120,7 +119,7 @@ def decisions(draft: Draft) -> Iterator[str]:
         yield f"collision: not checked between {_names(pairs)}; the file says why"
     if draft.often:
         pairs = [f"[{first}, {second}]" for first, second, _ in draft.often]
-        yield f"collision: {_names(pairs)} touch in more than {OFTEN:.0%}; are they to be checked?"
+        yield f"collision: {_names(pairs)} touch or are near often; are they to be checked?"
     if draft.home_source:
         yield f"home: {draft.home_source}"
 
