@@ -1,0 +1,48 @@
+"""Imitation of Meta-World's scripted policies by distillation with DAgger (Ross et al. 2011). No
+reward is used: these are no results of reinforcement learning.
+"""
+
+from polyreach.envs.metaworld.metaworld import MetaWorldConfig
+from polyreach.experiments.experiment import Experiment, Variant, override
+from polyreach.methods.distillation import DistillationConfig
+
+_DAGGER = override(
+    DistillationConfig,
+    teachers=("scripted",),
+    # against a fixed deviation: the squared error of the actions
+    direction="student_teacher",
+    match="action",
+    order="together",
+    hidden=(256, 256),
+    t_max=10,
+    lr=1e-3,
+    final_lr=0.05,
+    memory=30_000,
+    batch_size=64,
+    updates=30,
+    mixing=0.3,
+)
+
+
+def _imitation(task_set: str, tasks: int) -> Experiment:
+    """20,000 steps of each task with 5 environments, and one evaluation, at the end."""
+    steps = 20_000 * tasks
+    return Experiment(
+        name=f"imitation-{task_set}",
+        title=f"Imitation of the scripted policies of Meta-World's {task_set.upper()}",
+        paper="Arora et al. 2018 and Ross et al. 2011",
+        envs=(task_set,),
+        variants=(Variant("distillation with DAgger", "distillation"),),
+        preset="paper",
+        # the teachers need at most 236 steps; a success within 200 is one within 500, too
+        overrides=(_DAGGER, override(MetaWorldConfig, goals="random", horizon=200)),
+        num_envs=5 * tasks,
+        eval_every=steps,
+        steps=steps,
+        seeds=3,
+        measure="success",
+    )
+
+
+IMITATION_MT10 = _imitation("mt10", 10)
+IMITATION_MT50 = _imitation("mt50", 50)
