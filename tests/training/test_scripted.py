@@ -1,7 +1,6 @@
 """Scripted policies as teachers: their actions, a student of them, and environments without any."""
 
 import importlib
-import time
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from task_fakes import PointMasses
 
 from polyreach.envs.metaworld.metaworld import TASK_SETS, MetaWorldConfig, MetaWorldEnv
-from polyreach.envs.metaworld.simulation import GOALS
+from polyreach.envs.metaworld.simulation import GOALS, Simulation
 from polyreach.envs.task_env import play_episodes
 from polyreach.errors import UserError
 from polyreach.methods.distillation import Distillation, DistillationConfig
@@ -89,18 +88,32 @@ def test_a_student_learns_from_scripted_policies() -> None:
 
 
 @pytest.mark.exhaustive
-@pytest.mark.parametrize("horizon", [200, 500])
-def test_how_often_the_teachers_succeed(horizon: int) -> None:
-    """Every goal of every task once; prints the rows of docs/metaworld.md."""
-    shares: dict[str, Any] = {}
-    config = MetaWorldConfig(goals="random", horizon=horizon)
-    started = time.monotonic()
+@pytest.mark.filterwarnings("ignore:Constant:UserWarning")
+def test_how_often_the_teachers_succeed() -> None:
+    """Every goal of every task once; prints the figures of docs/metaworld.md."""
+    shares: dict[str, float] = {}
+    for name in (*TASK_SETS["mt10"], *TASK_SETS["mt50"]):
+        if name in shares:
+            continue
+        simulation, policy = Simulation(name, "v2"), POLICIES[name]()
+        steps = [steps_to_success(simulation, policy, goal) for goal in range(GOALS)]
+        reached = [step for step in steps if step]
+        shares[name] = len(reached) / GOALS
+        within = sum(step <= 200 for step in reached)
+        print(f"{name}: {len(reached)} of {GOALS}, {within} within 200 steps, last {max(reached)}")
     for task_set in ("mt10", "mt50"):
-        env = MetaWorldEnv(task_set, len(TASK_SETS[task_set]), config, every_goal=True)
-        action, tasks = env.scripted().action, torch.arange(env.tasks)
-        success = play_episodes(env, lambda obs, f=action, t=tasks: f(obs, t), 0).success
-        assert success.shape == (env.tasks, GOALS)
-        shares |= dict(zip(env.task_names, success.float().mean(dim=1).tolist(), strict=True))
-        print(f"{task_set}: {success.float().mean():.1%}, {time.monotonic() - started:.0f} s")
-        assert float(success.float().mean()) > 0.95
-    print("\n".join(f"| {name} | {share:.0%} |" for name, share in shares.items()))
+        share = float(np.mean([shares[name] for name in TASK_SETS[task_set]]))
+        print(f"{task_set}: {share:.1%}")
+        assert share > 0.95
+
+
+def steps_to_success(simulation: Simulation, policy: Any, goal: int) -> int:
+    """0 if it does not succeed in 500 steps."""
+    obs = simulation.start(0, goal)
+    for step in range(1, 501):
+        # as from an environment, and as it takes it
+        action = policy.get_action(obs.astype(np.float32).astype(float))
+        obs, _, success = simulation.step(0, action.clip(-1.0, 1.0).astype(np.float32))
+        if success:
+            return step
+    return 0
