@@ -24,7 +24,7 @@ _DAGGER = override(
 )
 
 
-def _imitation(task_set: str, tasks: int) -> Experiment:
+def _imitation(task_set: str, tasks: int, published: str) -> Experiment:
     """8,000 steps of each task with 5 environments, and one evaluation, at the end."""
     steps = 8_000 * tasks
     return Experiment(
@@ -41,8 +41,22 @@ def _imitation(task_set: str, tasks: int) -> Experiment:
         steps=steps,
         seeds=3,
         measure="success",
+        published=published,
     )
 
 
-IMITATION_MT10 = _imitation("mt10", 10)
-IMITATION_MT50 = _imitation("mt50", 50)
+_OTHER_KIND = (
+    "by reinforcement learning, which has rewards and no teachers, and so not the same kind"
+)
+IMITATION_MT10 = _imitation(
+    "mt10",
+    10,
+    f"{_OTHER_KIND}: ARS (Cho et al. 2025) 97 to 99 % after 20,000,000 steps; nothing of "
+    "imitation. The scripted teachers themselves: 97.4 % of the same goals",
+)
+IMITATION_MT50 = _imitation(
+    "mt50",
+    50,
+    f"{_OTHER_KIND}: ARS (Cho et al. 2025) 78 to 83 % after 100,000,000 steps; nothing of "
+    "imitation. The scripted teachers themselves: 98.0 % of the same goals",
+)
