@@ -227,6 +227,53 @@ def test_student_or_teacher_may_collect_all_rollouts(share: float) -> None:
     assert student.student_acts is (share == 1.0) and not student.elsewhere
 
 
+def test_the_teacher_acts_with_a_probability_that_falls_to_zero() -> None:
+    """In single actions, not in whole rollouts, and in none once the share `mixing` is over."""
+    student = student_of(PointMasses(3, 50), total_steps=1000, mixing=0.4)
+    obs, noise = torch.rand(3, 50, 2), torch.zeros(3, 50, 2)
+    taught = student.teacher_act([0, 1, 2])(obs, noise)
+    for env_steps, beta in ((0, 1.0), (100, 0.75), (300, 0.25)):
+        student.env_steps = env_steps
+        act = student.act_of(True, [0, 1, 2])
+        assert act is not None
+        by_teacher = (act(obs, noise) == taught).all(dim=-1)
+        assert float(by_teacher.float().mean()) == pytest.approx(beta, abs=0.12)
+    for env_steps in (400, 900):
+        student.env_steps = env_steps
+        assert student.act_of(True, [0, 1, 2]) is None
+    assert student_of().act_of(True, [0, 1, 2]) is None, "the paper's student acts alone"
+
+
+def test_updates_are_on_states_of_all_rollouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the answers that the teacher gave there."""
+    env = PointMasses(3, 2, horizon=1000)
+    student = student_of(env, memory=1000, batch_size=64, updates=3, t_max=4)
+    visited: list[set[float]] = [set(), set(), set()]
+    batches: list[tuple[int, set[float]]] = []
+    collect, update_on = student.collect, student.update_on
+
+    def spy_collect(tasks: list[int], act: Any = None) -> Any:
+        rollout = collect(tasks, act)
+        visited[tasks[0]] |= set(rollout.obs[..., 0].flatten().tolist())
+        return rollout
+
+    def spy_update(obs: Tensor, target: Any, tasks: list[int]) -> Tensor:
+        assert torch.equal(target[0], 4 * (env.target[tasks] - obs))
+        assert obs.shape == (1, 64, 2)
+        batches.append((tasks[0], set(obs[..., 0].flatten().tolist())))
+        return update_on(obs, target, tasks)
+
+    monkeypatch.setattr(student, "collect", spy_collect)
+    monkeypatch.setattr(student, "update_on", spy_update)
+    for _ in range(5):
+        student.step()
+    assert len(batches) == 5 * 3 * 3 and student.updates == 5 * 3 * 3
+    for task, seen in batches:
+        assert seen <= visited[task]
+    last = [seen for task, seen in batches if task == 0][-3:]
+    assert len(set.union(*last)) > 30, "of 40 visited, 8 of them in the last rollout"
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "student's states": {},
     "both": {"student_share": 0.5, "order": "random"},
@@ -234,6 +281,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "student || teacher": {"direction": "student_teacher"},
     "actions": {"match": "action", "order": "together"},
     "nothing shared": {"sharing": "none"},
+    "DAgger": {"memory": 400, "batch_size": 16, "updates": 2, "mixing": 0.5},
+    "DAgger, nothing shared": {"memory": 400, "batch_size": 16, "mixing": 0.5, "sharing": "none"},
 }
 
 
@@ -299,6 +348,16 @@ def test_incompatible_teachers_are_refused() -> None:
         prepare(lost)
     for teachers in ((still,), (one, squashing, still)):
         assert not prepare(*teachers, match="action").actor.squashes
-    for changes in ({"direction": "both"}, {"match": "mean"}, {"std": 0.0}, {"student_share": 2.0}):
+    wrong: tuple[dict[str, Any], ...] = (
+        {"direction": "both"},
+        {"match": "mean"},
+        {"std": 0.0},
+        {"student_share": 2.0},
+        {"mixing": 1.5},
+        {"memory": -1},
+        {"batch_size": 0},
+        {"updates": 2},
+    )
+    for changes in wrong:
         with pytest.raises(UserError, match=next(iter(changes))):
             DistillationConfig(**changes)

@@ -17,6 +17,17 @@ from polyreach.networks.policy import Policy, RobotPolicy
 Act = Callable[[Tensor], Tensor]  # observations (T, n, O) -> actions (T, n, A)
 
 
+class Scripted(NamedTuple):
+    """Policies that nobody trained, one for each task."""
+
+    sha256: str
+    """Digest of the program."""
+    action: Callable[[Tensor, Tensor], Tensor]
+    """Observations (T', B, O) and the numbers of their tasks (T',) -> actions (T', B, A) in
+    [-1, 1].
+    """
+
+
 class TaskStep(NamedTuple):
     """What one step of the tasks gave; T' is the number of tasks that were stepped."""
 
@@ -96,6 +107,13 @@ class TaskEnv(ABC):
     def robot_policy(self, actor: Policy) -> RobotPolicy:
         """`actor` as the policy of the robot; without a robot a UserError."""
         raise UserError(f"the tasks {', '.join(self.task_names)} are not those of a robot")
+
+    def scripted(self) -> Scripted:
+        """The scripted policies of the tasks; without them a UserError."""
+        raise UserError(
+            f"the tasks {', '.join(self.task_names)} have no scripted policies (legal: those of "
+            "Meta-World)"
+        )
 
     def close(self) -> None:  # noqa: B027
         """Stop threads and processes."""

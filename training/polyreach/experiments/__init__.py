@@ -3,6 +3,7 @@
 from polyreach.errors import UserError
 from polyreach.experiments.digrad import DIGRAD_FIG4
 from polyreach.experiments.experiment import Experiment
+from polyreach.experiments.imitation import IMITATION_MT10, IMITATION_MT50
 from polyreach.experiments.multitask import MULTITASK, MULTITASK_FINE_TUNING
 from polyreach.experiments.sac import (
     PICOR_ABLATIONS,
@@ -28,6 +29,8 @@ EXPERIMENTS = {
         SPECIALIZATION_MASS,
         MULTITASK_FINE_TUNING,
         MULTITASK,
+        IMITATION_MT10,
+        IMITATION_MT50,
     )
 }
 

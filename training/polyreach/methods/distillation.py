@@ -19,8 +19,14 @@ A teacher is any trained policy (see trained_policy.py). The student matches one
   not change a divergence, so this is the divergence of the distributions of actions. All teachers
   of a student must be of the same kind.
 - `match` action: its action without noise, as the mean of a normal distribution with standard
-  deviation `std`. Teachers of all kinds can then be mixed, including deterministic policies and
-  exported files.
+  deviation `std`. Teachers of all kinds can then be mixed, including deterministic policies,
+  exported files and scripted policies.
+
+With `memory` above 0 this is DAgger (Ross et al. 2011, arXiv:1011.0686, algorithm 3.1), in which an
+iteration is a rollout: the states of all rollouts are kept with the teacher's answers, D, and
+`updates` steps down L on batches of D follow each rollout. In the student's rollouts every action
+is the teacher's with probability beta. DAgger asks for beta_i whose mean over the iterations goes
+to 0; here beta falls linearly from 1 to 0 over the share `mixing` of the run.
 
 What the paper leaves open, and what is done here: networks, optimiser, clipping and normalisation
 are those of A2C (see a2c.py); p_s is 1, as in the paper's multi-task case. Teachers are frozen:
@@ -39,15 +45,16 @@ from polyreach.errors import UserError, check_choice, check_range
 from polyreach.methods.learner import Metrics, NoisyAct
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.multi_head import HeadsConfig, HeadsLearner, tuned_heads
+from polyreach.methods.teachers import Match, read_teachers
 from polyreach.methods.trained_policy import AdaptedPolicy, Normal, PolicyReader
 from polyreach.networks.gaussian import normal_divergence
-from polyreach.networks.multi_head import GaussianHeads
+from polyreach.networks.multi_head import SquashableHeads
+from polyreach.storage.answers import Answers
 from polyreach.storage.rollout import by_task
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: distillation"
 
 Direction = Literal["teacher_student", "student_teacher"]
-Match = Literal["distribution", "action"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,8 @@ class DistillationConfig(HeadsConfig):
     """Settings of distillation."""
 
     teachers: tuple[str, ...] = ()
-    """Run folders, and on robots also .onnx files: one teacher for all tasks, or one for each task
-    in order.
+    """Run folders, on robots also .onnx files, and `scripted` for the scripted policies of
+    Meta-World's tasks: one teacher for all tasks, or one for each task in order.
     """
     direction: Direction = "teacher_student"
     """teacher_student: KL(teacher || student). student_teacher: KL(student || teacher), which is
@@ -70,6 +77,16 @@ class DistillationConfig(HeadsConfig):
     """Standard deviation that replaces the teacher's if `match` is action."""
     student_share: float = 1.0
     """Probability that a rollout is the student's, p_s."""
+    memory: int = 0
+    """States of each task that are kept with the teacher's answers. 0: an update is on its own
+    rollout only (the paper).
+    """
+    batch_size: int = 128
+    """States of each task in an update, if there is a memory."""
+    updates: int = 1
+    """Updates after each rollout, if there is a memory."""
+    mixing: float = 0.0
+    """Share of the run's steps in which beta falls from 1 to 0."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -77,37 +94,27 @@ class DistillationConfig(HeadsConfig):
         check_choice(self, direction=DIVERGENCE, match=("distribution", "action"))
         check_range("std", self.std, 1e-6)
         check_range("student_share", self.student_share, 0.0, 1.0)
-
-
-class Student(GaussianHeads):
-    """Squashes its actions by tanh if its teachers do."""
-
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        self.squash: Tensor
-        self.register_buffer("squash", torch.zeros((), dtype=torch.bool))
-
-    @property
-    def squashes(self) -> bool:
-        """Whether actions are the tanh of what is drawn."""
-        return bool(self.squash)
-
-    def to_action(self, u: Tensor) -> Tensor:
-        """What is done when u was drawn."""
-        return torch.where(self.squash, torch.tanh(u), u)
+        check_range("mixing", self.mixing, 0.0, 1.0)
+        check_range("memory", self.memory, 0)
+        check_range("batch_size", self.batch_size, 1)
+        check_range("updates", self.updates, 1)
+        if not self.memory and self.updates > 1:
+            raise UserError(
+                f"updates is {self.updates}, but without a memory a rollout has 1: give memory"
+            )
 
 
 class Distillation(HeadsLearner):
     """A student, and the teachers once `prepare` has read them."""
 
-    actor: Student
+    actor: SquashableHeads
 
     def __init__(
         self, config: DistillationConfig, env: TaskEnv, total_steps: int, seed: int
     ) -> None:
         super().__init__(config, env, total_steps, seed)
         self.config, self.seed = config, seed
-        self.actor = Student(
+        self.actor = SquashableHeads(
             env.tasks,
             env.obs_size,
             config.hidden,
@@ -118,6 +125,10 @@ class Distillation(HeadsLearner):
         self.actor.to(self.device)
         self.parts["actor"] = self.actor
         self.optimize(self.actor.net, lr=config.lr)
+        self.memory: Answers | None = None
+        if config.memory:
+            sizes = config.memory, env.obs_size, env.action_size
+            self.memory = self.parts["memory"] = Answers(env.tasks, *sizes, self.device)
         self.teachers: list[AdaptedPolicy] = []
         # who acts in the environments now, and the state of the other's environments
         self.student_acts = config.student_share > 0
@@ -125,7 +136,7 @@ class Distillation(HeadsLearner):
 
     def prepare(self, read: PolicyReader) -> None:
         """Read the teachers, which only training needs. Raises UserError if they cannot teach."""
-        self.teachers = read_teachers(self.config, self.env, read)
+        self.teachers = read_teachers(self.config.teachers, self.config.match, self.env, read)
         self.actor.squash.fill_(self.config.match == "distribution" and self.teachers[0].squashes)
         if 0.0 < self.config.student_share < 1.0 and not self.elsewhere:
             student = {"env": copy.deepcopy(self.env.state_dict()), "obs": self.obs.clone()}
@@ -153,11 +164,44 @@ class Distillation(HeadsLearner):
         if student_acts != self.student_acts:
             self.exchange()
             self.student_acts = student_acts
-        rollout = self.collect(tasks, None if student_acts else self.teacher_act(tasks))
+        rollout = self.collect(tasks, self.act_of(student_acts, tasks))
         obs = by_task(rollout.obs)  # (T', S n, O)
-        metrics = self.update_on(obs, self.teacher_distribution(obs, tasks), tasks)
-        self.actor.normalizer.update(obs)
+        target = self.teacher_distribution(obs, tasks)
+        if self.memory is None:
+            metrics = self.update_on(obs, target, tasks)
+            self.actor.normalizer.update(obs)
+        else:
+            self.memory.add(obs, *target, tasks)
+            self.actor.normalizer.update(obs)
+            metrics = torch.stack(
+                [self.update_from(self.memory, tasks) for _ in range(self.config.updates)]
+            )
+            metrics = metrics.mean(dim=0)
         return torch.cat([rollout.reward.mean()[None], metrics])
+
+    def act_of(self, student_acts: bool, tasks: list[int]) -> NoisyAct | None:
+        """Who acts in a rollout: the student (None), mixed with the teachers, or the teachers."""
+        if not student_acts:
+            return self.teacher_act(tasks)
+        steps = self.config.mixing * self.total_steps
+        beta = 1.0 - self.env_steps / steps if self.env_steps < steps else 0.0
+        return self.mixed_act(beta, tasks) if beta > 0.0 else None
+
+    def mixed_act(self, beta: float, tasks: list[int]) -> NoisyAct:
+        """Every action of every environment is the teacher's with probability `beta`."""
+        student, teacher = self.actor_act(tasks), self.teacher_act(tasks)
+
+        def act(obs: Tensor, noise: Tensor) -> Tensor:
+            drawn = torch.rand(obs.shape[:2], generator=self.generator, device=self.device)
+            # pi_i = beta_i pi* + (1 - beta_i) pi^_i
+            return torch.where((drawn < beta)[..., None], teacher(obs, noise), student(obs, noise))
+
+        return act
+
+    def update_from(self, memory: Answers, tasks: list[int]) -> Tensor:
+        """An update on states of the memory; as update_on."""
+        obs, *target = memory.sample(self.config.batch_size, self.generator, tasks)
+        return self.update_on(obs, (target[0], target[1]), tasks)
 
     def teacher_act(self, tasks: list[int]) -> NoisyAct:
         """The teachers, with noise."""
@@ -215,7 +259,7 @@ class Distillation(HeadsLearner):
 
     def resume(self, state: dict[str, Any], read: PolicyReader) -> None:
         """Restore what state_dict returned. Raises UserError if a teacher has changed since."""
-        self.teachers = read_teachers(self.config, self.env, read)
+        self.teachers = read_teachers(self.config.teachers, self.config.match, self.env, read)
         for teacher in self.teachers:
             known = state["teachers"].get(teacher.path, teacher.sha256)
             if known != teacher.sha256:
@@ -230,40 +274,6 @@ class Distillation(HeadsLearner):
         super().load_state_dict(state)
         self.elsewhere = copy.deepcopy(state["elsewhere"])
         self.student_acts = state["student_acts"]
-
-
-def read_teachers(
-    config: DistillationConfig, env: TaskEnv, read: PolicyReader
-) -> list[AdaptedPolicy]:
-    """The teachers of a student: one for all tasks, or one for each.
-
-    Raises UserError if they do not fit the tasks or each other.
-    """
-    if len(config.teachers) not in (1, env.tasks):
-        raise UserError(
-            f"teachers are {len(config.teachers)}, but must be one for all tasks, or one for each "
-            f"of {', '.join(env.task_names)}, in turn (--method-config.teachers)"
-        )
-    by_path = {path: read(path).adapt(env) for path in dict.fromkeys(config.teachers)}
-    teachers = [by_path[path] for path in config.teachers]
-    each = teachers if len(teachers) > 1 else teachers * env.tasks
-    for task, (teacher, name) in enumerate(zip(each, env.task_names, strict=True)):
-        if teacher.rows[task] < 0:
-            raise UserError(f"teacher '{teacher.path}' was not trained on the task '{name}'")
-    if config.match == "action":
-        return teachers
-    for teacher in teachers:
-        if teacher.distribution is None:
-            raise UserError(
-                f"teacher '{teacher.path}' has no distribution of the student's actions to match: "
-                "take --method-config.match action"
-            )
-        if teacher.squashes != teachers[0].squashes:
-            raise UserError(
-                f"of the teachers '{teachers[0].path}' and '{teacher.path}' one squashes its "
-                "actions by tanh and one does not: take --method-config.match action"
-            )
-    return teachers
 
 
 DIVERGENCE: dict[Direction, Any] = {

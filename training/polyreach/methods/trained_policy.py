@@ -1,4 +1,5 @@
-"""Trained policies as a method sees them: those of earlier runs, and on robots exported files.
+"""Trained policies as a method sees them: those of earlier runs, on robots exported files, and in
+their place the scripted policies of an environment.
 
 A trained policy is adapted to an environment before it acts there: it is asked for the normal
 distribution of its actions, or for its action without noise. On robots it may observe other
@@ -27,6 +28,9 @@ from polyreach.robot.features import (
     largest_action,
 )
 from polyreach.robot.onnx_policy import PolicyFile
+
+SCRIPTED = "scripted"
+"""Stands for the path of the environment's scripted policies."""
 
 Normal = tuple[Tensor, Tensor]  # mean and log standard deviation, (T', B, A) each
 Distribution = Callable[[Tensor, Tensor], Normal]
@@ -71,7 +75,23 @@ class TrainedPolicy(ABC):
 
 
 PolicyReader = Callable[[str], TrainedPolicy]
-"""From the path of a run folder or of an .onnx file. Raises UserError for what cannot be read."""
+"""From the path of a run folder or of an .onnx file, or SCRIPTED. Raises UserError for what cannot
+be read.
+"""
+
+
+@dataclass(frozen=True)
+class ScriptedPolicy(TrainedPolicy):
+    """What is there without training: the scripted policies of any environment that has them."""
+
+    path: str = SCRIPTED
+    sha256: str = ""
+    robot_sha256: str = ""
+
+    def adapt(self, env: TaskEnv) -> AdaptedPolicy:
+        """The policies of the tasks of `env`. Raises UserError if it has none."""
+        sha256, action = env.scripted()
+        return AdaptedPolicy(self.path, sha256, tuple(range(env.tasks)), action, None, False)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -73,3 +73,21 @@ class GaussianHeads(NormalPolicy):
     def mean_action(self, obs: Tensor, tasks: Tensor | None = None) -> Tensor:
         """The action without noise, (T', B, A) in [-1, 1], for obs (T', B, O)."""
         return self.to_action(self.distribution(obs, tasks)[0]).clamp(-1.0, 1.0)
+
+
+class SquashableHeads(GaussianHeads):
+    """Squashes its actions by tanh if the buffer `squash` is set."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.squash: Tensor
+        self.register_buffer("squash", torch.zeros((), dtype=torch.bool))
+
+    @property
+    def squashes(self) -> bool:
+        """Whether actions are the tanh of what is drawn."""
+        return bool(self.squash)
+
+    def to_action(self, u: Tensor) -> Tensor:
+        """What is done when u was drawn."""
+        return torch.where(self.squash, torch.tanh(u), u)

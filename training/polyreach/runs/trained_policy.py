@@ -12,7 +12,13 @@ import torch
 from polyreach.errors import UserError
 from polyreach.methods import get_method
 from polyreach.methods.learner import Learner
-from polyreach.methods.trained_policy import FilePolicy, RunPolicy, TrainedPolicy
+from polyreach.methods.trained_policy import (
+    SCRIPTED,
+    FilePolicy,
+    RunPolicy,
+    ScriptedPolicy,
+    TrainedPolicy,
+)
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.checkpoint import read_newest
 from polyreach.runs.config import RunConfig, load_run_env_spec
@@ -87,10 +93,13 @@ def read_run(path: str) -> RunPolicy:
 
 
 def read_policy(path: str) -> TrainedPolicy:
-    """The newest policy of the run folder `path`, or the exported policy in an .onnx file.
+    """The newest policy of the run folder `path`, the exported policy in an .onnx file, or for
+    SCRIPTED the scripted policies of the environment.
 
     Raises UserError for what cannot be read.
     """
+    if path == SCRIPTED:
+        return ScriptedPolicy()
     if not path.endswith(".onnx"):
         return read_run(path)
     file = PolicyFile(Path(path))

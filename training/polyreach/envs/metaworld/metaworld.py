@@ -12,9 +12,10 @@ from torch import Tensor
 
 from polyreach.envs.env_spec import EnvConfig
 from polyreach.envs.metaworld.pool import ACTION_SIZE, GO_ON, LocalPool, Pool, WorkerPool
+from polyreach.envs.metaworld.scripted import scripted_policies
 from polyreach.envs.metaworld.simulation import GOALS
 from polyreach.envs.metaworld.task import OBS_SIZE, import_metaworld
-from polyreach.envs.task_env import TaskEnv, TaskStep, envs_per_task
+from polyreach.envs.task_env import Scripted, TaskEnv, TaskStep, envs_per_task
 from polyreach.errors import UserError, check_choice, check_range
 
 TASK_SETS: dict[str, tuple[str, ...]] = {
@@ -220,6 +221,10 @@ class MetaWorldEnv(TaskEnv):
         if episodes:
             pairs = self._pairs(range(self.tasks))
             self._pool.load_state(pairs, [_to_arrays(episode) for episode in episodes])
+
+    def scripted(self) -> Scripted:
+        """Those of the package."""
+        return scripted_policies(self.task_names)
 
     def close(self) -> None:
         """Stop the processes."""

@@ -20,6 +20,7 @@ from polyreach.experiments.engines.ray_archive import Archive
 from polyreach.experiments.engines.ray_cluster import connect
 from polyreach.experiments.engines.ray_task import Assignment, Outcome, train_run
 from polyreach.experiments.job import Job
+from polyreach.methods.trained_policy import SCRIPTED
 from polyreach.runs.config import RunConfig
 from polyreach_description import is_robot_file
 
@@ -144,7 +145,8 @@ def _describe(resources: Mapping[str, float]) -> str:
 def _starts(config: RunConfig) -> list[str]:
     """Folders of the runs that a run starts from, or that are its teachers."""
     start = getattr(config.method_config, "start", "")
-    return [*([start] if start else []), *getattr(config.method_config, "teachers", ())]
+    teachers = getattr(config.method_config, "teachers", ())
+    return [*([start] if start else []), *(name for name in teachers if name != SCRIPTED)]
 
 
 def _check_portable(config: RunConfig) -> None:
