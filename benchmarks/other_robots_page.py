@@ -22,8 +22,8 @@ INTRODUCTION = """\
 # Other robots
 
 Robots of other projects, each with a `robot.yaml` as [Your own robot](your-robot.md) describes:
-written by `polyreach robot new`, decided, checked by `polyreach robot check`. Each policy was
-trained once, by the default command:
+written by `polyreach robot new my_robot.urdf`, decided, checked by `polyreach robot check
+my_robot.yaml`. Each policy was trained once, by the default command:
 
     polyreach train apg my_robot.yaml --out runs/mine
     polyreach export runs/mine --out mine.onnx
