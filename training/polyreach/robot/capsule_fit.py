@@ -1,34 +1,31 @@
 """Capsules fitted to the bodies of a robot, for distances that a policy can learn from.
 
 Spheres and capsules of the model are taken as they are. Of other geoms, points are clustered, and
-each cluster gets a capsule along its principal axis; so do groups of many geoms. What the fit
-misses is measured against exact distances in random configurations, and becomes an offset of each
-pair of groups.
+each cluster gets a capsule along its principal axis; so do groups of many geoms. These are moved
+until their distances fit exact ones in random configurations, if that judges others better. What
+the fit misses there becomes an offset of each pair of groups.
 """
 
 from collections import defaultdict
 from dataclasses import replace
+from functools import partial
 
 import mujoco
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from polyreach.robot.self_clearance import Capsules, SelfClearance
+from polyreach.robot.capsule_offsets import SIGHT, exact_distances, with_offsets
+from polyreach.robot.capsule_refinement import refine_capsules
+from polyreach.robot.self_clearance import Capsules
 from polyreach_description import Robot
-from polyreach_description.geom_pairs import BoxDistances, Pair, moving_pairs
+from polyreach_description.geom_pairs import Pair, moving_pairs
 from polyreach_description.kinematic_tree import last_movers
 
 MAX_PARTS = 8  # capsules of one group
 POINTS = 400  # sampled of a geom
 FLAT = 1e3  # [m], radius of the sphere that stands for a plane
-SAMPLES = 2000  # random configurations
-BATCH = 250  # of these, measured at once
-WIDTHS = (0.5, 2.0, 5.0)  # shares beyond the stop distance, within which offsets are measured
-ENOUGH = 20  # configurations within a width
-COVERED = (0.97, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3)  # shares of the measured distances that the
-# fit does not overestimate, the best first
-MISTAKEN = 0.03  # share of all configurations
+SAMPLES = 2000  # random configurations in which the capsules are measured
+REFINED = 4000  # others, for which they are moved
 FAR = 0.1  # [m]; pairs that are farther in every random configuration are left out
 
 EXACT = {mujoco.mjtGeom.mjGEOM_PLANE, mujoco.mjtGeom.mjGEOM_SPHERE, mujoco.mjtGeom.mjGEOM_CAPSULE}
@@ -69,19 +66,21 @@ def fit_capsules(robot: Robot) -> Capsules:
         offset=np.zeros(len(owner)),
     )
     low, high = robot.joint_pos_limits.T
-    sample = rng.uniform(low, high, (SAMPLES, len(low)))
-    fitted = _fitted(robot, capsules, sample)
-    exact = _exact(robot, geom_pairs, group_of, group_pairs, sample)
-    offset = np.zeros(len(owner))
-    for column, (a, b) in enumerate(group_pairs):
-        if _is_exact(robot, groups[a]) and _is_exact(robot, groups[b]):
-            continue
-        members = owner == column
-        nearest = fitted[:, members].min(axis=1)
-        offset[members] = _offset(nearest, exact[:, column], robot.stop_distance)
-    nearest = (fitted - offset).min(axis=0)
+    is_exact = np.array([_is_exact(robot, geoms) for geoms in groups])
+    inexact = np.array([not (is_exact[a] and is_exact[b]) for a, b in group_pairs])
+    sample, drawn = (rng.uniform(low, high, (count, len(low))) for count in (SAMPLES, REFINED))
+    measure = partial(exact_distances, robot, geom_pairs, group_of, group_pairs)
+    exact = measure(sample)
+    best, distances, misjudged = with_offsets(robot, capsules, owner, inexact, sample, exact)
+    if misjudged > 0.0 and inexact.any():
+        free, sight = np.repeat(~is_exact, counts), SIGHT * robot.stop_distance
+        refined = refine_capsules(robot, capsules, owner, free, drawn, measure(drawn), sight)
+        other = with_offsets(robot, refined, owner, inexact, sample, exact)
+        if other[-1] < misjudged:
+            best, distances, _ = other
+    nearest = distances.min(axis=0)
     kept = nearest <= max(FAR, nearest.min())  # at least one
-    return replace(capsules, pairs=capsules.pairs[kept], offset=offset[kept])
+    return replace(best, pairs=best.pairs[kept], offset=best.offset[kept])
 
 
 def data_at_reference(robot: Robot) -> mujoco.MjData:
@@ -210,70 +209,3 @@ def _around(points: Array) -> Array:
     if low > high:
         low = high = (low + high) / 2
     return np.concatenate([centre + low * axis, centre + high * axis, [radius]])
-
-
-def _fitted(robot: Robot, capsules: Capsules, sample: Array) -> Array:
-    """Distances (N, P) [m] of the capsules in configurations (N, nu)."""
-    clearance = SelfClearance(robot, capsules)
-    batches = torch.tensor(sample, dtype=torch.float32).split(BATCH)
-    with torch.no_grad():
-        return torch.cat([clearance.at(batch) for batch in batches]).double().numpy()
-
-
-def _exact(
-    robot: Robot,
-    geom_pairs: list[Pair],
-    group_of: dict[int, int],
-    group_pairs: list[Pair],
-    sample: Array,
-) -> Array:
-    """Distances (N, G) [m] of pairs of groups in configurations (N, nu); inf where they are farther
-    than the greatest width, or where the geoms may come nearer than others: see no_collision.
-    """
-    reach = robot.stop_distance * (1 + WIDTHS[-1])
-    model = robot.proximity_model(reach)
-    data = robot.data_at_home(model)
-    boxes = BoxDistances(model, geom_pairs)
-    is_box = model.geom_type == mujoco.mjtGeom.mjGEOM_BOX
-    column_of = {
-        pair: group_pairs.index((group_of[pair[0]], group_of[pair[1]])) for pair in geom_pairs
-    }
-    exact = np.full((len(sample), len(group_pairs)), np.inf)
-    for row, joint_pos in zip(exact, sample, strict=True):
-        robot.write_qpos(data.qpos, joint_pos)
-        mujoco.mj_kinematics(model, data)
-        mujoco.mj_collision(model, data)
-        near = boxes.nearer_than(data, np.full(len(boxes.pairs), reach))
-        contacts = zip(data.contact.geom.tolist(), data.contact.dist.tolist(), strict=True)
-        near += [
-            ((min(geoms), max(geoms)), distance)
-            for geoms, distance in contacts
-            if not is_box[geoms].all()
-        ]
-        for pair, distance in near:
-            column = column_of.get(pair)
-            if column is not None:
-                row[column] = min(row[column], distance)
-    return exact
-
-
-def _offset(fitted: Array, exact: Array, stop_distance: float) -> float:
-    """By how much distances (N,) of a fit overestimate exact ones, where these are near.
-
-    Bodies beside each other are never far; where the fit is too coarse for them, the largest share
-    of COVERED is taken with which it calls at most MISTAKEN of the clear configurations near.
-    """
-    for width in WIDTHS:
-        near = exact < stop_distance * (1 + width)
-        if near.sum() >= ENOUGH:
-            break
-    if not near.any():
-        return 0.0
-    over = fitted[near] - np.maximum(exact[near], stop_distance)
-    border = stop_distance * (1 + WIDTHS[0])
-    for covered in COVERED:
-        offset = float(np.quantile(over, covered))
-        mistaken = (exact >= border) & (fitted - offset < border)
-        if mistaken.mean() <= MISTAKEN:
-            break
-    return offset

@@ -39,6 +39,9 @@ PRECISE = 0.003  # [m], error that costs nothing
 ERROR_COST = 20.0  # [1/m]
 TIME_COST = 0.1  # [1/s]
 KEEP_BONUS = 0.05
+KEEP_SHARE = 0.5  # of what is left, by which another way must be better in the end
+PATIENCE = 400.0  # searches until then
+NEAR_COST = 1.0  # of a target where two bodies are as near as they are now, if that is too near
 BLOCKED_COST = 100.0  # of a target that is not clear itself
 OPEN = 1e-4  # [rad or m], by which a way may end before the via
 AT_VIA_S = 0.1  # [s] to a via that is reached
@@ -144,7 +147,8 @@ class ConfigurationSearch(nn.Module):
         _, ways = self.ways(start, target, many, *limits)
         time = self.time(start, target)
         # a way may be found to what is clear itself
-        there = self.cost(ways.error_there, time) + BLOCKED_COST * (~ways.clear_there)
+        there = self.cost(ways.error_there, ways.near_there) + BLOCKED_COST * (~ways.clear_there)
+        there = there + TIME_COST * time
         aim = pick(target.reshape(-1, TRIED, self.joints), there.reshape(-1, TRIED))
         straight = self.options(target, target, ways, repeat(aim, TRIED), time, TRIED)
         kept = self.kept(joint_pos, track, aim)
@@ -171,13 +175,16 @@ class ConfigurationSearch(nn.Module):
     def kept(self, joint_pos: Tensor, track: Track, aim: Tensor) -> Options:
         """The target kept, on the way to it."""
         parts = track.kept._replace(aim=aim)
-        direct = self.cost(track.ways.error, self.time(joint_pos, track.target))
         # beyond a via nothing is looked at; what was found there holds until the robot is there
         first = self.time(joint_pos, track.via)
         open_to_via = (track.ways.end - track.via).abs().amax(dim=1, keepdim=True) < OPEN
         by_via = open_to_via & (first > AT_VIA_S) & ~track.straight
-        bent = parts.left + TIME_COST * (first + self.time(track.via, track.target))
-        cost = torch.where(by_via, bent, direct) - KEEP_BONUS
+        left = torch.where(by_via, parts.left, self.left(track.ways))
+        time = torch.where(
+            by_via, first + self.time(track.via, track.target), self.time(joint_pos, track.target)
+        )
+        share = KEEP_SHARE * (track.searches / PATIENCE - 0.5).clamp(min=0.0, max=1.0)
+        cost = (1 - share) * left + TIME_COST * time - KEEP_BONUS
         return Options(Choice(*(part[:, None] for part in parts)), cost)
 
     def served(self, named: Tensor, joint_pos: Tensor, track: Track, kept: Tensor) -> Tensor:
@@ -195,7 +202,7 @@ class ConfigurationSearch(nn.Module):
         self, target: Tensor, via: Tensor, ways: Ways, aim: Tensor, time: Tensor, count: int
     ) -> Options:
         """By rows (B N, nu), and the time (B N, 1) [s] that they take; count: N."""
-        left = self.cost(ways.error, 0.0 * time)
+        left = self.left(ways)
         rows = (
             part.reshape(-1, count, int(part.shape[1]))
             for part in (target, via, ways.end, aim, left)
@@ -254,7 +261,11 @@ class ConfigurationSearch(nn.Module):
         excess = (drift.abs() / self.motion.speed).amax(dim=1, keepdim=True).clamp(min=1.0)
         return drift * (same / excess)
 
-    def cost(self, error: Tensor, time: Tensor) -> Tensor:
-        """Cost (R, 1) of the error (R, E) [m] that is left, and of the time (R, 1) [s] it takes."""
+    def left(self, ways: Ways) -> Tensor:
+        """Cost (R, 1) of what is left at the ends of ways."""
+        return self.cost(ways.error, ways.near)
+
+    def cost(self, error: Tensor, near: Tensor) -> Tensor:
+        """Cost (R, 1) of the error (R, E) [m] that is left, and of bodies that are near (R, 1)."""
         missing = (error - PRECISE).clamp(min=0.0).sum(dim=1, keepdim=True)
-        return ERROR_COST * missing + TIME_COST * time
+        return ERROR_COST * missing + NEAR_COST * near

@@ -9,13 +9,14 @@ from polyreach.robot.fk_constants import moving_axes
 from polyreach.robot.goals import GoalErrors, Goals
 from polyreach.robot.kinematics import ForwardKinematics, forget
 from polyreach_description import Robot
+from polyreach_description.limits import POSITION_MARGIN
 
 DAMPING = 0.05  # [m]
 LONGEST_STEP = 0.25  # [m], error of an effector beyond which a step does not grow
 
 
 class Refinement(nn.Module):
-    """Moves configurations towards goals, within the joints' limits.
+    """Moves configurations towards goals, within the limits that a controller keeps.
 
     Steps are of least norm in units of what each joint moves in a second at its velocity limit.
     """
@@ -31,6 +32,8 @@ class Refinement(nn.Module):
             turning=self.errors.turning,
         )
         low, high = torch.tensor(robot.joint_pos_limits).T
+        margin = POSITION_MARGIN * (high - low)  # where the controller stops joints
+        low, high = low + margin, high - margin
         constants = {
             "low": low,
             "high": high,

@@ -25,6 +25,8 @@ class Ways(NamedTuple):
     error: Tensor  # (R, E) [m] there
     error_there: Tensor  # (R, E) [m] at the target
     clear_there: Tensor  # (R, 1) bool: the target itself is clear
+    near: Tensor  # (R, 1) 1 where two bodies are too near at the end, as they were at the start
+    near_there: Tensor  # (R, 1) the same, at the target
     hit: Tensor  # (B, W n) 1 where an obstacle is too near: on each piece, and at the target
     free: Tensor  # (B, W n) what this is without obstacles
 
@@ -74,6 +76,7 @@ class StraightWays(nn.Module):
         own = self.own_clearance(frames).reshape(-1, n, self.own_clearance.pairs)
         needed = (own[:, :1] - WORSE).clamp(max=self.stop_distance + margin)
         blocked = ((needed - own).amax(dim=2) > 0.0).float()  # (R, n)
+        near = (own.amin(dim=2) < self.stop_distance + margin).float()  # (R, n)
         places = pieces // every + 1
         seen = frames.reshape(-1, n, *map(int, frames.shape[1:]))[:, ::every]
         seen = seen.reshape(-1, *map(int, frames.shape[1:]))
@@ -93,4 +96,8 @@ class StraightWays(nn.Module):
         last = (count == numbers).float()[..., None]  # (R, n, 1)
         end = start + count / pieces * (target - start)
         at_end, free = (last * error).sum(dim=1), 0.0 * blocked.reshape(-1, ways * n)
-        return frames[::n], Ways(end, at_end, error[:, -1], passes[:, pieces:], hit, free)
+        near_end = (last * near[..., None]).sum(dim=1)
+        found = Ways(
+            end, at_end, error[:, -1], passes[:, pieces:], near_end, near[:, pieces:], hit, free
+        )
+        return frames[::n], found
