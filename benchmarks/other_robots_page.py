@@ -22,9 +22,10 @@ INTRODUCTION = """\
 # Other robots
 
 Robots of other projects, each with a `robot.yaml` as [Your own robot](your-robot.md) describes:
-written by `polyreach robot new my_robot.urdf`, decided, checked by `polyreach robot check
-my_robot.yaml`. Each policy was trained once, by the default command:
+what the first command left open was decided. Each policy was trained once, by the default command:
 
+    polyreach robot new my_robot.urdf --out my_robot.yaml
+    polyreach robot check my_robot.yaml
     polyreach train apg my_robot.yaml --out runs/mine
     polyreach export runs/mine --out mine.onnx
     python -m benchmarks.reaching my_robot.yaml=mine.onnx --goals {goals} --controlled {controlled}

@@ -29,7 +29,7 @@ def start_controller(start: Launcher, probe: Probe) -> FakeHardware:
     hardware = FakeHardware(probe)
     # joint states may be as late as the test's process is on a busy machine
     parameters = {"robot": "humanoid27", "autostart": True, "joint_state_timeout": 0.5}
-    start("controller_node", {**parameters, "progress_timeout": 2.0})
+    start("controller_node", parameters)
     probe.wait_goals_subscribed()
     probe.wait_state("IDLE")
     return hardware

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from polyreach.robot.configuration_search import CANDIDATES, ConfigurationSearch
+from polyreach.robot.configuration_search import CANDIDATES, PATIENCE, ConfigurationSearch
 from polyreach.robot.goals import Goals
 from polyreach.robot.obstacle_clearance import read_obstacles
 from polyreach.robot.refinement import Refinement
 from polyreach_description import Robot, load_robot
 from polyreach_description.contract import NO_OBSTACLE, OBSTACLES
+from polyreach_description.limits import POSITION_MARGIN
 
 WELDER = Path(__file__).parents[1] / "robots" / "welder" / "robot.yaml"
 ROBOT = load_robot("planar8")
@@ -60,12 +61,14 @@ def test_refinement_keeps_to_limits_and_to_the_joints_that_serve() -> None:
     serves = torch.tensor(ROBOT.action_sets[0])
     assert torch.equal(found[:, ~serves], start[:, ~serves])
     assert (found - start)[:, serves].abs().max() > 0.1
-    alone = refinement(start[3:4], goals.map(lambda part: part[3:4]), 20)
-    assert torch.allclose(alone, found[3:4], atol=1e-5)
+    alone = refinement(start[3:4], goals.map(lambda part: part[3:4]), 5)
+    assert torch.allclose(alone, refinement(start, goals, 5)[3:4], atol=1e-5)
 
 
-def test_a_joint_position_and_its_place_in_the_range() -> None:
-    refinement, ends = Refinement(ROBOT), torch.tensor(ROBOT.joint_pos_limits).float().T
+def test_a_joint_position_and_its_place_in_the_range_that_a_controller_keeps() -> None:
+    refinement, (low, high) = Refinement(ROBOT), torch.tensor(ROBOT.joint_pos_limits).float().T
+    margin = POSITION_MARGIN * (high - low)
+    ends = torch.stack([low + margin, high - margin])
     assert torch.allclose(refinement.joint_pos(torch.tensor([[-1.0], [1.0]]).expand(2, 8)), ends)
     assert torch.allclose(refinement.place(ends)[:, 0], torch.tensor([-1.0, 1.0]))
 
@@ -74,10 +77,14 @@ class Loop:
     """Robots that follow a search exactly, and what it asks of a policy."""
 
     def __init__(
-        self, joint_pos: Tensor, named: Tensor | None = None, obstacles: Tensor = NOTHING
+        self,
+        joint_pos: Tensor,
+        named: Tensor | None = None,
+        obstacles: Tensor = NOTHING,
+        robot: Robot = ROBOT,
     ) -> None:
         self.obstacles = read_obstacles(obstacles.expand(len(joint_pos), -1, -1))
-        self.search = ConfigurationSearch(ROBOT)
+        self.search = ConfigurationSearch(robot)
         self.joint_pos, self.velocity = joint_pos.clone(), torch.zeros_like(joint_pos)
         self.memory = torch.zeros(len(joint_pos), self.search.memory_size)
         self.named, self.asked = named, 0
@@ -94,7 +101,7 @@ class Loop:
             self.velocity, self.memory = self.search(
                 self.joint_pos, self.velocity, goals, self.obstacles, self.memory, self.propose
             )
-            self.joint_pos = self.joint_pos + PERIOD * self.velocity
+            self.joint_pos = self.joint_pos + self.search.period * self.velocity
 
     @property
     def target(self) -> Tensor:
@@ -173,6 +180,40 @@ def test_goals_out_of_reach_and_inside_the_own_body_are_held_off_without_swingin
         turned += (before * loop.velocity < -1e-4).float()
     assert min(clearance) > ROBOT.stop_distance
     assert jumps.max() <= 1 and turned.max() <= 2 and loop.velocity.abs().max() < 0.3
+
+
+def test_what_was_tried_for_long_must_be_much_better() -> None:
+    """Goals that cannot be reached together are held off; the robot comes to rest for good."""
+    home = torch.tensor(ROBOT.home).float()
+    loop = Loop(home.expand(4, 8))
+    position = goals_at(loop.search.refinement, loop.joint_pos).position.clone()
+    position[:] = position[:, :1] + torch.tensor([[[0.0]], [[0.1]], [[-0.1]], [[0.2]]])
+    goals = Goals(position, torch.ones(4, 3))
+    loop.step(goals, 200)
+    memory = loop.search.track.read(loop.memory)
+    loop.memory = memory._replace(searches=memory.searches + PATIENCE[1]).flat
+    loop.step(goals, 40)
+    rest = loop.joint_pos.clone()
+    for _ in range(60):
+        loop.step(goals)
+        assert (loop.joint_pos - rest).abs().max() < 0.01
+    assert min(loop.searches) > PATIENCE[1]  # it goes on trying
+
+
+def test_a_pose_where_bodies_are_near_is_left_for_one_that_is_clear() -> None:
+    """A target may not stay as near as the robot is now, where another reaches the goals."""
+    robot = load_robot("humanoid27")
+    search, (low, high) = ConfigurationSearch(robot), torch.tensor(robot.joint_pos_limits).float().T
+    random = torch.rand(4000, len(low), generator=torch.Generator().manual_seed(0))
+    sample = low + (high - low) * random
+    clearance = search.ways.own_clearance.at(sample).amin(dim=1)
+    start = sample[(clearance > 0.0) & (clearance < 0.9 * robot.stop_distance)][:16]
+    assert len(start) == 16
+    loop, goals = Loop(start, robot=robot), goals_at(search.refinement, start)
+    loop.step(goals, 150)
+    reached = (missing(search.refinement, loop.joint_pos, goals) < 0.01).all(dim=1)
+    clear = search.ways.own_clearance.at(loop.joint_pos).amin(dim=1) > robot.stop_distance
+    assert (reached & clear).sum() >= 8, (reached, clear)
 
 
 def test_joints_that_serve_no_active_effector_do_not_move() -> None:

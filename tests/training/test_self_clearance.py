@@ -11,6 +11,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from polyreach.robot import capsule_fit
 from polyreach.robot.capsule_fit import fit_capsules
 from polyreach.robot.self_clearance import Capsules, SelfClearance
 from polyreach_description import Robot, load_robot
@@ -198,6 +199,24 @@ def test_bodies_are_rarely_missed_and_rarely_seen_where_they_are_not(
     missed, alarms = (found > robot.stop_distance) & touching, (found < robot.stop_distance) & far
     assert missed.sum() < 0.06 * touching.sum()
     assert alarms.sum() < 0.02 * far.sum()
+
+
+@pytest.mark.parametrize("geoms", [BOXES, WEDGE], ids=["boxes and cylinder", "mesh"])
+def test_capsules_that_were_moved_misjudge_less_than_half_as_often(
+    geoms: dict[str, str], arm: Callable[..., Robot], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = arm(**geoms)
+    sample = draw(robot, 1500)
+    distance, stop = exact(robot, sample), robot.stop_distance
+
+    def misjudged() -> int:
+        near = fitted(robot, sample) < stop
+        return int((near & (distance > 1.5 * stop)).sum() + (~near & (distance < stop)).sum())
+
+    moved = misjudged()
+    monkeypatch.setattr(capsule_fit, "refine_capsules", lambda robot, capsules, *_: capsules)
+    first = misjudged()
+    assert first > 10 and moved < 0.5 * first, (first, moved)
 
 
 def test_a_plane_is_a_large_sphere(arm: Callable[..., Robot]) -> None:

@@ -40,7 +40,7 @@ ERROR_COST = 20.0  # [1/m]
 TIME_COST = 0.1  # [1/s]
 KEEP_BONUS = 0.05
 KEEP_SHARE = 0.5  # of what is left, by which another way must be better in the end
-PATIENCE = 400.0  # searches until then
+PATIENCE = 200.0, 600.0  # searches until that share grows, and until it is whole
 NEAR_COST = 1.0  # of a target where two bodies are as near as they are now, if that is too near
 BLOCKED_COST = 100.0  # of a target that is not clear itself
 OPEN = 1e-4  # [rad or m], by which a way may end before the via
@@ -183,7 +183,8 @@ class ConfigurationSearch(nn.Module):
         time = torch.where(
             by_via, first + self.time(track.via, track.target), self.time(joint_pos, track.target)
         )
-        share = KEEP_SHARE * (track.searches / PATIENCE - 0.5).clamp(min=0.0, max=1.0)
+        patience = (track.searches - PATIENCE[0]) / (PATIENCE[1] - PATIENCE[0])
+        share = KEEP_SHARE * patience.clamp(min=0.0, max=1.0)
         cost = (1 - share) * left + TIME_COST * time - KEEP_BONUS
         return Options(Choice(*(part[:, None] for part in parts)), cost)
 

@@ -52,7 +52,9 @@ class Refinement(nn.Module):
     speeds: Tensor
 
     def place(self, joint_pos: Tensor) -> Tensor:
-        """Joint positions (B, nu) as shares of half their range from its middle, in [-1, 1]."""
+        """Joint positions (B, nu) as shares of half their range from its middle: [-1, 1] is what a
+        controller keeps.
+        """
         return functional.linear(joint_pos, self.per_half_range, self.middle)
 
     def joint_pos(self, place: Tensor) -> Tensor:

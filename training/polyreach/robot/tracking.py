@@ -21,7 +21,7 @@ KEPT_POINTS = 5  # on the way to the target
 KEPT_MARGIN = 0.003  # [m], beside the stop distance, of the way to the target
 SETTLED = 1e-5  # [m], gain of a refinement after which the target is not refined any more
 ARRIVED = 0.005  # [m], error with which a target stays
-SEARCHES = 5  # for new goals, where the target is far
+SEARCHES = 5  # for new goals, where the target is far, or bodies would be near there
 NEAR_S = 1.0  # [s] to a target that needs no further search
 NEW_GOAL = 0.05  # [m], by which goals have moved since the choice when a policy is asked anew
 
@@ -117,8 +117,9 @@ class Tracking(nn.Module):
         new = (moved > NEW_GOAL) | other
         searches = before.searches * (~new)
         leads = ways.error.amax(dim=1, keepdim=True) < ARRIVED
-        near = self.motion.travel_time(target - joint_pos)[:, None] < NEAR_S
-        stays = leads & (near | (searches > SEARCHES - 0.5))
+        good = self.motion.travel_time(target - joint_pos)[:, None] < NEAR_S
+        good = good & (ways.near < 0.5)
+        stays = leads & (good | (searches > SEARCHES - 0.5))
         asks = new & ~stays
         # of robots that are computed together, all or none; the first search asks the policy
         odd = searches % 2 > 0.5
