@@ -26,12 +26,15 @@ from std_msgs.msg import Float64MultiArray, String
 from benchmarks import timing
 from polyreach_description import Robot, load_robot
 from polyreach_description.contract import robot_metadata
-from polyreach_description.policy_search import find_policy
+from polyreach_description.policy_file import ContractError
+from polyreach_description.policy_search import DEFAULT_METHOD, find_policy
+from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.ros.middleware import loopback_environment
 
 READY_S = 20.0  # timeout for a node to answer
 JITTER = 0.1  # share of a period by which a joint state may be late without delaying the next
 LOST_S = 0.1  # timeout of an answer
+LIGHT_METHOD = "digrad"  # whose shipped policies take a tenth of a millisecond
 DIRECT = ("-r", "~/commands:=commands")  # connects a controller to the harness
 
 
@@ -145,14 +148,14 @@ class Harness:
         self._context.try_shutdown()
 
 
-def write_at_rate(robot: Robot, rate: float, folder: Path) -> tuple[Path, Path]:
-    """Write the robot file and its shipped policy with another control rate [Hz]."""
+def write_at_rate(robot: Robot, rate: float, folder: Path, method: str) -> tuple[Path, Path]:
+    """Write the robot file and its shipped policy of a method with another control rate [Hz]."""
     source = robot.file.path
     content = yaml.safe_load(source.read_text())
     content |= {"control_rate": rate, "model": str(robot.file.model)}
     path, policy = folder / "robot.yaml", folder / "policy.onnx"
     path.write_text(yaml.safe_dump(content))
-    model = onnx.load(find_policy(robot.name))
+    model = onnx.load(find_policy(robot.name, method))
     texts = {pair.key: pair.value for pair in model.metadata_props}
     inputs, memory_size = json.loads(texts["inputs"]), json.loads(texts["memory_size"])
     for key, value in robot_metadata(load_robot(path), inputs, memory_size).items():
@@ -215,36 +218,44 @@ def measure_node(
 
 
 def measure(robot_name: str) -> Iterator[tuple[str, str]]:
-    """Rows (comparison, ratio) for one robot with its shipped policy, one per rate.
+    """Rows (comparison, ratio) for one robot with its shipped policies, one per method and rate.
 
-    A rate that the controller cannot keep gives a row with the share of periods it keeps.
+    A rate that the controller cannot keep gives a row with the share of periods it keeps, and one
+    at which it refuses the policy a row with the reason.
     """
     os.environ.update(loopback_environment(os.environ))
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 99)
     robot, schedule = load_robot(robot_name), QUICK if timing.quick else FULL
-    for rate in schedule.rates:
-        with tempfile.TemporaryDirectory() as folder:
-            controller = [*controller_arguments(robot, rate, Path(folder)), *DIRECT]
-            echo = ["-m", "benchmarks.echo_node", str(len(robot.joint_names))]
-            ours, baseline = Measurement(), Measurement()
-            for _ in range(schedule.rounds):
-                measure_node(robot, rate, schedule.seconds, controller, True, ours)
-                measure_node(robot, rate, schedule.seconds, echo, False, baseline)
-        yield f"{robot_name} at {rate:g} Hz", ratio_text(ours, baseline)
+    echo = ["-m", "benchmarks.echo_node", str(len(robot.joint_names))]
+    for method in (DEFAULT_METHOD, LIGHT_METHOD):
+        for rate in schedule.rates:
+            row = f"{robot_name}, {method}, at {rate:g} Hz"
+            with tempfile.TemporaryDirectory() as folder:
+                path, policy = write_at_rate(robot, rate, Path(folder), method)
+                try:
+                    Policy.load(policy, load_robot(path))
+                except ContractError as error:
+                    yield row, str(error).replace(str(policy), policy.name)
+                    continue
+                controller = [*controller_arguments(path, policy), *DIRECT]
+                ours, baseline = Measurement(), Measurement()
+                for _ in range(schedule.rounds):
+                    measure_node(robot, rate, schedule.seconds, controller, True, ours)
+                    measure_node(robot, rate, schedule.seconds, echo, False, baseline)
+            yield row, ratio_text(ours, baseline)
 
 
-def controller_arguments(robot: Robot, rate: float, folder: Path) -> list[str]:
-    """Arguments of Python that start a controller at this rate [Hz]; see DIRECT."""
-    path, policy = write_at_rate(robot, rate, folder)
+def controller_arguments(robot: Path, policy: Path) -> list[str]:
+    """Arguments of Python that start a controller with these files; see DIRECT."""
     parameters = {
-        "robot": str(path),
+        "robot": str(robot),
         "policy": str(policy),
         "autostart": True,
         "joint_state_timeout": 5 * LOST_S,  # a busy machine must not stop the controller
         "following_timeout": 0.0,  # the joints of this harness do not move
         "outage_timeout": 0.0,  # and its process may be delayed
     }
-    file = folder / "parameters.yaml"
+    file = policy.parent / "parameters.yaml"
     file.write_text(yaml.safe_dump({"/**": {"ros__parameters": parameters}}))
     node = ["-m", "polyreach_nodes.controller_node", "--ros-args", "--params-file", str(file)]
     return [*node, "--log-level", "error"]

@@ -32,7 +32,8 @@ set can be reached. A goal set counts as reached when all effectors are within t
   program per control period with limits on velocity, acceleration, position and the approach of
   any two links, and a posture. Its settings are the best of some 25 tried by
   hand on these robots and two others; each varied alone (`python -m benchmarks.qp_search planar8
-  humanoid27 dual7 --goals 60`, other goals), none gave more than one goal set of 60 more.
+  humanoid27 dual7 --goals 60`, other goals), none gave more than one goal set in 60 more on
+  any of them.
 
 Policy and planner estimate the velocity of goals that move; least squares and QP follow where goals
 are.

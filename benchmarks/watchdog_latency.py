@@ -8,11 +8,13 @@ from pathlib import Path
 from benchmarks import timing
 from benchmarks.dds_latency import (
     DIRECT,
+    LIGHT_METHOD,
     Measurement,
     Schedule,
     controller_arguments,
     measure_node,
     ratio_text,
+    write_at_rate,
 )
 from polyreach_description import load_robot
 from polyreach_nodes.ros.middleware import loopback_environment
@@ -23,7 +25,8 @@ TIMEOUT_S = 1.0  # of the watchdog: a busy machine must not trip it
 
 
 def measure(robot_name: str) -> Iterator[tuple[str, str]]:
-    """Rows (comparison, ratio) for one robot with its shipped policy, one per rate."""
+    """Rows (comparison, ratio) for one robot with a policy that takes little time, one per
+    rate."""
     os.environ.update(loopback_environment(os.environ))
     os.environ["ROS_DOMAIN_ID"] = str(1 + os.getpid() % 99)
     robot, schedule = load_robot(robot_name), QUICK if timing.quick else FULL
@@ -31,7 +34,8 @@ def measure(robot_name: str) -> Iterator[tuple[str, str]]:
     watchdog += ["-p", f"timeout:={TIMEOUT_S}", "--log-level", "error"]
     for rate in schedule.rates:
         with tempfile.TemporaryDirectory() as folder:
-            controller = controller_arguments(robot, rate, Path(folder))
+            files = write_at_rate(robot, rate, Path(folder), LIGHT_METHOD)
+            controller = controller_arguments(*files)
             alone, watched = Measurement(), Measurement()
             for _ in range(schedule.rounds):
                 seconds = schedule.seconds
