@@ -13,7 +13,7 @@ from polyreach_description import Robot
 
 STEPS = 500  # of Adam
 BATCH = 256  # configurations in a step
-RATE = 3e-3  # [m] at first, then along half a cosine
+RATE = 0.3  # stop distances in a step at first, then along half a cosine
 LEAST = 20  # configurations over which a mean is taken
 NOWHERE = 1e3  # [m], distance of what is out of sight
 FALSE_ALARM = 4.0  # weight of what is called near, but is out of sight
@@ -41,7 +41,7 @@ def refine_capsules(
     with torch.no_grad():
         frames = clearance.kinematics.frames_at(torch.tensor(sample, dtype=torch.float32))
     shapes = _Shapes(robot, capsules, free)
-    optimizer = torch.optim.Adam(shapes.parameters, lr=RATE)
+    optimizer = torch.optim.Adam(shapes.parameters, lr=RATE * stop)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     wanted = torch.tensor(np.minimum(exact, NOWHERE), dtype=torch.float32)
     seen = (wanted < sight).float()
