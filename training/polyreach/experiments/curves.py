@@ -130,9 +130,14 @@ def _draw_panel(ax: Any, experiment: Experiment, results: Sequence[Result], pane
         else:
             curves = curves.mean(axis=2)
         style = {"color": f"C{index % 10}", "linestyle": ("-", "--")[index // 10 % 2]}
-        ax.plot(steps, curves.mean(axis=0), label=variant.label, **style)
         low, high = curves.min(axis=0), curves.max(axis=0)
-        ax.fill_between(steps, low, high, color=style["color"], alpha=0.12)
+        if len(steps) > 1:
+            ax.plot(steps, curves.mean(axis=0), label=variant.label, **style)
+            ax.fill_between(steps, low, high, color=style["color"], alpha=0.12)
+        else:  # one evaluation: the runs as points
+            ax.vlines(steps, low, high, color=style["color"], alpha=0.3)
+            points = np.broadcast_to(steps, curves.shape)
+            ax.plot(points.ravel(), curves.ravel(), "o", label=variant.label, color=style["color"])
     each = "environment steps of the task" if panel.task else "environment steps, all tasks"
     of = "" if panel.task else ", mean over tasks"
     title = f"{panel.env}: {panel.task}" if panel.task else panel.env
