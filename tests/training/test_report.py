@@ -434,6 +434,19 @@ def test_columns_and_weights_of_the_runs_that_recorded_them(
     assert "![weights]" not in describe(experiment, fresh, 2)
 
 
+def test_runs_with_one_evaluation_are_points(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = stored(FIGURES, tmp_path)
+    for result in results:
+        del result.records[:-1]
+    figure: list[Figure] = []
+    monkeypatch.setattr("matplotlib.pyplot.close", figure.append)
+    draw_curves(FIGURES, results, tmp_path / "figures.png")
+    points = figure[0].axes[0].get_lines()[0]
+    assert points.get_marker() == "o" and points.get_xdata().tolist() == [1000, 1000]
+
+
 def test_a_panel_for_each_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = replace(FIGURES, curves_by_task=True, envs=("cheetah8", "cheetah6"))
     results = stored(replace(experiment, envs=("cheetah8",)), tmp_path)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from polyreach.experiments.experiment import Experiment, Measure
 from polyreach.experiments.results import NOT_RUN, Result, measured, runs_of, task_names
@@ -80,10 +80,7 @@ def draw_weights(experiment: Experiment, results: Sequence[Result], path: Path) 
         names, steps, _ = _weights(runs[0])
         weights = np.stack([_weights(run)[2] for run in runs])  # (runs, ., T)
         for task, name in enumerate(names):
-            color = f"C{task % 10}"
-            ax.plot(steps, weights[..., task].mean(axis=0), label=name, color=color)
-            low, high = weights[..., task].min(axis=0), weights[..., task].max(axis=0)
-            ax.fill_between(steps, low, high, color=color, alpha=0.12)
+            _draw_runs(ax, steps, weights[..., task], name, {"color": f"C{task % 10}"})
         ax.set_title(f"{env}: {variant.label}", fontsize="medium")
         ax.set(xlabel="environment steps, all tasks", ylabel="weight w of the task")
         ax.grid(alpha=0.3)
@@ -130,14 +127,7 @@ def _draw_panel(ax: Any, experiment: Experiment, results: Sequence[Result], pane
         else:
             curves = curves.mean(axis=2)
         style = {"color": f"C{index % 10}", "linestyle": ("-", "--")[index // 10 % 2]}
-        low, high = curves.min(axis=0), curves.max(axis=0)
-        if len(steps) > 1:
-            ax.plot(steps, curves.mean(axis=0), label=variant.label, **style)
-            ax.fill_between(steps, low, high, color=style["color"], alpha=0.12)
-        else:  # one evaluation: the runs as points
-            ax.vlines(steps, low, high, color=style["color"], alpha=0.3)
-            points = np.broadcast_to(steps, curves.shape)
-            ax.plot(points.ravel(), curves.ravel(), "o", label=variant.label, color=style["color"])
+        _draw_runs(ax, steps, curves, variant.label, style)
     each = "environment steps of the task" if panel.task else "environment steps, all tasks"
     of = "" if panel.task else ", mean over tasks"
     title = f"{panel.env}: {panel.task}" if panel.task else panel.env
@@ -146,3 +136,17 @@ def _draw_panel(ax: Any, experiment: Experiment, results: Sequence[Result], pane
     if not ax.lines:
         ax.set(xticks=[], yticks=[])
         ax.text(0.5, 0.5, NOT_RUN, transform=ax.transAxes, ha="center")
+
+
+def _draw_runs(
+    ax: Any, steps: ArrayLike, values: NDArray[np.float64], label: str, style: dict[str, str]
+) -> None:
+    """Mean and range of values (runs, evaluations); of one evaluation, the runs as points."""
+    low, high, color = values.min(axis=0), values.max(axis=0), style["color"]
+    if values.shape[1] > 1:
+        ax.plot(steps, values.mean(axis=0), label=label, **style)
+        ax.fill_between(steps, low, high, color=color, alpha=0.12)
+    else:
+        ax.vlines(steps, low, high, color=color, alpha=0.3)
+        points = np.broadcast_to(steps, values.shape)
+        ax.plot(points.ravel(), values.ravel(), "o", label=label, color=color)

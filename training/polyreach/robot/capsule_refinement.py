@@ -40,7 +40,7 @@ def refine_capsules(
     clearance = SelfClearance(robot, capsules)
     with torch.no_grad():
         frames = clearance.kinematics.frames_at(torch.tensor(sample, dtype=torch.float32))
-    shapes = _Shapes(robot, capsules, free)
+    shapes = _Shapes(robot, capsules, clearance, free)
     optimizer = torch.optim.Adam(shapes.parameters, lr=RATE * stop)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, STEPS)
     wanted = torch.tensor(np.minimum(exact, NOWHERE), dtype=torch.float32)
@@ -70,18 +70,12 @@ def refine_capsules(
 class _Shapes:
     """Starts and directions (2, C, 3) [m] of capsules in the frames that move them, and radii."""
 
-    def __init__(self, robot: Robot, capsules: Capsules, free: NDArray[np.bool_]) -> None:
-        self._capsules = capsules
-        frames = [
-            frame_of(robot.tree.axis[mover], robot.tree.anchor[mover]) if mover >= 0 else np.eye(4)
-            for mover in capsules.mover
-        ]
-        self._frames = np.stack(frames)  # (C, 4, 4)
-        inverse = np.linalg.inv(self._frames)
-        ends = np.stack([capsules.start, capsules.end - capsules.start])
-        ends = np.einsum("cij,kcj->kci", inverse[:, :3, :3], ends)
-        ends[0] += inverse[:, :3, 3]
-        self._first = torch.tensor(ends, dtype=torch.float32)
+    def __init__(
+        self, robot: Robot, capsules: Capsules, clearance: SelfClearance, free: NDArray[np.bool_]
+    ) -> None:
+        self._robot, self._capsules = robot, capsules
+        local, fixed = clearance.local[:, :, 0, :, 0], clearance.fixed[..., 0]
+        self._first = local.permute(1, 2, 0) + fixed.transpose(1, 2)
         self._first_radius = torch.tensor(capsules.radius, dtype=torch.float32)
         self._free = torch.tensor(free).float()
         self._moves = torch.tensor(capsules.mover >= 0).float()[:, None]
@@ -112,6 +106,10 @@ class _Shapes:
     def capsules(self) -> Capsules:
         """In the base frame."""
         ends, radius = (part.detach().double().numpy() for part in self._now())
-        start, along = np.einsum("cij,kcj->kci", self._frames[:, :3, :3], ends)
-        start = start + self._frames[:, :3, 3]
+        tree, (start, along) = self._robot.tree, ends
+        for c, mover in enumerate(self._capsules.mover):
+            if mover >= 0:
+                frame = frame_of(tree.axis[mover], tree.anchor[mover])
+                start[c] = frame[:3, :3] @ start[c] + frame[:3, 3]
+                along[c] = frame[:3, :3] @ along[c]
         return replace(self._capsules, start=start, end=start + along, radius=radius)
