@@ -16,7 +16,7 @@ from polyreach.errors import UserError
 from polyreach.methods.ddpg import DDPG, DDPGConfig
 from polyreach.methods.deterministic import DeterministicConfig, DeterministicLearner, Step
 from polyreach.methods.digrad import DiGrad, DiGradConfig, differential_gradient
-from polyreach.networks.actor_critic import Critic
+from polyreach.networks.actor_critic import Critic, CriticKind
 from polyreach_description import load_robot
 
 # three tasks, four joints: joint 0 shared by all, joint 1 by tasks 0 and 1, joints 2 and 3 by one
@@ -79,7 +79,7 @@ class RecordedStep:
         return 0.0
 
 
-@pytest.mark.parametrize("critic", ["single", "multi"])
+@pytest.mark.parametrize("critic", ["single", "multi", "masked"])
 @pytest.mark.parametrize("heuristic", [True, False])
 def test_the_actor_ascends_the_differential_gradient(critic: str, heuristic: bool) -> None:
     config = DiGradConfig(**small(critic=critic, heuristic=heuristic))
@@ -118,8 +118,9 @@ def test_the_actor_ascends_the_differential_gradient(critic: str, heuristic: boo
         assert torch.allclose(found, wanted, rtol=1e-3, atol=1e-7)
 
 
-def test_a_multi_critic_depends_only_on_its_own_joints() -> None:
-    critic = Critic(2, 5, (16,), SETS, multi=True, activation="relu")
+@pytest.mark.parametrize("kind", ["multi", "masked"])
+def test_an_action_value_depends_only_on_its_own_joints(kind: CriticKind) -> None:
+    critic = Critic(2, 5, (16,), SETS, kind, activation="relu")
     features, action = torch.randn(7, 5), torch.randn(7, 4)
     base = critic(features, action)
     assert base.shape == (2, 7, 3)
@@ -128,6 +129,16 @@ def test_a_multi_critic_depends_only_on_its_own_joints() -> None:
         moved[:, joint] += 1.0
         changed = (critic(features, moved) != base).any(dim=1).any(dim=0)
         assert changed.tolist() == [bool(member) for member in SETS[:, joint]]
+
+
+def test_a_masked_critic_is_the_single_one_on_the_joints_of_each_task() -> None:
+    masked = Critic(2, 5, (16,), SETS, "masked", activation="relu")
+    single = Critic(2, 5, (16,), SETS, "single", activation="relu")
+    single.load_state_dict(masked.state_dict())
+    features, action = torch.randn(7, 5), torch.randn(7, 4)
+    for task in range(3):
+        expected = single(features, action * SETS[task])[..., task]
+        torch.testing.assert_close(masked(features, action)[..., task], expected)
 
 
 def test_targets_of_each_task_bootstrap_from_that_task() -> None:

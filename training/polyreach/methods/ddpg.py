@@ -44,7 +44,7 @@ class DDPG(DeterministicLearner):
                 "(legal: paper_scalar, paper_sum, precise_sum)"
             )
         all_joints = torch.ones(1, env.action_size)
-        super().__init__(config, env, total_steps, seed, all_joints, multi=False)
+        super().__init__(config, env, total_steps, seed, all_joints, "single")
 
     def update_critic(self, step: Step) -> Metrics:
         """Take one critic step."""

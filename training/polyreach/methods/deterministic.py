@@ -16,7 +16,7 @@ from polyreach.envs.reach.effector_reach import EffectorReachEnv
 from polyreach.errors import UserError, check_range
 from polyreach.methods.learner import Metrics
 from polyreach.methods.off_policy import OffPolicyConfig, OffPolicyLearner, move_target
-from polyreach.networks.actor_critic import Activation, Actor, Critic, ReachPolicy
+from polyreach.networks.actor_critic import Activation, Actor, Critic, CriticKind, ReachPolicy
 from polyreach.robot.features import FEATURES, FeatureSet
 from polyreach.storage.replay import Batch
 
@@ -114,7 +114,7 @@ class DeterministicLearner(OffPolicyLearner):
         total_steps: int,
         seed: int,
         action_sets: Tensor,
-        multi: bool,
+        critic: CriticKind,
     ) -> None:
         if config.replay_size < max(config.batch_size, env.num_envs):
             raise UserError(
@@ -133,7 +133,7 @@ class DeterministicLearner(OffPolicyLearner):
             features.size,
             config.hidden,
             action_sets,
-            multi,
+            critic,
             config.activation,
             config.layer_norm,
         ).to(self.device)

@@ -15,7 +15,7 @@ clipped. Episodes end only by time, which is a truncation, so targets always boo
 """
 
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,7 @@ from polyreach.errors import UserError
 from polyreach.methods.deterministic import DeterministicConfig, DeterministicLearner, Step
 from polyreach.methods.learner import Metrics
 from polyreach.methods.method import Method
+from polyreach.networks.actor_critic import CriticKind
 
 PAPER = "Dewangan et al. 2018, DiGrad: Multi-Task Reinforcement Learning with Shared Actions"
 
@@ -33,8 +34,10 @@ PAPER = "Dewangan et al. 2018, DiGrad: Multi-Task Reinforcement Learning with Sh
 class DiGradConfig(DeterministicConfig):
     """Settings of DiGrad."""
 
-    critic: Literal["single", "multi"] = "single"
-    """One critic with n outputs (eq. 5), or n critics on (s, a_i) (eq. 7)."""
+    critic: CriticKind = "single"
+    """single: one critic with n outputs (eq. 5). multi: n critics on (s, a_i) (eq. 7). masked: one
+    critic with n outputs, of which the i-th is that on (s, a_i); not in the paper.
+    """
     heuristic: bool = True
     """Average the gradients of a shared joint over its tasks (eq. 11) instead of adding them (eq.
     10).
@@ -56,7 +59,7 @@ class DiGrad(DeterministicLearner):
                 f"{robots.rewards} for {robots.effectors} (legal: paper, precise)"
             )
         action_sets = torch.tensor(robots.robot.action_sets)
-        super().__init__(config, env, total_steps, seed, action_sets, config.critic == "multi")
+        super().__init__(config, env, total_steps, seed, action_sets, config.critic)
 
     def update_critic(self, step: Step) -> Metrics:
         """Take one critic step."""

@@ -13,6 +13,7 @@ from polyreach.robot.features import Features, served_joints
 APPROACH_GAIN = 2.0  # full speed where a joint is more than a quarter of its range away
 
 Activation = Literal["relu", "crelu", "silu"]
+CriticKind = Literal["single", "multi", "masked"]
 
 
 def crelu(x: Tensor) -> Tensor:
@@ -183,7 +184,8 @@ class Critic(nn.Module):
     """Q_i(s, a) for T tasks: (B, F), (B, nu) -> (M, B, T).
 
     single: one network with T outputs per member (digrad-2018, eq. 5). multi: T networks per
-    member, the i-th on (s, a_i), that is, with the joints outside a_i at zero (eq. 7).
+    member, the i-th on (s, a_i), that is, with the joints outside a_i at zero (eq. 7). masked: the
+    network of `single` on the inputs of `multi`; output i is that on (s, a_i). Not in the paper.
     """
 
     def __init__(
@@ -192,7 +194,7 @@ class Critic(nn.Module):
         inputs: int,
         hidden: tuple[int, ...],
         action_sets: Tensor,
-        multi: bool,
+        kind: CriticKind,
         activation: Activation,
         layer_norm: bool = False,
     ) -> None:
@@ -200,17 +202,20 @@ class Critic(nn.Module):
         tasks, actions = action_sets.shape
         self.action_sets: Tensor
         self.register_buffer("action_sets", action_sets.float())
-        self.members, self.tasks, self.multi = members, tasks, multi
-        stack, outputs = (members * tasks, 1) if multi else (members, tasks)
+        self.members, self.tasks, self.kind = members, tasks, kind
+        stack, outputs = (members * tasks, 1) if kind == "multi" else (members, tasks)
         self.net = EnsembleMLP(stack, inputs + actions, hidden, outputs, activation, layer_norm)
 
     def forward(self, features: Tensor, action: Tensor, members: int | None = None) -> Tensor:
         """features: (B, F), action: (B, nu) -> (M, B, T), or only the first `members` of M."""
         members = members or self.members
-        if not self.multi:
+        if self.kind == "single":
             x = torch.cat([features, action], dim=-1)
             return self.net(x.expand(members, *x.shape))
         task_action = action * self.action_sets[:, None]  # (T, B, nu): a_i
         x = torch.cat([features.expand(self.tasks, *features.shape), task_action], dim=-1)
+        if self.kind == "masked":
+            q = self.net(x.flatten(0, 1).expand(members, -1, -1))  # (M, T B, T)
+            return q.unflatten(1, (self.tasks, -1)).diagonal(dim1=1, dim2=3)
         q = self.net(x.repeat(members, 1, 1))  # (M T, B, 1)
         return q.reshape(members, self.tasks, -1).mT
