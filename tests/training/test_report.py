@@ -109,7 +109,7 @@ def test_the_comparison_of_the_paper_has_all_its_variants() -> None:
         len(jobs)
         == len({job.folder for job in jobs})
         == len({job.config.command for job in jobs})
-        == 2 * 6 * 3
+        == 2 * 8 * 3
     )
     assert {job.config.env for job in jobs} == {"planar8", "humanoid27"}
     assert sum(job.variant.method == "ddpg" for job in jobs) == 2 * 2 * 3
@@ -121,6 +121,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> Experiment:
     variants = (DIGRAD_FIG4.variants[0], DIGRAD_FIG4.variants[4])
     tiny = replace(
         DIGRAD_FIG4,
+        claims=(),
         name="tiny",
         envs=("planar8",),
         variants=variants,
@@ -396,7 +397,27 @@ def test_the_order_of_the_variants_is_compared_with_the_papers(tmp_path: Path) -
     page = describe(experiment, results, 1)
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("|")]
     assert [row[6] for row in rows[2:5]] == ["2 (2)", "3 (1)", "1 (3)"]
-    assert "Order of the 3 variants: Spearman's rank correlation" in page and "is -1.00." in page
+    assert "Order of the 3 variants: Spearman's rank correlation" in page and "is -1.00.\n" in page
+
+
+def test_the_order_is_compared_once_more_with_as_many_updates(tmp_path: Path) -> None:
+    names = ("a", "b", "c")
+    variants = [Variant(name, "mtsac", published={"cheetah8": i}) for i, name in enumerate(names)]
+    control = Variant("a, as many updates", "mtsac", control_of="a")
+    experiment = replace(FIGURES, variants=(*variants, control), seeds=1)
+    results = []
+    for value, job in zip((0.1, 0.2, 0.3, 0.9), jobs_of(experiment, tmp_path), strict=True):
+        folder = RunFolder(job.folder)
+        folder.create(job.config)
+        numbers = {"step": 1000, "updates": 1, "wall_s": 1.0, "error_median": 0.1}
+        folder.log({**numbers, "success_a": value, "success_b": value})
+        results.append(Result(job.variant, job.config.env, job.config.seed, folder))
+    page = describe(experiment, results, 1)
+    # ranks 3, 2, 1 published; 1, 3, 2 with the control: 1 - 6 (4 + 1 + 1) / 24
+    expected = "is 1.00. With 'a, as many updates' in place of 'a' it is -0.50.\n"
+    assert expected in page
+    with pytest.raises(UserError, match="no variant 'z' \\(legal: a, b, c, a, as many updates\\)"):
+        replace(experiment, variants=(*variants, replace(control, control_of="z")))
 
 
 def test_columns_and_weights_of_the_runs_that_recorded_them(

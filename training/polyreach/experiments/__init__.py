@@ -1,7 +1,7 @@
 """The papers' experiments, by name: what `polyreach report EXPERIMENT` can run."""
 
 from polyreach.errors import UserError
-from polyreach.experiments.digrad import DIGRAD_FIG4
+from polyreach.experiments.digrad import DIGRAD_FIG4, DIGRAD_TUNED
 from polyreach.experiments.experiment import Experiment
 from polyreach.experiments.imitation import IMITATION_MT10, IMITATION_MT50
 from polyreach.experiments.multitask import MULTITASK, MULTITASK_FINE_TUNING
@@ -19,6 +19,7 @@ EXPERIMENTS = {
     experiment.name: experiment
     for experiment in (
         DIGRAD_FIG4,
+        DIGRAD_TUNED,
         SAC_MT3,
         SAC_CHEETAHS,
         SAC_MT10,

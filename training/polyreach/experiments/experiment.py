@@ -16,6 +16,7 @@ from polyreach.methods.method import MethodConfig
 from polyreach.runs.config import RunConfig
 
 Measure = Literal["score", "success", "return"]
+Verdict = Literal["holds", "opposite", "open"]
 Settings = ParamSpec("Settings")
 
 
@@ -64,11 +65,30 @@ class Variant:
     """Environment of that run, by the environment of this one; by default the same."""
     steps: int = 0
     """Environment steps of its runs, in total over all tasks; 0: the experiment's number."""
+    control_of: str = ""
+    """Label of a variant that has fewer updates than others; this one has as many as those, and
+    the order of the variants is compared with the paper's once more with it in that one's place.
+    """
     published: Mapping[str, float] = field(default_factory=dict)
     """The paper's figure for it on each environment, in units of the experiment's measure."""
     published_returns: Mapping[tuple[str, str], str] = field(default_factory=dict)
     """The paper's mean and standard deviation over episodes, after training on an environment, of a
     task.
+    """
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The paper's claim that one variant is better than another."""
+
+    better: str
+    worse: str
+    """Labels of the variants."""
+    envs: tuple[str, ...] = ()
+    """Environments on which the paper claims it; by default all of the experiment."""
+    why: Mapping[tuple[str, Verdict], str] = field(default_factory=dict)
+    """Why we think the runs on an environment come out as they do, by environment and by the
+    verdict that the sentence explains.
     """
 
 
@@ -123,11 +143,21 @@ class Experiment:
     """Where the published figures are from, and how they were made."""
     note: str = ""
     """What its variants are, for the page."""
+    claims: tuple[Claim, ...] = ()
+    """What its paper says of their order."""
 
     def __post_init__(self) -> None:
-        """Raise UserError for settings that a run cannot have, and for a variant `after` which is
-        none of the experiment.
+        """Raise UserError for settings that a run cannot have, and for a variant `after`, of a
+        claim or of `control_of` which is none of the experiment.
         """
+        labels = [variant.label for variant in self.variants]
+        named = [label for claim in self.claims for label in (claim.better, claim.worse)]
+        named += [variant.control_of for variant in self.variants if variant.control_of]
+        for label in named:
+            if label not in labels:
+                raise UserError(
+                    f"'{self.name}' has no variant '{label}' (legal: {', '.join(labels)})"
+                )
         for variant in self.variants:
             if variant.after not in (None, *self.variants):
                 raise UserError(f"'{variant.label}' follows a variant that is not in '{self.name}'")

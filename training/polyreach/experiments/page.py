@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from polyreach.experiments.claims import with_findings
 from polyreach.experiments.experiment import Column, Experiment, Measure
 from polyreach.experiments.results import (
     CONFIDENCE,
@@ -101,7 +102,7 @@ def describe(
             "Mean over the updates since the evaluation before; lines: mean over seeds; shaded: "
             "range over seeds.",
         ]
-    return "\n".join(lines) + "\n"
+    return with_findings(experiment, "\n".join(lines) + "\n")
 
 
 def _extent(config: RunConfig) -> str:
@@ -153,7 +154,8 @@ def _results_table(
     header += [*(column.title for column in experiment.columns), "updates", "hours per run"]
     rows = []
     form = MEASURES[measure].form.format
-    places, correlation = compare_order(*_means(experiment, results, env))
+    ours, theirs = _means(experiment, results, env)
+    places, correlation = compare_order(ours, theirs)
     for variant in experiment.variants:
         runs = runs_of(results, variant, env)
         cells = [variant.label, f"{len(runs)} of {seeds}"]
@@ -176,6 +178,12 @@ def _results_table(
             f"Order of the {len(places)} variants: Spearman's rank correlation of our means with "
             f"those published is {correlation:.2f}.",
         ]
+        lines[-1] += "".join(
+            f" With '{variant.label}' in place of '{variant.control_of}' it is "
+            f"{compare_order(ours | {variant.control_of: ours[variant.label]}, theirs)[1]:.2f}."
+            for variant in experiment.variants
+            if variant.control_of in places and variant.label in ours
+        )
     return lines
 
 

@@ -57,7 +57,8 @@ _COMMON_NOTE = (
 def _as_many_updates(tasks: int) -> Variant:
     """MTSAC with the updates of PiCor, which steps one task at a time: `tasks` times as many."""
     label = "MTSAC, as many updates as PiCor"
-    return Variant(label, "mtsac", (override(SACConfig, updates_per_step=tasks),))
+    settings = override(SACConfig, updates_per_step=tasks)
+    return Variant(label, "mtsac", (settings,), control_of="MTSAC")
 
 
 _RETURN = Column("return", "return", "{:,.0f}")
@@ -210,7 +211,7 @@ PICOR_ABLATIONS = Experiment(
     title="PiCor without adaptive weights and without correction, on a branched robot",
     paper="Bai et al. 2023, Table 2, Fig. 3 and 4",
     envs=("planar8",),
-    variants=(_PICOR, _ADA_OFF, _COR_OFF, _as_many_updates(4)),
+    variants=(_PICOR, _ADA_OFF, _COR_OFF, replace(_as_many_updates(4), control_of="")),
     eval_every=50_000,
     steps=300_000,
     seeds=3,
