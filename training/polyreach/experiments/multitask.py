@@ -1,6 +1,6 @@
 """The experiments of multitask-continuous-control-2018."""
 
-from polyreach.experiments.experiment import Experiment, Variant, override
+from polyreach.experiments.experiment import Claim, Experiment, Variant, override
 from polyreach.methods.a2c import A2CConfig
 from polyreach.methods.distillation import DistillationConfig
 from polyreach.methods.fine_tuning import FineTuningConfig
@@ -75,6 +75,7 @@ MULTITASK_FINE_TUNING = Experiment(
     rollouts=20,
     published="Arora et al. 2018, Table 1: one run of each, 20 episodes, in an "
     "earlier version of the simulator and of HalfCheetah",
+    claims=(Claim("fine-tuned from the other, 1M", _SCRATCH.label),),
 )
 
 
@@ -148,4 +149,8 @@ MULTITASK = Experiment(
     rollouts=20,
     published="Arora et al. 2018, Table 2: one run of each, 20 episodes, in an "
     "earlier version of the simulator and of HalfCheetah",
+    claims=(
+        Claim("vanilla multi-task, 1M per head", _SCRATCH_6.label),
+        Claim("vanilla multi-task, 1M per head", "distillation, 1M per head"),
+    ),
 )

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from polyreach.envs.metaworld.metaworld import MetaWorldConfig
-from polyreach.experiments.experiment import Column, Experiment, Variant, override
+from polyreach.experiments.experiment import Claim, Column, Experiment, Variant, override
 from polyreach.methods.ktm import KTMConfig
 from polyreach.methods.mtsac import SACConfig
 from polyreach.methods.off_policy import TaskConditionedConfig
@@ -60,6 +60,24 @@ def _as_many_updates(tasks: int) -> Variant:
     settings = override(SACConfig, updates_per_step=tasks)
     return Variant(label, "mtsac", (settings,), control_of="MTSAC")
 
+
+_CONTROL = _as_many_updates(1).label
+# D-Grad's paper, which has MT10 and MT50
+_DGRAD_CLAIMS = tuple(
+    Claim(better, worse)
+    for better in ("D-Grad (O)", "D-Grad (A)")
+    for worse in ("MTSAC", "MTMHSAC")
+)
+# PiCor's; the last one is the first with as many updates
+_PICOR_CLAIMS = (
+    Claim("PiCor", "MTSAC"),
+    Claim("PiCor", "MTMHSAC"),
+    Claim("PiCor", "D-Grad (O)"),
+    Claim("PiCor", _CONTROL),
+)
+_OTHERS_CLAIMS = (Claim("PiCor", "Soft Modularization"), Claim("PiCor", "KTM-DRL"))
+_ADA_CLAIM = Claim("PiCor", "PiCor, Ada off")
+_COR_CLAIM = Claim("PiCor", _COR_OFF.label)
 
 _RETURN = Column("return", "return", "{:,.0f}")
 # share of the updates that violated the constraint, and mean of what they violated it by
@@ -125,6 +143,7 @@ SAC_MT3 = Experiment(
     measure="success",
     columns=(_RETURN, *_VIOLATED),
     note=f"{_COR_OFF_NOTE}\n\n{_COMMON_NOTE}",
+    claims=(*_DGRAD_CLAIMS, *_PICOR_CLAIMS, *_OTHERS_CLAIMS, _ADA_CLAIM, _COR_CLAIM),
 )
 
 SAC_CHEETAHS = Experiment(
@@ -150,6 +169,7 @@ SAC_CHEETAHS = Experiment(
     note=_COMMON_NOTE,
     published="Bai et al. 2023, Table 1: 2,400,000 steps, mean of five runs, simulator not given; "
     "D-Grad (O) is the paper's G-Surgery, there with two layers of 512",
+    claims=_PICOR_CLAIMS,
 )
 
 _MT10_PUBLISHED = {
@@ -175,6 +195,7 @@ SAC_MT10 = Experiment(
         ),
         replace(_ADA_OFF, published={"mt10": 0.600}),
         replace(_COR_OFF, published={"mt10": 0.240}),
+        _as_many_updates(10),
     ),
     preset="paper",
     overrides=(override(MetaWorldConfig, goals="fixed", reward="v2"),),
@@ -185,6 +206,7 @@ SAC_MT10 = Experiment(
     measure="success",
     columns=(_RETURN, *_VIOLATED),
     note=_COR_OFF_NOTE,
+    claims=(*_DGRAD_CLAIMS, *_PICOR_CLAIMS, *_OTHERS_CLAIMS, _ADA_CLAIM, _COR_CLAIM),
     published="Bai et al. 2023, Tables 1 and 2: 5,000,000 steps, mean of five runs, version of "
     "Meta-World and of its rewards not given; D-Grad (O) is the paper's G-Surgery, there with two "
     "layers of 512; Cor off is there 24.0% with Ada and 23.3% without",
@@ -204,6 +226,7 @@ SAC_PLANAR8 = Experiment(
     measure="success",
     columns=_VIOLATED,
     note=_COMMON_NOTE,
+    claims=(*_DGRAD_CLAIMS, *_PICOR_CLAIMS, *_OTHERS_CLAIMS),
 )
 
 PICOR_ABLATIONS = Experiment(
@@ -218,6 +241,7 @@ PICOR_ABLATIONS = Experiment(
     measure="success",
     columns=(_RETURN, *_VIOLATED),
     note=_COR_OFF_NOTE,
+    claims=(_ADA_CLAIM, _COR_CLAIM, Claim("PiCor", _CONTROL)),
 )
 
 
