@@ -162,6 +162,30 @@ def test_pooled_advantages_are_normalised_together() -> None:
     assert actual.advantage[1].std() > 10 * actual.advantage[0].std()
 
 
+def test_with_own_values_a_task_learns_nothing_of_the_values_of_others() -> None:
+    for own in (False, True):
+        learner = learner_of(own_values=own)
+        batch = learner.batch_of(learner.collect())
+        # only task 0 has errors of its values
+        target = batch_values(learner, batch).clone()
+        target[0] += 1.0
+        gradient = learner.task_gradients(batch._replace(target=target))[1]
+        before = batch_values(learner, batch)
+        with torch.no_grad():
+            learner.critic.set_gradients(gradient)
+            for parameter in learner.critic.parameters():
+                assert parameter.grad is not None
+                parameter -= 0.1 * parameter.grad
+        changed = (batch_values(learner, batch) != before).any(dim=1)
+        assert changed.tolist() == [True, not own, not own]
+
+
+def batch_values(learner: PPO, batch: Batch) -> Tensor:
+    """V of the states of a batch, (T, B)."""
+    with torch.no_grad():
+        return learner.value(learner.critic.layers(learner.critic.weights()), batch.x)
+
+
 def test_an_iteration_may_be_one_step_of_each_task() -> None:
     learner = learner_of(env=PointMasses(3, 1), batch_steps=3)
     for _ in range(3):

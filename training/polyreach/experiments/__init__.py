@@ -13,7 +13,11 @@ from polyreach.experiments.sac import (
     SAC_MT10,
     SAC_PLANAR8,
 )
-from polyreach.experiments.specialization import SPECIALIZATION, SPECIALIZATION_MASS
+from polyreach.experiments.specialization import (
+    SPECIALIZATION,
+    SPECIALIZATION_LONG,
+    SPECIALIZATION_MASS,
+)
 
 EXPERIMENTS = {
     experiment.name: experiment
@@ -27,6 +31,7 @@ EXPERIMENTS = {
         PICOR_SEARCH,
         PICOR_ABLATIONS,
         SPECIALIZATION,
+        SPECIALIZATION_LONG,
         SPECIALIZATION_MASS,
         MULTITASK_FINE_TUNING,
         MULTITASK,

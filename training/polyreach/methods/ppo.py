@@ -16,8 +16,8 @@ on, so that tasks count equally whatever the spread of their returns. Observatio
 the statistics of all earlier rollouts, so that the policy that collects is the policy that is
 improved; observations that hardly vary are divided by 0.01 (Baselines: 0.1). eps is constant; in
 Baselines it fell to 0 with the rate when the paper was written. Time limits truncate, so values
-bootstrap there. The value function is one network for all tasks, with the policy's input. sigma_i
-is 1 unless `popart` is on.
+bootstrap there. The value function is one network for all tasks, with the policy's input, unless
+`own_values` is on. sigma_i is 1 unless `popart` is on.
 """
 
 from collections.abc import Sequence
@@ -95,6 +95,8 @@ class PPOConfig:
     """
     layer_norm: bool = False
     """LayerNorm before the activations of the value function. Not in the paper."""
+    own_values: bool = False
+    """A value function for each task, instead of one for all. Not in the paper."""
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -148,8 +150,9 @@ class PPO(Learner):
         self.values = PlainValues()  # V = sigma n + mu
         if config.layer_norm:
             self.critic.activation = normalized_tanh
+        if own := len(config.hidden) + 1 if config.own_values else int(config.popart):
+            self.critic.split_at_start(self.critic.last_layers(own))
         if config.popart:
-            self.critic.split_at_start(self.critic.last_layers(1))
             self.values = self.parts["values"] = PopArt(env.tasks, POPART_RATE).to(self.device)
         self.critic.to(self.device)
         self.nets = (self.actor.net, self.critic)
