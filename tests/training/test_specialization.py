@@ -59,7 +59,9 @@ def linear_learner(**changes: Any) -> Specialization:
         net.shared.data.zero_()
         net.own.data.zero_()
     learner.candidates = learner.nets if learner.config.value_gradients else learner.nets[:1]
-    learner.disagreement = [torch.zeros(len(net.shared)) for net in learner.candidates]
+    learner.measured = [torch.zeros(len(net.shared)) for net in learner.candidates]
+    if learner.averages_gradients:
+        learner.measured = [torch.zeros(net.own.shape) for net in learner.candidates]
     learner.optimizer = torch.optim.Adam([p for net in learner.nets for p in net.parameters()])
     return learner
 
@@ -104,8 +106,8 @@ def test_the_disagreement_of_a_linear_policy_by_hand(disagreement: str, expected
     learner = linear_learner(disagreement=disagreement)
     for count in (1, 2):
         learner.measure(linear_batch())
-        assert len(learner.disagreement) == 1
-        assert torch.allclose(learner.disagreement[0], count * expected, atol=1e-4)
+        assert len(learner.measured) == 1
+        assert torch.allclose(learner.measured[0], count * expected, atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -147,13 +149,27 @@ def test_the_average_over_iterations_selects_the_weights() -> None:
     assert actual == {"variance": [True, False, False], "std": [False, True, False]}
 
 
+def test_averaged_gradients_leave_out_what_changes_sign() -> None:
+    """Weight 0 disagrees much, but now one way and now the other; weight 1 a little both times."""
+    learner = linear_learner(average="gradients", specialized=1 / 3)
+    for first in (3.0, -3.0):
+        g = torch.tensor([[first, 1.0, 0.0], [-first, -1.0, 0.0]])
+        learner.task_gradients = lambda batch, g=g: (g, g, g)  # type: ignore
+        learner.measure(linear_batch())
+    state = learner.state_dict()["disagreement"][0]
+    assert state.tolist() == [[0.0, 2.0, 0.0], [0.0, -2.0, 0.0]]
+    learner.env_steps = 180
+    learner.split_if_due()
+    assert learner.actor.net.split.tolist() == [False, True, False]
+
+
 def test_the_value_function_is_split_by_its_own_gradients() -> None:
     learner = linear_learner(value_gradients=True, specialized=0.5)
     learner.measure(linear_batch())
     # (-1.5 - 1) / 2 and (-1 + 1) / 2
     expected = torch.tensor([1.25**2, 0.0])
-    assert torch.allclose(learner.disagreement[0], HALF_DIFFERENCES.square(), atol=1e-4)
-    assert torch.allclose(learner.disagreement[1], expected, atol=1e-5)
+    assert torch.allclose(learner.measured[0], HALF_DIFFERENCES.square(), atol=1e-4)
+    assert torch.allclose(learner.measured[1], expected, atol=1e-5)
     learner.env_steps = 180
     learner.split_if_due()
     # half of three weights, rounded to even
@@ -222,7 +238,7 @@ def test_the_disagreement_is_that_of_the_whole_rollout_before_its_epochs() -> No
         rows.append(torch.autograd.grad(policy_loss[task], theta)[0][task])
     learner.improve(batch)
     expected = torch.stack(rows).var(dim=0, correction=0)
-    assert torch.allclose(learner.disagreement[0], expected, rtol=1e-4, atol=1e-7)
+    assert torch.allclose(learner.measured[0], expected, rtol=1e-4, atol=1e-7)
     chosen = learner.actor.net.split
     assert int(chosen.sum()) == round(0.25 * 94)
     assert float(expected[chosen].min()) >= float(expected[~chosen].max())
@@ -371,12 +387,12 @@ def test_a_random_selection_has_the_same_size(specialized: float, count: int) ->
     for seed in (0, 0, 1):
         learner = learner_of(seed=seed, selection="random", specialized=specialized)
         # not the gradients', which would choose the first ones
-        learner.disagreement[0].copy_(-torch.arange(94.0))
+        learner.measured[0].copy_(-torch.arange(94.0))
         learner.env_steps = 180
         learner.split_if_due()
         chosen.append(learner.actor.net.split)
         assert int(chosen[-1].sum()) == count
-        assert not torch.equal(chosen[-1], largest(learner.disagreement[0], specialized))
+        assert not torch.equal(chosen[-1], largest(learner.measured[0], specialized))
     assert torch.equal(chosen[0], chosen[1]) and not torch.equal(chosen[0], chosen[2])
 
 
@@ -401,6 +417,7 @@ def test_every_weight_is_equally_likely_in_a_random_selection() -> None:
         ({"average_iterations": 0}, "average_iterations is 0, but must be at least 1"),
         ({"selection": "any"}, "selection is 'any', but must be one of gradient, random"),
         ({"disagreement": "sum"}, "disagreement is 'sum', but must be one of variance, std"),
+        ({"average": "sum"}, "average is 'sum', but must be one of disagreement, gradients"),
         ({"gamma": 1.5}, "gamma is 1.5, but must be from 0 to 1"),
         (
             {"joint_steps": 0, "specialized": 0.25},
@@ -422,4 +439,4 @@ def test_without_joint_training_nothing_is_measured(changes: dict[str, Any]) -> 
     assert not learner.joint
     assert int(learner.actor.net.split.sum()) == round(94 * changes["specialized"])
     learner.step()
-    assert not learner.disagreement[0].any()
+    assert not learner.measured[0].any()

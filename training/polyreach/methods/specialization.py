@@ -7,7 +7,8 @@ of weights that stay shared, jt the samples of joint training, sp the share of w
 split. Everything else is PPO, see ppo.py.
 
 What the paper leaves open, and what is done here: v_j is averaged over the last 10 iterations
-before jt, each measured on the whole rollout before its epochs; all of theta can be split,
+before jt, each measured on the whole rollout before its epochs (`average` gradients: of their
+sums); all of theta can be split,
 including biases and standard deviations; a copy starts with the weight's value and with its moments
 in Adam. sp = 0 is joint training, jt = 0 with sp = 1 a policy per task; the value function and the
 statistics of the observations remain common to all tasks, as the paper's value function does. For
@@ -55,7 +56,11 @@ class SpecializationConfig(PPOConfig):
     disagreement: Literal["variance", "std"] = "variance"
     """Measure of the disagreement of the tasks' gradients; the authors' public code uses std."""
     average_iterations: int = 10
-    """Iterations before the split over which the disagreement is averaged."""
+    """Iterations before the split over which `average` is taken."""
+    average: Literal["disagreement", "gradients"] = "disagreement"
+    """What is averaged over these iterations: the disagreement of each (Algorithm 1), which adds
+    that of the gradients' noise, or the gradients, before their disagreement is taken.
+    """
     value_gradients: bool = False
     """Split the value function as well, by the gradients of its loss."""
 
@@ -65,7 +70,12 @@ class SpecializationConfig(PPOConfig):
         check_range("joint_steps", self.joint_steps, 0)
         check_range("specialized", self.specialized, 0.0, 1.0)
         check_range("average_iterations", self.average_iterations, 1)
-        check_choice(self, selection=("gradient", "random"), disagreement=DISAGREEMENT)
+        check_choice(
+            self,
+            selection=("gradient", "random"),
+            disagreement=DISAGREEMENT,
+            average=("disagreement", "gradients"),
+        )
         if self.guided and self.joint_steps == 0:
             raise UserError(
                 "joint_steps is 0, so that there are no gradients to choose weights by: "
@@ -90,7 +100,11 @@ class Specialization(PPO):
         self.candidates: tuple[SplitMLP, ...] = (
             self.nets if config.value_gradients else self.nets[:1]
         )
-        self.disagreement = [torch.zeros_like(net.shared.detach()) for net in self.candidates]
+        # sums over iterations: of the disagreement (P,), or of the gradients (T, P)
+        averaged = [
+            net.own if config.average == "gradients" else net.shared for net in self.candidates
+        ]
+        self.measured = [torch.zeros_like(weights.detach()) for weights in averaged]
         self.joint = True
         self.split_if_due()
 
@@ -118,33 +132,42 @@ class Specialization(PPO):
         return {**metrics, "split": float(self.actor.net.split.float().mean())}
 
     def measure(self, batch: Batch) -> None:
-        """Add the disagreement of the tasks on each weight in a batch."""
+        """Add what is averaged: each weight's disagreement between the tasks, or its gradients."""
         per_network = self.task_gradients(batch)[: len(self.candidates)]
-        for total, gradients in zip(self.disagreement, per_network, strict=True):
+        for total, gradients in zip(self.measured, per_network, strict=True):
             # v_j = variance(g_1[j], ..., g_N[j])
-            total += DISAGREEMENT[self.config.disagreement](gradients)
+            total += gradients if self.averages_gradients else self.disagreement(gradients)
+
+    @property
+    def averages_gradients(self) -> bool:
+        """Whether the gradients are averaged, and not their disagreement."""
+        return self.config.average == "gradients"
+
+    def disagreement(self, gradients: Tensor) -> Tensor:
+        """Of the tasks on each weight (P,), by their gradients (T, P)."""
+        return DISAGREEMENT[self.config.disagreement](gradients)
 
     def split_if_due(self) -> None:
         """Split at the end of the joint phase."""
         if not self.joint or self.env_steps < self.config.joint_steps:
             return
         self.joint = False
-        for net, total in zip(self.candidates, self.disagreement, strict=True):
-            score = total
+        for net, total in zip(self.candidates, self.measured, strict=True):
+            score = self.disagreement(total) if self.averages_gradients else total
             if self.config.selection == "random":
                 score = torch.rand(len(total), generator=self.generator, device=self.device)
             net.split_weights(largest(score, self.config.specialized), self.optimizer)
 
     def state_dict(self) -> dict[str, Any]:
         """Everything that the rest of the run depends on."""
-        phase = {"joint": self.joint, "disagreement": self.disagreement}
+        phase = {"joint": self.joint, "disagreement": self.measured}
         return {**super().state_dict(), **phase}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what state_dict returned."""
         super().load_state_dict(state)
         self.joint = state["joint"]
-        self.disagreement = [total.to(self.device) for total in state["disagreement"]]
+        self.measured = [total.to(self.device) for total in state["disagreement"]]
 
 
 def largest(score: Tensor, share: float) -> Tensor:
