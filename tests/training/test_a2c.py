@@ -128,11 +128,16 @@ def test_heads_start_different_and_trunks_equal() -> None:
         assert torch.allclose(weight.norm(dim=1), torch.ones(3, 8), atol=0.5)
 
 
-def test_an_update_touches_the_trunk_and_the_tasks_own_head_only() -> None:
-    learner = learner_of(entropy_weight=0.1)
+@pytest.mark.parametrize(
+    ("optimizer", "moment"), [("rmsprop", "square_avg"), ("adam", "exp_avg_sq")]
+)
+def test_an_update_touches_the_trunk_and_the_tasks_own_head_only(
+    optimizer: str, moment: str
+) -> None:
+    learner = learner_of(entropy_weight=0.1, optimizer=optimizer)
     learner.step()
     state = learner.optimizer.state_dict()["state"]
-    moments = {key: one["square_avg"].clone() for key, one in state.items()}
+    moments = {key: one[moment].clone() for key, one in state.items()}
     before = copies(*learner.nets)
     learner.update_on(made_up_rollout(1), [1])
     for index, net in enumerate(learner.nets):
@@ -144,7 +149,7 @@ def test_an_update_touches_the_trunk_and_the_tasks_own_head_only() -> None:
         assert torch.equal(net.shared[net.split], shared[net.split])
         assert float(moved[~net.split].float().mean()) > 0.9
     # nor do the moments of other heads decay: first the rows of the actor, then the critic's
-    after = {key: one["square_avg"] for key, one in learner.optimizer.state_dict()["state"].items()}
+    after = {key: one[moment] for key, one in learner.optimizer.state_dict()["state"].items()}
     assert [torch.equal(after[row], moments[row]) for row in range(8)] == [
         *(True, False, True),
         *(True, False, True),

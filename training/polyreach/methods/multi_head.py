@@ -39,6 +39,8 @@ class HeadsConfig:
     """
     t_max: int = 5
     """Steps of a rollout (the paper: 5)."""
+    optimizer: Literal["rmsprop", "adam"] = "rmsprop"
+    """Optimiser of all networks (the paper: RMSprop)."""
     lr: float = 7e-4
     """Learning rate (the paper: 7e-4)."""
     final_lr: float = 1.0
@@ -50,7 +52,12 @@ class HeadsConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
-        check_choice(self, sharing=("trunk", "none"), order=("cycle", "random", "together"))
+        check_choice(
+            self,
+            sharing=("trunk", "none"),
+            order=("cycle", "random", "together"),
+            optimizer=("rmsprop", "adam"),
+        )
         check_widths("hidden", self.hidden)
         check_range("t_max", self.t_max, 1)
         for name in ("lr", "initial_std", "grad_clip"):
@@ -68,12 +75,13 @@ class HeadsLearner(Learner):
     def __init__(self, config: HeadsConfig, env: TaskEnv, total_steps: int, seed: int) -> None:
         super().__init__(config, env, total_steps, seed)
         self.t_max, self.grad_clip = config.t_max, config.grad_clip
+        self.uses_adam = config.optimizer == "adam"
         self.order: Order = config.order if config.sharing == "trunk" else "together"
         self.reduce, self.norm = SHARING[config.sharing]
         self.all_tasks = list(range(env.tasks))
 
     def optimize(self, *nets: SplitMLP, lr: float) -> None:
-        """Create RMSprop for `nets`. The weights of each task are separate parameters, so that
+        """Create the optimiser of `nets`. The weights of each task are separate parameters, so that
         their moments do not change in the turns of other tasks.
         """
         self.nets = nets
@@ -81,10 +89,13 @@ class HeadsLearner(Learner):
         self.shared = [net.shared.detach() for net in nets]
         self.per_task = [net.own.detach().unbind(0) for net in nets]
         parameters = [row for rows in self.per_task for row in rows] + self.shared
-        self.optimizer = torch.optim.RMSprop(
-            parameters, lr=lr, alpha=RMSPROP_ALPHA, eps=RMSPROP_EPS, foreach=True
-        )
-        self.rates[self.optimizer] = lr
+        if self.uses_adam:
+            self.optimizer = self.adam(parameters, lr)
+        else:
+            self.optimizer = torch.optim.RMSprop(
+                parameters, lr=lr, alpha=RMSPROP_ALPHA, eps=RMSPROP_EPS, foreach=True
+            )
+            self.rates[self.optimizer] = lr
         self.parts["optimizer"] = self.optimizer
 
     def turns(self) -> list[list[int]]:
