@@ -1,6 +1,7 @@
 """How much of the disagreement by which specialisation chooses weights is noise of its estimation.
 
-    python -m benchmarks.specialization_noise [ENV ...] [--steps N] [--rollouts K] [--out FOLDER]
+    python -m benchmarks.specialization_noise [ENV ...] [--steps N] [--rollouts K] [--seeds S]
+        [--out FOLDER]
 
 A joint policy is trained for N steps (the paper's jt) and held; the policy gradients g of its T
 tasks are then measured on K rollouts of the size of an iteration. Two estimates of a weight's
@@ -11,8 +12,9 @@ specialization-noise.md and .png.
 
 import argparse
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import NamedTuple
 
 import torch
@@ -40,8 +42,8 @@ INTRODUCTION = """\
 
 Specialisation ([Yu et al. 2017](specialization.md)) splits the weights whose policy gradients vary
 most between the tasks. A gradient from one rollout is noisy, and noise varies between tasks, too.
-Here a joint policy is held after {steps:,} steps, and its gradients are measured on {rollouts}
-rollouts of the size of an iteration (one seed).
+Here joint policies ({policies} seeds) are held after {steps:,} steps, and the gradients of each are
+measured on {rollouts} rollouts of the size of an iteration. Figures are means over seeds (range).
 
 - **noise**: share of the disagreement, summed over all weights, that is noise of the gradients. The
   mean of many disagreements (Algorithm 1, 10 rollouts) keeps all of it; the disagreement of the
@@ -54,7 +56,8 @@ rollouts of the size of an iteration (one seed).
 `--method-config.average gradients --method-config.average-iterations N` selects the second estimate
 in training, where the policy changes between the iterations.
 
-Made by `python -m benchmarks.specialization_noise --steps {steps} --rollouts {rollouts}`.
+Made by `python -m benchmarks.specialization_noise --steps {steps} --rollouts
+{rollouts} --seeds {policies}`.
 
 | environment | estimate | rollouts | noise | agreement | as by noise |
 | --- | --- | ---: | ---: | ---: | ---: |
@@ -67,15 +70,15 @@ class Row(NamedTuple):
     env: str
     estimate: str
     rollouts: int
-    noise: float
-    """Expected share of the sum over weights that is noise."""
+    noise: tuple[float, ...]
+    """Expected share of the sum over weights that is noise, for each policy."""
     agreement: float
     """Share of the chosen weights that a second, independent estimate chooses too."""
     by_noise: float
     """Share of the chosen weights that a choice by the noise of their gradients alone has too."""
 
 
-def gradients(env_name: str, steps: int, rollouts: int, seed: int = 0) -> Tensor:
+def gradients(env_name: str, steps: int, rollouts: int, seed: int) -> Tensor:
     """Policy gradients of the tasks on rollouts of a held joint policy, (K, T, P)."""
     spec = find_env_spec(env_name, True)
     config, env_config = get_method("ppo").preset("paper", spec)
@@ -116,57 +119,62 @@ def overlap(chosen: Tensor, other: Tensor) -> float:
     return float((chosen & other).sum() / chosen.sum())
 
 
-def rows_of(env: str, g: Tensor) -> Iterator[Row]:
-    """All rows of an environment, from gradients (K, T, P)."""
+def rows_of(env: str, policies: Sequence[Tensor]) -> Iterator[Row]:
+    """All rows of an environment, from the gradients (K, T, P) of each of several policies."""
     generator = torch.Generator().manual_seed(0)
-    by_noise = largest(g.var(dim=0).mean(dim=0), SHARE)
+    choices = [largest(g.var(dim=0).mean(dim=0), SHARE) for g in policies]
     for kind in ESTIMATES:
         for count in COUNTS:
-            if 2 * count > len(g):
+            if 2 * count > len(policies[0]):
                 continue
-            agreements, noises = [], []
-            for _ in range(REPEATS):
-                drawn = torch.randperm(len(g), generator=generator)
-                pair = [
-                    largest(estimate(g[part], kind), SHARE)
-                    for part in (drawn[:count], drawn[count : 2 * count])
-                ]
-                agreements.append(overlap(*pair))
-                noises += [overlap(chosen, by_noise) for chosen in pair]
-            means = [sum(values) / len(values) for values in (agreements, noises)]
-            yield Row(env, kind, count, noise_share(g, kind, count), *means)
+            agreements, by_noise = [], []
+            for g, noisiest in zip(policies, choices, strict=True):
+                for _ in range(REPEATS):
+                    drawn = torch.randperm(len(g), generator=generator)
+                    pair = [
+                        largest(estimate(g[part], kind), SHARE)
+                        for part in (drawn[:count], drawn[count : 2 * count])
+                    ]
+                    agreements.append(overlap(*pair))
+                    by_noise += [overlap(chosen, noisiest) for chosen in pair]
+            noise = tuple(noise_share(g, kind, count) for g in policies)
+            yield Row(env, kind, count, noise, mean(agreements), mean(by_noise))
 
 
 def page(rows: list[Row], steps: int, rollouts: int) -> str:
     """The page as Markdown."""
-    lines = [
-        f"| {row.env} | {ESTIMATES[row.estimate]} | {row.rollouts} | {row.noise:.0%} | "
-        f"{row.agreement:.0%} | {row.by_noise:.0%} |\n"
-        for row in rows
-    ]
-    return INTRODUCTION.format(steps=steps, rollouts=rollouts, share=SHARE) + "".join(lines)
+    text = INTRODUCTION.format(
+        steps=steps, rollouts=rollouts, share=SHARE, policies=len(rows[0].noise)
+    )
+    for row in rows:
+        noise = f"{mean(row.noise):.0%} ({min(row.noise):.0%} to {max(row.noise):.0%})"
+        text += f"| {row.env} | {ESTIMATES[row.estimate]} | {row.rollouts} | {noise} | "
+        text += f"{row.agreement:.0%} | {row.by_noise:.0%} |\n"
+    return text
 
 
 def draw(rows: list[Row], path: Path) -> None:
     """Noise and agreement against the number of rollouts."""
     pyplot = file_pyplot()
     envs = list(dict.fromkeys(row.env for row in rows))
-    figure, axes = pyplot.subplots(1, len(envs), figsize=(4.5 * len(envs), 3.4), squeeze=False)
+    figure, axes = pyplot.subplots(1, len(envs), figsize=(4.5 * len(envs), 3.8), squeeze=False)
     for axis, env in zip(axes[0], envs, strict=True):
         for color, (kind, label) in zip(("C0", "C1"), ESTIMATES.items(), strict=True):
             mine = [row for row in rows if (row.env, row.estimate) == (env, kind)]
             counts = [row.rollouts for row in mine]
-            axis.plot(counts, [row.noise for row in mine], f"{color}o-", label=f"noise, {label}")
+            axis.plot(
+                counts, [mean(row.noise) for row in mine], f"{color}o-", label=f"noise, {label}"
+            )
             axis.plot(
                 counts, [row.agreement for row in mine], f"{color}s:", label=f"agreement, {label}"
             )
         axis.axvline(PAPERS, color="0.8", zorder=0)
-        axis.set(title=env, xlabel="rollouts", xscale="log", ylim=(0, 1), xticks=COUNTS)
+        axis.set(title=env, xlabel="rollouts", xscale="log", ylim=(0, 1.04))
         axis.set_xticks(COUNTS, labels=[str(count) for count in COUNTS])
         axis.minorticks_off()
     axes[0, 0].set_ylabel("share")
-    axes[0, -1].legend(fontsize=7)
-    figure.tight_layout()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="lower center", ncols=2, fontsize=8)
+    figure.tight_layout(rect=(0, 0.12, 1, 1))
     figure.savefig(path, dpi=150)
     pyplot.close(figure)
 
@@ -177,12 +185,14 @@ def main(words: list[str]) -> None:
     parser.add_argument("envs", nargs="*", default=["hoppers3", "biped2"], metavar="ENV")
     parser.add_argument("--steps", type=int, default=400_000)
     parser.add_argument("--rollouts", type=int, default=80)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("docs"))
     options = parser.parse_args(words)
     torch.set_num_threads(1)
     rows: list[Row] = []
     for env in options.envs:
-        rows += rows_of(env, gradients(env, options.steps, options.rollouts))
+        seeds = range(options.seeds)
+        rows += rows_of(env, [gradients(env, options.steps, options.rollouts, s) for s in seeds])
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / f"{NAME}.md").write_text(page(rows, options.steps, options.rollouts))
     draw(rows, options.out / f"{NAME}.png")

@@ -30,17 +30,17 @@ def test_the_share_of_noise() -> None:
 
 def test_estimates_agree_by_chance_where_there_is_no_disagreement() -> None:
     generator = torch.Generator().manual_seed(1)
-    rows = list(rows_of("hoppers3", torch.randn(20, 3, 4000, generator=generator)))
+    rows = list(rows_of("hoppers3", [torch.randn(20, 3, 4000, generator=generator)]))
     assert {(row.estimate, row.rollouts) for row in rows} == {
         (kind, count) for kind in ("disagreement", "gradients") for count in (1, 2, 5, 10)
     }
     assert all(row.agreement == pytest.approx(0.25, abs=0.02) for row in rows)
-    clear = list(rows_of("hoppers3", drawn(20, noise=0.1)))
+    clear = list(rows_of("hoppers3", [drawn(20, noise=0.1)]))
     assert all(row.agreement > 0.45 for row in clear)  # half of the weights are alike: 50 %
 
 
 def test_the_page_of_a_short_training(tmp_path: Path) -> None:
-    main(["hoppers3", "--steps", "4000", "--rollouts", "2", "--out", str(tmp_path)])
+    main(["hoppers3", "--steps", "4000", "--rollouts", "2", "--seeds", "2", "--out", str(tmp_path)])
     text = (tmp_path / "specialization-noise.md").read_text()
-    assert "after 4,000 steps" in text and text.count("| hoppers3 |") == 2
+    assert "(2 seeds) are held after 4,000 steps" in text and text.count("| hoppers3 |") == 2
     assert (tmp_path / "specialization-noise.png").stat().st_size > 10_000
