@@ -274,6 +274,28 @@ def test_updates_are_on_states_of_all_rollouts(monkeypatch: pytest.MonkeyPatch) 
     assert len(set.union(*last)) > 30, "of 40 visited, 8 of them in the last rollout"
 
 
+def test_the_last_updates_come_before_the_last_rollout() -> None:
+    """All on the states of the rollouts so far; only then the learning rate falls."""
+    env = PointMasses(3, 2, horizon=1000)
+    steps = 5 * 4 * 6
+    student = student_of(
+        env, total_steps=steps, memory=1000, updates=4, last_updates=10, t_max=4, final_lr=0.5
+    )
+    trace = []
+    while student.env_steps < steps:
+        metrics = student.step()
+        rate = student.optimizer.param_groups[0]["lr"] / student.config.lr
+        trace.append((student.env_steps, student.updates, "reward" in metrics, rate))
+    turns = [(24 * i, 12 * i, True, 1.0) for i in range(1, 5)]
+    # 4, 4 and 2 more of each of 3 tasks; the rate follows those before an update
+    fits = [
+        (96, 48 + 12, False, pytest.approx(1 - 0.5 * 0.3)),
+        (96, 48 + 24, False, pytest.approx(1 - 0.5 * 0.7)),
+        (96, 48 + 30, False, pytest.approx(1 - 0.5 * 0.9)),
+    ]
+    assert trace == [*turns, *fits, (120, 78 + 12, True, 0.5)]
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "student's states": {},
     "both": {"student_share": 0.5, "order": "random"},
@@ -282,6 +304,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "actions": {"match": "action", "order": "together"},
     "nothing shared": {"sharing": "none"},
     "DAgger": {"memory": 400, "batch_size": 16, "updates": 2, "mixing": 0.5},
+    "DAgger, last updates": {"memory": 400, "batch_size": 16, "updates": 2, "last_updates": 9},
     "DAgger, nothing shared": {"memory": 400, "batch_size": 16, "mixing": 0.5, "sharing": "none"},
 }
 

@@ -26,7 +26,8 @@ With `memory` above 0 this is DAgger (Ross et al. 2011, arXiv:1011.0686, algorit
 iteration is a rollout: the states of all rollouts are kept with the teacher's answers, D, and
 `updates` steps down L on batches of D follow each rollout. In the student's rollouts every action
 is the teacher's with probability beta. DAgger asks for beta_i whose mean over the iterations goes
-to 0; here beta falls linearly from 1 to 0 over the share `mixing` of the run.
+to 0; here beta falls linearly from 1 to 0 over the share `mixing` of the run. The policy that
+DAgger returns is trained on all of D: `last_updates` steps come before the last rollout.
 
 What the paper leaves open, and what is done here: networks, optimiser, clipping and normalisation
 are those of A2C (see a2c.py); p_s is 1, as in the paper's multi-task case. Teachers are frozen:
@@ -85,6 +86,10 @@ class DistillationConfig(HeadsConfig):
     """States of each task in an update, if there is a memory."""
     updates: int = 1
     """Updates after each rollout, if there is a memory."""
+    last_updates: int = 0
+    """Updates before the last rollout, if there is a memory; the learning rate falls in these only.
+    Without them the newest states are learned from least.
+    """
     mixing: float = 0.0
     """Share of the run's steps in which beta falls from 1 to 0."""
 
@@ -98,9 +103,15 @@ class DistillationConfig(HeadsConfig):
         check_range("memory", self.memory, 0)
         check_range("batch_size", self.batch_size, 1)
         check_range("updates", self.updates, 1)
+        check_range("last_updates", self.last_updates, 0)
         if not self.memory and self.updates > 1:
             raise UserError(
                 f"updates is {self.updates}, but without a memory a rollout has 1: give memory"
+            )
+        if not self.memory and self.last_updates:
+            raise UserError(
+                f"last_updates is {self.last_updates}, but there is no memory to learn from: give "
+                "memory"
             )
 
 
@@ -129,6 +140,7 @@ class Distillation(HeadsLearner):
         if config.memory:
             sizes = config.memory, env.obs_size, env.action_size
             self.memory = self.parts["memory"] = Answers(env.tasks, *sizes, self.device)
+        self.fitted = 0  # of last_updates
         self.teachers: list[AdaptedPolicy] = []
         # who acts in the environments now, and the state of the other's environments
         self.student_acts = config.student_share > 0
@@ -151,11 +163,29 @@ class Distillation(HeadsLearner):
         self.obs = self.elsewhere["obs"].to(self.device)
         self.elsewhere = current
 
+    @property
+    def done(self) -> float:
+        """Of the last updates, if there are any."""
+        return self.fitted / self.config.last_updates if self.config.last_updates else super().done
+
     def step(self) -> Metrics:
         """A turn of every task: a rollout and an update on it; metrics are means over turns."""
         assert self.teachers, "prepare or resume comes first"
+        following = self.env_steps + self.t_max * self.env.num_envs
+        if following >= self.total_steps and self.fitted < self.config.last_updates:
+            return self.fit()
         means = torch.stack([self.turn(tasks) for tasks in self.turns()]).mean(dim=0).tolist()
         return dict(zip(("reward", "divergence", "grad_norm"), means, strict=True))
+
+    def fit(self) -> Metrics:
+        """Some of the last updates."""
+        assert self.memory is not None
+        parts = []
+        for _ in range(min(self.config.updates, self.config.last_updates - self.fitted)):
+            parts += [self.update_from(self.memory, tasks) for tasks in self.turns()]
+            self.fitted += 1
+        means = torch.stack(parts).mean(dim=0).tolist()
+        return dict(zip(("divergence", "grad_norm"), means, strict=True))
 
     def turn(self, tasks: list[int]) -> Tensor:
         """A rollout of `tasks` and the update on it; the metrics (3,)."""
@@ -252,6 +282,7 @@ class Distillation(HeadsLearner):
         """Everything that the rest of the run depends on; for the teachers, digests."""
         phase = {
             "student_acts": self.student_acts,
+            "fitted": self.fitted,
             "elsewhere": copy.deepcopy(self.elsewhere),
             "teachers": {teacher.path: teacher.sha256 for teacher in self.teachers},
         }
@@ -274,6 +305,7 @@ class Distillation(HeadsLearner):
         super().load_state_dict(state)
         self.elsewhere = copy.deepcopy(state["elsewhere"])
         self.student_acts = state["student_acts"]
+        self.fitted = state.get("fitted", 0)  # older checkpoints have none
 
 
 DIVERGENCE: dict[Direction, Any] = {

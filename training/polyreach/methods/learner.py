@@ -114,10 +114,14 @@ class Learner(ABC):
         self.rates[optimizer] = rate
         return optimizer
 
+    @property
+    def done(self) -> float:
+        """The share of the run after which the learning rates are those of now, 0 to 1."""
+        return min(1.0, self.env_steps / self.total_steps)
+
     def schedule_rates(self) -> None:
         """Let the learning rates fall as `final_lr` says."""
-        done = min(1.0, self.env_steps / self.total_steps)
-        scale = 1.0 + done * (self.final_lr - 1.0)
+        scale = 1.0 + self.done * (self.final_lr - 1.0)
         for optimizer, rate in self.rates.items():
             for group in optimizer.param_groups:
                 group["lr"] = rate * scale
