@@ -352,6 +352,19 @@ def test_a_run_does_not_resume_with_another_teacher() -> None:
         student_of(env).resume(state, changed)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"updates": 2}, "updates is 2, but without a memory a rollout has 1"),
+        ({"last_updates": 5}, "last_updates is 5, but there is no memory to learn from"),
+        ({"memory": 10, "last_updates": -1}, "last_updates is -1, but must be at least 0"),
+    ],
+)
+def test_updates_without_a_memory_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        DistillationConfig(**changes)
+
+
 def test_incompatible_teachers_are_refused() -> None:
     env = PointMasses()
     one, squashing = pulling_teacher("one", env), pulling_teacher("two", env, squashes=True)
