@@ -62,12 +62,13 @@ def test_a_task_uses_the_shared_weights_and_its_own() -> None:
         assert torch.allclose(actual[task], expected, atol=1e-5)
 
 
-def test_weights_start_with_norm_one() -> None:
+@pytest.mark.parametrize("gain", [1.0, 0.1])
+def test_weights_start_with_the_norms_of_their_gains(gain: float) -> None:
     torch.manual_seed(0)
-    net = SplitMLP(2, WIDTHS, extra=(-1.0, 0.5), last_gain=0.01)
+    net = SplitMLP(2, WIDTHS, extra=(-1.0, 0.5), last_gain=0.01, hidden_gain=gain)
     *parts, extra = net.layers(net.weights())
     assert extra.tolist() == [[-1.0, 0.5]] * 2
-    for weight, norm in zip(parts[::2], (1.0, 1.0, 0.01), strict=True):
+    for weight, norm in zip(parts[::2], (gain, gain, 0.01), strict=True):
         assert torch.allclose(weight.norm(dim=1), torch.tensor(norm), rtol=1e-5)
     for bias in parts[1::2]:
         assert not bias.any()

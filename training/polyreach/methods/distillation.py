@@ -92,6 +92,10 @@ class DistillationConfig(HeadsConfig):
     """
     mixing: float = 0.0
     """Share of the run's steps in which beta falls from 1 to 0."""
+    hidden_gain: float = 1.0
+    """Norm of the weights of a hidden unit at the start (A2C's: 1). With less, the student is
+    smoother between the states that it has learned from.
+    """
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -100,6 +104,7 @@ class DistillationConfig(HeadsConfig):
         check_range("std", self.std, 1e-6)
         check_range("student_share", self.student_share, 0.0, 1.0)
         check_range("mixing", self.mixing, 0.0, 1.0)
+        check_range("hidden_gain", self.hidden_gain, 1e-12)
         check_range("memory", self.memory, 0)
         check_range("batch_size", self.batch_size, 1)
         check_range("updates", self.updates, 1)
@@ -132,6 +137,7 @@ class Distillation(HeadsLearner):
             env.action_size,
             config.sharing,
             config.initial_std,
+            config.hidden_gain,
         )
         self.actor.to(self.device)
         self.parts["actor"] = self.actor

@@ -15,10 +15,14 @@ HeadSharing = Literal["trunk", "none"]
 
 
 def task_network(
-    tasks: int, widths: Sequence[int], sharing: HeadSharing, last_gain: float = 1.0
+    tasks: int,
+    widths: Sequence[int],
+    sharing: HeadSharing,
+    last_gain: float = 1.0,
+    hidden_gain: float = 1.0,
 ) -> SplitMLP:
     """A network with one last layer per task, or with all layers per task."""
-    net = SplitMLP(tasks, widths, last_gain=last_gain)
+    net = SplitMLP(tasks, widths, last_gain=last_gain, hidden_gain=hidden_gain)
     net.split_at_start(net.last_layers(1 if sharing == "trunk" else len(widths)))
     return net
 
@@ -39,10 +43,12 @@ class GaussianHeads(NormalPolicy):
         actions: int,
         sharing: HeadSharing,
         initial_std: float,
+        hidden_gain: float = 1.0,
     ) -> None:
         super().__init__()
         self.normalizer = Normalizer(obs_size, rows=0 if sharing == "trunk" else tasks)
-        self.net = task_network(tasks, (obs_size, *hidden, 2 * actions), sharing, last_gain=0.01)
+        widths = (obs_size, *hidden, 2 * actions)
+        self.net = task_network(tasks, widths, sharing, 0.01, hidden_gain)
         with torch.no_grad():
             for theta in (self.net.shared[None], self.net.own):
                 *_, bias, _ = self.net.layers(theta)  # (T, 1, 2 A)

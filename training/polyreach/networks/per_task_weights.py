@@ -42,14 +42,16 @@ class SplitMLP(nn.Module):
         widths: Sequence[int],
         extra: Sequence[float] = (),
         last_gain: float = 1.0,
+        hidden_gain: float = 1.0,
     ) -> None:
-        """widths: of input, hidden layers and output. The weights of every unit start with norm 1,
-        those of the outputs with norm `last_gain`, as in OpenAI Baselines; biases start at 0.
+        """widths: of input, hidden layers and output. The weights of a hidden unit start with norm
+        `hidden_gain`, those of an output with norm `last_gain` (OpenAI Baselines: 1 and, for a
+        policy, 0.01); biases start at 0.
         """
         super().__init__()
         self.shapes = [shape for pair in pairwise(widths) for shape in (pair, (1, pair[1]))]
         self.sizes = [*(rows * columns for rows, columns in self.shapes), len(extra)]
-        self.draw = partial(draw_weights, widths, extra, last_gain)
+        self.draw = partial(draw_weights, widths, extra, last_gain, hidden_gain)
         theta = self.draw()
         self.shared = nn.Parameter(theta)  # (P,)
         self.own = nn.Parameter(theta.expand(tasks, -1).clone())  # (T, P), the copies per task
@@ -118,14 +120,16 @@ class SplitMLP(nn.Module):
         self.split |= chosen
 
 
-def draw_weights(widths: Sequence[int], extra: Sequence[float], last_gain: float) -> Tensor:
+def draw_weights(
+    widths: Sequence[int], extra: Sequence[float], last_gain: float, hidden_gain: float = 1.0
+) -> Tensor:
     """theta (P,) of a new network, see SplitMLP."""
     parts = []
     for before, after in pairwise(widths):
         weight = torch.randn(before, after)
         weight /= weight.norm(dim=0)
-        parts += [weight, torch.zeros(1, after)]
-    parts[-2] *= last_gain
+        parts += [hidden_gain * weight, torch.zeros(1, after)]
+    parts[-2] = last_gain * weight
     return torch.cat([*(part.flatten() for part in parts), torch.tensor(extra)])
 
 
