@@ -6,10 +6,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import gymnasium
+import numpy as np
 import torch
 
+from benchmarks.limits import physics_of, share_row
 from benchmarks.timing import seconds_per_call, speed_row, write_models
-from polyreach.envs.cheetahs import CHEETAH_GROUPS, CheetahConfig, CheetahEnv, cheetah_spec
+from polyreach.envs.cheetahs import (
+    CHEETAH_GROUPS,
+    CheetahConfig,
+    CheetahEnv,
+    cheetah_model,
+    cheetah_spec,
+)
 
 ENVS_PER_TASK = (1, 8)
 
@@ -38,11 +46,13 @@ def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[st
     action = torch.rand(len(paths), envs_per_task, 6, generator=generator) * 2.0 - 1.0
     flat = action.reshape(count, 6).numpy()
     parallel_action = flat[: parallel.num_envs]
+    models = [cheetah_model(name) for name in CHEETAH_GROUPS[group] for _ in range(envs_per_task)]
     seconds = seconds_per_call(
         {
             "single": lambda: single.step(action),
             "threaded": lambda: threaded.step(action),
             "sync": lambda: sync.step(flat),
+            "physics": physics_of(models, flat.astype(np.float64), single.config.frame_skip),
             "parallel": lambda: parallel.step(parallel_action),
         }
     )
@@ -54,6 +64,9 @@ def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[st
             f"{group}, 1 thread, vs Gymnasium SyncVectorEnv of {count}",
             count / seconds["single"],
             count / seconds["sync"],
+        ),
+        share_row(
+            f"{group} of {count}, 1 thread: mj_step alone", seconds["physics"], seconds["single"]
         ),
         speed_row(
             f"{group} of {count}, {cores} threads, vs Gymnasium AsyncVectorEnv of "

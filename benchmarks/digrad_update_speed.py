@@ -6,6 +6,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from benchmarks.limits import products_of, share_row
 from benchmarks.timing import seconds_per_call
 from polyreach.envs.reach.config import ReachConfig
 from polyreach.envs.reach.effector_reach import EffectorReachEnv
@@ -106,7 +107,12 @@ def measure(robot: str) -> list[tuple[str, str]]:
         move_target(learner.target_critic, learner.critic, config.tau)
 
     seconds = seconds_per_call(
-        {"ours": ours, "naive": lambda: naive.update(step), "all": learner.update}
+        {
+            "ours": ours,
+            "naive": lambda: naive.update(step),
+            "all": learner.update,
+            "products": products_of(learner.update),
+        }
     )
     ratio = seconds["naive"] / seconds["ours"]
     rate, naive_rate = 1 / seconds["ours"], 1 / seconds["naive"]
@@ -119,6 +125,7 @@ def measure(robot: str) -> list[tuple[str, str]]:
             f"{robot}, including sampling, relabelling and features",
             f"{1 / seconds['all']:.0f} updates/s",
         ),
+        share_row(f"{robot}: matrix products alone", seconds["products"], seconds["all"]),
     ]
 
 

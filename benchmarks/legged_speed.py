@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.limits import physics_of, share_row
 from benchmarks.timing import seconds_per_call, speed_row, write_models
 from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 
@@ -91,11 +92,13 @@ def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[st
     action = torch.rand(shape, generator=generator) * 2.0 - 1.0
     flat = action.reshape(count, -1).numpy()
     parallel_action = flat[: parallel.num_envs]
+    models = [model for model in single.models for _ in range(envs_per_task)]
     seconds = seconds_per_call(
         {
             "single": lambda: single.step(action),
             "loop": lambda: loop.step(action),
             "sync": lambda: sync.step(flat),
+            "physics": physics_of(models, flat.astype(np.float64), config.frame_skip),
             "threaded": lambda: threaded.step(action),
             "threaded_loop": lambda: threaded_loop.step(action),
             "parallel": lambda: parallel.step(parallel_action),
@@ -109,6 +112,7 @@ def _measure(group: str, envs_per_task: int, paths: list[Path]) -> list[tuple[st
     return [
         speed_row(f"{name}, 1 thread, vs a loop of mj_step", speed["single"], speed["loop"]),
         speed_row(f"{name}, 1 thread, vs Gymnasium SyncVectorEnv", speed["single"], speed["sync"]),
+        share_row(f"{name}, 1 thread: mj_step alone", seconds["physics"], seconds["single"]),
         speed_row(
             f"{name}, {cores} threads, vs {cores} threads with loops of mj_step",
             speed["threaded"],

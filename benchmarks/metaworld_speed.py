@@ -15,6 +15,7 @@ import torch
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.types import Task
 
+from benchmarks.limits import physics_of, share_row
 from benchmarks.timing import seconds_per_call, speed_row
 from polyreach.envs.metaworld.metaworld import TASK_SETS, MetaWorldConfig, MetaWorldEnv
 from polyreach.envs.metaworld.simulation import Simulation
@@ -81,7 +82,10 @@ def measure(task_set: str) -> list[tuple[str, str]]:
         "package": step_package,
         "envpool": step_envpool,
     }
-    names = ["ours", "parallel", *peers]
+    models = [env.unwrapped.model for env in package]
+    ctrl = np.repeat(actions[0, :, 0, 3:].astype(np.float64), 2, axis=1) * (1.0, -1.0)
+    functions["physics"] = physics_of(models, ctrl, package[0].unwrapped.frame_skip)
+    names = ["ours", "parallel", *peers, "physics"]
     seconds = seconds_per_call({name: functions[name] for name in names})
     parallel.close()
     rows = [
@@ -93,6 +97,9 @@ def measure(task_set: str) -> list[tuple[str, str]]:
         for peer in peers
         for processes, name in (("one process", "ours"), ("two processes", "parallel"))
     ]
+    rows.append(
+        share_row(f"{task_set}, one process: mj_step alone", seconds["physics"], seconds["ours"])
+    )
     if not pools:
         rows.append(
             (f"{task_set}, vs {LABELS['envpool']}", "not installed: pip install envpool==1.2.5")

@@ -26,6 +26,7 @@ import mujoco
 import numpy as np
 import torch
 
+from benchmarks.limits import products_of
 from benchmarks.sac_update_speed import PEER, Cost, count_parameters
 from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 from polyreach.methods.ppo import PPO, PPOConfig
@@ -200,6 +201,7 @@ def _measure(group: str, path: Path | None = None) -> list[tuple[str, str]]:
         update: dict[str, Callable[[], object]] = {
             "ours": lambda: ours.improve(batch),
             "peer": peer.train,
+            "products": products_of(lambda: ours.improve(batch)),
         }
         action = rollout.action[0]
         stepping: dict[str, Callable[[], object]] = {
@@ -225,6 +227,8 @@ def _measure(group: str, path: Path | None = None) -> list[tuple[str, str]]:
         (f"{name}, {part} only, vs {peers['peer']}", _ratio(cost["peer"], cost["ours"], samples))
         for part, cost in parts.items()
     ]
+    share = parts["updates"]["products"].median
+    rows.append((f"{name}, updates: matrix products alone", f"{share:.0%} of the time"))
     ours_cost = env_costs["ours"]
     if "gymnasium" in env_costs:
         comparison = f"{name}, steps/s of the environment only, vs Gymnasium's in a loop"

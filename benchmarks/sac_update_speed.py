@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.limits import products_of
 from benchmarks.timing import seconds_per_call
 from polyreach.envs.registry import find_env_spec
 from polyreach.envs.task_env import TaskEnv, TaskStep
@@ -185,10 +186,17 @@ def measure_peer(name: str) -> list[tuple[str, str]]:
         raise RuntimeError(f"{size} parameters, but {peer_size} in the peer: not comparable")
     batch = sizes.tasks * sizes.batch
     cost = relative_cost(
-        {"ours": ours.update, "peer": lambda: peer.train(gradient_steps=1, batch_size=batch)}
+        {
+            "ours": ours.update,
+            "peer": lambda: peer.train(gradient_steps=1, batch_size=batch),
+            "products": products_of(ours.update),
+        }
     )
     rates = f"{cost['ours'].rate:.1f} vs {cost['peer'].rate:.1f} updates/s"
-    return [(f"{sizes}, vs {PEER}", f"{cost['peer']} ({rates})")]
+    return [
+        (f"{sizes}, vs {PEER}", f"{cost['peer']} ({rates})"),
+        (f"{sizes}: matrix products alone", f"{cost['products'].median:.0%} of the time"),
+    ]
 
 
 def measure_methods(name: str) -> list[tuple[str, str]]:
