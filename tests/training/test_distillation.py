@@ -296,6 +296,22 @@ def test_the_last_updates_come_before_the_last_rollout() -> None:
     assert trace == [*turns, *fits, (120, 78 + 12, True, 0.5)]
 
 
+def test_the_last_updates_are_of_a_student_that_starts_anew() -> None:
+    env = PointMasses(3, 2, horizon=1000)
+    student = student_of(env, total_steps=48, memory=100, updates=1, last_updates=1, t_max=4)
+    student.step()
+    student.config = replace(student.config, lr=1e-12)
+    student.rates[student.optimizer] = 1e-12
+    net, statistics = student.actor.net, student.actor.normalizer.mean.clone()
+    net.shared.data += 5.0
+    net.own.data += 5.0
+    student.step()
+    assert student.fitted == 1 and torch.equal(student.actor.normalizer.mean, statistics)
+    hidden = net.layers(net.weights())[0]
+    assert torch.allclose(hidden.norm(dim=1), torch.ones(()), atol=1e-4)
+    assert float(student.actor.distribution(torch.zeros(3, 1, 2))[1].detach().abs().max()) < 0.05
+
+
 VARIANTS: dict[str, dict[str, Any]] = {
     "student's states": {},
     "both": {"student_share": 0.5, "order": "random"},
@@ -304,7 +320,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "actions": {"match": "action", "order": "together"},
     "nothing shared": {"sharing": "none"},
     "DAgger": {"memory": 400, "batch_size": 16, "updates": 2, "mixing": 0.5},
-    "DAgger, last updates": {"memory": 400, "batch_size": 16, "updates": 2, "last_updates": 9},
+    "DAgger, last updates": {"memory": 400, "batch_size": 16, "updates": 2, "last_updates": 400},
     "DAgger, nothing shared": {"memory": 400, "batch_size": 16, "mixing": 0.5, "sharing": "none"},
 }
 

@@ -27,7 +27,9 @@ iteration is a rollout: the states of all rollouts are kept with the teacher's a
 `updates` steps down L on batches of D follow each rollout. In the student's rollouts every action
 is the teacher's with probability beta. DAgger asks for beta_i whose mean over the iterations goes
 to 0; here beta falls linearly from 1 to 0 over the share `mixing` of the run. The policy that
-DAgger returns is trained on all of D: `last_updates` steps come before the last rollout.
+DAgger returns is trained on all of D: before the last rollout the student starts anew, and
+`last_updates` steps follow. One that goes on from what it has learned of a part of D imitates worse
+beyond it (Ash and Adams 2020, arXiv:1910.08475).
 
 What the paper leaves open, and what is done here: networks, optimiser, clipping and normalisation
 are those of A2C (see a2c.py); p_s is 1, as in the paper's multi-task case. Teachers are frozen:
@@ -87,8 +89,8 @@ class DistillationConfig(HeadsConfig):
     updates: int = 1
     """Updates after each rollout, if there is a memory."""
     last_updates: int = 0
-    """Updates before the last rollout, if there is a memory; the learning rate falls in these only.
-    Without them the newest states are learned from least.
+    """Updates of a student that starts anew before the last rollout, if there is a memory; the
+    learning rate falls in these only. 0: the student of the rollouts stays.
     """
     mixing: float = 0.0
     """Share of the run's steps in which beta falls from 1 to 0."""
@@ -184,8 +186,13 @@ class Distillation(HeadsLearner):
         return dict(zip(("reward", "divergence", "grad_norm"), means, strict=True))
 
     def fit(self) -> Metrics:
-        """Some of the last updates."""
+        """Some of the last updates; before the first the student starts anew."""
         assert self.memory is not None
+        if self.fitted == 0:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.seed)
+                self.actor.start_anew()
+            self.optimizer.state.clear()
         parts = []
         for _ in range(min(self.config.updates, self.config.last_updates - self.fitted)):
             parts += [self.update_from(self.memory, tasks) for tasks in self.turns()]

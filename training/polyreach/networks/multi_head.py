@@ -49,10 +49,20 @@ class GaussianHeads(NormalPolicy):
         self.normalizer = Normalizer(obs_size, rows=0 if sharing == "trunk" else tasks)
         widths = (obs_size, *hidden, 2 * actions)
         self.net = task_network(tasks, widths, sharing, 0.01, hidden_gain)
-        with torch.no_grad():
-            for theta in (self.net.shared[None], self.net.own):
-                *_, bias, _ = self.net.layers(theta)  # (T, 1, 2 A)
-                bias[..., actions:] = 2.0 * math.log(initial_std)
+        self.initial_std = initial_std
+        self.set_initial_std()
+
+    @torch.no_grad()
+    def set_initial_std(self) -> None:
+        """Of new weights."""
+        for theta in (self.net.shared[None], self.net.own):
+            *_, bias, _ = self.net.layers(theta)  # (T, 1, 2 A)
+            bias[..., bias.shape[-1] // 2 :] = 2.0 * math.log(self.initial_std)
+
+    def start_anew(self) -> None:
+        """Draw all weights again; the statistics of the observations stay."""
+        self.net.draw_anew()
+        self.set_initial_std()
 
     def distribution(self, obs: Tensor, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """obs (T', B, O) of the tasks listed, all if None -> mean and log standard deviation

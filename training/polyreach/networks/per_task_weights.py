@@ -75,6 +75,12 @@ class SplitMLP(nn.Module):
         self.split |= chosen
         self.own.copy_(torch.stack([self.draw() for _ in self.own]))
 
+    @torch.no_grad()
+    def draw_anew(self) -> None:
+        """Draw all weights again, those of every task apart."""
+        self.shared.copy_(self.draw())
+        self.own.copy_(torch.stack([self.draw() for _ in self.own]))
+
     def set_gradients(self, gradients: Tensor) -> None:
         """Set the gradients of the parameters from g_i (T, P): that of its task for a copy, the
         mean over tasks for a shared weight.
