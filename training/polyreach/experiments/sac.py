@@ -255,7 +255,7 @@ PICOR_ABLATIONS = Experiment(
 
 def _sampling(label: str, common: bool, samples: int, penalty: float) -> Variant:
     settings = override(PiCorConfig, common_noise=common, baseline_samples=samples, penalty=penalty)
-    return Variant(f"{label}, lambda {penalty:g}", "picor", (settings,))
+    return Variant(f"{label}, lambda {penalty:,.0f}", "picor", (settings,))
 
 
 PICOR_SEARCH = Experiment(
@@ -270,6 +270,9 @@ PICOR_SEARCH = Experiment(
         _sampling("independent, one sample", common=False, samples=1, penalty=1000.0),
         _sampling("independent, 8 samples", common=False, samples=8, penalty=100.0),
         _sampling("independent, 8 samples", common=False, samples=8, penalty=1000.0),
+        # added when 1000 was the best of these
+        _sampling("independent, one sample", common=False, samples=1, penalty=1e4),
+        _sampling("independent, one sample", common=False, samples=1, penalty=1e5),
     ),
     eval_every=50_000,
     steps=300_000,
