@@ -62,7 +62,7 @@ def test_tuned_settings_exist_only_for_kinds_of_environments() -> None:
         ("dgrad-o", {"hidden": (256, 256), "batch_size": 64, "combine": "sum"}),
         ("soft-modularization", {"hidden": (128,), "layers": 2, "actor_lr": 1e-3}),
         ("ktm", {"hidden": (256, 256), "gamma": 0.95, "teacher_share": 0.5}),
-        ("picor", {"temperature": 0.01, "initial_alpha": 0.1, "penalty": 100.0}),
+        ("picor", {"temperature": 0.01, "initial_alpha": 0.1, "penalty": 1000.0}),
         ("ars", {"resets": 4, "initial_alpha": 0.1, "batch_size": 64, "layer_norm": False}),
         ("ppo", {"batch_steps": 8192, "final_lr": 0.05, "smoothness": 0.3, "clip": 0.2}),
         ("specialization", {"joint_steps": 300_000, "epochs": 5, "gamma": 0.95}),

@@ -20,12 +20,8 @@ _BASELINES = (
     Variant("D-Grad (A)", "dgrad-a"),
     Variant("D-Grad (O)", "dgrad-o"),
 )
-# preset `tuned` has common random numbers on robots
-_INDEPENDENT = override(PiCorConfig, common_noise=False)
-_PICOR = Variant("PiCor", "picor", (_INDEPENDENT,))
-_ADA_OFF = Variant(
-    "PiCor, Ada off", "picor", (_INDEPENDENT, override(PiCorConfig, adaptive_weights=False))
-)
+_PICOR = Variant("PiCor", "picor")
+_ADA_OFF = Variant("PiCor, Ada off", "picor", (override(PiCorConfig, adaptive_weights=False),))
 _COR_OFF = Variant(
     "PiCor, Cor off: SAC on one task at a time",
     "picor",
@@ -41,7 +37,7 @@ _COR_OFF_NOTE = (
 
 def _common(variant: Variant) -> Variant:
     """A variant of PiCor as runs of version 0.2 computed it."""
-    settings = override(PiCorConfig, common_noise=True)
+    settings = override(PiCorConfig, common_noise=True, penalty=100.0)
     return replace(
         variant,
         label=f"{variant.label}, common random numbers",

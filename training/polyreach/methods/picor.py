@@ -255,9 +255,8 @@ def constraint_violation(advantage: Tensor, weight: Tensor, c: float, gamma: flo
     return (c * (1 - gamma) - (weight * advantage).sum()).clamp(min=0)
 
 
-# tau on the scale of the temperatures, which start low; the sampling of the shipped policy, which
-# stays until picor-search has compared it with the others
-TUNED = replace(tuned_sac(PiCorConfig()), temperature=0.01, common_noise=True)
+# tau on the scale of the temperatures, which start low; lambda by `polyreach report picor-search`
+TUNED = replace(tuned_sac(PiCorConfig()), temperature=0.01, penalty=1000.0)
 
 METHOD = Method(
     name="picor",
