@@ -104,7 +104,9 @@ def panels_of(experiment: Experiment, results: Sequence[Result]) -> list[list[Pa
     """Rows of panels: a row per environment, or a panel per task."""
     measure = experiment.measure
     if not experiment.curves_by_task:
-        measures: list[Measure] = [measure, "return"] if measure == "success" else [measure]
+        measures: list[Measure] = [measure]
+        if measure == "success" and any(task_names(run.records, "return") for run in results):
+            measures.append("return")
         return [[Panel(env, name) for name in measures] for env in experiment.envs]
     panels = []
     for env in experiment.envs:
