@@ -13,7 +13,7 @@ from benchmarks.qp_controller import QPController
 from benchmarks.rrt_planner import Plan
 from polyreach.deploy.controllers import Controller, within_limits
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.policy_tensors import PolicyInputs
 from polyreach_nodes.control.obstacle import Obstacle, Shape
 from polyreach_nodes.control.obstacle_markers import SHAPES, Action, MarkerFields
 from polyreach_nodes.control.policy import Policy

@@ -14,7 +14,7 @@ from polyreach.deploy.figures import TIMED
 from polyreach.deploy.goal_sets import RADII, GoalErrors, Goals, reached
 from polyreach.deploy.simulation import Drives, SimulatedRobots
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.policy_tensors import PolicyInputs
 
 SETTLED_S = 1.0  # [s] of rest, and of commands to rest, after which an episode ends early
 STUCK_S, STUCK = 2.0, 2e-3  # [s] without motion whatever the commands, share of the joints' ranges

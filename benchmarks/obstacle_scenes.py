@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from polyreach.deploy.goal_sets import GoalErrors, Goals, draw_configurations
 from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot
-from polyreach_description.contract import NO_OBSTACLE, OBSTACLES
 from polyreach_description.orientation import matrices, quaternions
+from polyreach_description.policy_tensors import NO_OBSTACLE, OBSTACLES
 from polyreach_nodes.control.obstacle import Obstacle, Shape
 
 CLEAR = 2.0  # stop distances that start and goal configuration keep

@@ -39,8 +39,8 @@ from polyreach.deploy.controllers import LeastSquaresController, PolicyControlle
 from polyreach.deploy.goal_sets import radii
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, list_robots, load_robot
-from polyreach_description.contract import OBSTACLES
 from polyreach_description.policy_search import find_policy
+from polyreach_description.policy_tensors import OBSTACLES
 
 GOALS, COUNTS = 60, (1, 2, 4, 8)
 SECONDS, SEED = 8.0, 20_000

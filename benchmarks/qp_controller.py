@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from benchmarks.kinematic_copy import collision_pairs, kinematic_mjcf, obstacle_pairs
 from benchmarks.worker_process import PYTHON, WorkerProcess
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
 from polyreach_description.distances import scaled_distances
 from polyreach_description.orientation import matrices, quaternions
+from polyreach_description.policy_tensors import PolicyInputs
 from polyreach_nodes.control.obstacle import Obstacle
 
 Array = NDArray[np.float64]

@@ -31,7 +31,8 @@ from polyreach.networks.policy import RobotPolicy
 from polyreach.robot.features import Observation, largest_action
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import PolicyInputs, robot_metadata
+from polyreach_description.contract import robot_metadata
+from polyreach_description.policy_tensors import PolicyInputs
 
 Array = NDArray[np.float64]
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from benchmarks import timing
 from polyreach_description import load_robot
-from polyreach_description.contract import PolicyInputs, PolicyOutputs
 from polyreach_description.policy_search import find_policy
+from polyreach_description.policy_tensors import PolicyInputs, PolicyOutputs
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 

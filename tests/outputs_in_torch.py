@@ -6,7 +6,7 @@ from polyreach.deploy.export import ExportedPolicy
 from polyreach.deploy.search_policy import SearchPolicy
 from polyreach.networks.policy import RobotPolicy
 from polyreach_description import Robot
-from polyreach_description.contract import NO_OBSTACLE, OBSTACLES, PolicyInputs
+from polyreach_description.policy_tensors import NO_OBSTACLE, OBSTACLES, PolicyInputs
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """Adding a tensor to the contract, in a copy of the packages: 3 files for an input or an output.
 
-1. Its field in PolicyInputs or PolicyOutputs (polyreach_description/contract.py).
+1. Its field in PolicyInputs or PolicyOutputs (polyreach_description/policy_tensors.py).
 2. The line of ExportedPolicy.forward (polyreach/deploy/export.py) that uses or computes it. An
    input is named where the features are made, too, an output in ExportedPolicy.outputs.
 3. The line that sets it where the policy is called, or reads it from the result.
@@ -24,11 +24,11 @@ PACKAGES = (
     "ros2_ws/src/polyreach_description/polyreach_description",
     "ros2_ws/src/polyreach_nodes/polyreach_nodes",
 )
-CONTRACT, EXPORT = "polyreach_description/contract.py", "polyreach/deploy/export.py"
+TENSORS, EXPORT = "polyreach_description/policy_tensors.py", "polyreach/deploy/export.py"
 # places of a tensor: file, text there, what takes its place
 INPUT = (
     (
-        CONTRACT,
+        TENSORS,
         "\n\nclass PolicyOutputs(",
         "    slowdown: Annotated[Array | None, TensorSpec((1,), '1', 'share')] = None\n"
         "\n\nclass PolicyOutputs(",
@@ -42,7 +42,7 @@ INPUT = (
 )
 OUTPUT = (
     (
-        CONTRACT,
+        TENSORS,
         "\n\ndef _specs(",
         "    distance: Annotated[Array | None, TensorSpec(('effectors',), 'm', '')] = None\n"
         "\n\ndef _specs(",
@@ -68,7 +68,8 @@ from polyreach.networks.policy import RobotPolicy
 from polyreach.robot.features import KinematicFeatures
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import load_robot
-from polyreach_description.contract import REQUIRED_INPUTS, PolicyInputs, robot_metadata
+from polyreach_description.contract import robot_metadata
+from polyreach_description.policy_tensors import REQUIRED_INPUTS, PolicyInputs
 from polyreach_nodes.control.policy import Policy
 
 
@@ -132,7 +133,7 @@ def test_an_input_and_an_output_are_three_files_each(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     for places in (INPUT, OUTPUT):
-        assert {file for file, _, _ in places} == {CONTRACT, EXPORT, "use.py"}
+        assert {file for file, _, _ in places} == {TENSORS, EXPORT, "use.py"}
     before = run_with(tmp_path_factory.mktemp("before"), ())
     after = run_with(tmp_path_factory.mktemp("after"), (*INPUT, *OUTPUT))
     assert before["inputs"] == ["joint_pos", "goals", "active"]

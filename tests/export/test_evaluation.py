@@ -30,7 +30,7 @@ from polyreach.errors import UserError
 from polyreach.robot.features import KinematicFeatures, Observation
 from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.policy_tensors import PolicyInputs
 
 Array = NDArray[np.float64]
 GANTRY = Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml"

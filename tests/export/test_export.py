@@ -27,12 +27,8 @@ from polyreach.methods import METHODS, get_method
 from polyreach.networks.actor_critic import ReachPolicy
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, list_robots, load_robot
-from polyreach_description.contract import (
-    NO_OBSTACLE,
-    OBSTACLES,
-    PolicyInputs,
-    robot_metadata,
-)
+from polyreach_description.contract import robot_metadata
+from polyreach_description.policy_tensors import NO_OBSTACLE, OBSTACLES, PolicyInputs
 
 torch.set_num_threads(1)
 GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")

@@ -17,13 +17,8 @@ from polyreach.methods.apg import APG, APGConfig
 from polyreach.networks.policy import RobotPolicy
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import (
-    NO_OBSTACLE,
-    OBSTACLES,
-    PolicyInputs,
-    parse_contract,
-    robot_metadata,
-)
+from polyreach_description.contract import parse_contract, robot_metadata
+from polyreach_description.policy_tensors import NO_OBSTACLE, OBSTACLES, PolicyInputs
 
 ROBOTS = Path(__file__).parents[1] / "robots"
 CASES = {

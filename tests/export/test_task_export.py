@@ -30,7 +30,8 @@ from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.config import RunConfig
 from polyreach.runs.training import train
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import PolicyInputs, robot_metadata
+from polyreach_description.contract import robot_metadata
+from polyreach_description.policy_tensors import PolicyInputs
 from polyreach_nodes.control.policy import Policy as NodePolicy
 
 torch.set_num_threads(1)

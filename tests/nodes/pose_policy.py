@@ -14,7 +14,8 @@ from rig import metadata_of, with_metadata
 from torch import Tensor, nn
 
 from polyreach_description import Robot
-from polyreach_description.contract import INPUTS, OUTPUTS, robot_metadata
+from polyreach_description.contract import robot_metadata
+from polyreach_description.policy_tensors import INPUTS, OUTPUTS
 
 WELDER = Path(__file__).parents[1] / "robots" / "welder" / "robot.yaml"
 MEMORY = 2

@@ -23,7 +23,8 @@ from std_msgs.msg import Float64MultiArray
 from trajectory_msgs.msg import JointTrajectory
 
 from polyreach_description import Robot
-from polyreach_description.contract import REQUIRED_INPUTS, robot_metadata
+from polyreach_description.contract import robot_metadata
+from polyreach_description.policy_tensors import REQUIRED_INPUTS
 from polyreach_nodes.client.topics import COMMAND_TOPICS
 from polyreach_nodes.parameters import CommandInterface
 from polyreach_nodes.ros.trajectory_message import read_trajectory

@@ -25,10 +25,10 @@ from polyreach.errors import UserError
 from polyreach.robot import onnx_policy
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach_description import Robot, policy_file, policy_trial
-from polyreach_description.contract import PolicyInputs
 from polyreach_description.limited import Limits
 from polyreach_description.policy_file import ContractError
 from polyreach_description.policy_search import find_policy
+from polyreach_description.policy_tensors import PolicyInputs
 from polyreach_nodes.control.policy import MAX_PERIOD_SHARE, Policy
 
 SHIPPED = find_policy("planar8")

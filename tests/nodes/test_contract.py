@@ -10,13 +10,12 @@ from rig import metadata_of
 
 from polyreach_description import Robot, load_robot
 from polyreach_description.contract import (
-    INPUTS,
-    MAX_MEMORY,
     ContractError,
     check_contract,
     parse_contract,
     robot_metadata,
 )
+from polyreach_description.policy_tensors import INPUTS, MAX_MEMORY
 
 ROBOT = load_robot("planar8")
 REQUIRED = (

@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import PolicyInputs, PolicyOutputs
 from polyreach_description.policy_search import find_policy
+from polyreach_description.policy_tensors import PolicyInputs, PolicyOutputs
 from polyreach_nodes.control.joint_states import Received
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl

@@ -9,7 +9,7 @@ from polyreach.deploy.controllers import LeastSquaresController
 from polyreach.deploy.evaluate import Evaluation
 from polyreach.deploy.evaluation_config import EvaluationConfig
 from polyreach_description import load_robot
-from polyreach_description.contract import PolicyInputs, PolicyOutputs
+from polyreach_description.policy_tensors import PolicyInputs, PolicyOutputs
 from polyreach_nodes.control.command_pipeline import CommandPipeline
 from polyreach_nodes.control.goals import Goals
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import PolicyInputs, PolicyOutputs
 from polyreach_description.policy_search import find_policy
+from polyreach_description.policy_tensors import PolicyInputs, PolicyOutputs
 from polyreach_nodes.client.status import decode, encode
 from polyreach_nodes.control.goal_frames import LinkFrames, loop_through
 from polyreach_nodes.control.goals import Goals

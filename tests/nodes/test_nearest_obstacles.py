@@ -15,8 +15,8 @@ from pose_policy import FREE, WELDER, export_pose_least_squares, reachable_poses
 from test_obstacles_guarantee import marker_of
 
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import NO_OBSTACLE, OBSTACLES
 from polyreach_description.orientation import matrices
+from polyreach_description.policy_tensors import NO_OBSTACLE, OBSTACLES
 from polyreach_nodes.control.nearest_obstacles import hull_distances
 from polyreach_nodes.control.obstacle import Obstacle, Shape
 from polyreach_nodes.control.obstacle_clearance import MAX_OBSTACLES

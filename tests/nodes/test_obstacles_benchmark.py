@@ -36,8 +36,8 @@ from benchmarks.rrt_planner import MARGIN, MultiStartWays, Plan, RRTWays
 from polyreach.deploy.controllers import LeastSquaresController
 from polyreach.deploy.goal_sets import GoalErrors
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import NO_OBSTACLE, OBSTACLES, PolicyInputs
 from polyreach_description.policy_search import find_policy
+from polyreach_description.policy_tensors import NO_OBSTACLE, OBSTACLES, PolicyInputs
 from polyreach_nodes.control.goal_frames import LinkFrames
 from polyreach_nodes.control.obstacle import Obstacle, Shape
 from polyreach_nodes.control.obstacle_markers import read_obstacle

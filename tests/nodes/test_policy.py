@@ -9,8 +9,8 @@ import pytest
 from rig import with_metadata
 
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import PolicyInputs
 from polyreach_description.policy_file import ContractError
+from polyreach_description.policy_tensors import PolicyInputs
 from polyreach_nodes.control.policy import Policy
 
 

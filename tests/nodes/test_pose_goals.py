@@ -10,7 +10,7 @@ from scipy.spatial.transform import Rotation
 from visualization_msgs.msg import Marker
 
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import PolicyInputs, PolicyOutputs
+from polyreach_description.policy_tensors import PolicyInputs, PolicyOutputs
 from polyreach_nodes.control.policy import Policy
 from polyreach_nodes.control.reach_control import ReachControl
 from polyreach_nodes.control.watchdog import State

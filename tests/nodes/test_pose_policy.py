@@ -12,8 +12,8 @@ from pose_policy import MEMORY, WELDER, export_pose_least_squares, reachable_pos
 
 from polyreach.robot.onnx_policy import PolicyBatch, PolicyFile
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import INPUTS, NO_OBSTACLE, OBSTACLES, PolicyInputs
 from polyreach_description.policy_file import ContractError
+from polyreach_description.policy_tensors import INPUTS, NO_OBSTACLE, OBSTACLES, PolicyInputs
 from polyreach_nodes.control.policy import Policy
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs, PolicyOutputs
+from polyreach_description.policy_tensors import PolicyInputs, PolicyOutputs
 from polyreach_nodes.control.limits import JointLimits
 from polyreach_nodes.control.position_command import PositionCommand
 from polyreach_nodes.control.reach_control import ReachControl

@@ -17,8 +17,8 @@ from benchmarks.kinematic_copy import collision_pairs, kinematic_mjcf
 from benchmarks.qp_controller import QPController
 from benchmarks.reaching_page import clear_rate, compute_ms, draw_results, results_page
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import PolicyInputs
 from polyreach_description.orientation import orientation_errors
+from polyreach_description.policy_tensors import PolicyInputs
 
 ROBOTS = Path(__file__).parents[1] / "robots"
 NAMES = (

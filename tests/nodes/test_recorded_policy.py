@@ -14,8 +14,8 @@ from scenarios import Probe, assert_reaches, reachable_goals
 from visualization_msgs.msg import Marker, MarkerArray
 
 from polyreach_description import Robot
-from polyreach_description.contract import NO_OBSTACLE
 from polyreach_description.policy_search import find_policy
+from polyreach_description.policy_tensors import NO_OBSTACLE
 from polyreach_nodes.client.obstacles import obstacle_marker
 from polyreach_nodes.client.topics import OBSTACLES
 

@@ -12,8 +12,8 @@ from polyreach.robot.goals import Goals
 from polyreach.robot.obstacle_clearance import read_obstacles
 from polyreach.robot.refinement import Refinement
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import NO_OBSTACLE, OBSTACLES
 from polyreach_description.limits import POSITION_MARGIN
+from polyreach_description.policy_tensors import NO_OBSTACLE, OBSTACLES
 
 WELDER = Path(__file__).parents[1] / "robots" / "welder" / "robot.yaml"
 ROBOT = load_robot("planar8")

@@ -17,7 +17,7 @@ from polyreach.robot.goals import (
 )
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach_description import Robot, load_robot, orientation
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.policy_tensors import PolicyInputs
 
 WELDER = Path(__file__).parents[1] / "robots" / "welder" / "robot.yaml"
 HALF = 0.5**0.5

@@ -11,7 +11,7 @@ from polyreach.robot.features import (
     largest_action,
 )
 from polyreach_description import load_robot
-from polyreach_description.contract import INPUTS
+from polyreach_description.policy_tensors import INPUTS
 
 ROBOT = load_robot("planar8")  # 8 joints, 3 effectors
 

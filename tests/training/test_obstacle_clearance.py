@@ -12,7 +12,7 @@ from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.obstacle_clearance import ObstacleClearance, are_none, read_obstacles
 from polyreach.robot.obstacle_spheres import MAX_SPHERES, Spheres, cover_bodies
 from polyreach_description import Robot, load_robot
-from polyreach_description.contract import NO_OBSTACLE, OBSTACLES
+from polyreach_description.policy_tensors import NO_OBSTACLE, OBSTACLES
 
 ROBOTS = Path(__file__).parents[1] / "robots"
 NAMES = ["planar8", "humanoid27", "dual7", str(ROBOTS / "hand" / "robot.yaml")]

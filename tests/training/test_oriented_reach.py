@@ -12,8 +12,8 @@ from polyreach.methods.ddpg import DDPG, DDPGConfig
 from polyreach.robot.features import FEATURES, ObservationLayout
 from polyreach.robot.goals import METRES_PER_RADIAN, quaternions
 from polyreach_description import load_robot
-from polyreach_description.contract import ORIENTED_INPUTS
 from polyreach_description.orientation import orientation_errors
+from polyreach_description.policy_tensors import ORIENTED_INPUTS
 
 ROBOT = load_robot("dual7")
 

@@ -23,7 +23,7 @@ from polyreach.runs.config import RunConfig
 from polyreach.runs.folder import RunFolder
 from polyreach.runs.trained_policy import read_policy, read_run
 from polyreach_description import load_robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.policy_tensors import PolicyInputs
 
 GANTRY = str(Path(__file__).parents[1] / "robots" / "gantry" / "robot.yaml")
 MODELS = Path(__file__).parents[2] / "models"

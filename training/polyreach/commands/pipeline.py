@@ -7,7 +7,7 @@ from polyreach.commands.nodes import import_nodes
 from polyreach.deploy.controllers import Conditioner
 from polyreach.errors import UserError
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.policy_tensors import PolicyInputs
 
 Array = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.least_squares import damped_least_squares
 from polyreach.robot.onnx_policy import PolicyBatch, PolicyFile
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.policy_tensors import PolicyInputs
 
 Array = NDArray[np.float64]
 

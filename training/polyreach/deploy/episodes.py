@@ -11,7 +11,7 @@ from polyreach.deploy.controllers import Conditioner, Controller
 from polyreach.deploy.goal_sets import Goals
 from polyreach.deploy.simulation import Drives, SimulatedRobots
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.policy_tensors import PolicyInputs
 
 Array = NDArray[np.float64]
 

@@ -36,8 +36,8 @@ from polyreach.deploy.goal_sets import (
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.robot.self_distance import SelfDistance
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
 from polyreach_description.distances import FULL_REACH
+from polyreach_description.policy_tensors import PolicyInputs
 
 Array = NDArray[np.float64]
 

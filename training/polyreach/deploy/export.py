@@ -23,11 +23,8 @@ from polyreach.runs.config import RunConfig, load_run_robot
 from polyreach.runs.folder import RunFolder
 from polyreach.runs.trained_policy import newest_state, restore_learner
 from polyreach_description import Robot
-from polyreach_description.contract import (
-    INPUTS,
-    PolicyMetadata,
-    robot_metadata,
-)
+from polyreach_description.contract import PolicyMetadata, robot_metadata
+from polyreach_description.policy_tensors import INPUTS
 
 OPSET = 18
 LEAST_SQUARES = "least-squares"

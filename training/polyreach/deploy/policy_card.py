@@ -22,7 +22,8 @@ from polyreach.robot.configuration_search import CANDIDATES
 from polyreach.robot.onnx_policy import PolicyFile
 from polyreach.runs.config import RunConfig
 from polyreach_description import Robot, is_robot_file
-from polyreach_description.contract import INPUTS, OUTPUTS, PolicyMetadata
+from polyreach_description.contract import PolicyMetadata
+from polyreach_description.policy_tensors import INPUTS, OUTPUTS
 
 
 def measure_and_describe(

@@ -11,7 +11,7 @@ from polyreach.robot.features import Observation
 from polyreach.robot.goals import quaternions
 from polyreach.robot.obstacle_clearance import are_none, read_obstacles
 from polyreach_description import Robot
-from polyreach_description.contract import (
+from polyreach_description.policy_tensors import (
     INPUTS,
     ORIENTED_INPUTS,
     REQUIRED_INPUTS,

@@ -1,7 +1,7 @@
 """Observations of a reach policy, and the features that the policy computes from them.
 
 An observation is one flat vector of the inputs of a policy (see
-polyreach_description.contract.PolicyInputs), in the order of an ObservationLayout.
+polyreach_description.policy_tensors.PolicyInputs), in the order of an ObservationLayout.
 """
 
 import math
@@ -21,7 +21,7 @@ from polyreach.robot.fk_constants import moving_axes
 from polyreach.robot.goals import GoalErrors, Goals
 from polyreach.robot.kinematics import ForwardKinematics, Pose, forget
 from polyreach_description import Robot
-from polyreach_description.contract import (
+from polyreach_description.policy_tensors import (
     INPUTS,
     ORIENTED_INPUTS,
     REQUIRED_INPUTS,
@@ -46,7 +46,7 @@ class ObservationLayout:
     """Which inputs of a policy are in a flat observation, and where; O numbers in all.
 
     inputs: names of PolicyInputs, in its order: joint_pos, goals, active and optional ones. Their
-    shapes and units are those of polyreach_description.contract.INPUTS.
+    shapes and units are those of polyreach_description.policy_tensors.INPUTS.
     """
 
     joints: int

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from polyreach.robot.kinematics import ForwardKinematics, Pose, forget
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.policy_tensors import PolicyInputs
 
 METRES_PER_RADIAN = 0.2  # so that 1 cm compares with 3 degrees
 SMALL = 1e-9

@@ -11,7 +11,7 @@ from polyreach.robot.goals import rotation_matrices
 from polyreach.robot.kinematics import forget
 from polyreach.robot.obstacle_spheres import Spheres
 from polyreach_description import Robot
-from polyreach_description.contract import NO_OBSTACLE
+from polyreach_description.policy_tensors import NO_OBSTACLE
 
 SMALL = 1e-9  # [m^2], under square roots and in quotients
 NOWHERE = NO_OBSTACLE[2] / 2  # [m], height below which a row is no obstacle

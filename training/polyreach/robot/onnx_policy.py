@@ -13,19 +13,19 @@ from polyreach.errors import UserError
 from polyreach.robot.features import ObservationLayout
 from polyreach_description import Robot
 from polyreach_description.config_file import is_robot_name
-from polyreach_description.contract import (
-    INPUTS,
-    OUTPUTS,
-    PolicyInputs,
-    PolicyMetadata,
-    PolicyOutputs,
-    tensors_of_file,
-)
+from polyreach_description.contract import PolicyMetadata
 from polyreach_description.policy_file import (
     ContractError,
     check_metadata_size,
     parse_value,
     read_policy_file,
+)
+from polyreach_description.policy_tensors import (
+    INPUTS,
+    OUTPUTS,
+    PolicyInputs,
+    PolicyOutputs,
+    tensors_of_file,
 )
 
 OBSERVED = ("previous_joint_vel",)  # besides the required inputs, where policy files are played

@@ -13,8 +13,8 @@ from polyreach.robot.goals import Goals as TensorGoals
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.least_squares import damped_least_squares
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
 from polyreach_description.limits import POSITION_MARGIN
+from polyreach_description.policy_tensors import PolicyInputs
 
 Array = NDArray[np.float64]
 

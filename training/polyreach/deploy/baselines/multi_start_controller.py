@@ -9,7 +9,7 @@ from polyreach.deploy.baselines.multi_start import MultiStartPlanner
 from polyreach.deploy.goal_sets import Goals, radii
 from polyreach.robot.straight_motion import StraightMotion
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs
+from polyreach_description.policy_tensors import PolicyInputs
 
 Array = NDArray[np.float64]
 

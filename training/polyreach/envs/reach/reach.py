@@ -28,7 +28,7 @@ from polyreach.robot.goals import GoalErrors, quaternions
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.self_clearance import SelfClearance
 from polyreach_description import Robot
-from polyreach_description.contract import ORIENTED_INPUTS
+from polyreach_description.policy_tensors import ORIENTED_INPUTS
 
 STATE = ("joint_pos", "goals", "active", "elapsed")
 

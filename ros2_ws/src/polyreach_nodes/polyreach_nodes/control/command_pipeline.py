@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
-from polyreach_description.contract import PolicyInputs, PolicyOutputs
 from polyreach_description.limits import REACTION_PERIODS
+from polyreach_description.policy_tensors import PolicyInputs, PolicyOutputs
 from polyreach_nodes.control.goals import Goals
 from polyreach_nodes.control.limits import JointLimits
 from polyreach_nodes.control.policy import Policy

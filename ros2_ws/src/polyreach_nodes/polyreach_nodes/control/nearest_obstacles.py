@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from polyreach_description.contract import NO_OBSTACLE, OBSTACLES
 from polyreach_description.orientation import matrices
+from polyreach_description.policy_tensors import NO_OBSTACLE, OBSTACLES
 from polyreach_nodes.control.obstacle import Obstacle
 
 Vector = NDArray[np.float64]

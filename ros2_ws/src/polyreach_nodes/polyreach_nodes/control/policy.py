@@ -8,19 +8,16 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from polyreach_description import Robot
-from polyreach_description.contract import (
-    INPUTS,
-    OUTPUTS,
-    Contract,
-    PolicyInputs,
-    PolicyOutputs,
-    check_contract,
-    check_tensors,
-    parse_contract,
-    tensors_of_file,
-)
+from polyreach_description.contract import Contract, check_contract, check_tensors, parse_contract
 from polyreach_description.orientation import rotation_error
 from polyreach_description.policy_file import ContractError, PolicyData, read_policy_file
+from polyreach_description.policy_tensors import (
+    INPUTS,
+    OUTPUTS,
+    PolicyInputs,
+    PolicyOutputs,
+    tensors_of_file,
+)
 
 MAX_PERIOD_SHARE = 0.5  # of a control period, for the policy; the rest is for everything else
 KINEMATICS_TOLERANCE = 1e-3  # [m], [rad] between the policy's and the robot's effectors at home

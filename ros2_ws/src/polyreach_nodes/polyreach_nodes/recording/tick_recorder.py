@@ -14,7 +14,7 @@ from rclpy.time import Time
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Float32MultiArray, MultiArrayDimension
 
-from polyreach_description.contract import INPUTS
+from polyreach_description.policy_tensors import INPUTS
 from polyreach_nodes.client.controller_client import goal_message
 from polyreach_nodes.client.topics import COMMAND_TOPICS, STATUS, goal_topic
 from polyreach_nodes.control.policy import Array32, Policy
