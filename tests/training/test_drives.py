@@ -2,12 +2,15 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
 from polyreach.cli import main
+from polyreach.robot import robot_report
+from polyreach.robot.capsule_fit import fit_capsules
 from polyreach.robot.drive_check import drift_at_rest, speeds_reached
 from polyreach.robot.robot_report import check_robot
 from polyreach_description import Robot, RobotError, load_robot
@@ -73,6 +76,20 @@ def test_effort_limits_what_is_left_for_damping_beyond_friction(make: Make) -> N
     assert speeds_reached(robot) == pytest.approx([0.5, 1.0], abs=0.01)
     (warning,) = check_robot(robot)["warnings"]
     assert "'turn' 50%" in warning and "'extend'" not in warning
+
+
+def test_a_robot_whose_bodies_capsules_misjudge_gets_a_warning(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    robot = make()
+    capsules = fit_capsules(robot)
+    key = "random configurations whose distances policies misjudge"
+    for share, text, warned in ((0.08, "8.0%", False), (0.123, "12.3%", True)):
+        found = replace(capsules, misjudged=share)
+        monkeypatch.setattr(robot_report, "fit_capsules", lambda robot, found=found: found)
+        measured = check_robot(robot)
+        assert measured[key] == text
+        assert any("misjudge 12% of" in line for line in measured["warnings"]) == warned
 
 
 def test_the_force_limit_of_the_model_applies_too(make: Make) -> None:

@@ -159,7 +159,7 @@ def test_capsules_of_a_model_move_as_in_mujoco(name: str) -> None:
 
 def test_the_fit_of_planar8_is_exact() -> None:
     capsules, sample = fit_capsules(ROBOT), draw(ROBOT, 200)
-    assert (capsules.offset == 0.0).all()
+    assert (capsules.offset == 0.0).all() and capsules.misjudged == 0.0
     near = exact(ROBOT, sample) < 0.05
     difference = fitted(ROBOT, sample) - exact(ROBOT, sample)
     assert near.sum() > 20 and np.abs(difference[near]).max() < 1e-4

@@ -71,13 +71,13 @@ def fit_capsules(robot: Robot) -> Capsules:
     sample, drawn = (rng.uniform(low, high, (count, len(low))) for count in (SAMPLES, REFINED))
     measure = partial(exact_distances, robot, geom_pairs, group_of, group_pairs)
     exact = measure(sample)
-    best, distances, misjudged = with_offsets(robot, capsules, owner, inexact, sample, exact)
-    if misjudged > 0.0 and inexact.any():
+    best, distances = with_offsets(robot, capsules, owner, inexact, sample, exact)
+    if best.misjudged > 0.0 and inexact.any():
         free, sight = np.repeat(~is_exact, counts), SIGHT * robot.stop_distance
         refined = refine_capsules(robot, capsules, owner, free, drawn, measure(drawn), sight)
-        other = with_offsets(robot, refined, owner, inexact, sample, exact)
-        if other[-1] < misjudged:
-            best, distances, _ = other
+        other, measured = with_offsets(robot, refined, owner, inexact, sample, exact)
+        if other.misjudged < best.misjudged:
+            best, distances = other, measured
     nearest = distances.min(axis=0)
     kept = nearest <= max(FAR, nearest.min())  # at least one
     return replace(best, pairs=best.pairs[kept], offset=best.offset[kept])

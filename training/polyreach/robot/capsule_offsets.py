@@ -29,10 +29,9 @@ def with_offsets(
     inexact: NDArray[np.bool_],
     sample: Array,
     exact: Array,
-) -> tuple[Capsules, Array, float]:
-    """Capsules with offsets, the distances (N, P) [m] of their pairs in the configurations (N, nu)
-    [rad or m], and the share of these that they misjudge: near ones they do not see, and clear ones
-    they call near.
+) -> tuple[Capsules, Array]:
+    """Capsules with offsets, measured in the configurations (N, nu) [rad or m], and the distances
+    (N, P) [m] of their pairs there.
 
     pair_of (P,): the pair of bodies, of G, to which each pair of capsules belongs. inexact (G,):
     whether capsules may differ from the bodies. exact (N, G): see exact_distances.
@@ -49,7 +48,7 @@ def with_offsets(
     missed = (least < stop) & ~called_near
     mistaken = (least >= stop * (1 + WIDTHS[0])) & called_near
     misjudged = float((missed | mistaken).mean())
-    return replace(capsules, offset=offset), fitted - offset, misjudged
+    return replace(capsules, offset=offset, misjudged=misjudged), fitted - offset
 
 
 def _fitted(robot: Robot, capsules: Capsules, sample: Array) -> Array:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from polyreach.robot.capsule_fit import fit_capsules
 from polyreach.robot.drive_check import drift_at_rest, speeds_reached
 from polyreach.robot.kinematics import ForwardKinematics
 from polyreach.robot.self_distance import SelfDistance
@@ -20,6 +21,7 @@ CHECKED = 200  # random configurations
 TOLERANCE = 1e-6  # [m], between the kinematics of ForwardKinematics and of MuJoCo
 MANY = 0.5  # share of random configurations in self-collision
 SHOWN = 5  # pairs of links
+MISJUDGED = 0.08  # share of random configurations whose distances a policy misjudges
 TRACKED = 0.95  # share of a commanded speed
 OFTEN = 0.3  # share of the configurations in which two links are that close
 ALWAYS = 0.95  # share of them in which two links are always that close
@@ -145,6 +147,7 @@ def check_robot(robot: Robot) -> dict[str, Any]:
     home_pairs = sorted(touching_links(robot.model, robot.qpos(robot.home)[None])[0])
     near = near_links(robot)
     reached = speeds_reached(robot)
+    misjudged = fit_capsules(robot).misjudged
     return {
         "forward kinematics against MuJoCo [m]": float(f"{difference:.2g}"),
         "random configurations in self-collision": f"{collisions:.1%}",
@@ -156,12 +159,13 @@ def check_robot(robot: Robot) -> dict[str, Any]:
             slow_joints(robot)
         )
         or "none",
+        "random configurations whose distances policies misjudge": f"{misjudged:.1%}",
         "drift in a second of zero velocity [rad or m]": float(f"{drift_at_rest(robot):.2g}"),
         "speed reached over commanded": {
             name: round(float(share), 3)
             for name, share in zip(robot.joint_names, reached, strict=True)
         },
-        "warnings": _warnings(robot, collisions, home_pairs, near, reached),
+        "warnings": _warnings(robot, collisions, home_pairs, near, reached, misjudged),
     }
 
 
@@ -171,6 +175,7 @@ def _warnings(
     home_pairs: list[LinkPair],
     near: dict[LinkPair, float],
     reached: NDArray[np.float64],
+    misjudged: float,
 ) -> list[str]:
     """Sentences on what keeps the robot from moving as it should."""
     warnings = []
@@ -201,6 +206,12 @@ def _warnings(
         warnings.append(
             f"in simulation these joints reach less than the commanded speed: {', '.join(slow)}: "
             "their effort is too small for their load"
+        )
+    if misjudged > MISJUDGED:
+        warnings.append(
+            f"the capsules that stand for bodies in a policy misjudge {misjudged:.0%} of random "
+            "configurations: there it stops short of goals, or before its own body; give bodies "
+            "that come near each other simpler collision geoms"
         )
     return warnings
 

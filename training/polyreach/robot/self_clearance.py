@@ -21,7 +21,8 @@ class Capsules:
 
     mover (C,): the screw that moves a capsule last, or -1. start, end (C, 3): ends of its axis.
     radius (C,). pairs (P, 2): capsules that may collide. offset (P,) [m]: by how much their
-    distance overestimates that of the bodies.
+    distance overestimates that of the bodies. misjudged: share of random configurations in which
+    they do not see that bodies are near, or call clear ones near.
     """
 
     mover: NDArray[np.int64]
@@ -30,6 +31,7 @@ class Capsules:
     radius: NDArray[np.float64]
     pairs: NDArray[np.int64]
     offset: NDArray[np.float64]
+    misjudged: float = 0.0
 
 
 class SelfClearance(nn.Module):
