@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import replace
@@ -380,6 +380,18 @@ def test_the_table_by_hand(tmp_path: Path) -> None:
     assert f"Machine: {machine['cpu']} ({machine['cores']} cores, 1 thread used)" in page
 
 
+def one_run_each(experiment: Experiment, successes: Sequence[float], runs: Path) -> list[Result]:
+    """As if a run of each variant had been made, with one evaluation."""
+    results = []
+    for value, job in zip(successes, jobs_of(experiment, runs), strict=True):
+        folder = RunFolder(job.folder)
+        folder.create(job.config)
+        numbers = {"step": 1000, "updates": 1, "wall_s": 1.0, "error_median": 0.1}
+        folder.log({**numbers, "success_a": value, "success_b": value})
+        results.append(Result(job.variant, job.config.env, job.config.seed, folder))
+    return results
+
+
 def test_the_order_of_the_variants_is_compared_with_the_papers(tmp_path: Path) -> None:
     first, second, third = FIGURES.variants
     published = [
@@ -387,14 +399,7 @@ def test_the_order_of_the_variants_is_compared_with_the_papers(tmp_path: Path) -
         replace(third, method="independent-sac"),
     ]
     experiment = replace(FIGURES, variants=(first, *published), seeds=1)
-    results = []
-    for value, job in zip((0.3, 0.2, 0.4), jobs_of(experiment, tmp_path), strict=True):
-        folder = RunFolder(job.folder)
-        folder.create(job.config)
-        numbers = {"step": 1000, "updates": 1, "wall_s": 1.0, "error_median": 0.1}
-        folder.log({**numbers, "success_a": value, "success_b": value})
-        results.append(Result(job.variant, job.config.env, job.config.seed, folder))
-    page = describe(experiment, results, 1)
+    page = describe(experiment, one_run_each(experiment, (0.3, 0.2, 0.4), tmp_path), 1)
     rows = [line.split(" | ") for line in page.splitlines() if line.startswith("|")]
     assert [row[6] for row in rows[2:5]] == ["2 (2)", "3 (1)", "1 (3)"]
     assert "Order of the 3 variants: Spearman's rank correlation" in page and "is -1.00.\n" in page
@@ -405,14 +410,7 @@ def test_the_order_is_compared_once_more_with_as_many_updates(tmp_path: Path) ->
     variants = [Variant(name, "mtsac", published={"cheetah8": i}) for i, name in enumerate(names)]
     control = Variant("a, as many updates", "mtsac", control_of="a")
     experiment = replace(FIGURES, variants=(*variants, control), seeds=1)
-    results = []
-    for value, job in zip((0.1, 0.2, 0.3, 0.9), jobs_of(experiment, tmp_path), strict=True):
-        folder = RunFolder(job.folder)
-        folder.create(job.config)
-        numbers = {"step": 1000, "updates": 1, "wall_s": 1.0, "error_median": 0.1}
-        folder.log({**numbers, "success_a": value, "success_b": value})
-        results.append(Result(job.variant, job.config.env, job.config.seed, folder))
-    page = describe(experiment, results, 1)
+    page = describe(experiment, one_run_each(experiment, (0.1, 0.2, 0.3, 0.9), tmp_path), 1)
     # ranks 3, 2, 1 published; 1, 3, 2 with the control: 1 - 6 (4 + 1 + 1) / 24
     expected = "is 1.00. With 'a, as many updates' in place of 'a' it is -0.50.\n"
     assert expected in page
