@@ -92,9 +92,9 @@ def _section(found: Sequence[Finding]) -> list[str]:
     lines = [
         HEADING,
         "",
-        "The paper's claims, as these runs decide them: a claim holds where the interval of the "
-        "variant that it names first lies above that of the other, and is undecided where the two "
-        "overlap or one has fewer than two runs.",
+        "What the papers claim, on these tasks or on others, and what these runs say: a claim "
+        "holds where the interval of the variant that it names first lies above that of the other, "
+        "and is undecided where the two overlap or one has fewer than two runs.",
         "",
         "| claim | environment | first | second | verdict |",
         "| --- | --- | --- | --- | --- |",
