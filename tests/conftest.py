@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,15 @@ from groups import group_of  # noqa: E402
 # the same cases in every run, also on a busy machine
 settings.register_profile("polyreach", derandomize=True, deadline=None)
 settings.load_profile("polyreach")
+
+# what is started in the background, or by nohup, has these ignored, and so would all that it starts
+for number, handler in (
+    (signal.SIGINT, signal.default_int_handler),
+    (signal.SIGHUP, signal.SIG_DFL),
+    (signal.SIGQUIT, signal.SIG_DFL),
+):
+    if signal.getsignal(number) == signal.SIG_IGN:
+        signal.signal(number, handler)
 
 # as set by loopback_environment, but with the profile of the tests
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
