@@ -19,6 +19,7 @@ Text.
 | a | 3 of 3 | 1,500 | 1,400 to 1,600 | 1,500 |
 | b, and more | 3 of 3 | -10 | -20 to 900 | 10 |
 | c | 1 of 3 | 3,000 | one run | 3,000 |
+| f | 2 of 3 | 9,000 | 8,900 to 9,100 | 9,000 |
 | d | 0 of 3 | not run | not run | not run |
 | e | 3 of 3 | 1,300 | 900 to 1,401 | 1,300 |
 
@@ -38,7 +39,7 @@ EXPERIMENT = Experiment(
     title="Claimed",
     paper="nobody",
     envs=("cheetah",),
-    variants=tuple(Variant(label, "a2c") for label in ("a", "b, and more", "c", "d", "e")),
+    variants=tuple(Variant(label, "a2c") for label in ("a", "b, and more", "c", "d", "e", "f")),
     steps=100,
     seeds=3,
     measure="return",
@@ -63,6 +64,7 @@ def test_tables_of_results_are_read_and_no_others() -> None:
         ("a", "e", "open"),  # the intervals overlap by 1
         ("b, and more", "e", "open"),  # they touch
         ("a", "c", "open"),
+        ("f", "a", "open"),  # two runs
         ("d", "a", "open"),
     ],
 )
@@ -86,5 +88,5 @@ def test_the_section_gives_the_reason_of_its_verdict_only() -> None:
 
 
 def test_a_claim_about_no_variant_is_refused() -> None:
-    with pytest.raises(UserError, match="'claimed' has no variant 'f'"):
-        replace(EXPERIMENT, claims=(Claim("a", "f"),))
+    with pytest.raises(UserError, match="'claimed' has no variant 'g'"):
+        replace(EXPERIMENT, claims=(Claim("a", "g"),))

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from polyreach.experiments.experiment import Claim, Experiment, Verdict
 
 HEADING = "## What holds"
+LEAST_RUNS = 3  # of each variant, for a verdict
 VERDICTS: dict[Verdict, str] = {
     "holds": "holds",
     "opposite": "the opposite holds",
@@ -23,7 +24,7 @@ class Figure(NamedTuple):
     text: str
     """Interquartile mean and interval, as printed."""
     interval: tuple[float, float] | None
-    """None with fewer than two runs."""
+    """None with fewer than LEAST_RUNS runs."""
 
 
 class Finding(NamedTuple):
@@ -48,15 +49,16 @@ def read_tables(page: str) -> dict[str, dict[str, Figure]]:
         ]
         # header: variant, runs, measure (IQM), interval, ...
         if rows and rows[0][:2] == ["variant", "runs"]:
-            tables[env] = {row[0]: _figure(row[2], row[3]) for row in rows[2:]}
+            tables[env] = {row[0]: _figure(*row[1:4]) for row in rows[2:]}
     return tables
 
 
-def _figure(mean: str, interval: str) -> Figure:
+def _figure(runs: str, mean: str, interval: str) -> Figure:
     if " to " not in interval:
         return Figure(mean, None)
     low, high = (float(text.strip("%").replace(",", "")) for text in interval.split(" to "))
-    return Figure(f"{mean} ({interval})", (low, high))
+    enough = int(runs.split(" ")[0]) >= LEAST_RUNS
+    return Figure(f"{mean} ({interval})", (low, high) if enough else None)
 
 
 def judge(better: Figure, worse: Figure) -> Verdict:
@@ -94,7 +96,7 @@ def _section(found: Sequence[Finding]) -> list[str]:
         "",
         "What the papers claim, on these tasks or on others, and what these runs say: a claim "
         "holds where the interval of the variant that it names first lies above that of the other, "
-        "and is undecided where the two overlap or one has fewer than two runs.",
+        f"and is undecided where the two overlap or one has fewer than {LEAST_RUNS} runs.",
         "",
         "| claim | environment | first | second | verdict |",
         "| --- | --- | --- | --- | --- |",
