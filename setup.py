@@ -39,6 +39,8 @@ setup(
     extras_require={
         "metaworld": ["metaworld==3.1.1", "packaging"],
         "ray": ["ray>=2.60,<3"],
+        # without this extra, colcon test runs unittest, which finds no test
+        "test": ["pytest"],
     },
     entry_points={"console_scripts": ["polyreach = polyreach.cli:main"]},
     zip_safe=False,

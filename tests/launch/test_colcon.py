@@ -79,6 +79,27 @@ def test_executable_starts_in_the_workspace(workspace: Workspace) -> None:
     assert "nan is not finite" in answer.stdout
 
 
+def test_colcon_test_is_given_to_pytest(workspace: Workspace) -> None:
+    base = workspace.install.parent / "build"
+    command = (
+        program("colcon"),
+        "--log-base",
+        os.devnull,
+        "test",
+        "--packages-select",
+        "polyreach",
+    )
+    places = ("--build-base", base, "--install-base", workspace.install)
+    asked = ("--collect-only", "-q", "tests/launch/test_colcon.py")
+    tested = run(
+        *(*command, *places, "--event-handlers", "console_direct+", "--pytest-args", *asked),
+        folder=REPOSITORY / "ros2_ws",
+        environment=workspace.environment,
+    )
+    assert tested.returncode == 0, tested.stdout
+    assert "::test_colcon_test_is_given_to_pytest" in tested.stdout
+
+
 @with_interfaces
 def test_interfaces_come_from_the_workspace(workspace: Workspace) -> None:
     ask = "from polyreach_interfaces.action import ReachGoals as R; R.Goal()\n"
