@@ -20,8 +20,8 @@ _DAGGER = override(
     lr=1e-3,
     final_lr=0.05,
     memory=16_000,
-    updates=10,
-    last_updates=16_000,
+    updates=20,
+    last_updates=10_000,
     mixing=0.3,
 )
 
