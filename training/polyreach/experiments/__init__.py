@@ -5,14 +5,8 @@ from polyreach.experiments.digrad import DIGRAD_FIG4, DIGRAD_TUNED
 from polyreach.experiments.experiment import Experiment
 from polyreach.experiments.imitation import IMITATION_MT10, IMITATION_MT50
 from polyreach.experiments.multitask import MULTITASK, MULTITASK_FINE_TUNING
-from polyreach.experiments.sac import (
-    PICOR_ABLATIONS,
-    PICOR_SEARCH,
-    SAC_CHEETAHS,
-    SAC_MT3,
-    SAC_MT10,
-    SAC_PLANAR8,
-)
+from polyreach.experiments.picor import PICOR_ABLATIONS, PICOR_SEARCH
+from polyreach.experiments.sac import SAC_CHEETAHS, SAC_MT3, SAC_MT10, SAC_PLANAR8
 from polyreach.experiments.specialization import (
     SPECIALIZATION,
     SPECIALIZATION_LONG,

@@ -20,14 +20,14 @@ _BASELINES = (
     Variant("D-Grad (A)", "dgrad-a"),
     Variant("D-Grad (O)", "dgrad-o"),
 )
-_PICOR = Variant("PiCor", "picor")
-_ADA_OFF = Variant("PiCor, Ada off", "picor", (override(PiCorConfig, adaptive_weights=False),))
-_COR_OFF = Variant(
+PICOR = Variant("PiCor", "picor")
+ADA_OFF = Variant("PiCor, Ada off", "picor", (override(PiCorConfig, adaptive_weights=False),))
+COR_OFF = Variant(
     "PiCor, Cor off: SAC on one task at a time",
     "picor",
     (override(PiCorConfig, correction=False),),
 )
-_COR_OFF_NOTE = (
+COR_OFF_NOTE = (
     "PiCor without its correction (Cor off) is soft actor-critic that acts and learns on one task "
     "at a time. The weights of the tasks are not used then, so that Ada on and off are one "
     "computation and one row; the paper's Table 2 has two rows, and names the one without either "
@@ -51,14 +51,14 @@ _COMMON_NOTE = (
 )
 
 
-def _as_many_updates(tasks: int) -> Variant:
+def as_many_updates(tasks: int) -> Variant:
     """MTSAC with the updates of PiCor, which steps one task at a time: `tasks` times as many."""
     label = "MTSAC, as many updates as PiCor"
     settings = override(SACConfig, updates_per_step=tasks)
     return Variant(label, "mtsac", (settings,), control_of="MTSAC")
 
 
-_CONTROL = _as_many_updates(1).label
+CONTROL = as_many_updates(1).label
 # D-Grad's paper, which has MT10 and MT50
 _DGRAD_CLAIMS = tuple(
     Claim(better, worse)
@@ -70,15 +70,15 @@ _PICOR_CLAIMS = (
     Claim("PiCor", "MTSAC"),
     Claim("PiCor", "MTMHSAC"),
     Claim("PiCor", "D-Grad (O)"),
-    Claim("PiCor", _CONTROL),
+    Claim("PiCor", CONTROL),
 )
 _OTHERS_CLAIMS = (Claim("PiCor", "Soft Modularization"), Claim("PiCor", "KTM-DRL"))
-_ADA_CLAIM = Claim("PiCor", "PiCor, Ada off")
-_COR_CLAIM = Claim("PiCor", _COR_OFF.label)
+ADA_CLAIM = Claim("PiCor", "PiCor, Ada off")
+COR_CLAIM = Claim("PiCor", COR_OFF.label)
 
-_RETURN = Column("return", "return", "{:,.0f}")
+RETURN = Column("return", "return", "{:,.0f}")
 # share of the updates that violated the constraint, and mean of what they violated it by
-_VIOLATED = (
+VIOLATED = (
     Column("violated", "violated", "{:.0%}"),
     Column("c_tilde", "c_tilde", "{:.4f}"),
 )
@@ -124,11 +124,11 @@ SAC_MT3 = Experiment(
         _small(variant)
         for variant in (
             *_BASELINES,
-            *(_common(variant) for variant in (_PICOR, _ADA_OFF)),
-            replace(_common(_COR_OFF), label=_COR_OFF.label),
-            _as_many_updates(3),
-            _PICOR,
-            _ADA_OFF,
+            *(_common(variant) for variant in (PICOR, ADA_OFF)),
+            replace(_common(COR_OFF), label=COR_OFF.label),
+            as_many_updates(3),
+            PICOR,
+            ADA_OFF,
         )
     ),
     preset="paper",
@@ -138,9 +138,9 @@ SAC_MT3 = Experiment(
     steps=144_000,
     seeds=3,
     measure="success",
-    columns=(_RETURN, *_VIOLATED),
-    note=f"{_COR_OFF_NOTE}\n\n{_COMMON_NOTE}",
-    claims=(*_DGRAD_CLAIMS, *_PICOR_CLAIMS, *_OTHERS_CLAIMS, _ADA_CLAIM, _COR_CLAIM),
+    columns=(RETURN, *VIOLATED),
+    note=f"{COR_OFF_NOTE}\n\n{_COMMON_NOTE}",
+    claims=(*_DGRAD_CLAIMS, *_PICOR_CLAIMS, *_OTHERS_CLAIMS, ADA_CLAIM, COR_CLAIM),
 )
 
 SAC_CHEETAHS = Experiment(
@@ -152,9 +152,9 @@ SAC_CHEETAHS = Experiment(
         _small(Variant("MTSAC", "mtsac", published={"cheetah8": 7080})),
         _small(Variant("MTMHSAC", "mtmhsac", published={"cheetah8": 8170})),
         _small(Variant("D-Grad (O)", "dgrad-o", published={"cheetah8": 10084})),
-        _small(replace(_common(_PICOR), published={"cheetah8": 15200})),
-        _small(_as_many_updates(8)),
-        _small(replace(_PICOR, published={"cheetah8": 15200})),
+        _small(replace(_common(PICOR), published={"cheetah8": 15200})),
+        _small(as_many_updates(8)),
+        _small(replace(PICOR, published={"cheetah8": 15200})),
     ),
     preset="paper",
     num_envs=16,
@@ -162,7 +162,7 @@ SAC_CHEETAHS = Experiment(
     steps=160_000,
     seeds=3,
     measure="return",
-    columns=_VIOLATED,
+    columns=VIOLATED,
     note=_COMMON_NOTE,
     published="Bai et al. 2023, Table 1: 2,400,000 steps, mean of five runs, simulator not given; "
     "D-Grad (O) is the paper's G-Surgery, there with two layers of 512",
@@ -194,10 +194,10 @@ SAC_MT10 = Experiment(
     paper="Bai et al. 2023, Tables 1 and 2",
     envs=("mt10",),
     variants=(
-        *map(_on_mt10, (*_BASELINES, _PICOR)),
-        replace(_ADA_OFF, published={"mt10": 0.600}),
-        replace(_COR_OFF, published={"mt10": 0.240}),
-        _as_many_updates(10),
+        *map(_on_mt10, (*_BASELINES, PICOR)),
+        replace(ADA_OFF, published={"mt10": 0.600}),
+        replace(COR_OFF, published={"mt10": 0.240}),
+        as_many_updates(10),
     ),
     preset="paper",
     overrides=(override(MetaWorldConfig, goals="fixed", reward="v2"),),
@@ -206,11 +206,11 @@ SAC_MT10 = Experiment(
     steps=5_000_000,
     seeds=3,
     measure="success",
-    columns=(_RETURN, *_VIOLATED),
-    note=f"{_COR_OFF_NOTE}\n\nNetworks have two hidden layers of 512, as in PiCor's comparison, "
+    columns=(RETURN, *VIOLATED),
+    note=f"{COR_OFF_NOTE}\n\nNetworks have two hidden layers of 512, as in PiCor's comparison, "
     "but for those of Soft Modularization and D-Grad (A), which are of another kind (their papers' "
     "sizes).",
-    claims=(*_DGRAD_CLAIMS, *_PICOR_CLAIMS, *_OTHERS_CLAIMS, _ADA_CLAIM, _COR_CLAIM),
+    claims=(*_DGRAD_CLAIMS, *_PICOR_CLAIMS, *_OTHERS_CLAIMS, ADA_CLAIM, COR_CLAIM),
     published="Bai et al. 2023, Tables 1 and 2: 5,000,000 steps, mean of five runs, version of "
     "Meta-World and of its rewards not given; D-Grad (O) is the paper's G-Surgery; Cor off is "
     "there 24.0% with Ada and 23.3% without",
@@ -222,57 +222,13 @@ SAC_PLANAR8 = Experiment(
     title="The SAC family on a branched robot",
     paper="Bai et al. 2023",
     envs=("planar8",),
-    variants=(*_BASELINES, _common(_PICOR), _as_many_updates(4), _PICOR),
+    variants=(*_BASELINES, _common(PICOR), as_many_updates(4), PICOR),
     num_envs=256,
     eval_every=100_000,
     steps=1_000_000,
     seeds=3,
     measure="success",
-    columns=_VIOLATED,
+    columns=VIOLATED,
     note=_COMMON_NOTE,
     claims=(*_DGRAD_CLAIMS, *_PICOR_CLAIMS, *_OTHERS_CLAIMS),
-)
-
-PICOR_ABLATIONS = Experiment(
-    name="picor-ablations",
-    title="PiCor without adaptive weights and without correction, on a branched robot",
-    paper="Bai et al. 2023, Table 2, Fig. 3 and 4",
-    envs=("planar8",),
-    variants=(_PICOR, _ADA_OFF, _COR_OFF, replace(_as_many_updates(4), control_of="")),
-    eval_every=50_000,
-    steps=300_000,
-    seeds=3,
-    measure="success",
-    columns=(_RETURN, *_VIOLATED),
-    note=_COR_OFF_NOTE,
-    claims=(_ADA_CLAIM, _COR_CLAIM, Claim("PiCor", _CONTROL)),
-)
-
-
-def _sampling(label: str, common: bool, samples: int, penalty: float) -> Variant:
-    settings = override(PiCorConfig, common_noise=common, baseline_samples=samples, penalty=penalty)
-    return Variant(f"{label}, lambda {penalty:,.0f}", "picor", (settings,))
-
-
-PICOR_SEARCH = Experiment(
-    name="picor-search",
-    title="How PiCor's constraint is sampled, and its weight lambda, which its paper does not give",
-    paper="Bai et al. 2023",
-    envs=("planar8",),
-    variants=(
-        _sampling("common random numbers", common=True, samples=1, penalty=100.0),
-        _sampling("independent, one sample", common=False, samples=1, penalty=10.0),
-        _sampling("independent, one sample", common=False, samples=1, penalty=100.0),
-        _sampling("independent, one sample", common=False, samples=1, penalty=1000.0),
-        _sampling("independent, 8 samples", common=False, samples=8, penalty=100.0),
-        _sampling("independent, 8 samples", common=False, samples=8, penalty=1000.0),
-        # added when 1000 was the best of these
-        _sampling("independent, one sample", common=False, samples=1, penalty=1e4),
-        _sampling("independent, one sample", common=False, samples=1, penalty=1e5),
-    ),
-    eval_every=50_000,
-    steps=300_000,
-    seeds=3,
-    measure="success",
-    columns=(_RETURN, *_VIOLATED),
 )
