@@ -28,7 +28,17 @@ _CLAIMS = (
     Claim(_BEST, "DDPG"),
     Claim(_BEST, "DDPG, summed reward"),
     Claim(_BEST, "DiGrad, single critic"),
-    Claim(_BEST, _MULTI),
+    Claim(
+        _BEST,
+        _MULTI,
+        why={
+            (
+                "planar8",
+                "opposite",
+            ): "The masked critic sees of the joints what each of the n critics "
+            "sees, and is not better than the single one: what n critics have more is weights."
+        },
+    ),
 )
 _NOTE = (
     "Masked critic (not in the paper): one critic as in 'single critic', whose output for a task "
