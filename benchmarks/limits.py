@@ -75,6 +75,6 @@ def physics_of(
     return step
 
 
-def share_row(name: str, limit_s: float, ours_s: float) -> tuple[str, str]:
-    """A row with the share of a time [s] that the limit takes."""
-    return name, f"{limit_s / ours_s:.0%} of the time"
+def share_row(name: str, limit: float, ours: float) -> tuple[str, str]:
+    """A row with the share of a time that the limit takes, both in the same unit."""
+    return name, f"{limit / ours:.0%} of the time"

@@ -26,7 +26,7 @@ import mujoco
 import numpy as np
 import torch
 
-from benchmarks.limits import products_of
+from benchmarks.limits import products_of, share_row
 from benchmarks.sac_update_speed import PEER, Cost, count_parameters
 from polyreach.envs.legged.legged import LEGGED_GROUPS, LeggedConfig, LeggedEnv
 from polyreach.methods.ppo import PPO, PPOConfig
@@ -228,7 +228,7 @@ def _measure(group: str, path: Path | None = None) -> list[tuple[str, str]]:
         for part, cost in parts.items()
     ]
     share = parts["updates"]["products"].median
-    rows.append((f"{name}, updates: matrix products alone", f"{share:.0%} of the time"))
+    rows.append(share_row(f"{name}, updates: matrix products alone", share, 1.0))
     ours_cost = env_costs["ours"]
     if "gymnasium" in env_costs:
         comparison = f"{name}, steps/s of the environment only, vs Gymnasium's in a loop"

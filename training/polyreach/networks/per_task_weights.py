@@ -79,7 +79,7 @@ class SplitMLP(nn.Module):
     def draw_anew(self) -> None:
         """Draw all weights again, those of every task apart."""
         self.shared.copy_(self.draw())
-        self.own.copy_(torch.stack([self.draw() for _ in self.own]))
+        self.split_at_start(self.split)
 
     def set_gradients(self, gradients: Tensor) -> None:
         """Set the gradients of the parameters from g_i (T, P): that of its task for a copy, the
