@@ -163,9 +163,10 @@ def listening_addresses(pids: set[int]) -> set[str]:
 @pytest.mark.fault
 @pytest.mark.exhaustive
 def test_ctrl_c_loses_nothing_and_leaves_nothing(tmp_path: Path, undisturbed: Path) -> None:
-    """On a cluster of this machine, which listens on the loopback only."""
+    """On a cluster of this machine, which listens on the loopback only, whatever else runs."""
     words = sweep_words(tmp_path, STEPS, "--on", "ray", "--memory-gb", "0.5")
-    command = start(words)
+    another_cluster = {"RAY_ADDRESS": "127.0.0.1:1"}
+    command = start(words, another_cluster)
     wait_for(lambda: all((tmp_path / name / "metrics.jsonl").exists() for name in RUNS), command)
     ours = set(cpu_times(command.pid))
     loopback = {"0100007F", "0000000000000000FFFF00000100007F"}
@@ -184,7 +185,7 @@ def test_ctrl_c_loses_nothing_and_leaves_nothing(tmp_path: Path, undisturbed: Pa
         time.sleep(0.1)
     assert not titles(ours)
     stopped = {name: RunFolder(tmp_path / name).last_step() for name in RUNS}
-    command = start(words)
+    command = start(words, another_cluster)
     # a worker that its node ends, as `ray stop` does
     wait_for(lambda: all(RunFolder(tmp_path / n).last_step() > stopped[n] for n in RUNS), command)
     workers = titles(cpu_times(command.pid))

@@ -54,7 +54,8 @@ def connect(address: str) -> None:
             del common["include_dashboard"]
             ray.init(address=address, **common)
         else:
-            ray.init(object_store_memory=OBJECTS, **common)
+            # "local": not the cluster that RAY_ADDRESS or a file of `ray start` names
+            ray.init(address="local", object_store_memory=OBJECTS, **common)
             _check_loopback(ray)
     except (OSError, ValueError, RuntimeError) as error:
         ray.shutdown()
