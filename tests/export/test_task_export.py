@@ -150,7 +150,16 @@ def test_the_policy_does_what_the_actor_did_in_training(config: TaskReachConfig)
 
 
 # their actors are built as those of other methods
-ALIKE = ("independent-sac", "mtsac", "dgrad-o", "picor", "ars", "ppo", "fine-tuning")
+ALIKE = (
+    "independent-sac",
+    "mtsac",
+    "dgrad-o",
+    "picor",
+    "ars",
+    "ppo",
+    "fine-tuning",
+    "ppo-fine-tuning",
+)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from polyreach.methods import get_method
 from polyreach.methods.distillation import DistillationConfig
 from polyreach.methods.fine_tuning import FineTuningConfig
 from polyreach.methods.method import MethodConfig
+from polyreach.methods.ppo_fine_tuning import PPOFineTuningConfig
 from polyreach.runs.config import RunConfig
 
 Measure = Literal["score", "success", "return"]
@@ -226,11 +227,11 @@ def _start_from(folder: Path, config: MethodConfig) -> MethodConfig:
 
     Raises UserError for a method that has neither.
     """
-    if isinstance(config, FineTuningConfig):
+    if isinstance(config, FineTuningConfig | PPOFineTuningConfig):
         return dataclasses.replace(config, start=str(folder))
     if isinstance(config, DistillationConfig):
         return dataclasses.replace(config, teachers=(str(folder),))
     raise UserError(
         f"{type(config).__name__} does not start from another run (legal: FineTuningConfig, "
-        "DistillationConfig)"
+        "PPOFineTuningConfig, DistillationConfig)"
     )

@@ -1,10 +1,11 @@
-"""Imitation of Meta-World's scripted policies by distillation with DAgger (Ross et al. 2011). No
-reward is used: these are no results of reinforcement learning.
+"""Imitation of Meta-World's scripted policies by distillation with DAgger (Ross et al. 2011), which
+uses no reward and is no result of reinforcement learning, and PPO that goes on from the student.
 """
 
 from polyreach.envs.metaworld.metaworld import MetaWorldConfig
 from polyreach.experiments.experiment import Experiment, Variant, override
 from polyreach.methods.distillation import DistillationConfig
+from polyreach.methods.ppo_fine_tuning import PPOFineTuningConfig
 
 _DAGGER = override(
     DistillationConfig,
@@ -26,22 +27,34 @@ _DAGGER = override(
 )
 
 
-def _imitation(task_set: str, tasks: int, batch_size: int, published: str) -> Experiment:
-    """16,000 steps of each task with 5 environments, and one evaluation, at the end."""
+def _imitation(
+    task_set: str, tasks: int, batch_size: int, published: str, ppo_steps: int = 0
+) -> Experiment:
+    """16,000 steps of each task with 5 environments, and one evaluation, at the end; then
+    `ppo_steps` of PPO.
+    """
     steps = 16_000 * tasks
+    student = Variant(
+        "distillation with DAgger",
+        "distillation",
+        (_DAGGER, override(DistillationConfig, batch_size=batch_size)),
+    )
+    goes_on = Variant(
+        f"PPO from that student, {ppo_steps:,} steps",
+        "ppo-fine-tuning",
+        (override(PPOFineTuningConfig, hidden=(256, 256, 256)),),
+        after=student,
+        steps=ppo_steps,
+    )
     return Experiment(
         name=f"imitation-{task_set}",
         title=f"Imitation of the scripted policies of Meta-World's {task_set.upper()}",
         paper="Arora et al. 2018 and Ross et al. 2011",
         envs=(task_set,),
-        variants=(Variant("distillation with DAgger", "distillation"),),
+        variants=(student, goes_on) if ppo_steps else (student,),
         preset="paper",
-        overrides=(
-            _DAGGER,
-            override(DistillationConfig, batch_size=batch_size),
-            # a success within 200 steps is one within the usual 500, too
-            override(MetaWorldConfig, goals="random", horizon=200),
-        ),
+        # a success within 200 steps is one within the usual 500, too
+        overrides=(override(MetaWorldConfig, goals="random", horizon=200),),
         num_envs=5 * tasks,
         eval_every=steps,
         steps=steps,
@@ -60,6 +73,7 @@ IMITATION_MT10 = _imitation(
     128,
     f"{_OTHER_KIND}: ARS (Cho et al. 2025) 97 to 99 % after 20,000,000 steps; nothing of "
     "imitation. The scripted teachers themselves: 97.4 % of the same goals",
+    ppo_steps=600_000,
 )
 IMITATION_MT50 = _imitation(
     "mt50",

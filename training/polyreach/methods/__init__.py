@@ -24,6 +24,7 @@ MODULES = (
     "a2c",
     "distillation",
     "fine_tuning",
+    "ppo_fine_tuning",
     "apg",
 )
 """Modules of this package, one per method; METHOD in each is its record."""

@@ -9,9 +9,9 @@ actor's second hidden layer: `actor_layers` 2. The standard deviations, outputs 
 as those of the first policy; `initial_std` has no effect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -28,6 +28,14 @@ from polyreach.networks.per_task_weights import SplitMLP
 from polyreach.storage.rollout import Rollout
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: fine-tuning"
+
+
+class Startable(Protocol):
+    """Settings of a method that starts from a run."""
+
+    @property
+    def start(self) -> str:
+        """Its folder."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,7 @@ class FineTuning(A2C):
                 f"'{path}' is {kind}, but fine-tuning starts from a run of a2c or fine-tuning"
             )
         row = source_row(self.config, start)
-        check_alike(self.config, self.env, start)
+        check_alike(("hidden", "critic_hidden", "reward_scale"), self.config, self.env, start)
         actor = start.actor.state_dict()
         for name, net, theta in (
             ("actor", self.actor.net, stored_weights(actor, "net.")[row]),
@@ -136,11 +144,12 @@ def source_row(config: FineTuningConfig, start: RunPolicy) -> int:
     )
 
 
-def check_alike(config: FineTuningConfig, env: TaskEnv, start: RunPolicy) -> None:
-    """Raise UserError if the networks of `start` mean something else than those of `config`."""
+def check_alike(names: Iterable[str], config: Startable, env: TaskEnv, start: RunPolicy) -> None:
+    """Raise UserError if the networks of `start` mean something else than those of `config`:
+    the settings `names`, and what is observed and done.
+    """
     settings: list[tuple[str, object, object]] = [
-        (name, getattr(start.config, name), getattr(config, name))
-        for name in ("hidden", "critic_hidden", "reward_scale")
+        (name, getattr(start.config, name), getattr(config, name)) for name in names
     ]
     settings.append(("the size of an observation", start.obs_size, env.obs_size))
     if isinstance(env, TaskReachEnv):

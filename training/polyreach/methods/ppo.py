@@ -167,8 +167,12 @@ class PPO(Learner):
         batch = self.batch_of(rollout)
         self.values.update(batch.target, [self.critic.head()])
         metrics = self.improve(batch)
-        self.actor.normalizer.update(by_task(rollout.obs))
+        self.update_normalizer(rollout)
         return {"reward": float(rollout.reward.mean()), **metrics}
+
+    def update_normalizer(self, rollout: Rollout) -> None:
+        """Update the statistics of the observations with a rollout."""
+        self.actor.normalizer.update(by_task(rollout.obs))
 
     @torch.no_grad()
     def collect(self) -> Rollout:
@@ -232,10 +236,16 @@ class PPO(Learner):
         policy, the loss of the value function, and the entropy (3,).
         """
         *gradients, losses = self.task_gradients(batch)
-        for net, gradient in zip(self.nets, gradients, strict=True):
-            net.set_gradients(gradient)
-        self.optimizer.step()
+        self.descend(*gradients)
         return losses.mean(dim=1)
+
+    def descend(self, policy: Tensor, value: Tensor) -> None:
+        """One step of the optimiser along g_i of the policy (T, P) and of the value function (T,
+        P').
+        """
+        self.actor.net.set_gradients(policy)
+        self.critic.set_gradients(value)
+        self.optimizer.step()
 
     def task_gradients(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """g_i of the policy (T, P) and of the value function (T, P'), and the losses (3, T)."""
