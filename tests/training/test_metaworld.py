@@ -138,9 +138,11 @@ def test_environments_that_share_a_simulation_are_independent() -> None:
                 shared.start(1, 9), alone[1].start(0, 9)
 
 
-@pytest.mark.parametrize("reward", ["v1", "v2"])
-def test_resume_is_exact_in_the_middle_of_an_episode(reward: str) -> None:
-    config = MetaWorldConfig(goals="random", reward=reward, horizon=25)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("goals", "reward"), [("random", "v1"), ("random", "v2"), ("shuffled", "v2")]
+)
+def test_resume_is_exact_in_the_middle_of_an_episode(goals: str, reward: str) -> None:
+    config = MetaWorldConfig(goals=goals, reward=reward, horizon=25)  # type: ignore[arg-type]
     env = MetaWorldEnv("mt10", 20, config)
     env.reset(seed=1)
     actions = random_actions(env, 60)
@@ -274,6 +276,19 @@ def test_training_and_evaluation_use_the_same_goals() -> None:
     assert torch.equal(fixed.reset(seed=6)[:, 0, 36:], goals[:, 0])
 
 
+def test_shuffled_goals_are_all_played_before_one_is_played_again() -> None:
+    env = MetaWorldEnv("mt3", 36, replace(SMALL, goals="shuffled", horizon=1))
+    played = [env.reset(seed=5)]  # 12 goals of each task at a time
+    played += [step.obs for step in play(env, random_actions(env, 24))]
+    for task in range(3):
+        goals = [tuple(goal) for obs in played for goal in obs[task, :, 36:].tolist()]
+        rounds = [goals[i : i + GOALS] for i in range(0, len(goals), GOALS)]
+        assert len(rounds) == 6
+        assert all(len(set(one)) == GOALS for one in rounds)
+        assert rounds[0] != rounds[1]
+    assert torch.equal(env.reset(seed=5), played[0])
+
+
 def test_the_package_s_scripted_policies_reach_every_goal_of_mt3() -> None:
     env = MetaWorldEnv("mt3", 3, replace(SMALL, horizon=110), every_goal=True)
     policies = [POLICIES[name]() for name in env.task_names]
@@ -306,7 +321,7 @@ def test_actions_beyond_one_are_clipped_and_one_that_is_no_number_is_refused() -
         (lambda: MetaWorldEnv("mt10", 15, SMALL), "15.*10 tasks"),
         (lambda: MetaWorldEnv("mt10", 0, SMALL), "num_envs is 0"),
         (lambda: Simulation("reach-v2", "v2"), "reach-v2.*assembly-v3"),
-        (lambda: MetaWorldConfig(goals="some"), "some.*fixed, random"),  # type: ignore[arg-type]
+        (lambda: MetaWorldConfig(goals="some"), "some.*fixed, random, shuffled"),  # type: ignore[arg-type]
         (lambda: MetaWorldConfig(reward="v3"), "v3.*v1, v2"),  # type: ignore[arg-type]
         (lambda: MetaWorldConfig(horizon=0), "horizon is 0"),
         (lambda: MetaWorldConfig(workers=-1), "workers is -1"),

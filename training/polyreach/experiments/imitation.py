@@ -20,9 +20,9 @@ _DAGGER = override(
     t_max=10,
     lr=1e-3,
     final_lr=0.05,
-    memory=16_000,
-    updates=20,
-    last_updates=10_000,
+    memory=32_000,
+    updates=10,
+    last_updates=20_000,
     mixing=0.3,
 )
 
@@ -30,10 +30,10 @@ _DAGGER = override(
 def _imitation(
     task_set: str, tasks: int, batch_size: int, published: str, ppo_steps: int = 0
 ) -> Experiment:
-    """16,000 steps of each task with 5 environments, and one evaluation, at the end; then
+    """32,000 steps of each task with 5 environments, and one evaluation, at the end; then
     `ppo_steps` of PPO.
     """
-    steps = 16_000 * tasks
+    steps = 32_000 * tasks
     student = Variant(
         "distillation with DAgger",
         "distillation",
@@ -54,7 +54,7 @@ def _imitation(
         variants=(student, goes_on) if ppo_steps else (student,),
         preset="paper",
         # a success within 200 steps is one within the usual 500, too
-        overrides=(override(MetaWorldConfig, goals="random", horizon=200),),
+        overrides=(override(MetaWorldConfig, goals="shuffled", horizon=200),),
         num_envs=5 * tasks,
         eval_every=steps,
         steps=steps,
@@ -70,7 +70,7 @@ _OTHER_KIND = (
 IMITATION_MT10 = _imitation(
     "mt10",
     10,
-    128,
+    64,
     f"{_OTHER_KIND}: ARS (Cho et al. 2025) 97 to 99 % after 20,000,000 steps; nothing of "
     "imitation. The scripted teachers themselves: 97.4 % of the same goals",
     ppo_steps=600_000,

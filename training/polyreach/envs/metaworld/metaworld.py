@@ -92,8 +92,11 @@ TASK_SETS: dict[str, tuple[str, ...]] = {
 class MetaWorldConfig(EnvConfig):
     """A Meta-World environment."""
 
-    goals: Literal["fixed", "random"] = "fixed"
-    """fixed: always the first of the task's 50 goals. random: one of the 50 at each start."""
+    goals: Literal["fixed", "random", "shuffled"] = "fixed"
+    """fixed: always the first of the task's 50 goals. random: one of the 50 at each start.
+    shuffled: the environments of a task take turns at its 50, in an order that is drawn anew after
+    each round.
+    """
     reward: Literal["v1", "v2"] = "v2"
     """Version of the package's reward functions. v1: unbounded, thousands near the goal. v2: from 0
     to 10.
@@ -105,7 +108,7 @@ class MetaWorldConfig(EnvConfig):
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no environment can have."""
-        check_choice(self, goals=("fixed", "random"), reward=("v1", "v2"))
+        check_choice(self, goals=("fixed", "random", "shuffled"), reward=("v1", "v2"))
         check_range("horizon", self.horizon, 1)
         check_range("workers", self.workers, 0)
 
@@ -119,7 +122,7 @@ class MetaWorldEnv(TaskEnv):
     Success is the package's flag in the state that was reached.
 
     Every task has 50 goals, those of metaworld.MT1(name, seed=0), whatever `seed` and the set are.
-    every_goal: one environment for each goal that the config uses (1 if fixed, 50 if random)
+    every_goal: one environment for each goal that the config uses (1 if fixed, 50 otherwise)
     instead of `num_envs`; environment (t, i) always has goal i, so that one episode each covers
     every goal once.
 
@@ -155,6 +158,7 @@ class MetaWorldEnv(TaskEnv):
         else:
             self._pool = LocalPool(self.task_names, self.envs_per_task, config.reward)
         self._generators = [torch.Generator() for _ in self.task_names]
+        self._ahead = [torch.arange(0)] * self.tasks  # of shuffled goals, those of the next starts
         self._elapsed = [0] * self.tasks  # steps since the start of each task's episodes
         self._started = False
         self._seed(seed)
@@ -201,6 +205,7 @@ class MetaWorldEnv(TaskEnv):
             "environments": self._environments(),
             "elapsed": list(self._elapsed),
             "generators": [generator.get_state() for generator in self._generators],
+            "ahead": [goals.clone() for goals in self._ahead],
             "episodes": [_to_tensors(state) for state in self._pool.state(pairs)],
         }
 
@@ -217,6 +222,8 @@ class MetaWorldEnv(TaskEnv):
         self._elapsed = list(state["elapsed"])
         for generator, saved in zip(self._generators, state["generators"], strict=True):
             generator.set_state(saved.cpu())
+        # checkpoints of older versions have none
+        self._ahead = [goals.cpu().clone() for goals in state.get("ahead", self._ahead)]
         self._started = bool(episodes)
         if episodes:
             pairs = self._pairs(range(self.tasks))
@@ -241,12 +248,19 @@ class MetaWorldEnv(TaskEnv):
             # each task draws from a stream of its own, so that which tasks are stepped is no matter
             mixed = np.random.SeedSequence([seed, task]).generate_state(1, np.uint64)[0]
             generator.manual_seed(int(mixed) >> 1)
+            self._ahead[task] = torch.arange(0)
 
     def _draw_goals(self, task: int) -> Any:
         if self.every_goal:
             return np.arange(self.goals)
-        shape = (self.envs_per_task,)
-        return torch.randint(self.goals, shape, generator=self._generators[task]).numpy()
+        generator, number = self._generators[task], self.envs_per_task
+        if self.config.goals != "shuffled":
+            return torch.randint(self.goals, (number,), generator=generator).numpy()
+        ahead = self._ahead[task]
+        while len(ahead) < number:
+            ahead = torch.cat([ahead, torch.randperm(self.goals, generator=generator)])
+        self._ahead[task] = ahead[number:]
+        return ahead[:number].numpy()
 
     def _pairs(self, tasks: Sequence[int]) -> list[tuple[int, int]]:
         return [(task, i) for task in tasks for i in range(self.envs_per_task)]
