@@ -28,12 +28,17 @@ def readme_row(experiment: Experiment) -> str:
     found = findings(experiment, PAGES[experiment.name].read_text())
     decided: dict[Verdict, str] = {}
     for verdict in ("holds", "opposite"):
-        envs: dict[str, list[str]] = {}
+        envs: dict[tuple[str, str], list[str]] = {}
         for one in found:
             if one.verdict == verdict:
-                text = f"{one.claim.better} above {one.claim.worse}"
-                envs.setdefault(text, []).append(one.env)
-        decided[verdict] = "; ".join(f"{text} ({', '.join(on)})" for text, on in envs.items())
+                envs.setdefault((one.claim.better, one.claim.worse), []).append(one.env)
+        below: dict[tuple[str, str], list[str]] = {}
+        for (better, worse), on in envs.items():
+            below.setdefault((better, ", ".join(on)), []).append(worse)
+        decided[verdict] = "; ".join(
+            f"{better} above {' and '.join(names)} ({where})"
+            for (better, where), names in below.items()
+        )
     undecided = sum(one.verdict == "open" for one in found)
     link = f"[{experiment.title}](docs/{experiment.name}.md)"
     return f"| {link} | {decided['holds']} | {decided['opposite']} | {undecided} |"

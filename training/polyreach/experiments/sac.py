@@ -217,6 +217,11 @@ SAC_MT10 = Experiment(
     device="cuda",
 )
 
+_MORE_UPDATES = {
+    ("planar8", "holds"): "PiCor makes four updates where the others make one (KTM-DRL nearly as "
+    "many, but most in its transfer); MTSAC with as many as PiCor is above it.",
+}
+
 SAC_PLANAR8 = Experiment(
     name="sac-planar8",
     title="The SAC family on a branched robot",
@@ -230,5 +235,8 @@ SAC_PLANAR8 = Experiment(
     measure="success",
     columns=VIOLATED,
     note=_COMMON_NOTE,
-    claims=(*_DGRAD_CLAIMS, *_PICOR_CLAIMS, *_OTHERS_CLAIMS),
+    claims=(
+        *_DGRAD_CLAIMS,
+        *(replace(claim, why=_MORE_UPDATES) for claim in (*_PICOR_CLAIMS, *_OTHERS_CLAIMS)),
+    ),
 )
