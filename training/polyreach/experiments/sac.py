@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from polyreach.envs.metaworld.metaworld import MetaWorldConfig
-from polyreach.experiments.experiment import Claim, Column, Experiment, Variant, override
+from polyreach.experiments.experiment import Claim, Column, Experiment, Variant, Verdict, override
 from polyreach.methods.dgrad_o import DGradOConfig
 from polyreach.methods.ktm import KTMConfig
 from polyreach.methods.mtsac import SACConfig
@@ -217,7 +217,7 @@ SAC_MT10 = Experiment(
     device="cuda",
 )
 
-_MORE_UPDATES = {
+_MORE_UPDATES: dict[tuple[str, Verdict], str] = {
     ("planar8", "holds"): "PiCor makes four updates where the others make one (KTM-DRL nearly as "
     "many, but most in its transfer); MTSAC with as many as PiCor is above it.",
 }
