@@ -91,9 +91,11 @@ HALF_DIFFERENCES = torch.tensor([2.25, 0.75, 1.25])  # of g, the standard deviat
 
 
 def test_gradients_of_a_linear_policy_by_hand() -> None:
-    policy, value, losses = linear_learner().task_gradients(linear_batch())
+    learner = linear_learner()
+    policy, value = learner.task_gradients(linear_batch())
     assert torch.allclose(policy, torch.tensor([[-1.0, -1.0, -2.0], [3.5, -2.5, -4.5]]), atol=1e-5)
     assert torch.allclose(value, torch.tensor([[-1.5, -1.0], [1.0, -1.0]]), atol=1e-5)
+    losses = learner.losses(linear_batch(), *(net.weights() for net in learner.nets)).detach()
     # -mean A, and mean squares of the targets
     assert losses[:2].flatten().tolist() == pytest.approx([0.0, -1.0, 1.0, 2.0], abs=1e-6)
 
@@ -141,7 +143,7 @@ def test_the_average_over_iterations_selects_the_weights() -> None:
         learner = linear_learner(disagreement=disagreement, specialized=1 / 3)
         for first in (3.0, 0.0):
             g = torch.tensor([[first, 2.0, 0.0], [-first, -2.0, 0.0]])
-            learner.task_gradients = lambda batch, g=g: (g, g, g)  # type: ignore
+            learner.task_gradients = lambda batch, g=g: [g, g]  # type: ignore
             learner.measure(linear_batch())
         learner.env_steps = 180
         learner.split_if_due()
@@ -154,7 +156,7 @@ def test_averaged_gradients_leave_out_what_changes_sign() -> None:
     learner = linear_learner(average="gradients", specialized=1 / 3)
     for first in (3.0, -3.0):
         g = torch.tensor([[first, 1.0, 0.0], [-first, -1.0, 0.0]])
-        learner.task_gradients = lambda batch, g=g: (g, g, g)  # type: ignore
+        learner.task_gradients = lambda batch, g=g: [g, g]  # type: ignore
         learner.measure(linear_batch())
     state = learner.state_dict()["disagreement"][0]
     assert state.tolist() == [[0.0, 2.0, 0.0], [0.0, -2.0, 0.0]]

@@ -20,6 +20,7 @@ def scattered(net: SplitMLP, seed: int = 0) -> SplitMLP:
     """`net` with a third of its weights split and new random values for all."""
     draw = torch.Generator().manual_seed(seed)
     net.split = torch.rand(net.split.shape, generator=draw) < 1 / 3
+    net.find_trunk()
     net.shared.data = torch.randn(net.shared.shape, generator=draw)
     net.own.data = torch.randn(net.own.shape, generator=draw)
     return net
@@ -28,6 +29,12 @@ def scattered(net: SplitMLP, seed: int = 0) -> SplitMLP:
 def output(net: SplitMLP, x: Tensor) -> Tensor:
     """(T, B, in) -> (T, B, out)."""
     return net.run(net.layers(net.weights()), x)
+
+
+def set_gradients(net: SplitMLP, g: Tensor) -> None:
+    """From g_i (T, P)."""
+    net.find_trunk()
+    net.set_gradients(g[:, : net.trunk].sum(dim=0, keepdim=True), g[:, net.trunk :])
 
 
 def test_the_perceptron_by_hand() -> None:
@@ -80,7 +87,7 @@ def test_weights_start_with_the_norms_of_their_gains(gain: float) -> None:
 def test_gradients_of_shared_and_own_weights() -> None:
     net = SplitMLP(3, (1, 1))
     net.split[1] = True
-    net.set_gradients(torch.tensor([[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]]))
+    set_gradients(net, torch.tensor([[1.0, 10.0], [2.0, 20.0], [6.0, 60.0]]))
     assert net.shared.grad is not None and net.own.grad is not None
     assert net.shared.grad.tolist() == [3.0, 0.0]
     assert net.own.grad.tolist() == [[0.0, 10.0], [0.0, 20.0], [0.0, 60.0]]
@@ -92,7 +99,7 @@ def test_gradients_are_those_of_the_chain_rule() -> None:
     shared, own = torch.autograd.grad(loss, [net.shared, net.own])
     theta = net.weights().detach().requires_grad_()
     loss = net.run(net.layers(theta), x).square().mean(dim=(1, 2)).sum()
-    net.set_gradients(torch.autograd.grad(loss, theta)[0])
+    set_gradients(net, torch.autograd.grad(loss, theta)[0])
     actual = (net.shared.grad, net.own.grad)
     # the loss of a shared weight is the mean over tasks, that of an own one its task's
     assert actual[0] is not None and torch.allclose(actual[0], shared / 3, atol=1e-6)
@@ -100,10 +107,41 @@ def test_gradients_are_those_of_the_chain_rule() -> None:
     assert float(shared.abs().max()) > 0.1 and float(own.abs().max()) > 0.1
 
 
+@pytest.mark.parametrize("layers", [0, 1, 2, 3])
+def test_one_row_for_the_trunk_changes_no_output_and_no_gradient(layers: int) -> None:
+    torch.manual_seed(0)
+    net, x = SplitMLP(3, WIDTHS, extra=(0.5,)), torch.randn(3, 7, 4)
+    if layers:
+        net.split_at_start(net.last_layers(layers))
+    assert net.trunk == (sum(net.sizes[:-1]), 30 + 35, 30, 0)[layers]
+    blocks = [block.detach().requires_grad_() for block in net.blocks()]
+    assert [len(block) for block in blocks] == [1, 3]
+    out, *_, extra = net.run(net.layers((blocks[0], blocks[1])), x), *net.layers(tuple(blocks))
+    theta = net.weights().detach().requires_grad_()
+    assert torch.allclose(out, net.run(net.layers(theta), x), atol=1e-6)
+    assert extra.shape == (3, 1)
+    loss = out.square().mean(dim=(1, 2)).sum() + extra.square().sum()
+    net.set_gradients(*torch.autograd.grad(loss, blocks, materialize_grads=True))
+    found = [parameter.grad for parameter in (net.shared, net.own)]
+    out, extra = net.run(net.layers(theta), x), net.layers(theta)[-1]
+    loss = out.square().mean(dim=(1, 2)).sum() + extra.square().sum()
+    g = torch.autograd.grad(loss, theta)[0]
+    # g_i of its task for a copy, the mean over tasks for a shared weight
+    for grad, expected in zip(found, (g.mean(dim=0) * ~net.split, g * net.split), strict=True):
+        if grad is None:
+            assert layers == 0 and not expected.any()
+        else:
+            assert torch.allclose(grad, expected, atol=1e-6)
+    assert torch.equal(net.blocks(torch.tensor([2]))[1][0], net.blocks()[1][2])
+    loaded = SplitMLP(3, WIDTHS, extra=(0.5,))
+    loaded.load_state_dict(net.state_dict())
+    assert loaded.trunk == net.trunk
+
+
 def trained(net: SplitMLP, optimizer: torch.optim.Optimizer, seed: int) -> None:
     """One descent step along made-up gradients."""
     draw = torch.Generator().manual_seed(seed)
-    net.set_gradients(torch.randn(net.own.shape, generator=draw))
+    set_gradients(net, torch.randn(net.own.shape, generator=draw))
     optimizer.step()
 
 
@@ -132,7 +170,7 @@ def test_a_copy_starts_with_the_value_and_moments_of_its_weight() -> None:
     other.load_state_dict(deepcopy(optimizer.state_dict()))
     same = torch.randn(len(net.split)).expand(3, -1)
     for one, its in ((net, optimizer), (twin, other)):
-        one.set_gradients(same)
+        set_gradients(one, same)
         its.step()
     assert torch.allclose(net.weights(), twin.weights(), rtol=0, atol=1e-6)
     assert float((net.weights() - theta).detach().abs().min()) > 1e-4

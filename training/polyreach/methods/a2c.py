@@ -35,6 +35,7 @@ from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.methods.multi_head import HeadsConfig, HeadsLearner, tuned_heads
 from polyreach.networks.gaussian import normal_entropy, normal_log_prob
 from polyreach.networks.multi_head import GaussianHeads, task_network
+from polyreach.networks.per_task_weights import Theta
 from polyreach.storage.rollout import Rollout, advantages, by_step, by_task
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: A2C with a head per task"
@@ -108,19 +109,17 @@ class A2C(HeadsLearner):
         the gradient (4,).
         """
         index = self.index(tasks)
-        thetas = [net.weights(index).detach().requires_grad_() for net in self.nets]
-        losses = self.losses(rollout, index, *thetas)
+        blocks = self.blocks(index)
+        losses = self.losses(rollout, index, *blocks)
         policy_loss, value_loss, entropy = losses
         total = policy_loss + self.config.value_weight * value_loss
         total = total - self.config.entropy_weight * entropy  # (T',)
-        norm = self.descend(torch.autograd.grad(self.reduce(total), thetas), tasks)
+        norm = self.descend_on(self.reduce(total), blocks, tasks)
         return torch.cat([losses.detach().mean(dim=1), norm[None]])
 
-    def losses(
-        self, rollout: Rollout, tasks: Tensor | None, theta: Tensor, critic: Tensor
-    ) -> Tensor:
+    def losses(self, rollout: Rollout, tasks: Tensor | None, theta: Theta, critic: Theta) -> Tensor:
         """Losses of policy and value function and the entropy of every task (3, T'), as functions
-        of the weights `theta` of the policy and `critic` of the value function (T', P).
+        of the weights `theta` of the policy and `critic` of the value function.
         """
         x = self.actor.normalize(by_task(rollout.obs), tasks)  # (T', S n, O)
         layers = self.critic.layers(critic)

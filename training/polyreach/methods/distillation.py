@@ -52,6 +52,7 @@ from polyreach.methods.teachers import Match, read_teachers
 from polyreach.methods.trained_policy import AdaptedPolicy, Normal, PolicyReader
 from polyreach.networks.gaussian import normal_divergence
 from polyreach.networks.multi_head import SquashableHeads
+from polyreach.networks.per_task_weights import Theta
 from polyreach.storage.answers import Answers
 from polyreach.storage.rollout import by_task
 
@@ -279,13 +280,13 @@ class Distillation(HeadsLearner):
     def update_on(self, obs: Tensor, target: Normal, tasks: list[int]) -> Tensor:
         """One step of the optimiser; the mean loss and the norm of the gradient (2,)."""
         index = self.index(tasks)
-        theta = self.actor.net.weights(index).detach().requires_grad_()
-        task_loss = self.losses(obs, target, index, theta)
-        norm = self.descend(torch.autograd.grad(self.reduce(task_loss), [theta]), tasks)
+        blocks = self.blocks(index)
+        task_loss = self.losses(obs, target, index, *blocks)
+        norm = self.descend_on(self.reduce(task_loss), blocks, tasks)
         return torch.stack([task_loss.detach().mean(), norm])
 
-    def losses(self, obs: Tensor, target: Normal, tasks: Tensor | None, theta: Tensor) -> Tensor:
-        """L of every task (T',), as a function of the student's weights `theta` (T', P)."""
+    def losses(self, obs: Tensor, target: Normal, tasks: Tensor | None, theta: Theta) -> Tensor:
+        """L of every task (T',), as a function of the student's weights."""
         layers = self.actor.net.layers(theta)
         student = self.actor.outputs(layers, self.actor.normalize(obs, tasks))
         # L = D_KL(N(mu_T, Sigma_T), N(mu_S, Sigma_S))

@@ -22,6 +22,7 @@ from polyreach.errors import UserError, check_range
 from polyreach.methods.a2c import A2C, A2CConfig, tuned_a2c
 from polyreach.methods.learner import Metrics
 from polyreach.methods.method import BENCHMARKS, Method
+from polyreach.methods.multi_head import Blocks
 from polyreach.methods.trained_policy import PolicyReader, RunPolicy
 from polyreach.networks.multi_head import HeadSharing
 from polyreach.networks.per_task_weights import SplitMLP
@@ -118,9 +119,13 @@ class FineTuning(A2C):
     def update_normalizer(self, rollout: Rollout) -> None:
         """The statistics of the observations stay."""
 
-    def descend(self, gradients: Sequence[Tensor], tasks: list[int]) -> Tensor:
-        """One step of the optimiser along g_i (T', P) of the weights that are trained."""
-        kept = [g * trained for g, trained in zip(gradients, self.trained, strict=True)]
+    def descend(self, gradients: Sequence[Blocks], tasks: list[int]) -> Tensor:
+        """One step of the optimiser along the gradients of the weights that are trained; nothing is
+        shared, so that all are in the rest of the blocks.
+        """
+        kept = [
+            (trunk, rest * one) for (trunk, rest), one in zip(gradients, self.trained, strict=True)
+        ]
         return super().descend(kept, tasks)
 
     def state_dict(self) -> dict[str, Any]:

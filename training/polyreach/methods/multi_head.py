@@ -17,6 +17,8 @@ from polyreach.networks.per_task_weights import SplitMLP
 from polyreach.storage.rollout import Rollout
 
 Order = Literal["cycle", "random", "together"]
+Blocks = tuple[Tensor, Tensor]
+"""Of a network: see SplitMLP.blocks."""
 
 RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-5  # as in the authors' public code
 
@@ -88,6 +90,7 @@ class HeadsLearner(Learner):
         # views: steps change the weights of the networks
         self.shared = [net.shared.detach() for net in nets]
         self.per_task = [net.own.detach().unbind(0) for net in nets]
+        self.gradients = [torch.zeros_like(net.own) for net in nets]  # of per_task
         parameters = [row for rows in self.per_task for row in rows] + self.shared
         if self.uses_adam:
             self.optimizer = self.adam(parameters, lr)
@@ -119,7 +122,7 @@ class HeadsLearner(Learner):
         """The learner's actor with its current weights."""
         actor, index = self.actor, self.index(tasks)
         layers, normalize = (
-            actor.net.layers(actor.net.weights(index)),
+            actor.net.layers(actor.net.blocks(index)),
             actor.normalizer.of_rows(index),
         )
 
@@ -135,21 +138,41 @@ class HeadsLearner(Learner):
             return None
         return torch.tensor(tasks, device=self.device)
 
-    def descend(self, gradients: Sequence[Tensor], tasks: list[int]) -> Tensor:
-        """One step of the optimiser along g_i (T', P) of every network; returns the mean norm."""
-        parts = [
-            (g.sum(dim=0) * ~net.split, g * net.split)
-            for net, g in zip(self.nets, gradients, strict=True)
+    def blocks(self, index: Tensor | None) -> list[Blocks]:
+        """The weights of every network, as SplitMLP.blocks, with respect to which gradients are
+        taken.
+        """
+        each = [net.blocks(index) for net in self.nets]
+        return [
+            (trunk.detach().requires_grad_(), rest.detach().requires_grad_())
+            for trunk, rest in each
         ]
+
+    def descend_on(self, loss: Tensor, blocks: Sequence[Blocks], tasks: list[int]) -> Tensor:
+        """One step of the optimiser down a loss (), a function of `blocks`; returns the mean norm
+        of the gradient.
+        """
+        flat = [block for pair in blocks for block in pair]
+        found = torch.autograd.grad(loss, flat, materialize_grads=True)
+        return self.descend(list(zip(found[::2], found[1::2], strict=True)), tasks)
+
+    def descend(self, gradients: Sequence[Blocks], tasks: list[int]) -> Tensor:
+        """One step of the optimiser along the gradients of the blocks of every network; returns the
+        mean norm.
+        """
+        parts = []
+        for net, (trunk, rest) in zip(self.nets, gradients, strict=True):
+            split = net.split[net.trunk :]
+            parts.append((torch.cat([trunk[0], rest.sum(dim=0) * ~split]), rest * split))
         norm = self.norm(parts)  # () or (T', 1)
         scale = (self.grad_clip / (norm + 1e-6)).clamp(max=1.0)
         self.optimizer.zero_grad()
-        for (shared, per_task), shared_weights, task_weights in zip(
-            parts, self.shared, self.per_task, strict=True
-        ):
-            shared_weights.grad = shared * scale.amin()
+        for number, (shared, per_task) in enumerate(parts):
+            self.shared[number].grad = shared * scale.amin()
             for task, gradient in zip(tasks, per_task * scale, strict=True):
-                task_weights[task].grad = gradient
+                row = self.gradients[number][task]
+                row[self.nets[number].trunk :] = gradient
+                self.per_task[number][task].grad = row
         self.schedule_rates()
         self.optimizer.step()
         self.updates += 1
@@ -157,7 +180,9 @@ class HeadsLearner(Learner):
 
 
 Parts = Sequence[tuple[Tensor, Tensor]]
-"""Gradients of the shared weights (P,) and of the weights per task (T', P), of every network."""
+"""Gradients of the shared weights (P,) and of those after the trunk per task (T', P - trunk), of
+every network.
+"""
 
 
 def norm_together(parts: Parts) -> Tensor:

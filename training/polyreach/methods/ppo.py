@@ -32,7 +32,7 @@ from polyreach.errors import UserError, check_range, check_widths
 from polyreach.methods.learner import Learner, Metrics
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.networks.gaussian import normal_entropy, normal_log_prob
-from polyreach.networks.per_task_weights import SplitActor, SplitMLP, normalized_tanh
+from polyreach.networks.per_task_weights import SplitActor, SplitMLP, Theta, normalized_tanh
 from polyreach.networks.popart import PlainValues, PopArt
 from polyreach.storage.rollout import Rollout, advantages, by_step, by_task
 
@@ -177,7 +177,7 @@ class PPO(Learner):
     @torch.no_grad()
     def collect(self) -> Rollout:
         """S steps of all environments with the current policy."""
-        layers = self.actor.net.layers(self.actor.net.weights())
+        layers = self.actor.net.layers(self.actor.net.blocks())
 
         def act(obs: Tensor, noise: Tensor) -> Tensor:
             mean, log_std = self.actor.outputs(layers, self.actor.normalize(obs))
@@ -190,7 +190,7 @@ class PPO(Learner):
         """Values, advantages and probabilities of a rollout."""
         x = self.actor.normalize(by_task(rollout.obs))  # (T, S n, in)
         after = self.actor.normalize(by_task(rollout.next_obs))
-        critic = self.critic.layers(self.critic.weights())
+        critic = self.critic.layers(self.critic.blocks())
         value, next_value = (
             by_step(self.value(critic, inputs), self.steps) for inputs in (x, after)
         )
@@ -201,7 +201,7 @@ class PPO(Learner):
         over = (0, 1) if self.config.pooled_advantages else 1
         spread = advantage.std(dim=over, correction=0, keepdim=True) + 1e-8
         advantage = (advantage - advantage.mean(dim=over, keepdim=True)) / spread
-        actor = self.actor.net.layers(self.actor.net.weights())
+        actor = self.actor.net.layers(self.actor.net.blocks())
         action = by_task(rollout.action)
         log_prob = normal_log_prob(action, *self.actor.outputs(actor, x))
         return Batch(x, after, action, log_prob, advantage, target)
@@ -235,31 +235,34 @@ class PPO(Learner):
         """One step of the optimiser on a minibatch; returns means over tasks of the loss of the
         policy, the loss of the value function, and the entropy (3,).
         """
-        *gradients, losses = self.task_gradients(batch)
-        self.descend(*gradients)
-        return losses.mean(dim=1)
+        blocks = [block.detach().requires_grad_() for net in self.nets for block in net.blocks()]
+        losses = self.losses(batch, (blocks[0], blocks[1]), (blocks[2], blocks[3]))
+        gradients = torch.autograd.grad(self.total(losses), blocks, materialize_grads=True)
+        self.descend(gradients[:2], gradients[2:])
+        return losses.detach().mean(dim=1)
 
-    def descend(self, policy: Tensor, value: Tensor) -> None:
-        """One step of the optimiser along g_i of the policy (T, P) and of the value function (T,
-        P').
+    def descend(self, policy: Sequence[Tensor], value: Sequence[Tensor]) -> None:
+        """One step of the optimiser along the gradients of policy and value function, as
+        SplitMLP.set_gradients takes them.
         """
-        self.actor.net.set_gradients(policy)
-        self.critic.set_gradients(value)
+        self.actor.net.set_gradients(*policy)
+        self.critic.set_gradients(*value)
         self.optimizer.step()
 
-    def task_gradients(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """g_i of the policy (T, P) and of the value function (T, P'), and the losses (3, T)."""
+    def task_gradients(self, batch: Batch) -> list[Tensor]:
+        """g_i of the policy (T, P) and of the value function (T, P')."""
         thetas = [net.weights().detach().requires_grad_() for net in self.nets]
-        losses = self.losses(batch, *thetas)
+        return list(torch.autograd.grad(self.total(self.losses(batch, *thetas)), thetas))
+
+    def total(self, losses: Tensor) -> Tensor:
+        """The sum over tasks of what is minimised (), from what `losses` returned."""
         policy_loss, value_loss, entropy = losses
         total = policy_loss + self.config.value_weight * value_loss
-        total = total - self.config.entropy_weight * entropy
-        policy, value = torch.autograd.grad(total.sum(), thetas)
-        return policy, value, losses.detach()
+        return (total - self.config.entropy_weight * entropy).sum()
 
-    def losses(self, batch: Batch, theta: Tensor, critic: Tensor) -> Tensor:
+    def losses(self, batch: Batch, theta: Theta, critic: Theta) -> Tensor:
         """Losses of policy and value function and the entropy of every task (3, T), as functions of
-        the weights `theta` (T, P) and `critic` (T, P').
+        the weights `theta` of the policy and `critic` of the value function.
         """
         layers = self.actor.net.layers(theta)
         mean, log_std = self.actor.outputs(layers, batch.x)

@@ -11,6 +11,7 @@ trained on such inputs. The start's standard deviations are not taken over, for 
 imitation are a choice and no result: `initial_std` is where they start.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -110,12 +111,12 @@ class PPOFineTuning(PPO):
         assert self.start_sha256, "prepare or resume comes first"
         return super().step()
 
-    def descend(self, policy: Tensor, value: Tensor) -> None:
+    def descend(self, policy: Sequence[Tensor], value: Sequence[Tensor]) -> None:
         """One step of the optimiser; at first of the value function alone."""
         if self.env_steps > self.config.value_share * self.total_steps:
             super().descend(policy, value)
         else:  # weights without a gradient stay
-            self.critic.set_gradients(value)
+            self.critic.set_gradients(*value)
             self.optimizer.step()
 
     def update_normalizer(self, rollout: Rollout) -> None:

@@ -3,6 +3,9 @@
 The weights of a network are one vector theta (P,), so that any of them can be split. Row i of the
 weights (T, P) holds the shared weights and the copies of task i; the gradient with respect to it is
 g_i of gradient-guided-specialization-2017, eq. 5.
+
+Where only the sum of g_i is needed, the layers before the first that is split need one row: see
+SplitMLP.blocks.
 """
 
 import math
@@ -18,6 +21,9 @@ from polyreach.networks.policy import NormalPolicy
 
 OBS_CLIP = 5.0
 LEAST_STD = 1e-2  # bounds the gain on observations that hardly vary
+
+Theta = Tensor | tuple[Tensor, Tensor]
+"""Weights of a network: theta (T, P), or what SplitMLP.blocks returns."""
 
 
 def normalized_tanh(x: Tensor) -> Tensor:
@@ -57,11 +63,33 @@ class SplitMLP(nn.Module):
         self.own = nn.Parameter(theta.expand(tasks, -1).clone())  # (T, P), the copies per task
         self.split: Tensor
         self.register_buffer("split", torch.zeros(len(theta), dtype=torch.bool))  # not shared
+        self.trunk = self.trunk_layers = 0
+        self.splits = False
+        self.find_trunk()
+        self.register_load_state_dict_post_hook(lambda net, _: net.find_trunk())
+
+    def find_trunk(self) -> None:
+        """Count the layers before the first that has a split weight, and their weights."""
+        shared = [not bool(part.any()) for part in self.split.split(self.sizes)]
+        pairs = [all(pair) for pair in zip(shared[0:-1:2], shared[1::2], strict=True)]
+        self.trunk_layers = pairs.index(False) if False in pairs else len(pairs)
+        self.trunk = sum(self.sizes[: 2 * self.trunk_layers])
+        self.splits = not all(shared)
 
     def weights(self, tasks: Tensor | None = None) -> Tensor:
         """theta of the tasks listed (T', P), of all T if None."""
         copies: Tensor = self.own
         return torch.where(self.split, copies if tasks is None else copies[tasks], self.shared)
+
+    def blocks(self, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """theta of the tasks listed, all T if None, as the row of the trunk (1, trunk), which all
+        share, and the rows of the rest (T', P - trunk).
+        """
+        rest: Tensor = self.own[:, self.trunk :]
+        rest = rest if tasks is None else rest[tasks]
+        shared: Tensor = self.shared[None]
+        trunk, shared_rest = shared[:, : self.trunk], shared[:, self.trunk :]
+        return trunk, torch.where(self.split[self.trunk :], rest, shared_rest)
 
     def last_layers(self, count: int) -> Tensor:
         """Mask (P,) of the weights of the last `count` layers and of the extra numbers."""
@@ -73,6 +101,7 @@ class SplitMLP(nn.Module):
     def split_at_start(self, chosen: Tensor) -> None:
         """Split the weights of the mask `chosen` (P,), and draw those of every task anew."""
         self.split |= chosen
+        self.find_trunk()
         self.own.copy_(torch.stack([self.draw() for _ in self.own]))
 
     @torch.no_grad()
@@ -81,19 +110,34 @@ class SplitMLP(nn.Module):
         self.shared.copy_(self.draw())
         self.split_at_start(self.split)
 
-    def set_gradients(self, gradients: Tensor) -> None:
-        """Set the gradients of the parameters from g_i (T, P): that of its task for a copy, the
-        mean over tasks for a shared weight.
+    @torch.no_grad()
+    def set_gradients(self, trunk: Tensor, rest: Tensor) -> None:
+        """Set the gradients of the parameters from those of `blocks`: of the trunk (1, trunk), the
+        sum over tasks, and g_i of the rest (T, P - trunk). A copy gets that of its task, a shared
+        weight the mean over tasks.
         """
-        self.own.grad = gradients * self.split
-        self.shared.grad = gradients.mean(dim=0) * ~self.split
+        split = self.split[self.trunk :]
+        self.shared.grad = torch.cat([trunk[0] / len(rest), rest.mean(dim=0) * ~split])
+        if not self.splits:  # without a gradient, an optimiser leaves the copies alone
+            return
+        if self.own.grad is None:
+            self.own.grad = torch.zeros_like(self.own)
+        self.own.grad[:, self.trunk :] = rest * split
 
-    def layers(self, theta: Tensor) -> list[Tensor]:
+    def layers(self, theta: Theta) -> list[Tensor]:
         """Weights (T, in, out) and biases (T, 1, out) of every layer, alternating, then the extra
-        numbers (T, extra), from theta (T, P).
+        numbers (T, extra), from theta. Layers of the trunk's block have one row for all tasks.
         """
-        *parts, extra = theta.split(self.sizes, dim=-1)
-        pairs = zip(parts, self.shapes, strict=True)
+        if isinstance(theta, Tensor):
+            parts = theta.split(self.sizes, dim=-1)
+        else:
+            trunk, rest = theta
+            first = self.trunk_layers * 2
+            parts = rest.split(self.sizes[first:], dim=-1)
+            if first:
+                parts = (*trunk.split(self.sizes[:first], dim=-1), *parts)
+        *weights, extra = parts
+        pairs = zip(weights, self.shapes, strict=True)
         return [*(part.unflatten(-1, shape) for part, shape in pairs), extra]
 
     def head(self) -> tuple[Tensor, Tensor]:
@@ -108,8 +152,8 @@ class SplitMLP(nn.Module):
         """x (T, B, in) -> (T, B, out) with what `layers` returned."""
         *hidden, weight, bias, _ = layers
         for index in range(0, len(hidden), 2):
-            x = self.activation(torch.baddbmm(hidden[index + 1], x, hidden[index]))
-        return torch.baddbmm(bias, x, weight)
+            x = self.activation(affine(x, hidden[index], hidden[index + 1]))
+        return affine(x, weight, bias)
 
     @torch.no_grad()
     def split_weights(self, chosen: Tensor, optimizer: torch.optim.Optimizer) -> None:
@@ -118,12 +162,26 @@ class SplitMLP(nn.Module):
         A copy starts with the value of the weight and with its moments in `optimizer`.
         """
         new = chosen & ~self.split
+        if not new.any():
+            return
         self.own[:, new] = self.shared[new]
         state = optimizer.state
         for name, moment in state.get(self.shared, {}).items():
             if moment.shape == self.shared.shape:
-                state[self.own][name][:, new] = moment[new]
+                state[self.own].setdefault(name, torch.zeros_like(self.own))[:, new] = moment[new]
+            else:
+                state[self.own].setdefault(name, moment.clone())
         self.split |= chosen
+        self.find_trunk()
+
+
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x W + b of every task: x (T, B, in), W (T, in, out) and b (T, 1, out), or of one row for all
+    tasks.
+    """
+    if len(weight) == len(x):
+        return torch.baddbmm(bias, x, weight)
+    return torch.addmm(bias[0], x.flatten(0, 1), weight[0]).unflatten(0, x.shape[:2])
 
 
 def draw_weights(
