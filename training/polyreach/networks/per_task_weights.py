@@ -118,7 +118,8 @@ class SplitMLP(nn.Module):
         """
         split = self.split[self.trunk :]
         self.shared.grad = torch.cat([trunk[0] / len(rest), rest.mean(dim=0) * ~split])
-        if not self.splits:  # without a gradient, an optimiser leaves the copies alone
+        if not self.splits:
+            self.own.grad = None  # an optimiser then leaves the copies alone
             return
         if self.own.grad is None:
             self.own.grad = torch.zeros_like(self.own)
