@@ -75,6 +75,7 @@ class SplitMLP(nn.Module):
         self.trunk_layers = pairs.index(False) if False in pairs else len(pairs)
         self.trunk = sum(self.sizes[: 2 * self.trunk_layers])
         self.splits = not all(shared)
+        self.own.grad = None
 
     def weights(self, tasks: Tensor | None = None) -> Tensor:
         """theta of the tasks listed (T', P), of all T if None."""
@@ -118,8 +119,7 @@ class SplitMLP(nn.Module):
         """
         split = self.split[self.trunk :]
         self.shared.grad = torch.cat([trunk[0] / len(rest), rest.mean(dim=0) * ~split])
-        if not self.splits:
-            self.own.grad = None  # an optimiser then leaves the copies alone
+        if not self.splits:  # without a gradient, an optimiser leaves the copies alone
             return
         if self.own.grad is None:
             self.own.grad = torch.zeros_like(self.own)
