@@ -3,7 +3,7 @@ uses no reward and is no result of reinforcement learning, and PPO that goes on 
 """
 
 from polyreach.envs.metaworld.metaworld import MetaWorldConfig
-from polyreach.experiments.experiment import Experiment, Variant, override
+from polyreach.experiments.experiment import Experiment, Override, Variant, override
 from polyreach.methods.distillation import DistillationConfig
 from polyreach.methods.ppo_fine_tuning import PPOFineTuningConfig
 
@@ -20,25 +20,18 @@ _DAGGER = override(
     t_max=10,
     lr=1e-3,
     final_lr=0.05,
-    memory=32_000,
-    updates=10,
-    last_updates=20_000,
     mixing=0.3,
 )
 
 
 def _imitation(
-    task_set: str, tasks: int, batch_size: int, published: str, ppo_steps: int = 0
+    task_set: str, tasks: int, dagger: Override, steps: int, published: str, ppo_steps: int = 0
 ) -> Experiment:
-    """32,000 steps of each task with 5 environments, and one evaluation, at the end; then
-    `ppo_steps` of PPO.
+    """`steps` of each task with 5 environments, all of which are kept, and one evaluation, at the
+    end; then `ppo_steps` of PPO.
     """
-    steps = 32_000 * tasks
-    student = Variant(
-        "distillation with DAgger",
-        "distillation",
-        (_DAGGER, override(DistillationConfig, batch_size=batch_size)),
-    )
+    settings = (override(DistillationConfig, memory=steps), _DAGGER, dagger)
+    student = Variant("distillation with DAgger", "distillation", settings)
     goes_on = Variant(
         f"PPO from that student, {ppo_steps:,} steps",
         "ppo-fine-tuning",
@@ -56,8 +49,8 @@ def _imitation(
         # a success within 200 steps is one within the usual 500, too
         overrides=(override(MetaWorldConfig, goals="shuffled", horizon=200),),
         num_envs=5 * tasks,
-        eval_every=steps,
-        steps=steps,
+        eval_every=steps * tasks,
+        steps=steps * tasks,
         seeds=3,
         measure="success",
         published=published,
@@ -70,7 +63,8 @@ _OTHER_KIND = (
 IMITATION_MT10 = _imitation(
     "mt10",
     10,
-    64,
+    override(DistillationConfig, updates=7, batch_size=64, last_updates=30_000),
+    50_000,
     f"{_OTHER_KIND}: ARS (Cho et al. 2025) 97 to 99 % after 20,000,000 steps; nothing of "
     "imitation. The scripted teachers themselves: 97.4 % of the same goals",
     ppo_steps=600_000,
@@ -78,7 +72,8 @@ IMITATION_MT10 = _imitation(
 IMITATION_MT50 = _imitation(
     "mt50",
     50,
-    32,
+    override(DistillationConfig, updates=10, batch_size=32, last_updates=20_000),
+    32_000,
     f"{_OTHER_KIND}: ARS (Cho et al. 2025) 78 to 83 % after 100,000,000 steps; nothing of "
     "imitation. The scripted teachers themselves: 98.0 % of the same goals",
 )
