@@ -86,11 +86,13 @@ class SplitMLP(nn.Module):
         """theta of the tasks listed, all T if None, as the row of the trunk (1, trunk), which all
         share, and the rows of the rest (T', P - trunk).
         """
-        rest: Tensor = self.own[:, self.trunk :]
-        rest = rest if tasks is None else rest[tasks]
         shared: Tensor = self.shared[None]
-        trunk, shared_rest = shared[:, : self.trunk], shared[:, self.trunk :]
-        return trunk, torch.where(self.split[self.trunk :], rest, shared_rest)
+        trunk, rest = shared[:, : self.trunk], shared[:, self.trunk :]
+        if not self.splits:
+            return trunk, rest.expand(len(self.own if tasks is None else tasks), -1)
+        copies: Tensor = self.own[:, self.trunk :]
+        copies = copies if tasks is None else copies[tasks]
+        return trunk, torch.where(self.split[self.trunk :], copies, rest)
 
     def last_layers(self, count: int) -> Tensor:
         """Mask (P,) of the weights of the last `count` layers and of the extra numbers."""
@@ -117,10 +119,12 @@ class SplitMLP(nn.Module):
         sum over tasks, and g_i of the rest (T, P - trunk). A copy gets that of its task, a shared
         weight the mean over tasks.
         """
-        split = self.split[self.trunk :]
-        self.shared.grad = torch.cat([trunk[0] / len(rest), rest.mean(dim=0) * ~split])
+        shared, mean = trunk[0] / len(rest), rest.mean(dim=0)
         if not self.splits:  # without a gradient, an optimiser leaves the copies alone
+            self.shared.grad = torch.cat([shared, mean])
             return
+        split = self.split[self.trunk :]
+        self.shared.grad = torch.cat([shared, mean * ~split])
         if self.own.grad is None:
             self.own.grad = torch.zeros_like(self.own)
         self.own.grad[:, self.trunk :] = rest * split
