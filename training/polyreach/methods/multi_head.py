@@ -4,7 +4,7 @@ rollouts of one task after the other, with a step of the optimiser after each.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import Tensor
@@ -83,14 +83,13 @@ class HeadsLearner(Learner):
         self.all_tasks = list(range(env.tasks))
 
     def optimize(self, *nets: SplitMLP, lr: float) -> None:
-        """Create the optimiser of `nets`. The weights of each task are separate parameters, so that
-        their moments do not change in the turns of other tasks.
+        """Create the optimiser of `nets`. The weights of each task after the trunk are separate
+        parameters, so that their moments do not change in the turns of other tasks.
         """
         self.nets = nets
         # views: steps change the weights of the networks
         self.shared = [net.shared.detach() for net in nets]
-        self.per_task = [net.own.detach().unbind(0) for net in nets]
-        self.gradients = [torch.zeros_like(net.own) for net in nets]  # of per_task
+        self.per_task = [net.own.detach()[:, net.trunk :].unbind(0) for net in nets]
         parameters = [row for rows in self.per_task for row in rows] + self.shared
         if self.uses_adam:
             self.optimizer = self.adam(parameters, lr)
@@ -167,16 +166,30 @@ class HeadsLearner(Learner):
         norm = self.norm(parts)  # () or (T', 1)
         scale = (self.grad_clip / (norm + 1e-6)).clamp(max=1.0)
         self.optimizer.zero_grad()
-        for number, (shared, per_task) in enumerate(parts):
-            self.shared[number].grad = shared * scale.amin()
+        for (shared, per_task), shared_weights, task_weights in zip(
+            parts, self.shared, self.per_task, strict=True
+        ):
+            shared_weights.grad = shared * scale.amin()
             for task, gradient in zip(tasks, per_task * scale, strict=True):
-                row = self.gradients[number][task]
-                row[self.nets[number].trunk :] = gradient
-                self.per_task[number][task].grad = row
+                task_weights[task].grad = gradient
         self.schedule_rates()
         self.optimizer.step()
         self.updates += 1
         return norm.mean()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what state_dict returned."""
+        parameters = self.optimizer.param_groups[0]["params"]
+        moments = {
+            index: {
+                # earlier versions also had some of the trunk for each task
+                name: value[-len(parameters[index]) :] if value.dim() else value
+                for name, value in each.items()
+            }
+            for index, each in state["optimizer"]["state"].items()
+        }
+        optimizer = {**state["optimizer"], "state": moments}
+        super().load_state_dict({**state, "optimizer": optimizer})
 
 
 Parts = Sequence[tuple[Tensor, Tensor]]
