@@ -40,10 +40,7 @@ def stays_near(
 
 
 def test_every_method_s_policy_is_shipped() -> None:
-    # both kinds of fine-tuning go on from another policy; of ppo and a2c its specialisation and
-    # the distillation are shipped; the rewards of ars' tasks are of one magnitude here
-    methods = set(METHODS) - {"ppo", "a2c", "fine-tuning", "ppo-fine-tuning", "ars"}
-    assert {path.stem for path in POLICIES} == {f"planar8-{method}" for method in methods}
+    assert {path.stem for path in POLICIES} == {f"planar8-{method}" for method in METHODS}
 
 
 HANDS = (0, 1, 2)
