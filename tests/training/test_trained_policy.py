@@ -181,7 +181,7 @@ def test_teacher_and_student_observe_the_same_speed(tmp_path: Path) -> None:
 
 
 def test_an_exported_policy_teaches(monkeypatch: pytest.MonkeyPatch) -> None:
-    path = MODELS / "planar8-mtsac.onnx"
+    path = MODELS / "planar8-digrad.onnx"  # without a search
     env = find_env_spec("planar8", True).make(TaskReachConfig(action="velocity"), 8, "cpu", 1, 5)
     assert isinstance(env, TaskReachEnv)
     teacher = adapted(str(path), env)

@@ -66,8 +66,8 @@ class DistillationConfig(HeadsConfig):
     """Settings of distillation."""
 
     teachers: tuple[str, ...] = ()
-    """Run folders, on robots also .onnx files, and `scripted` for the scripted policies of
-    Meta-World's tasks: one teacher for all tasks, or one for each task in order.
+    """Run folders, on robots also .onnx files without a search, and `scripted` for the scripted
+    policies of Meta-World's tasks: one teacher for all tasks, or one for each task in order.
     """
     direction: Direction = "teacher_student"
     """teacher_student: KL(teacher || student). student_teacher: KL(student || teacher), which is
