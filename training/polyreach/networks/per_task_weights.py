@@ -63,19 +63,19 @@ class SplitMLP(nn.Module):
         self.own = nn.Parameter(theta.expand(tasks, -1).clone())  # (T, P), the copies per task
         self.split: Tensor
         self.register_buffer("split", torch.zeros(len(theta), dtype=torch.bool))  # not shared
-        self.trunk = self.trunk_layers = 0
-        self.splits = False
         self.find_trunk()
         self.register_load_state_dict_post_hook(lambda net, _: net.find_trunk())
 
     def find_trunk(self) -> None:
-        """Count the layers before the first that has a split weight, and their weights."""
+        """Count the layers before the first that has a split weight, `trunk_layers`, and their
+        weights, `trunk`.
+        """
         shared = [not bool(part.any()) for part in self.split.split(self.sizes)]
         pairs = [all(pair) for pair in zip(shared[0:-1:2], shared[1::2], strict=True)]
         self.trunk_layers = pairs.index(False) if False in pairs else len(pairs)
         self.trunk = sum(self.sizes[: 2 * self.trunk_layers])
         self.splits = not all(shared)
-        self.own.grad = None
+        self.own.grad = None  # that of other copies
 
     def weights(self, tasks: Tensor | None = None) -> Tensor:
         """theta of the tasks listed (T', P), of all T if None."""
