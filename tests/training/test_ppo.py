@@ -176,9 +176,11 @@ def test_with_own_values_a_task_learns_nothing_of_the_values_of_others() -> None
             assert trunk == (0 if own else sum(learner.critic.sizes))
             sums = gradient[:, :trunk].sum(dim=0, keepdim=True)
             learner.critic.set_gradients(sums, gradient[:, trunk:])
-            for parameter in learner.critic.parameters():
-                if parameter.grad is not None:
-                    parameter -= 0.1 * parameter.grad
+            shared, copies = learner.critic.shared, learner.critic.own
+            assert (copies.grad is not None) == own  # nothing else is split
+            for parameter in [shared, copies] if own else [shared]:
+                assert parameter.grad is not None
+                parameter -= 0.1 * parameter.grad
         changed = (batch_values(learner, batch) != before).any(dim=1)
         assert changed.tolist() == [True, not own, not own]
 

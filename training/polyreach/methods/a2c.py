@@ -109,7 +109,7 @@ class A2C(HeadsLearner):
         the gradient (4,).
         """
         index = self.index(tasks)
-        blocks = self.blocks(index)
+        blocks = [net.leaves(index) for net in self.nets]
         losses = self.losses(rollout, index, *blocks)
         policy_loss, value_loss, entropy = losses
         total = policy_loss + self.config.value_weight * value_loss

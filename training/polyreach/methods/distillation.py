@@ -280,7 +280,7 @@ class Distillation(HeadsLearner):
     def update_on(self, obs: Tensor, target: Normal, tasks: list[int]) -> Tensor:
         """One step of the optimiser; the mean loss and the norm of the gradient (2,)."""
         index = self.index(tasks)
-        blocks = self.blocks(index)
+        blocks = [net.leaves(index) for net in self.nets]
         task_loss = self.losses(obs, target, index, *blocks)
         norm = self.descend_on(self.reduce(task_loss), blocks, tasks)
         return torch.stack([task_loss.detach().mean(), norm])

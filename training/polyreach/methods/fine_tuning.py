@@ -22,10 +22,9 @@ from polyreach.errors import UserError, check_range
 from polyreach.methods.a2c import A2C, A2CConfig, tuned_a2c
 from polyreach.methods.learner import Metrics
 from polyreach.methods.method import BENCHMARKS, Method
-from polyreach.methods.multi_head import Blocks
 from polyreach.methods.trained_policy import PolicyReader, RunPolicy
 from polyreach.networks.multi_head import HeadSharing
-from polyreach.networks.per_task_weights import SplitMLP
+from polyreach.networks.per_task_weights import Blocks, SplitMLP
 from polyreach.storage.rollout import Rollout
 
 PAPER = "Arora et al. 2018, Multi-task Learning for Continuous Control: fine-tuning"

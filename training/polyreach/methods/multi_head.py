@@ -13,12 +13,10 @@ from polyreach.envs.task_env import TaskEnv
 from polyreach.errors import check_choice, check_range, check_widths
 from polyreach.methods.learner import Learner, NoisyAct
 from polyreach.networks.multi_head import GaussianHeads, HeadSharing
-from polyreach.networks.per_task_weights import SplitMLP
+from polyreach.networks.per_task_weights import Blocks, SplitMLP
 from polyreach.storage.rollout import Rollout
 
 Order = Literal["cycle", "random", "together"]
-Blocks = tuple[Tensor, Tensor]
-"""Of a network: see SplitMLP.blocks."""
 
 RMSPROP_ALPHA, RMSPROP_EPS = 0.99, 1e-5  # as in the authors' public code
 
@@ -136,16 +134,6 @@ class HeadsLearner(Learner):
         if len(tasks) == self.env.tasks:
             return None
         return torch.tensor(tasks, device=self.device)
-
-    def blocks(self, index: Tensor | None) -> list[Blocks]:
-        """The weights of every network, as SplitMLP.blocks, with respect to which gradients are
-        taken.
-        """
-        each = [net.blocks(index) for net in self.nets]
-        return [
-            (trunk.detach().requires_grad_(), rest.detach().requires_grad_())
-            for trunk, rest in each
-        ]
 
     def descend_on(self, loss: Tensor, blocks: Sequence[Blocks], tasks: list[int]) -> Tensor:
         """One step of the optimiser down a loss (), a function of `blocks`; returns the mean norm

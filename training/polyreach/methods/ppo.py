@@ -235,9 +235,10 @@ class PPO(Learner):
         """One step of the optimiser on a minibatch; returns means over tasks of the loss of the
         policy, the loss of the value function, and the entropy (3,).
         """
-        blocks = [block.detach().requires_grad_() for net in self.nets for block in net.blocks()]
-        losses = self.losses(batch, (blocks[0], blocks[1]), (blocks[2], blocks[3]))
-        gradients = torch.autograd.grad(self.total(losses), blocks, materialize_grads=True)
+        theta, critic = (net.leaves() for net in self.nets)
+        losses = self.losses(batch, theta, critic)
+        flat = (*theta, *critic)
+        gradients = torch.autograd.grad(self.total(losses), flat, materialize_grads=True)
         self.descend(gradients[:2], gradients[2:])
         return losses.detach().mean(dim=1)
 

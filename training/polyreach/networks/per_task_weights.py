@@ -22,8 +22,10 @@ from polyreach.networks.policy import NormalPolicy
 OBS_CLIP = 5.0
 LEAST_STD = 1e-2  # bounds the gain on observations that hardly vary
 
-Theta = Tensor | tuple[Tensor, Tensor]
-"""Weights of a network: theta (T, P), or what SplitMLP.blocks returns."""
+Blocks = tuple[Tensor, Tensor]
+"""What SplitMLP.blocks returns, or the gradients with respect to it."""
+Theta = Tensor | Blocks
+"""Weights of a network: theta (T, P), or its blocks."""
 
 
 def normalized_tanh(x: Tensor) -> Tensor:
@@ -82,7 +84,7 @@ class SplitMLP(nn.Module):
         copies: Tensor = self.own
         return torch.where(self.split, copies if tasks is None else copies[tasks], self.shared)
 
-    def blocks(self, tasks: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def blocks(self, tasks: Tensor | None = None) -> Blocks:
         """theta of the tasks listed, all T if None, as the row of the trunk (1, trunk), which all
         share, and the rows of the rest (T', P - trunk).
         """
@@ -93,6 +95,11 @@ class SplitMLP(nn.Module):
         copies: Tensor = self.own[:, self.trunk :]
         copies = copies if tasks is None else copies[tasks]
         return trunk, torch.where(self.split[self.trunk :], copies, rest)
+
+    def leaves(self, tasks: Tensor | None = None) -> Blocks:
+        """The same, detached: what gradients are taken with respect to."""
+        trunk, rest = self.blocks(tasks)
+        return trunk.detach().requires_grad_(), rest.detach().requires_grad_()
 
     def last_layers(self, count: int) -> Tensor:
         """Mask (P,) of the weights of the last `count` layers and of the extra numbers."""
