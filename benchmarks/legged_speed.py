@@ -33,23 +33,27 @@ class LoopedLeggedEnv(LeggedEnv):
         self._chunks = threads
         self._threads = ThreadPoolExecutor(threads)
 
-    def _simulate(self, rows: NDArray[np.int64], control: NDArray[np.float64]) -> NDArray[np.bool_]:
+    def _simulate(
+        self, listed: list[int], before: NDArray[np.float64], control: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        after, rows = before.copy(), self._numbers[listed].ravel()
         if self._chunks == 1:
-            self._loop(rows, control)
+            self._loop(rows, after, control)
         else:
-            chunks = np.array_split(rows, self._chunks), np.array_split(control, self._chunks)
+            chunks = (np.array_split(values, self._chunks) for values in (rows, after, control))
             list(self._threads.map(self._loop, *chunks))
-        valid: NDArray[np.bool_] = np.all(np.abs(self._state[rows]) <= mujoco.mjMAXVAL, axis=1)
-        return valid
+        return after, np.all(np.abs(after) <= mujoco.mjMAXVAL, axis=1)
 
-    def _loop(self, rows: NDArray[np.int64], control: NDArray[np.float64]) -> None:
-        for row, ctrl in zip(rows, control, strict=True):
+    def _loop(
+        self, rows: NDArray[np.int64], states: NDArray[np.float64], control: NDArray[np.float64]
+    ) -> None:
+        for row, state, ctrl in zip(rows, states, control, strict=True):
             model, data = self._simulations[row]
-            mujoco.mj_setState(model, data, self._state[row], PHYSICS)
+            mujoco.mj_setState(model, data, state, PHYSICS)
             data.qacc_warmstart[:] = 0.0
             data.ctrl[:] = ctrl
             mujoco.mj_step(model, data, self.config.frame_skip)
-            mujoco.mj_getState(model, data, self._state[row], PHYSICS)
+            mujoco.mj_getState(model, data, state, PHYSICS)
 
     def close(self) -> None:
         """Stop the threads."""

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyreach.envs.batched_sim import SimulatedEnvSpec, SimulatedTasks
+from polyreach.envs.batched_sim import Rows, SimulatedEnvSpec, SimulatedTasks
 from polyreach.envs.env_spec import Defaults, EnvConfig, PresetName
 from polyreach.envs.task_env import TaskEnv, TaskStep, envs_per_task
 from polyreach.errors import check_range
@@ -70,7 +70,7 @@ class PendulumEnv(SimulatedTasks):
         self._state[rows] = 0.2 * self._uniform(rows, 2)
         self._elapsed[rows] = 0
 
-    def _observe(self, rows: NDArray[np.int64]) -> Tensor:
+    def _observe(self, rows: Rows) -> Tensor:
         observed = self._state[rows].astype(np.float32)
         return self._tensor(observed, (-1, self.envs_per_task, self.obs_size))
 

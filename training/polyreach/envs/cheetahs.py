@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyreach.envs.batched_sim import SimulatedEnvSpec, SimulatedTasks
+from polyreach.envs.batched_sim import Rows, SimulatedEnvSpec, SimulatedTasks
 from polyreach.envs.env_spec import Defaults, EnvConfig, PresetName
 from polyreach.envs.task_env import TaskStep, envs_per_task
 from polyreach.errors import UserError, check_range
@@ -219,8 +219,8 @@ class CheetahEnv(SimulatedTasks):
             mujoco.mj_resetData(model, data)
             mujoco.mj_setState(model, data, self._state[row], STATE)
 
-    def _observe(self, rows: NDArray[np.int64]) -> Tensor:
-        """(T', n, 17), of the environments `rows` (T' n,)."""
+    def _observe(self, rows: Rows) -> Tensor:
+        """(T', n, 17), of the environments `rows` (R,)."""
         observed = self._state[rows, OBSERVED].astype(np.float32)
         return self._tensor(observed, (-1, self.envs_per_task, self.obs_size))
 

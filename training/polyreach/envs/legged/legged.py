@@ -23,7 +23,7 @@ from mujoco.rollout import Rollout
 from numpy.typing import NDArray
 from torch import Tensor
 
-from polyreach.envs.batched_sim import SimulatedTasks
+from polyreach.envs.batched_sim import Rows, SimulatedTasks
 from polyreach.envs.env_spec import EnvConfig
 from polyreach.envs.legged.models import biped_spec, hopper_spec, lever_arms
 from polyreach.envs.task_env import TaskStep, envs_per_task
@@ -153,7 +153,8 @@ class LeggedEnv(SimulatedTasks):
         self._standing = np.repeat([model.body("torso").pos[2] for model in self.models], each)
         self._lowest = (config.min_height - 1.0) * self._standing  # (T n,), of qpos [m]
         knees = [joint for joint in range(self._nv) if "knee" in self.models[0].joint(joint).name]
-        self._knees, self._knee_range = np.array(knees), self.models[0].jnt_range[knees]  # (K, 2)
+        self._knees, ends = np.array(knees), self.models[0].jnt_range[knees]  # (K,), (K, 2)
+        self._low_knee, self._high_knee = ends[:, 0] + KNEE_MARGIN, ends[:, 1] - KNEE_MARGIN  # (K,)
         turns, arms = zip(*map(lever_arms, self.models), strict=True)
         self._turns, self._arms = turns[0], np.repeat(arms, each, axis=0)  # (B, nv), (T n, B, 2)
 
@@ -181,27 +182,32 @@ class LeggedEnv(SimulatedTasks):
         listed, clipped = self.checked(action, tasks)
         shape = (len(listed), self.envs_per_task)
         control = clipped.cpu().numpy().astype(np.float64).reshape(-1, self.action_size)
-        rows = self._numbers[listed].ravel()
-        before = self._centre(rows)
-        sound = self._simulate(rows, control)
-        fallen = ~sound | self._fallen(rows)
+        rows = self._rows(listed)
+        before = self._state[rows].copy()
+        after, sound = self._simulate(listed, before, control)
+        self._state[rows] = after
+        fallen = ~sound | self._fallen(after, rows)
         # r = w d (x' - x) / dt + b [stands] - c |a|^2 - k K', with x that of the centre of mass and
         # K' the number of knees at an end of their range
-        speed = self._direction[rows] * (self._centre(rows) - before) / self._period  # [m/s]
+        start, end = self._centres(np.stack((before, after)), rows)
+        speed = self._direction[rows] * (end - start) / self._period  # [m/s]
         reward = (
             self.config.velocity_weight * speed
             + self.config.alive_bonus * ~fallen
             - self.config.ctrl_cost_weight * np.square(control).sum(axis=-1)
-            - self.config.knee_cost * self._knees_at_ends(rows)
+            - self.config.knee_cost * self._knees_at_ends(after)
         )
         final_obs = self._observe(rows)
         self._elapsed[rows] += 1
         truncated = ~fallen & (self._elapsed[rows] >= self.horizon)
         ended = fallen | truncated
         if ended.any():
-            self._restart(rows[ended])
+            self._restart(self._numbers[listed].ravel()[ended])
+            obs = self._observe(rows)
+        else:
+            obs = final_obs.clone()
         return TaskStep(
-            obs=self._observe(rows),
+            obs=obs,
             reward=self._tensor(reward.astype(np.float32), shape),
             terminated=self._tensor(fallen, shape),
             truncated=self._tensor(truncated, shape),
@@ -209,53 +215,56 @@ class LeggedEnv(SimulatedTasks):
             final_obs=final_obs,
         )
 
-    def _simulate(self, rows: NDArray[np.int64], control: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Hold control (R, A) in the environments `rows` (R,) for one step; (R,) False where the
-        simulation ran away.
+    def _simulate(
+        self, listed: list[int], before: NDArray[np.float64], control: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Hold control (R, A) for one step in the environments of the tasks listed, in states
+        `before` (R, S). Returns the states reached (R, S), and (R,) False where the simulation ran
+        away: there the state is the one before.
         """
-        count = len(rows)
+        count = len(before)
         reached, held = self._reached[:count], self._control[:count]
         held[:] = control[:, None]
         self._pool.rollout(
-            [self.models[row // self.envs_per_task] for row in rows],
+            [self.models[task] for task in listed for _ in range(self.envs_per_task)],
             self._data,
-            self._state[rows],
+            before,
             held,
             nstep=self.config.frame_skip,
             initial_warmstart=self._warmstart[:count],
             state=reached,
             skip_checks=True,
         )
-        sound: NDArray[np.bool_] = np.all(np.abs(reached[:, -1]) <= mujoco.mjMAXVAL, axis=1)
-        self._state[rows[sound]] = reached[sound, -1]
-        return sound
+        after = reached[:, -1]
+        sound: NDArray[np.bool_] = np.all(np.abs(after) <= mujoco.mjMAXVAL, axis=1)
+        return np.where(sound[:, None], after, before), sound
 
-    def _positions(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        return self._state[rows, 1 : 1 + self._nv]
+    def _positions(self, states: NDArray[np.float64]) -> NDArray[np.float64]:
+        return states[..., 1 : 1 + self._nv]
 
-    def _centre(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        """(R,), where the centres of mass are along x [m]."""
-        qpos = self._positions(rows)
+    def _centres(self, states: NDArray[np.float64], rows: Rows) -> NDArray[np.float64]:
+        """Where the centres of mass are along x [m], (2, R), in states (2, R, S)."""
+        qpos = self._positions(states)
         # no product of matrices, whose rounding may change with the number of rows
-        angle = (qpos[:, None] * self._turns).sum(axis=2)  # (R, B)
+        angle = (qpos[..., None, :] * self._turns).sum(axis=-1)  # (2, R, B)
         arms = self._arms[rows]
-        shift = (np.cos(angle) * arms[..., 0] + np.sin(angle) * arms[..., 1]).sum(axis=1)
-        centre: NDArray[np.float64] = qpos[:, 0] + shift
-        return centre
+        shift = (np.cos(angle) * arms[..., 0] + np.sin(angle) * arms[..., 1]).sum(axis=-1)
+        centres: NDArray[np.float64] = qpos[..., 0] + shift
+        return centres
 
-    def _knees_at_ends(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(R,), how many there are."""
-        knees, (low, high) = self._positions(rows)[:, self._knees], self._knee_range.T
-        at_end = (knees < low + KNEE_MARGIN) | (knees > high - KNEE_MARGIN)  # (R, K)
+    def _knees_at_ends(self, states: NDArray[np.float64]) -> NDArray[np.int64]:
+        """(R,), how many there are in states (R, S)."""
+        knees = self._positions(states)[:, self._knees]
+        at_end = (knees < self._low_knee) | (knees > self._high_knee)  # (R, K)
         count: NDArray[np.int64] = at_end.sum(axis=1)
         return count
 
-    def _fallen(self, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """(R,), by the state alone."""
-        qpos = self._positions(rows)
+    def _fallen(self, states: NDArray[np.float64], rows: Rows) -> NDArray[np.bool_]:
+        """(R,), by the states (R, S) alone."""
+        qpos = self._positions(states)
         low: NDArray[np.bool_] = qpos[:, Z] < self._lowest[rows]
         leaning: NDArray[np.bool_] = np.abs(qpos[:, PITCH]) > self._max_angle[rows]
-        lost: NDArray[np.bool_] = np.any(np.abs(self._state[rows, 2:]) > LARGEST, axis=1)
+        lost: NDArray[np.bool_] = np.any(np.abs(states[:, 2:]) > LARGEST, axis=1)
         return low | leaning | lost
 
     def _restart(self, rows: NDArray[np.int64]) -> None:
@@ -264,8 +273,8 @@ class LeggedEnv(SimulatedTasks):
         self._state[rows, 1:] = self.config.reset_noise_scale * self._uniform(rows, 2 * self._nv)
         self._elapsed[rows] = 0
 
-    def _observe(self, rows: NDArray[np.int64]) -> Tensor:
-        """(T', n, O), of the environments `rows` (T' n,)."""
+    def _observe(self, rows: Rows) -> Tensor:
+        """(T', n, O), of the environments `rows` (R,)."""
         observed = self._state[rows, 2:].astype(np.float32)
         observed[:, 0] = self._state[rows, 1 + Z] + self._standing[rows]
         velocity = observed[:, self._nv - 1 :]
