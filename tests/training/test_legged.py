@@ -331,8 +331,8 @@ def test_a_step_depends_on_state_and_action_alone(group: str) -> None:
 @pytest.mark.parametrize("threads", [2, 3, 20])
 @pytest.mark.parametrize("group", ["hoppers3", "biped2"])
 def test_threads_do_not_change_the_numbers(group: str, threads: int) -> None:
-    env, threaded = make(group, each=4), make(group, each=4, threads=threads)
-    for action in draw_actions(200, env):
+    env, threaded = make(group, each=24), make(group, each=24, threads=threads)
+    for action in draw_actions(60, env):
         assert same(env.step(action), threaded.step(action))
     assert same(env.step(action[:1], [1]), threaded.step(action[:1], [1]))
     assert torch.equal(env.states, threaded.states)

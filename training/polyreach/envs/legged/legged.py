@@ -31,6 +31,7 @@ from polyreach.errors import UserError, check_range
 
 LARGEST = 100.0  # of a state in which a robot is not lost
 FASTEST = 10.0  # velocity that is observed [m/s, rad/s]
+ENVS_PER_THREAD = 16  # with fewer, waking a thread takes longer than what it saves
 KNEE_MARGIN = 0.05  # from an end of a knee's range [rad]
 Z, PITCH = 1, 2  # in qpos
 
@@ -163,9 +164,10 @@ class LeggedEnv(SimulatedTasks):
         self._reached = np.zeros((num_envs, config.frame_skip, size))
         self._control = np.zeros((num_envs, config.frame_skip, self.action_size))
         self._warmstart = np.zeros((num_envs, self._nv))
+        used = max(1, min(threads, num_envs // ENVS_PER_THREAD))
         # the models differ in numbers, not in sizes, so that the data of one serve for all
-        self._data = [mujoco.MjData(self.models[0]) for _ in range(threads)]
-        self._pool = Rollout(nthread=threads if threads > 1 else 0)
+        self._data = [mujoco.MjData(self.models[0]) for _ in range(used)]
+        self._pool = Rollout(nthread=used if used > 1 else 0)
         self.reset(seed)
 
     @property
@@ -231,6 +233,7 @@ class LeggedEnv(SimulatedTasks):
             before,
             held,
             nstep=self.config.frame_skip,
+            chunk_size=-(-count // len(self._data)),
             initial_warmstart=self._warmstart[:count],
             state=reached,
             skip_checks=True,
