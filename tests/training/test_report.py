@@ -288,7 +288,6 @@ def test_the_ablations_of_picor_are_switched_off() -> None:
         ("sac-mt3", 7, "PiCor, common random numbers"),
         ("sac-mt3", 8, "PiCor, Ada off, common random numbers"),
         ("sac-mt3", 9, "PiCor, Cor off: SAC on one task at a time"),
-        ("sac-cheetahs", 3, "PiCor, common random numbers"),
         ("sac-planar8", 7, "PiCor, common random numbers"),
     ],
 )
