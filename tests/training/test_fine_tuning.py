@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from task_fakes import PointMasses, assert_same, no_policies
+from task_fakes import PointMasses, assert_goes_on
 
 from polyreach.envs.env_spec import EnvConfig
 from polyreach.envs.reach.task_reach import TaskReachConfig
@@ -19,7 +19,6 @@ from polyreach.methods.fine_tuning import FineTuning, FineTuningConfig
 from polyreach.methods.mtsac import SACConfig
 from polyreach.methods.trained_policy import FilePolicy, RunPolicy, TrainedPolicy
 from polyreach.robot.onnx_policy import PolicyFile
-from polyreach.runs.checkpoint import read_newest, save_checkpoint
 
 MODELS = Path(__file__).parents[2] / "models"
 WIDTHS: dict[str, Any] = {"hidden": (16, 16), "critic_hidden": (16, 16)}
@@ -155,18 +154,8 @@ def test_a_stopped_run_resumes_without_its_start_run(tmp_path: Path) -> None:
         env = PointMasses(2, 2, horizon=7, stop=0.15)
         return tuned_from(run_of(trained()), env, seed, final_lr=0.2)
 
-    whole = fresh()
-    for _ in range(4):
-        whole.step()
-    save_checkpoint(tmp_path, whole.env_steps, whole.state_dict())
-    after = [whole.step() for _ in range(6)]
-    resumed = fresh(seed=7)
-    state, _ = read_newest(tmp_path)
-    assert state is not None
-    resumed.resume(state, no_policies)
-    assert_same([resumed.step() for _ in range(6)], after)
-    assert_same(resumed.state_dict(), whole.state_dict())
-    assert resumed.state_dict()["start_sha256"] == "c" * 64
+    assert_goes_on(fresh, tmp_path, before=4, after=6)
+    assert fresh().state_dict()["start_sha256"] == "c" * 64
 
 
 def test_illegal_start_runs_are_refused() -> None:
