@@ -38,12 +38,16 @@ Array = NDArray[np.float64]
 
 METHODS = (
     "apg", "digrad", "ddpg", "independent-sac", "mtsac", "mtmhsac", "dgrad-o", "dgrad-a",
-    "soft-modularization", "ktm", "picor", "ppo", "specialization", "a2c", "distillation",
-    "fine-tuning",
+    "soft-modularization", "ktm", "picor", "ars", "ppo", "specialization", "a2c", "distillation",
+    "fine-tuning", "ppo-fine-tuning",
 )  # fmt: skip
 STEPS = {
-    "planar8": {"apg": 280_000, "digrad": 300_000, "ddpg": 300_000, "ktm": 300_000},
-    "dual7": {"apg": 130_000, "digrad": 220_000, "ddpg": 220_000, "ktm": 220_000},
+    "planar8": {
+        "apg": 280_000,
+        **dict.fromkeys(("digrad", "ddpg", "ktm"), 300_000),
+        "ars": 500_000,
+    },
+    "dual7": {"apg": 130_000, **dict.fromkeys(("digrad", "ddpg", "ktm"), 220_000), "ars": 500_000},
 }
 """Of methods whose rates or phases depend on them, about what a minute suffices for; other
 robots have those of dual7.
@@ -55,7 +59,11 @@ EXTRA = {
     "fine-tuning": ["--method-config.source-task", "together"],
     SEPARATE: ["--method-config.sharing", "none"],
 }
-STARTS = {"distillation": ("a2c", "teachers"), "fine-tuning": (SEPARATE, "start")}
+STARTS = {
+    "distillation": ("a2c", "teachers"),
+    "fine-tuning": (SEPARATE, "start"),
+    "ppo-fine-tuning": ("a2c", "start"),
+}
 """Of methods that start from another run: which, and the setting that names it."""
 POLL_S = 0.25
 

@@ -18,10 +18,10 @@ INTRODUCTION = """\
 # Reach methods, compared
 
 Methods that drive robots, each trained with its settings of preset `tuned` for about a minute of
-one CPU core, start included; `distillation` and `fine-tuning` start from a run of `a2c` of a minute
-of its own. These are short trainings: the table shows what a method makes of a minute, not where it
-ends. All train in the same environments, and all are measured on the same starts and goals in the
-dynamic simulation, within the velocity and acceleration limits, as in
+one CPU core, start included; `distillation`, `fine-tuning` and `ppo-fine-tuning` start from a run
+of `a2c` of a minute of its own. These are short trainings: the table shows what a method makes of a
+minute, not where it ends. All train in the same environments, and all are measured on the same
+starts and goals in the dynamic simulation, within the velocity and acceleration limits, as in
 [Reaching, compared](reaching.md).
 
 - **alone**: the policy acts itself; configurations that it names blend into damped least squares
@@ -38,7 +38,7 @@ goals move at {moving} m/s, and CPU times are of one command.
 
 To measure them again:
 
-    python -m benchmarks.reach_methods --out runs/reach-methods
+    python -m benchmarks.reach_methods --robot planar8 --seeds 3 --out runs/reach-methods
 """
 
 
