@@ -6,7 +6,7 @@ from polyreach.experiments.experiment import Experiment
 from polyreach.experiments.imitation import IMITATION_MT10, IMITATION_MT50
 from polyreach.experiments.multitask import MULTITASK, MULTITASK_FINE_TUNING
 from polyreach.experiments.picor import PICOR_ABLATIONS, PICOR_SEARCH
-from polyreach.experiments.reinforcement import RL_MT10
+from polyreach.experiments.reinforcement import RL_MT10, RL_MT50
 from polyreach.experiments.sac import SAC_CHEETAHS, SAC_MT3, SAC_MT10, SAC_PLANAR8
 from polyreach.experiments.specialization import (
     SPECIALIZATION,
@@ -33,6 +33,7 @@ EXPERIMENTS = {
         IMITATION_MT10,
         IMITATION_MT50,
         RL_MT10,
+        RL_MT50,
     )
 }
 
