@@ -136,7 +136,9 @@ class APG(Learner):
     def draw(self, count: int) -> GoalSets:
         """Random starts, and goals that other configurations reach."""
         robots = self.env.robots
-        index = torch.randint(len(robots.configurations), (count,), generator=self.generator)
+        index = torch.randint(
+            len(robots.configurations), (count,), generator=self.generator, device=self.device
+        )
         starts = robots.configurations[index]
         drawn = robots.sample_goals(count, self.generator)
         goals = self.errors.goals_of(Observation(starts, **drawn._asdict()))
