@@ -141,11 +141,11 @@ def _reading(methods: dict[str, Runs]) -> str:
             times[name] = fmean(known)
     if not times:
         return ""
-    low, high = min(rates.values()), max(rates.values())
+    span = " to ".join(dict.fromkeys(f"{end(rates.values()):.1%}" for end in (min, max)))
     quickest = min(times, key=times.__getitem__)
     alone = next(iter(without["search"]["reached"].values()))
     return (
-        f"\nThe search reaches {alone:.1%} of the goal sets without a policy, and {low:.1%} to "
-        f"{high:.1%} with one. `{quickest}` is the quickest with it: {times[quickest]:.2f} s, "
+        f"\nThe search reaches {alone:.1%} of the goal sets without a policy, and {span} with "
+        f"one. `{quickest}` is the quickest with it: {times[quickest]:.2f} s, "
         f"{without['search']['time_s']['0.5']:.2f} s without a policy (medians).\n"
     )
