@@ -97,6 +97,10 @@ class PPOConfig:
     """LayerNorm before the activations of the value function. Not in the paper."""
     own_values: bool = False
     """A value function for each task, instead of one for all. Not in the paper."""
+    own_std: bool = False
+    """A standard deviation of the actions for each task, instead of one for all: a task that is not
+    solved yet goes on exploring when the others are. Not in the paper.
+    """
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -145,6 +149,8 @@ class PPO(Learner):
             config.one_hot,
             config.own_statistics,
         )
+        if config.own_std:
+            self.actor.net.split_at_start(self.actor.net.last_layers(0))
         self.critic = SplitMLP(env.tasks, (self.actor.inputs, *config.hidden, 1))
         self.actor.to(self.device)
         self.values = PlainValues()  # V = sigma n + mu
