@@ -27,6 +27,7 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "specialization, random": ("specialization", {"selection": "random"}),
     "specialization, value function": ("specialization", {"value_gradients": True}),
     "specialization, PopArt": ("specialization", {"value_gradients": True, "popart": True}),
+    "specialization, own std": ("specialization", {"own_std": True}),
     "specialization, separate": ("specialization", {"joint_steps": 0, "specialized": 1.0}),
 }
 # 60 steps are one iteration, and the split comes after the third

@@ -45,9 +45,9 @@ def _reinforcement(task_set: str, variants: tuple[Variant, ...], published: str)
         seeds=2,
         measure="success",
         published=f"ARS (Cho et al. 2025) {published}, V2 rewards, episodes of 500 steps",
-        note="A run of MT10 takes half an hour to one hour of a core. Steps, networks and batches are chosen for "
-        "that (PPO: 2 x 400 on MT10, 2 x 512 on MT50; ARS: 2 x 256 and 64 transitions of each "
-        "task).",
+        note="A run of MT10 takes half an hour to one hour of a core. Steps, networks and batches "
+        "are chosen for that (PPO: 2 x 400 on MT10, 2 x 512 on MT50; ARS: 2 x 256 and 64 "
+        "transitions of each task).",
     )
 
 

@@ -17,7 +17,8 @@ the statistics of all earlier rollouts, so that the policy that collects is the 
 improved; observations that hardly vary are divided by 0.01 (Baselines: 0.1). eps is constant; in
 Baselines it fell to 0 with the rate when the paper was written. Time limits truncate, so values
 bootstrap there. The value function is one network for all tasks, with the policy's input, unless
-`own_values` is on. sigma_i is 1 unless `popart` is on.
+`own_values` is on; the standard deviation is one for all tasks, unless `own_std` is on. sigma_i is
+1 unless `popart` is on.
 """
 
 from collections.abc import Sequence
