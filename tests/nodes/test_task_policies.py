@@ -13,7 +13,8 @@ from shared import SharedController
 from polyreach.methods import METHODS
 from polyreach_description import Robot
 
-POLICIES = sorted((Path(__file__).parents[2] / "models").glob("planar8-*.onnx"))
+MODELS = Path(__file__).parents[2] / "models"
+POLICIES = sorted(MODELS.glob("planar8-*.onnx"))
 NEAR = 0.03  # [m]
 HOLD_S = 0.5
 BEND = 0.15  # [rad] of every joint between home and the goals: hands are 0.3 to 0.5 m away
@@ -39,8 +40,10 @@ def stays_near(
         sleep(0.01)
 
 
-def test_every_method_s_policy_is_shipped() -> None:
-    assert {path.stem for path in POLICIES} == {f"planar8-{method}" for method in METHODS}
+@pytest.mark.parametrize("robot", ["planar8", "humanoid27"])
+def test_every_method_s_policy_is_shipped(robot: str) -> None:
+    shipped = {path.stem for path in MODELS.glob(f"{robot}-*.onnx")}
+    assert shipped == {f"{robot}-{method}" for method in METHODS}
 
 
 HANDS = (0, 1, 2)
