@@ -10,6 +10,7 @@ from polyreach.envs.env_spec import PRESETS, EnvSpec, preset_name
 from polyreach.envs.metaworld.metaworld import MetaWorldConfig
 from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError
+from polyreach import methods
 from polyreach.methods import METHODS, MODULES, OLD_NAMES, get_method
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.runs.config import RunConfig
@@ -122,6 +123,7 @@ def test_an_unknown_preset_is_refused_with_the_legal_ones() -> None:
 def test_a_method_s_name_of_an_earlier_version_is_accepted_with_a_notice(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    methods._note_old_name.cache_clear()  # another test of this process may have used the name
     options, config = train_config(["sac", "planar8"])
     assert options.method == config.method == "independent-sac"
     stored = {**config.to_json(), "method": "sac"}
