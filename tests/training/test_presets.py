@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from polyreach import methods
 from polyreach.commands.train import train_config
 from polyreach.envs.env_spec import PRESETS, EnvSpec, preset_name
 from polyreach.envs.metaworld.metaworld import MetaWorldConfig
 from polyreach.envs.registry import find_env_spec
 from polyreach.errors import UserError
-from polyreach import methods
 from polyreach.methods import METHODS, MODULES, OLD_NAMES, get_method
 from polyreach.methods.method import BENCHMARKS, Method
 from polyreach.runs.config import RunConfig
