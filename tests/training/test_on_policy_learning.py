@@ -23,11 +23,11 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo": ("ppo", {}),
     "ppo, one-hot": ("ppo", {"one_hot": True}),
     "ppo, PopArt": ("ppo", {"popart": True, "layer_norm": True}),
+    "ppo, one-hot, own std": ("ppo", {"one_hot": True, "own_std": True}),
     "specialization": ("specialization", {}),
     "specialization, random": ("specialization", {"selection": "random"}),
     "specialization, value function": ("specialization", {"value_gradients": True}),
     "specialization, PopArt": ("specialization", {"value_gradients": True, "popart": True}),
-    "specialization, own std": ("specialization", {"own_std": True}),
     "specialization, separate": ("specialization", {"joint_steps": 0, "specialized": 1.0}),
 }
 # 60 steps are one iteration, and the split comes after the third
