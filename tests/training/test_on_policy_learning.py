@@ -23,7 +23,6 @@ VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
     "ppo": ("ppo", {}),
     "ppo, one-hot": ("ppo", {"one_hot": True}),
     "ppo, PopArt": ("ppo", {"popart": True, "layer_norm": True}),
-    "ppo, one-hot, own std": ("ppo", {"one_hot": True, "own_std": True}),
     "specialization": ("specialization", {}),
     "specialization, random": ("specialization", {"selection": "random"}),
     "specialization, value function": ("specialization", {"value_gradients": True}),

@@ -162,18 +162,6 @@ def test_pooled_advantages_are_normalised_together() -> None:
     assert actual.advantage[1].std() > 10 * actual.advantage[0].std()
 
 
-def test_with_own_std_tasks_explore_apart_with_the_same_mean() -> None:
-    for own in (False, True):
-        learner = learner_of(own_std=own)
-        assert int(learner.actor.net.split.sum()) == (learner.env.action_size if own else 0)
-        learner.step()
-        same = learner.obs[:1].expand_as(learner.obs)
-        mean, log_std = learner.actor.distribution(same)  # (T, n, A)
-        assert torch.equal(mean[0], mean[1])
-        assert not torch.equal(log_std, torch.zeros_like(log_std))
-        assert torch.equal(log_std[0], log_std[1]) != own
-
-
 def test_with_own_values_a_task_learns_nothing_of_the_values_of_others() -> None:
     for own in (False, True):
         learner = learner_of(own_values=own)

@@ -17,8 +17,7 @@ the statistics of all earlier rollouts, so that the policy that collects is the 
 improved; observations that hardly vary are divided by 0.01 (Baselines: 0.1). eps is constant; in
 Baselines it fell to 0 with the rate when the paper was written. Time limits truncate, so values
 bootstrap there. The value function is one network for all tasks, with the policy's input, unless
-`own_values` is on; the standard deviation is one for all tasks, unless `own_std` is on. sigma_i is
-1 unless `popart` is on.
+`own_values` is on. sigma_i is 1 unless `popart` is on.
 """
 
 from collections.abc import Sequence
@@ -98,10 +97,6 @@ class PPOConfig:
     """LayerNorm before the activations of the value function. Not in the paper."""
     own_values: bool = False
     """A value function for each task, instead of one for all. Not in the paper."""
-    own_std: bool = False
-    """A standard deviation of the actions for each task, instead of one for all: a task that is not
-    solved yet goes on exploring when the others are. Not in the paper.
-    """
 
     def __post_init__(self) -> None:
         """Raise UserError for a value that no run can have."""
@@ -150,8 +145,6 @@ class PPO(Learner):
             config.one_hot,
             config.own_statistics,
         )
-        if config.own_std:
-            self.actor.net.split_at_start(self.actor.net.last_layers(0))
         self.critic = SplitMLP(env.tasks, (self.actor.inputs, *config.hidden, 1))
         self.actor.to(self.device)
         self.values = PlainValues()  # V = sigma n + mu
