@@ -232,6 +232,7 @@ ROS = "needs a ROS 2 installation"
 RULES = (
     Rule(r"polyreach goal", parses, "needs a running controller; test_goal_node.py has one"),
     Rule(r"polyreach (report|sweep) ", parses, "trains for hours; tests/training run small ones"),
+    Rule(r"polyreach train .* --device cuda", parses, "needs a GPU; test_device.py has a stand-in"),
     Rule(r"polyreach ", parses),
     Rule(r"make ", is_a_target, "its recipe takes minutes, or is what runs this test"),
     Rule(r"python -m benchmarks\.", is_a_module, "takes minutes; tested in tests/nodes"),
