@@ -28,7 +28,7 @@ def test_training_on_a_device_is_training_on_the_cpu(env: str) -> None:
     """Same weights after updates, after one more from a state of the CPU, and same evaluation."""
     words = [sys.executable, "-W", "ignore", str(SCRIPT), env, *OF_ENVS[env]]
     process = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
-    assert process.returncode == 0, process.stderr
+    assert process.returncode == 0, process.stdout + process.stderr
     results = [json.loads(line) for line in process.stdout.splitlines()]
     assert [result["name"] for result in results] == [*OF_ENVS[env], "evaluation"]
     for result in results:

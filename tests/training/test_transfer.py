@@ -51,6 +51,30 @@ def test_a_single_task_policy_is_played_on_any_task(tmp_path: Path) -> None:
     assert found["BigFoot"].std > 0.01
 
 
+@pytest.mark.parametrize("method", ["a2c", "mtsac"])
+def test_with_noise_actions_are_drawn_as_in_training(tmp_path: Path, method: str) -> None:
+    small = ("--num-envs", "1", *SHORT) if method == "a2c" else ("--num-envs", "1", *SHORT[:2])
+    learner = make_run(tmp_path, method, "cheetah-bigfoot", *small)
+    generator = torch.Generator().manual_seed(EVALUATION_SEED)
+
+    def act(obs: torch.Tensor) -> torch.Tensor:
+        mean, log_std = learner.actor.distribution(obs)
+        drawn = mean + log_std.exp() * torch.randn(mean.shape, generator=generator)
+        return torch.tanh(drawn) if method == "mtsac" else drawn
+
+    env = CheetahEnv("cheetah-bigfoot", 5, CheetahConfig(horizon=20), seed=EVALUATION_SEED)
+    expected = play_episodes(env, act, EVALUATION_SEED).returns.double()
+    found = play_run(tmp_path, episodes=5, noise=True)["BigFoot"]
+    assert found.mean == pytest.approx(float(expected.mean()), abs=1e-4)
+    assert found != play_run(tmp_path, episodes=5)["BigFoot"]
+
+
+def test_a_policy_that_draws_no_actions_has_no_returns_with_noise(tmp_path: Path) -> None:
+    make_run(tmp_path, "ktm", "cheetah-bigfoot", "--num-envs", "1", *SHORT[:2])
+    with pytest.raises(UserError, match="draws no actions"):
+        play_run(tmp_path, episodes=1, noise=True)
+
+
 def test_a_student_is_read_without_its_teachers(tmp_path: Path) -> None:
     """As for its export: only training needs them."""
     words = ("--num-envs", "8", *SMALL, "--method-config.teachers", "runs/not-there-any-more")

@@ -1,9 +1,11 @@
 """The page of a report: tables with interquartile means, bootstrap intervals and ranks."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from polyreach.experiments.claims import with_findings
 from polyreach.experiments.experiment import Column, Experiment, Measure
@@ -21,7 +23,7 @@ from polyreach.experiments.results import (
 )
 from polyreach.runs.config import RunConfig
 from polyreach.runs.machine import machine_sentence
-from polyreach.runs.transfer import play_run
+from polyreach.runs.transfer import Returns, play_run
 
 LEAST_ORDER = 3  # variants, for a comparison of their order with the paper's
 
@@ -50,6 +52,17 @@ MEASURES: dict[Measure, MeasureText] = {
 }
 
 
+class Played(NamedTuple):
+    """Returns of the episodes that a run's last policy plays, by task of all environments."""
+
+    noisy: dict[str, Returns]
+    """Of actions drawn as in training."""
+    noiseless: dict[str, Returns]
+
+
+PlayedRuns = Mapping[Path, Played]  # by folder of the run; empty where the report plays none
+
+
 def describe(
     experiment: Experiment, results: Sequence[Result], seeds: int, weights: str = ""
 ) -> str:
@@ -58,6 +71,7 @@ def describe(
     """
     first, text = results[0].config, MEASURES[experiment.measure]
     wanted = seeds * len(experiment.variants) * len(experiment.envs)
+    played = {run.folder.path: _play(experiment, run) for run in results if experiment.rollouts}
     hours = sum(run.records[-1]["wall_s"] for run in results) / 3600
     lines = [
         f"# {experiment.title}, after {experiment.paper}",
@@ -78,6 +92,12 @@ def describe(
         "runs are resampled, because the tasks of a run are not independent. With few seeds the "
         "interval is rough.",
     ]
+    if experiment.rollouts:
+        lines.append(
+            f"With noise: the last policy of a run plays {experiment.rollouts} episodes of every "
+            "task with actions drawn as in training, as the paper's policies act; claims are "
+            "judged by these returns."
+        )
     if experiment.published:
         lines.append(f"Published: {experiment.published}.")
     if len(results) < wanted:
@@ -88,10 +108,10 @@ def describe(
     if experiment.note:
         lines += ["", experiment.note]
     for env in experiment.envs:
-        lines += ["", f"## {env}", "", *_results_table(experiment, results, env, seeds)]
+        lines += ["", f"## {env}", "", *_results_table(experiment, results, played, env, seeds)]
         lines += ["", *_tasks_table(experiment, results, env)]
         if experiment.rollouts:
-            lines += ["", *_rollouts_table(experiment, results, env)]
+            lines += ["", *_rollouts_table(experiment, results, played, env)]
     if weights:
         lines += [
             "",
@@ -144,11 +164,28 @@ def _short(commit: str) -> str:
     return digits[:12] + plus + changes
 
 
+def _play(experiment: Experiment, run: Result) -> Played:
+    """The last policy of a run in all environments."""
+
+    def play(noise: bool) -> dict[str, Returns]:
+        folder, episodes = run.folder.path, experiment.rollouts
+        returns = [play_run(folder, env, episodes, noise) for env in experiment.envs]
+        return {name: one for of_env in returns for name, one in of_env.items()}
+
+    return Played(play(noise=True), play(noise=False))
+
+
 def _results_table(
-    experiment: Experiment, results: Sequence[Result], env: str, seeds: int
+    experiment: Experiment,
+    results: Sequence[Result],
+    played: PlayedRuns,
+    env: str,
+    seeds: int,
 ) -> list[str]:
     measure = experiment.measure
     header = ["variant", "runs", f"{measure} (IQM)", "interval", "mean"]
+    if played:
+        header[2:2] = [f"{measure} with noise (IQM)", "interval"]
     published = any(variant.published for variant in experiment.variants)
     header += ["published", "rank (published)"] if published else []
     header += [*(column.title for column in experiment.columns), "updates", "hours per run"]
@@ -159,7 +196,12 @@ def _results_table(
     for variant in experiment.variants:
         runs = runs_of(results, variant, env)
         cells = [variant.label, f"{len(runs)} of {seeds}"]
-        cells += _aggregate(runs, measure) if runs else [NOT_RUN] * 3
+        if not runs:
+            cells += [NOT_RUN] * (5 if played else 3)
+        else:
+            if played:
+                cells += _aggregate(_noisy(runs, measure, played), measure)[:2]
+            cells += _aggregate(final_values(runs, measure), measure)
         if published:
             cells.append(form(variant.published[env]) if env in variant.published else "")
             place = places.get(variant.label)
@@ -200,12 +242,18 @@ def _means(
     return ours, theirs
 
 
-def _aggregate(runs: Sequence[Result], measure: Measure) -> list[str]:
-    """Cells of the interquartile mean, its interval, and the mean."""
+def _noisy(runs: Sequence[Result], measure: Measure, played: PlayedRuns) -> NDArray[np.float64]:
+    """Mean return with noise of every task of the runs' environment, (runs, T)."""
+    names = task_names(runs[0].records, measure)
+    return np.array([[played[run.folder.path].noisy[name].mean for name in names] for run in runs])
+
+
+def _aggregate(task_values: NDArray[np.float64], measure: Measure) -> list[str]:
+    """Cells of the interquartile mean of task_values (runs, T), its interval, and the mean."""
     form = MEASURES[measure].form.format
-    values = final_values(runs, measure).mean(axis=1)
+    values = task_values.mean(axis=1)
     low, high = bootstrap_interval(values)
-    interval = f"{form(low)} to {form(high)}" if len(runs) > 1 else "one run"
+    interval = f"{form(low)} to {form(high)}" if len(values) > 1 else "one run"
     return [form(interquartile_mean(values)), interval, form(values.mean())]
 
 
@@ -241,31 +289,22 @@ def _tasks_table(experiment: Experiment, results: Sequence[Result], env: str) ->
     return [caption, "", *_table(["variant", *names], rows)]
 
 
-def _rollouts_table(experiment: Experiment, results: Sequence[Result], env: str) -> list[str]:
+def _rollouts_table(
+    experiment: Experiment, results: Sequence[Result], played: PlayedRuns, env: str
+) -> list[str]:
     """Returns on every environment of the last policies trained on `env`, and the paper's."""
     rows: list[list[str]] = []
     names: list[str] = []
     for variant in experiment.variants:
-        played = [
-            {
-                name: returns
-                for other in experiment.envs
-                for name, returns in play_run(run.folder.path, other, experiment.rollouts).items()
-            }
-            for run in runs_of(results, variant, env)
-        ]
-        if not played:
+        runs = [played[run.folder.path] for run in runs_of(results, variant, env)]
+        if not runs:
             continue
-        names = [*played[0]]
-        ours = [
-            f"{np.mean([returns[name].mean for returns in played]):,.0f} ± "
-            f"{np.mean([returns[name].std for returns in played]):,.0f}"
-            for name in names
-        ]
-        rows.append([variant.label, *ours])
+        names = [*runs[0].noisy]
+        rows.append([f"{variant.label}, with noise", *_spread([run.noisy for run in runs])])
         theirs = [variant.published_returns.get((env, name), "") for name in names]
         if any(theirs):
             rows.append(["published", *theirs])
+        rows.append([f"{variant.label}, without", *_spread([run.noiseless for run in runs])])
     if not rows:
         return []
     caption = (
@@ -273,6 +312,15 @@ def _rollouts_table(experiment: Experiment, results: Sequence[Result], env: str)
         " over episodes, each averaged over seeds."
     )
     return [caption, "", *_table(["variant", *names], rows)]
+
+
+def _spread(runs: Sequence[dict[str, Returns]]) -> list[str]:
+    """Cells of the mean and the standard deviation over episodes of each task."""
+    return [
+        f"{np.mean([returns[name].mean for returns in runs]):,.0f} ± "
+        f"{np.mean([returns[name].std for returns in runs]):,.0f}"
+        for name in runs[0]
+    ]
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

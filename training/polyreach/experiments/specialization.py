@@ -45,6 +45,11 @@ _AVERAGED = Variant(
     "specialization",
     (override(SpecializationConfig, average="gradients", average_iterations=40),),
 )
+_OWN_VALUES = Variant(
+    f"{_SEPARATE}, a value function per task",
+    "specialization",
+    (override(SpecializationConfig, joint_steps=0, specialized=1.0, own_values=True),),
+)
 _SPLIT_CLAIMS = tuple(Claim(_SPLIT.label, other) for other in (_JOINT, _SEPARATE, _RANDOM, _APPEND))
 
 SPECIALIZATION = Experiment(
@@ -83,7 +88,7 @@ SPECIALIZATION_LONG = Experiment(
     title="Gradient-guided specialisation with a constant learning rate",
     paper="Yu et al. 2017, Table I",
     envs=_TABLE_1,
-    variants=(*_BASELINES, _SPLIT, _AVERAGED),
+    variants=(*_BASELINES, _SPLIT, _AVERAGED, _OWN_VALUES),
     preset="paper",
     overrides=(override(PPOConfig, pooled_advantages=True, final_lr=1.0),),
     env_overrides={"biped2": (override(PPOConfig, batch_steps=8000, own_values=True),)},

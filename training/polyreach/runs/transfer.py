@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from polyreach.envs.env_spec import EVALUATION_SEED
 from polyreach.envs.registry import find_env_spec
-from polyreach.envs.task_env import play_episodes
+from polyreach.envs.task_env import Act, play_episodes
 from polyreach.errors import UserError, check_range
+from polyreach.methods.trained_policy import AdaptedPolicy
 from polyreach.runs.folder import RunFolder
 from polyreach.runs.trained_policy import read_run
 
@@ -24,11 +26,14 @@ class Returns(NamedTuple):
     """Of the episodes, not of their mean."""
 
 
-def play_run(folder: Path, env: str = "", episodes: int = 20) -> dict[str, Returns]:
-    """Returns of every task of `env`, by default the run's own, with the newest policy in `folder`,
-    without noise. Where the run has one task, its policy does all tasks.
+def play_run(
+    folder: Path, env: str = "", episodes: int = 20, noise: bool = False
+) -> dict[str, Returns]:
+    """Returns of every task of `env`, by default the run's own, with the newest policy in `folder`.
+    Where the run has one task, its policy does all tasks.
 
-    Raises UserError if the policy cannot act there.
+    noise: draw the actions as in training. Raises UserError if the policy cannot act there, or
+    draws no actions.
     """
     check_range("episodes", episodes, 1)
     config = RunFolder(folder).read_config()
@@ -38,11 +43,32 @@ def play_run(folder: Path, env: str = "", episodes: int = 20) -> dict[str, Retur
         for name, row in zip(evaluation.task_names, policy.rows, strict=True):
             if row < 0:
                 raise UserError(f"the run in '{folder}' does not know the task '{name}'")
-        rows = torch.tensor(policy.rows)
-        played = play_episodes(evaluation, lambda obs: policy.action(obs, rows), EVALUATION_SEED)
+        act = _drawing(policy) if noise else _acting(policy)
+        played = play_episodes(evaluation, act, EVALUATION_SEED)
         values = played.returns.double()  # (T, n)
         std = values.std(dim=1, correction=0)
         pairs = zip(values.mean(dim=1).tolist(), std.tolist(), strict=True)
         return {
             name: Returns(*pair) for name, pair in zip(evaluation.task_names, pairs, strict=True)
         }
+
+
+def _acting(policy: AdaptedPolicy) -> Act:
+    """Its actions without noise."""
+    rows = torch.tensor(policy.rows)
+    return lambda obs: policy.action(obs, rows)
+
+
+def _drawing(policy: AdaptedPolicy) -> Act:
+    """Its actions, drawn. Raises UserError if it draws none."""
+    distribution, rows = policy.distribution, torch.tensor(policy.rows)
+    if distribution is None:
+        raise UserError(f"the policy in '{policy.path}' draws no actions")
+    generator = torch.Generator().manual_seed(EVALUATION_SEED)
+
+    def act(obs: Tensor) -> Tensor:
+        mean, log_std = distribution(obs, rows)
+        drawn = mean + log_std.exp() * torch.randn(mean.shape, generator=generator)
+        return drawn.tanh() if policy.squashes else drawn
+
+    return act
