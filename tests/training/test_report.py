@@ -741,7 +741,7 @@ def test_the_report_lists_episodes_of_the_last_policies_beside_the_papers(
     assert rows[0] != rows[1]
     assert (
         f"| scratch, with noise | {rows[0]} |\n| published | 1 ± 2 | 3 |\n"
-        f"| scratch, without | {rows[1]} |" in page
+        f"| scratch, without noise | {rows[1]} |" in page
     )
     assert page.count("| variant | SmallFoot | SmallLeg |") == 2 and page.count("published |") == 1
     # claims are judged by the first figure of the table

@@ -156,8 +156,8 @@ MULTITASK = Experiment(
             "distillation, 1M per head",
             why={
                 ("cheetah6", "holds"): "With noise, a student does about as well as its teachers, "
-                "and not better, for it only imitates them. Without noise both come to states that "
-                "training, which has noise, did not show them, and there the student is worse.",
+                "which it only imitates. Without noise both come to states that training, which "
+                "has noise, did not show them, and there the student is worse.",
             },
         ),
     ),

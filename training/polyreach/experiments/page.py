@@ -196,12 +196,11 @@ def _results_table(
     for variant in experiment.variants:
         runs = runs_of(results, variant, env)
         cells = [variant.label, f"{len(runs)} of {seeds}"]
-        if not runs:
-            cells += [NOT_RUN] * (5 if played else 3)
+        if runs:
+            noisy = _aggregate(_noisy(runs, measure, played), measure)[:2] if played else []
+            cells += [*noisy, *_aggregate(final_values(runs, measure), measure)]
         else:
-            if played:
-                cells += _aggregate(_noisy(runs, measure, played), measure)[:2]
-            cells += _aggregate(final_values(runs, measure), measure)
+            cells += [NOT_RUN] * (5 if played else 3)
         if published:
             cells.append(form(variant.published[env]) if env in variant.published else "")
             place = places.get(variant.label)
@@ -304,7 +303,7 @@ def _rollouts_table(
         theirs = [variant.published_returns.get((env, name), "") for name in names]
         if any(theirs):
             rows.append(["published", *theirs])
-        rows.append([f"{variant.label}, without", *_spread([run.noiseless for run in runs])])
+        rows.append([f"{variant.label}, without noise", *_spread([run.noiseless for run in runs])])
     if not rows:
         return []
     caption = (

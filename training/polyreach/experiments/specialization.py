@@ -87,10 +87,9 @@ SPECIALIZATION = Experiment(
 
 _SEEDS: dict[tuple[str, Verdict], str] = {
     ("hoppers3", "open"): "With a rate that falls, seeds of one variant differ as much as the "
-    "variants do. All of them hop, joint training too, so that a split has little to gain; it can "
-    "lose, for from then on a weight that is split learns from the steps of one task only. Runs "
-    "with a constant rate are one seed and show the same in large: returns rise and fall, and "
-    "joint training is highest at the end.",
+    "variants do. Joint training hops, too, so that a split has little to gain. It can lose: from "
+    "then on, a weight that is split learns from the steps of one task only. With a constant rate "
+    "(one seed) returns rise and fall, and joint training is highest at the end.",
 }
 
 SPECIALIZATION_LONG = Experiment(

@@ -43,8 +43,7 @@ def play_run(
         for name, row in zip(evaluation.task_names, policy.rows, strict=True):
             if row < 0:
                 raise UserError(f"the run in '{folder}' does not know the task '{name}'")
-        act = _drawing(policy) if noise else _acting(policy)
-        played = play_episodes(evaluation, act, EVALUATION_SEED)
+        played = play_episodes(evaluation, _act_of(policy, noise), EVALUATION_SEED)
         values = played.returns.double()  # (T, n)
         std = values.std(dim=1, correction=0)
         pairs = zip(values.mean(dim=1).tolist(), std.tolist(), strict=True)
@@ -53,15 +52,12 @@ def play_run(
         }
 
 
-def _acting(policy: AdaptedPolicy) -> Act:
-    """Its actions without noise."""
+def _act_of(policy: AdaptedPolicy, noise: bool) -> Act:
+    """Its actions, drawn if `noise`. Raises UserError if it draws none."""
     rows = torch.tensor(policy.rows)
-    return lambda obs: policy.action(obs, rows)
-
-
-def _drawing(policy: AdaptedPolicy) -> Act:
-    """Its actions, drawn. Raises UserError if it draws none."""
-    distribution, rows = policy.distribution, torch.tensor(policy.rows)
+    if not noise:
+        return lambda obs: policy.action(obs, rows)
+    distribution = policy.distribution
     if distribution is None:
         raise UserError(f"the policy in '{policy.path}' draws no actions")
     generator = torch.Generator().manual_seed(EVALUATION_SEED)
