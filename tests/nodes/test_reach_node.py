@@ -23,7 +23,8 @@ reach_goals = pytest.importorskip(
 )
 ReachGoals = reach_goals.ReachGoals
 
-ACCEPTED, EXECUTING, SUCCEEDED, CANCELED, ABORTED = 1, 2, 4, 5, 6  # action_msgs/GoalStatus
+# of action_msgs/GoalStatus; UNKNOWN until the server has published one
+UNKNOWN, ACCEPTED, EXECUTING, SUCCEEDED, CANCELED, ABORTED = 0, 1, 2, 4, 5, 6
 FAR = 0.6  # [rad] from home: well over a second away
 
 
@@ -388,6 +389,7 @@ def test_goals_in_the_queue_are_reached_one_after_the_other(
         reach.send(names, [places[i][name] for name in names], queue=i > 0) for names, i in goals
     ]
     probe.wait(lambda: sent[0].status == EXECUTING, "the first one begins")
+    probe.wait(lambda: sent[-1].status != UNKNOWN, "the server publishes the status of the last")
     assert [each.status for each in sent[1:]] == [ACCEPTED, ACCEPTED]
     for number, each in enumerate(sent):
         status, result = each.ended()
