@@ -170,7 +170,8 @@ SAC_CHEETAHS = Experiment(
     columns=VIOLATED,
     note="All methods make as many updates: one of PiCor's, which acts and learns on one task at a "
     "time, after 2 steps, and 8 of the others' after 16. KTM-DRL has those of its transfer as "
-    "well.",
+    "well; its student begins after half of the steps, which are its teachers', and its curve is "
+    "near 0 until then.",
     published="Bai et al. 2023, Table 1: 2,400,000 steps, mean of five runs, simulator not given; "
     "D-Grad (O) is the paper's G-Surgery, there with two layers of 512",
     claims=_PICOR_CLAIMS,
