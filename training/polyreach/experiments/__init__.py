@@ -10,6 +10,7 @@ from polyreach.experiments.reinforcement import RL_MT10, RL_MT50
 from polyreach.experiments.sac import SAC_CHEETAHS, SAC_MT3, SAC_MT10, SAC_PLANAR8
 from polyreach.experiments.specialization import (
     SPECIALIZATION,
+    SPECIALIZATION_BIPED,
     SPECIALIZATION_LONG,
     SPECIALIZATION_MASS,
 )
@@ -27,6 +28,7 @@ EXPERIMENTS = {
         PICOR_ABLATIONS,
         SPECIALIZATION,
         SPECIALIZATION_LONG,
+        SPECIALIZATION_BIPED,
         SPECIALIZATION_MASS,
         MULTITASK_FINE_TUNING,
         MULTITASK,
