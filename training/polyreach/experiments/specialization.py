@@ -139,6 +139,7 @@ SPECIALIZATION_MASS = replace(
     paper="Yu et al. 2017, Fig. 6",
     envs=("hoppers-3kg", "hoppers-8kg", "hoppers-14kg"),
     variants=tuple(replace(variant, published={}) for variant in (*_BASELINES, _SPLIT)),
+    overrides=(override(PPOConfig, pooled_advantages=True),),
     published="",
     claims=(
         Claim(_SEPARATE, _JOINT, envs=("hoppers-3kg",)),
