@@ -11,7 +11,6 @@ from polyreach.experiments.sac import SAC_CHEETAHS, SAC_MT3, SAC_MT10, SAC_PLANA
 from polyreach.experiments.specialization import (
     SPECIALIZATION,
     SPECIALIZATION_BIPED,
-    SPECIALIZATION_LONG,
     SPECIALIZATION_MASS,
 )
 
@@ -27,7 +26,6 @@ EXPERIMENTS = {
         PICOR_SEARCH,
         PICOR_ABLATIONS,
         SPECIALIZATION,
-        SPECIALIZATION_LONG,
         SPECIALIZATION_BIPED,
         SPECIALIZATION_MASS,
         MULTITASK_FINE_TUNING,
